@@ -1,0 +1,129 @@
+"""Hamiltonian deep neural networks: very deep networks whose gradients do not vanish.
+
+A network is a time discretization of y' = J ∂H/∂y with H(y) = 1ᵀ σ̃(K y + b). Every public name is importable from
+here and is loaded on first use, so that `import hdnn` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hdnn import analysis, data, plots
+    from hdnn.activations import (
+        Activation,
+        LeakyReLU,
+        identity,
+        leaky_relu,
+        relu,
+        sigmoid,
+        softplus,
+        tanh,
+    )
+    from hdnn.flow import Flow
+    from hdnn.hamiltonian import Field, Hamiltonian
+    from hdnn.integrators import (
+        ForwardEuler,
+        ImplicitMidpoint,
+        Integrator,
+        RungeKutta4,
+        StormerVerlet,
+        SymplecticEuler,
+    )
+    from hdnn.interconnections import Fixed, Interconnection, Inverse, Learned, block, canonical, upper_ones
+    from hdnn.presets import h1, h2, ms1, ms2, ms3
+    from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew, Structure
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "activations": (
+        "Activation",
+        "LeakyReLU",
+        "identity",
+        "leaky_relu",
+        "relu",
+        "sigmoid",
+        "softplus",
+        "tanh",
+    ),
+    "structures": ("BlockDiagonal", "BlockSkew", "Dense", "Masked", "OffDiagonal", "Skew", "Structure"),
+    "interconnections": (
+        "Fixed",
+        "Interconnection",
+        "Inverse",
+        "Learned",
+        "block",
+        "canonical",
+        "upper_ones",
+    ),
+    "hamiltonian": ("Field", "Hamiltonian"),
+    "integrators": (
+        "ForwardEuler",
+        "ImplicitMidpoint",
+        "Integrator",
+        "RungeKutta4",
+        "StormerVerlet",
+        "SymplecticEuler",
+    ),
+    "flow": ("Flow",),
+    "presets": ("h1", "h2", "ms1", "ms2", "ms3"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+_SUBMODULES = ("analysis", "data", "plots")
+
+__all__ = [
+    "Activation",
+    "BlockDiagonal",
+    "BlockSkew",
+    "Dense",
+    "Field",
+    "Fixed",
+    "Flow",
+    "ForwardEuler",
+    "Hamiltonian",
+    "ImplicitMidpoint",
+    "Integrator",
+    "Interconnection",
+    "Inverse",
+    "LeakyReLU",
+    "Learned",
+    "Masked",
+    "OffDiagonal",
+    "RungeKutta4",
+    "Skew",
+    "StormerVerlet",
+    "Structure",
+    "SymplecticEuler",
+    "__version__",
+    "analysis",
+    "block",
+    "canonical",
+    "data",
+    "h1",
+    "h2",
+    "identity",
+    "leaky_relu",
+    "ms1",
+    "ms2",
+    "ms3",
+    "plots",
+    "relu",
+    "sigmoid",
+    "softplus",
+    "tanh",
+    "upper_ones",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"hdnn.{name}")
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(f"hdnn.{_MODULE_OF[name]}"), name)
+    raise AttributeError(f"module 'hdnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
