@@ -1,0 +1,107 @@
+"""Where the free numbers of a structured matrix stand.
+
+Legend: a structured matrix is linear in its free numbers w_1 … w_F. Its *index* is an integer tensor of the
+matrix's shape: 0 marks a structural zero, +f the entry w_f, −f the entry −w_f. (Counting from 1 leaves the sign
+free to speak.) Shapes are (m, n), or (m, n, k, k) for a convolution.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def shape(rows: int, columns: int, kernel_size: int | None) -> tuple[int, ...]:
+    """(rows, columns) for vectors, (rows, columns, k, k) for images."""
+    return (rows, columns) if kernel_size is None else (rows, columns, kernel_size, kernel_size)
+
+
+def counted(*size: int, start: int = 1) -> Tensor:
+    """The index of a full matrix: every entry its own free number, counted from `start`."""
+    count = 1
+    for length in size:
+        count *= length
+    return torch.arange(start, start + count).reshape(size)
+
+
+def skew(features: int, kernel_size: int | None = None) -> Tensor:
+    """The index of a skew matrix: K = −Kᵀ, or K[i, j, a, b] = −K[j, i, −a, −b] for a convolution.
+
+    Returns:
+        (n, n) with n (n − 1) / 2 free numbers, or (n, n, k, k) with n (n k² − 1) / 2.
+    """
+    place_of = counted(*shape(features, features, kernel_size))
+    partner = place_of.mT if kernel_size is None else place_of.transpose(0, 1).flip(-1, -2)
+    number = (place_of < partner).flatten().cumsum(0)
+    upper = torch.where(place_of < partner, number.view_as(place_of), 0)
+    return upper - torch.where(place_of > partner, number[partner - 1], 0)
+
+
+def masked(index: Tensor, mask: Tensor) -> Tensor:
+    """The index with the entries outside the mask dropped and the free numbers that are left recounted.
+
+    Args:
+        index: an index as described above.
+        mask: boolean, of the same shape.
+
+    Returns:
+        An index of the same shape.
+
+    Raises:
+        ValueError: if the mask keeps one entry of a free number and drops another of the same number.
+    """
+    count = int(index.abs().max()) + 1 if index.numel() else 1
+    kept = torch.zeros(count, dtype=torch.bool)
+    dropped = torch.zeros(count, dtype=torch.bool)
+    kept[index[mask].abs()] = True
+    dropped[index[~mask].abs()] = True
+    torn = kept & dropped
+    torn[0] = kept[0] = False
+    if torn.any():
+        where = torch.nonzero(index.abs() == int(torn.nonzero()[0])).tolist()
+        raise ValueError(
+            f"The mask must fit the symmetry of the structure: the entries {where} are one free number (up to "
+            f"sign), but the mask keeps one and drops the other. Keep or drop both."
+        )
+    recount = kept.cumsum(0) * kept
+    return recount[index.abs()] * index.sign()
+
+
+def place(free: Tensor, index: Tensor) -> Tensor:
+    """The matrices with the given free numbers.
+
+    Args:
+        free: (..., F).
+        index: (m, n) or (m, n, k, k), numbering 1 … F.
+
+    Returns:
+        (..., m, n) or (..., m, n, k, k).
+    """
+    flat = index.flatten()
+    # A leading zero serves the structural zeros, so that one gather fills the whole matrix.
+    values = functional.pad(free, (1, 0)).index_select(-1, flat.abs())
+    return (values * flat.sign().to(free.dtype)).reshape(free.shape[:-1] + index.shape)
+
+
+def two_by_two(
+    upper_left: Tensor | None,
+    upper_right: Tensor | None,
+    lower_left: Tensor | None,
+    lower_right: Tensor | None,
+    axes: tuple[int, int],
+) -> Tensor:
+    """The block matrix [[upper_left, upper_right], [lower_left, lower_right]]; None stands for zeros.
+
+    Args:
+        upper_left: first block, or None.
+        upper_right: second block, or None.
+        lower_left: third block, or None.
+        lower_right: fourth block, or None. All blocks have one shape.
+        axes: the row axis and the column axis.
+    """
+    given = [block for block in (upper_left, upper_right, lower_left, lower_right) if block is not None]
+    zeros = torch.zeros_like(given[0])
+    upper = torch.cat([zeros if x is None else x for x in (upper_left, upper_right)], dim=axes[1])
+    lower = torch.cat([zeros if x is None else x for x in (lower_left, lower_right)], dim=axes[1])
+    return torch.cat([upper, lower], dim=axes[0])

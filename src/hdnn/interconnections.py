@@ -1,0 +1,296 @@
+"""Interconnections: the skew matrix J of y' = J ∂H/∂y, and how J Kᵀ acts.
+
+Legend: n features, N layers, K weights (m, n); J = −Jᵀ (n, n). The product is folded into the weights once for
+all layers: `drive` returns K Jᵀ, whose adjoint is J Kᵀ. State y = (p, q), p the first half.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from hdnn import entries, linear
+
+
+def canonical(features: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """The canonical J = [0 I; −I 0] of Hamiltonian mechanics (J1 of the L4DC paper).
+
+    Args:
+        features: n, even.
+        dtype: PyTorch's default where None.
+
+    Returns:
+        (n, n).
+
+    Raises:
+        ValueError: if `features` is odd.
+
+    Example:
+        >>> canonical(2)
+        tensor([[ 0.,  1.],
+                [-1.,  0.]])
+    """
+    if features % 2:
+        raise ValueError(
+            f"The canonical J = [0 I; -I 0] needs an even number of features; got {features}. "
+            f"Lift the input to {features + 1}, or use `Fixed(upper_ones({features}))`."
+        )
+    return block(-torch.eye(features // 2, dtype=dtype))
+
+
+def upper_ones(features: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """J2 of the L4DC paper: +1 above the diagonal, −1 below, 0 on it.
+
+    Args:
+        features: n, any size.
+        dtype: PyTorch's default where None.
+
+    Returns:
+        (n, n).
+
+    Example:
+        >>> upper_ones(3)
+        tensor([[ 0.,  1.,  1.],
+                [-1.,  0.,  1.],
+                [-1., -1.,  0.]])
+    """
+    ones = torch.ones(features, features, dtype=dtype)
+    return ones.triu(1) - ones.tril(-1)
+
+
+def block(X: Tensor) -> Tensor:
+    """J = [0 −Xᵀ; X 0], the interconnection of H2 (TAC paper); canonical is X = −I.
+
+    Args:
+        X: (n/2, n/2), or (N, n/2, n/2) for one J per layer.
+
+    Returns:
+        (n, n) or (N, n, n), in the dtype and on the device of X.
+    """
+    return entries.two_by_two(None, -X.mT, X, None, axes=(-2, -1))
+
+
+class Interconnection(ABC):
+    """Which J a flow has, whether it is trained, and how J Kᵀ acts.
+
+    Attributes:
+        constant_over_layers: whether all layers share one J whatever the weights; what a symplectic flow keeps.
+    """
+
+    constant_over_layers: bool
+
+    @abstractmethod
+    def free_shape(self, features: int) -> tuple[int, ...]:
+        """The shape of the trainable numbers of one J; () where nothing is trained."""
+
+    @abstractmethod
+    def constant(self, features: int, layers: int) -> Tensor | None:
+        """What does not train but must follow the model: J itself, the index of a learned J, or nothing.
+
+        Raises:
+            ValueError: if the interconnection does not fit this number of features or layers.
+        """
+
+    @abstractmethod
+    def build(self, free: Tensor | None, constant: Tensor | None) -> Tensor | None:
+        """J (n, n) or (N, n, n) from the trainable numbers and the constant; None where J follows from K."""
+
+    @abstractmethod
+    def pattern(self, features: int) -> Tensor | None:
+        """Which entries of J may be nonzero, boolean (n, n); None where J Kᵀ = I."""
+
+    @abstractmethod
+    def layers(self, start: int, stop: int) -> Interconnection:
+        """The interconnection of the layers start … stop − 1."""
+
+    def drive(self, J: Tensor | None, K: Tensor, images: bool) -> Tensor | None:
+        """K Jᵀ, shape of K; its adjoint is J Kᵀ. None where J Kᵀ = I."""
+        return None if J is None else linear.mix(J, K, images)
+
+
+class Fixed(Interconnection):
+    """A constant J, or one constant J per layer.
+
+    Args:
+        J: a skew matrix (n, n), or (N, n, n) with one J per layer. It is copied. In a flow it is a buffer in the
+            flow's dtype.
+
+    Raises:
+        TypeError: if J is not a tensor.
+        ValueError: if J is not square, not finite, or not skew (exactly, entry by entry).
+
+    Example:
+        >>> Fixed(canonical(4))
+        Fixed(canonical)
+    """
+
+    def __init__(self, J: Tensor) -> None:
+        if not isinstance(J, Tensor):
+            raise TypeError(f"J must be a tensor; got {type(J).__name__}. Use torch.tensor(...) or `canonical(n)`.")
+        if J.dim() not in (2, 3) or J.shape[-1] != J.shape[-2]:
+            raise ValueError(f"J must have shape (n, n), or (N, n, n) for one per layer; got {tuple(J.shape)}.")
+        self.J = J.detach().to("cpu", torch.float64, copy=True)
+        if not torch.isfinite(self.J).all():
+            raise ValueError("J must be finite; it has NaN or infinite entries.")
+        excess = (self.J + self.J.mT).abs()
+        if excess.any():
+            raise ValueError(
+                f"J must be skew, J = -Jᵀ, for the flow to be Hamiltonian; |J + Jᵀ| reaches {float(excess.max()):g}. "
+                f"Use its skew part, `(J - J.mT) / 2`."
+            )
+
+    @property
+    def constant_over_layers(self) -> bool:  # type: ignore[override]
+        """Whether one J serves all layers."""
+        return self.J.dim() == 2 or bool((self.J[:1] == self.J).all())
+
+    @property
+    def is_canonical(self) -> bool:
+        """Whether J is [0 I; −I 0]: kernels then need no product."""
+        features = self.J.shape[-1]
+        return self.J.dim() == 2 and features % 2 == 0 and torch.equal(self.J, canonical(features, dtype=self.J.dtype))
+
+    def free_shape(self, features: int) -> tuple[int, ...]:
+        """Nothing is trained."""
+        return ()
+
+    def constant(self, features: int, layers: int) -> Tensor | None:
+        """J."""
+        if self.J.shape[-1] != features:
+            raise ValueError(
+                f"J is {self.J.shape[-1]} x {self.J.shape[-1]}, but the flow has {features} features. Both must agree."
+            )
+        if self.J.dim() == 3 and self.J.shape[0] != layers:
+            raise ValueError(
+                f"J has one matrix for each of {self.J.shape[0]} layers, but the flow has {layers}. "
+                f"Give one (n, n) matrix for all layers, or one for each."
+            )
+        return self.J
+
+    def build(self, free: Tensor | None, constant: Tensor | None) -> Tensor | None:
+        """The constant."""
+        return constant
+
+    def pattern(self, features: int) -> Tensor | None:
+        """The nonzero entries of J, in any layer."""
+        return (self.J != 0).reshape(-1, features, features).any(0)
+
+    def layers(self, start: int, stop: int) -> Interconnection:
+        """The same J, or those of the chosen layers."""
+        return self if self.J.dim() == 2 else Fixed(self.J[start:stop])
+
+    def __repr__(self) -> str:
+        if self.is_canonical:
+            return "Fixed(canonical)"
+        features = self.J.shape[-1]
+        if self.J.dim() == 2 and torch.equal(self.J, upper_ones(features, dtype=self.J.dtype)):
+            return "Fixed(upper_ones)"
+        return f"Fixed({'x'.join(str(length) for length in self.J.shape)} matrix)"
+
+
+class Inverse(Interconnection):
+    """J = K⁻ᵀ, so that J Kᵀ = I and the layer is y' = σ(K y + b) (MS1, MS2). K must be skew for J to be.
+
+    The layer never inverts K, so an odd number of features (where a skew K is singular) is accepted; J is then not
+    defined.
+    """
+
+    constant_over_layers = False
+
+    def free_shape(self, features: int) -> tuple[int, ...]:
+        """Nothing is trained."""
+        return ()
+
+    def constant(self, features: int, layers: int) -> Tensor | None:
+        """Nothing is stored."""
+        return None
+
+    def build(self, free: Tensor | None, constant: Tensor | None) -> Tensor | None:
+        """None: J follows from K."""
+        return None
+
+    def pattern(self, features: int) -> Tensor | None:
+        """None: J Kᵀ = I."""
+        return None
+
+    def layers(self, start: int, stop: int) -> Interconnection:
+        """Itself."""
+        return self
+
+    def __repr__(self) -> str:
+        return "Inverse()"
+
+
+class Learned(Interconnection):
+    """One trainable J for all layers, skew by construction: only the entries above its diagonal are stored.
+
+    Args:
+        initial: the J that training starts from, skew (n, n). It is copied.
+        mask: boolean or 0/1 tensor (n, n), symmetric: entries outside it stay zero. For the symplectic steps of
+            `h2` use `block(torch.ones(n // 2, n // 2)) != 0`, which leaves X of J = [0 −Xᵀ; X 0] to be learned.
+
+    Raises:
+        ValueError: if `initial` is not skew or not zero outside the mask, or the mask is not symmetric.
+
+    Example:
+        >>> Learned(canonical(4)).free_shape(4)
+        (6,)
+    """
+
+    constant_over_layers = True
+
+    def __init__(self, initial: Tensor, mask: Tensor | None = None) -> None:
+        start = Fixed(initial).J
+        if start.dim() != 2:
+            raise ValueError(
+                f"`initial` must be one (n, n) matrix, for one J is learned for all layers; got {tuple(initial.shape)}."
+            )
+        kept = torch.ones_like(start, dtype=torch.bool) if mask is None else mask.detach().cpu() != 0
+        if kept.shape != start.shape or not torch.equal(kept, kept.mT):
+            raise ValueError(f"`mask` must be a symmetric {tuple(start.shape)} tensor; got {tuple(kept.shape)}.")
+        if (start[~kept] != 0).any():
+            raise ValueError("`initial` must be zero where `mask` is zero: those entries are never stored.")
+        self.initial = start
+        self.mask = kept
+
+    def free_shape(self, features: int) -> tuple[int, ...]:
+        """(number of entries above the diagonal that the mask keeps,)."""
+        return (int(self._index(features).max()),)
+
+    def constant(self, features: int, layers: int) -> Tensor | None:
+        """Where the trainable numbers stand in J."""
+        return self._index(features)
+
+    def initial_free(self) -> Tensor:
+        """The trainable numbers of the initial J, float64."""
+        index = self._index(self.initial.shape[-1])
+        upper = index > 0
+        return self.initial[upper][index[upper].argsort()]
+
+    def build(self, free: Tensor | None, constant: Tensor | None) -> Tensor | None:
+        """J from its trainable numbers."""
+        if free is None or constant is None:
+            raise ValueError("A learned J needs its trainable numbers and their index; got None.")
+        return entries.place(free, constant)
+
+    def pattern(self, features: int) -> Tensor | None:
+        """The entries that the mask keeps."""
+        return self._index(features) != 0
+
+    def layers(self, start: int, stop: int) -> Interconnection:
+        """Itself: all layers share J."""
+        return self
+
+    def _index(self, features: int) -> Tensor:
+        if features != self.initial.shape[-1]:
+            raise ValueError(
+                f"`initial` is {self.initial.shape[-1]} x {self.initial.shape[-1]}, but the flow has {features} "
+                f"features. Both must agree."
+            )
+        return entries.masked(entries.skew(features), self.mask)
+
+    def __repr__(self) -> str:
+        kept, size = int(self.mask.triu(1).sum()), self.initial.shape[-1]
+        return f"Learned({size}x{size}, {kept} free)"

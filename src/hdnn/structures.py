@@ -1,0 +1,322 @@
+"""Structures: from free numbers to the matrix K of a layer.
+
+Legend: n features, m hidden units (rows of K), k taps of a convolution, N layers; u = K y + b.
+A structure is a linear map from free numbers to K, a zero pattern, and a membership test. Nothing is stored twice:
+a skew K is its n (n − 1) / 2 numbers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hdnn import entries, linear
+
+
+def require_even(features: int) -> int:
+    """Half of an even number of features.
+
+    Raises:
+        ValueError: if `features` is odd.
+    """
+    if features % 2:
+        raise ValueError(
+            f"`features` must be even to split the state into (p, q); got {features}. "
+            f"Lift the input to {features + 1}, or use `h1` with an odd-sized J."
+        )
+    return features // 2
+
+
+class Structure(ABC):
+    """What K looks like: which entries are free, which are tied to each other, which are zero.
+
+    Attributes:
+        skew: whether every member is skew, K = −Kᵀ, so that the interconnection `Inverse` is legitimate.
+        repeats: how many entries of K each free number fills.
+    """
+
+    @property
+    def skew(self) -> bool:
+        """Whether every member of the structure is skew."""
+        return False
+
+    @property
+    @abstractmethod
+    def repeats(self) -> int:
+        """How many entries of K each free number fills, hence ||K||_F² = repeats · ||free||²."""
+
+    @abstractmethod
+    def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
+        """The shape of one layer's free numbers.
+
+        Raises:
+            ValueError: if the structure does not exist for this number of features.
+        """
+
+    @abstractmethod
+    def index(self, features: int, kernel_size: int | None = None) -> Tensor:
+        """Where the free numbers stand in K (see `hdnn.entries`): int64, (m, n) or (m, n, k, k)."""
+
+    @abstractmethod
+    def build(self, free: Tensor, index: Tensor) -> Tensor:
+        """The matrices K.
+
+        Args:
+            free: (N, *free_shape).
+            index: what `index(...)` returned, on the device of `free`.
+
+        Returns:
+            (N, m, n), or (N, m, n, k, k) for images.
+        """
+
+    def pattern(self, features: int, kernel_size: int | None = None) -> Tensor:
+        """Which entries may be nonzero: boolean, (m, n), never a matter of values."""
+        free = self.index(features, kernel_size) != 0
+        return free if kernel_size is None else free.flatten(2).any(-1)
+
+    def contains(self, K: Tensor) -> bool:
+        """Whether K is a member, exactly.
+
+        Args:
+            K: (m, n) or (N, m, n); for images (m, n, k, k) or (N, m, n, k, k).
+        """
+        images = K.dim() >= 4
+        index = self.index(K.shape[-3 if images else -1], K.shape[-1] if images else None)
+        if tuple(K.shape[-index.dim() :]) != tuple(index.shape):
+            return False
+        _, first = np.unique(index[index != 0].abs(), return_index=True)
+        free = (K * index.sign())[..., index != 0][..., torch.from_numpy(first)]
+        return torch.equal(K, entries.place(free, index).expand_as(K))
+
+
+@dataclass(frozen=True)
+class Dense(Structure):
+    """Every entry of K free; with `width=m`, a rectangular K (m, n): more hidden units than features.
+
+    Args:
+        width: number of hidden units m; None means m = n.
+    """
+
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_width(self.width)
+
+    @property
+    def repeats(self) -> int:
+        """1."""
+        return 1
+
+    def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
+        """(m, n), or (m, n, k, k)."""
+        return entries.shape(self.width or features, features, kernel_size)
+
+    def index(self, features: int, kernel_size: int | None = None) -> Tensor:
+        """Every entry its own number."""
+        return entries.counted(*self.free_shape(features, kernel_size))
+
+    def build(self, free: Tensor, index: Tensor) -> Tensor:
+        """The free numbers are K."""
+        return free
+
+
+@dataclass(frozen=True)
+class Skew(Structure):
+    """K = −Kᵀ, as in MS2; a convolution is skew when K[i, j, a, b] = −K[j, i, −a, −b]."""
+
+    @property
+    def skew(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def repeats(self) -> int:
+        """2."""
+        return 2
+
+    def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
+        """(n (n − 1) / 2,), or (n (n k² − 1) / 2,)."""
+        return (features * (features * (kernel_size or 1) ** 2 - 1) // 2,)
+
+    def index(self, features: int, kernel_size: int | None = None) -> Tensor:
+        """Upper entries counted row by row, lower ones their negatives."""
+        return entries.skew(features, kernel_size)
+
+    def build(self, free: Tensor, index: Tensor) -> Tensor:
+        """K with the free numbers above the diagonal."""
+        return entries.place(free, index)
+
+
+@dataclass(frozen=True)
+class BlockSkew(Structure):
+    """K = [0 K₀; −K₀ᵀ 0], as in MS1. The free numbers are K₀."""
+
+    @property
+    def skew(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def repeats(self) -> int:
+        """2."""
+        return 2
+
+    def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
+        """(n/2, n/2), or (n/2, n/2, k, k)."""
+        half = require_even(features)
+        return entries.shape(half, half, kernel_size)
+
+    def index(self, features: int, kernel_size: int | None = None) -> Tensor:
+        """K₀ row by row."""
+        free = entries.counted(1, *self.free_shape(features, kernel_size))
+        return self.build(free, free).squeeze(0)
+
+    def build(self, free: Tensor, index: Tensor) -> Tensor:
+        """[0 K₀; −K₀ᵀ 0]."""
+        images = free.dim() == 5
+        return entries.two_by_two(None, free, -linear.adjoint(free, images), None, _axes(images))
+
+
+@dataclass(frozen=True)
+class OffDiagonal(Structure):
+    """K = [0 K₁; K₂ 0], as in MS3. The free numbers are (K₁, K₂)."""
+
+    @property
+    def repeats(self) -> int:
+        """1."""
+        return 1
+
+    def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
+        """(2, n/2, n/2), or (2, n/2, n/2, k, k)."""
+        half = require_even(features)
+        return (2, *entries.shape(half, half, kernel_size))
+
+    def index(self, features: int, kernel_size: int | None = None) -> Tensor:
+        """K₁ row by row, then K₂."""
+        free = entries.counted(1, *self.free_shape(features, kernel_size))
+        return self.build(free, free).squeeze(0)
+
+    def build(self, free: Tensor, index: Tensor) -> Tensor:
+        """[0 K₁; K₂ 0]."""
+        return entries.two_by_two(None, free[:, 0], free[:, 1], None, _axes(free.dim() == 6))
+
+
+@dataclass(frozen=True)
+class BlockDiagonal(Structure):
+    """K = blkdiag(K_p, K_q), as in H2. The free numbers are (K_p, K_q).
+
+    Args:
+        width: number of hidden units m, even, half of them for p and half for q; None means m = n.
+    """
+
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_width(self.width)
+        if self.width is not None and self.width % 2:
+            raise ValueError(
+                f"`width` must be even, half of the hidden units for p and half for q; got {self.width}. "
+                f"Use {self.width + 1}."
+            )
+
+    @property
+    def repeats(self) -> int:
+        """1."""
+        return 1
+
+    def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
+        """(2, m/2, n/2), or (2, m/2, n/2, k, k)."""
+        half = require_even(features)
+        return (2, *entries.shape((self.width or features) // 2, half, kernel_size))
+
+    def index(self, features: int, kernel_size: int | None = None) -> Tensor:
+        """K_p row by row, then K_q."""
+        free = entries.counted(1, *self.free_shape(features, kernel_size))
+        return self.build(free, free).squeeze(0)
+
+    def build(self, free: Tensor, index: Tensor) -> Tensor:
+        """blkdiag(K_p, K_q)."""
+        return entries.two_by_two(free[:, 0], None, None, free[:, 1], _axes(free.dim() == 6))
+
+
+class Masked(Structure):
+    """The members of another structure that are zero outside a mask: sparse, distributed networks.
+
+    Only the free numbers that the mask keeps are stored.
+
+    Args:
+        inner: the structure whose entries are kept or dropped.
+        mask: boolean or 0/1 tensor, (m, n); for images also (m, n, k, k). Entries that `inner` has as zeros may be
+            either. It must treat entries that share a free number alike.
+
+    Raises:
+        TypeError: if `mask` is not a tensor.
+        ValueError: if the mask has entries other than 0 and 1; when a flow is made, if the mask does not fit the
+            size or the symmetry of `inner`, or keeps nothing.
+
+    Example:
+        >>> import torch
+        >>> ring = torch.eye(4) + torch.eye(4).roll(1, 0) + torch.eye(4).roll(-1, 0)
+        >>> Masked(Skew(), ring).free_shape(4)
+        (4,)
+    """
+
+    def __init__(self, inner: Structure, mask: Tensor) -> None:
+        if not isinstance(mask, Tensor):
+            raise TypeError(f"`mask` must be a tensor of zeros and ones; got {type(mask).__name__}.")
+        if not torch.logical_or(mask == 0, mask == 1).all():
+            raise ValueError("`mask` must hold only 0 and 1 (or False and True): it keeps entries, never scales them.")
+        self.inner = inner
+        self.mask = mask.detach().to("cpu", torch.bool, copy=True)
+
+    @property
+    def skew(self) -> bool:
+        """As `inner`."""
+        return self.inner.skew
+
+    @property
+    def repeats(self) -> int:
+        """As `inner`."""
+        return self.inner.repeats
+
+    def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
+        """(number of free numbers that the mask keeps,)."""
+        return (int(self.index(features, kernel_size).max()),)
+
+    def index(self, features: int, kernel_size: int | None = None) -> Tensor:
+        """The index of `inner`, masked and recounted."""
+        index = self.inner.index(features, kernel_size)
+        mask = self.mask[:, :, None, None].expand_as(index) if self._per_channel(index) else self.mask
+        if mask.shape != index.shape:
+            raise ValueError(
+                f"The mask must have the shape of K, {tuple(index.shape)}; got {tuple(self.mask.shape)}. "
+                f"Rows are hidden units, columns are features."
+            )
+        kept = entries.masked(index, mask)
+        if not kept.any():
+            raise ValueError("The mask drops every free entry of K, which leaves nothing to train. Keep some.")
+        return kept
+
+    def build(self, free: Tensor, index: Tensor) -> Tensor:
+        """K of the kept free numbers."""
+        return entries.place(free, index)
+
+    def _per_channel(self, index: Tensor) -> bool:
+        return index.dim() == 4 and self.mask.shape == index.shape[:2]
+
+    def __repr__(self) -> str:
+        kept, size = int(self.mask.sum()), "x".join(str(length) for length in self.mask.shape)
+        return f"Masked({self.inner!r}, {size} mask keeping {kept})"
+
+
+def _check_width(width: int | None) -> None:
+    if width is not None and width < 1:
+        raise ValueError(f"`width` counts hidden units, so it must be at least 1; got {width}.")
+
+
+def _axes(images: bool) -> tuple[int, int]:
+    return (-4, -3) if images else (-2, -1)
