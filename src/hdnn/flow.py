@@ -1,0 +1,456 @@
+"""The flow: N integration steps of y' = J ∂H/∂y as one PyTorch module.
+
+Legend: N layers, n features, m hidden units, h step, T = N h horizon, K_j and b_j the weights of layer j = 0 … N − 1,
+y_j the state before it (y_0 the input, y_N the output); M = ∂y_N/∂y_0 its Jacobian.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hdnn.activations import Activation, LeakyReLU, tanh
+from hdnn.hamiltonian import Field, Hamiltonian
+from hdnn.integrators import Integrator, StormerVerlet, SymplecticEuler
+from hdnn.interconnections import Interconnection, Inverse, Learned
+from hdnn.kernels.plan import Plan
+from hdnn.structures import (
+    BlockDiagonal,
+    BlockSkew,
+    Dense,
+    Masked,
+    OffDiagonal,
+    Skew,
+    Structure,
+)
+
+Backend = Literal["auto", "eager"]
+
+_KERNEL_STRUCTURES: dict[type[Structure], str] = {
+    Dense: "dense",
+    Skew: "skew",
+    BlockSkew: "block_skew",
+    OffDiagonal: "off_diagonal",
+    BlockDiagonal: "block_diagonal",
+    Masked: "masked",
+}
+
+
+class Flow(nn.Module):
+    r"""A Hamiltonian network: N steps of an integrator along y' = J Kᵀ σ(K y + b), each step with its own K and b.
+
+    Maps a state (..., n) to a state (..., n), or images (B, n, H, W) to images (B, n, H, W) when `kernel_size` is
+    given. Parameters are `weight` (N, \*free shape of the structure), `bias` (N, m) and, for a learned J,
+    `interconnection_weight`; a constant J is the buffer `interconnection_matrix`.
+
+    Args:
+        features: n, the size of the state.
+        layers: N; 0 gives the identity.
+        step: h, the integration step. Give exactly one of `step` and `horizon`.
+        horizon: T = N h.
+        structure: which entries of K are free.
+        interconnection: which J.
+        activation: σ.
+        integrator: how a step is taken.
+        kernel_size: None for vectors; odd k for images, a zero-padded k x k convolution K.
+        shared: one K and b for all layers (the time-invariant network).
+        backend: "eager" runs layer by layer in PyTorch; "auto" runs the fastest backend that is installed and
+            serves this combination.
+        init_std: standard deviation of the initial weights and biases; None means 1/√n.
+        device: where the parameters are created.
+        dtype: of the parameters, floating point.
+
+    Raises:
+        ValueError: if sizes are not positive, if not exactly one of `step` and `horizon` is given, or if the factors
+            do not fit each other; each message says what to use instead.
+
+    References:
+        Galimberti, Xu, Ferrari-Trecate, A unified framework for Hamiltonian deep neural networks, L4DC 2021,
+        equations (3)-(6), https://arxiv.org/abs/2104.13166
+
+    Example:
+        >>> import torch, hdnn
+        >>> flow = hdnn.Flow(features=4, layers=8, step=0.1, structure=hdnn.BlockDiagonal(),
+        ...                  interconnection=hdnn.Fixed(hdnn.canonical(4)), integrator=hdnn.SymplecticEuler())
+        >>> y = flow(torch.randn(10, 4))
+        >>> y.shape
+        torch.Size([10, 4])
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+    interconnection_weight: nn.Parameter | None
+    interconnection_matrix: Tensor | None
+    interconnection_index: Tensor | None
+    structure_index: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        layers: int,
+        *,
+        step: float | None = None,
+        horizon: float | None = None,
+        structure: Structure,
+        interconnection: Interconnection,
+        activation: Activation = tanh,
+        integrator: Integrator,
+        kernel_size: int | None = None,
+        shared: bool = False,
+        backend: Backend = "auto",
+        init_std: float | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        _check_sizes(features, layers, kernel_size)
+        _check_backend(backend)
+        self.features = features
+        self.layers = layers
+        self.step = _step(layers, step, horizon)
+        self.shared = shared
+        self.backend: Backend = backend
+        self.init_std = _init_std(features, init_std)
+        self.integrator = integrator
+        self.hamiltonian = Hamiltonian(features, structure, interconnection, activation, kernel_size)
+        if integrator.separable_only and not self.hamiltonian.separable:
+            raise ValueError(_not_separable(integrator, self.hamiltonian))
+
+        dtype = dtype or torch.get_default_dtype()
+        if not dtype.is_floating_point:
+            raise ValueError(f"`dtype` must be a floating-point type; got {dtype}. Use torch.float32 or float64.")
+        stored = 1 if shared else layers
+        free_shape = structure.free_shape(features, kernel_size)
+        self.weight = nn.Parameter(torch.empty(stored, *free_shape, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(stored, self.hamiltonian.hidden, device=device, dtype=dtype))
+        # The index only says where numbers stand; it follows from the structure, so no file need carry it.
+        index = structure.index(features, kernel_size)
+        self.register_buffer("structure_index", index.to(device=device), persistent=False)
+        self._create_interconnection(device, dtype)
+        self.reset_parameters()
+
+    def _create_interconnection(self, device: torch.device | str | None, dtype: torch.dtype) -> None:
+        constant = self.interconnection.constant(self.features, self.layers)
+        learned = isinstance(self.interconnection, Learned)
+        matrix = None if learned or constant is None else constant.to(device=device, dtype=dtype)
+        index = constant.to(device=device) if learned and constant is not None else None
+        shape = self.interconnection.free_shape(self.features)
+        free = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if learned else None
+        self.register_buffer("interconnection_matrix", matrix)
+        self.register_buffer("interconnection_index", index, persistent=False)
+        self.register_parameter("interconnection_weight", free)
+
+    def reset_parameters(self) -> None:
+        """Draw weights and biases from N(0, init_std²) and put a learned J back to its start."""
+        nn.init.normal_(self.weight, std=self.init_std)
+        nn.init.normal_(self.bias, std=self.init_std)
+        if isinstance(self.interconnection, Learned) and self.interconnection_weight is not None:
+            with torch.no_grad():
+                self.interconnection_weight.copy_(self.interconnection.initial_free())
+
+    # The factors ------------------------------------------------------------------------------------------------
+
+    @property
+    def structure(self) -> Structure:
+        """Which entries of K are free."""
+        return self.hamiltonian.structure
+
+    @property
+    def interconnection(self) -> Interconnection:
+        """Which J."""
+        return self.hamiltonian.interconnection
+
+    @property
+    def activation(self) -> Activation:
+        """σ."""
+        return self.hamiltonian.activation
+
+    @property
+    def kernel_size(self) -> int | None:
+        """None for vectors, k for k x k convolutions on images."""
+        return self.hamiltonian.kernel_size
+
+    @property
+    def horizon(self) -> float:
+        """T = N h."""
+        return self.layers * self.step
+
+    @property
+    def K(self) -> Tensor:
+        """The weights of all layers, (N, m, n) or (N, m, n, k, k); leading size 1 where they are shared."""
+        return self.structure.build(self.weight, self.structure_index)
+
+    @property
+    def J(self) -> Tensor:
+        """The interconnection, (n, n), or (N, n, n) where it varies by layer; for `Inverse`, J = K⁻ᵀ.
+
+        Raises:
+            ValueError: for `Inverse`, where K has no inverse: an odd number of features, or a convolution.
+        """
+        J = self._J()
+        if J is not None:
+            return J
+        if self.kernel_size is not None:
+            raise ValueError("J = K⁻ᵀ of an image flow is an operator on whole images, not a matrix.")
+        if self.features % 2:
+            raise ValueError(
+                f"J = K⁻ᵀ does not exist: a skew K with an odd number of features, {self.features}, is singular. "
+                f"The flow itself never inverts K and is fine."
+            )
+        inverse: Tensor = torch.linalg.inv(self.K)
+        return inverse.mT
+
+    @property
+    def preserves_structure(self) -> bool:
+        """Whether M J Mᵀ = J with this flow's `J` at every input (M = ∂y_N/∂y_0), up to rounding.
+
+        True when all layers share one constant J and the integrator keeps it: ImplicitMidpoint always,
+        SymplecticEuler and StormerVerlet on the separable fields that they accept. For a canonical J this is
+        symplecticity.
+        """
+        constant = self.interconnection.constant_over_layers or (
+            isinstance(self.interconnection, Inverse) and self.shared and self.features % 2 == 0
+        )
+        return self.layers == 0 or (constant and self.integrator.symplectic)
+
+    @property
+    def preserves_volume(self) -> bool:
+        """Whether det M = 1 at every input, also where J varies by layer."""
+        return self.layers == 0 or self.integrator.symplectic
+
+    @property
+    def plan(self) -> Plan | None:
+        """What a fused kernel would be asked to run; None where only the eager path serves."""
+        activation = self.activation
+        structure = _KERNEL_STRUCTURES.get(type(self.structure))
+        pointwise = self.kernel_size in (None, 1)
+        if self.integrator.kernel is None or activation.kernel is None or structure is None or not pointwise:
+            return None
+        drive: Literal["identity", "canonical", "matrix"] = "canonical" if self.hamiltonian.canonical else "matrix"
+        return Plan(
+            method=self.integrator.kernel,
+            first=self.integrator.first if isinstance(self.integrator, SymplecticEuler) else "",
+            structure=structure,
+            drive="identity" if isinstance(self.interconnection, Inverse) else drive,
+            activation=activation.kernel,
+            negative_slope=activation.negative_slope if isinstance(activation, LeakyReLU) else 0.0,
+            step=self.step,
+            features=self.features,
+            hidden=self.hamiltonian.hidden,
+            layers=self.layers,
+            shared=self.shared,
+            images=self.kernel_size is not None,
+        )
+
+    # The map ----------------------------------------------------------------------------------------------------
+
+    def forward(self, y: Tensor) -> Tensor:
+        """The state after the last layer.
+
+        Args:
+            y: (..., n), or images (B, n, H, W).
+
+        Returns:
+            The shape of y.
+
+        Raises:
+            ValueError: if the features of y are not n.
+        """
+        self._check_state(y)
+        for field in self.fields():
+            y = self.integrator.step(field, y, self.step)
+        return y
+
+    def trajectory(self, y: Tensor) -> Tensor:
+        """The state before the first layer and after every layer.
+
+        Args:
+            y: (..., n), or images (B, n, H, W).
+
+        Returns:
+            (N + 1, ..., n) or (N + 1, B, n, H, W), y itself first.
+        """
+        self._check_state(y)
+        states = [y]
+        for field in self.fields():
+            states.append(self.integrator.step(field, states[-1], self.step))
+        return torch.stack(states)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """The input whose output is y: inverse(flow(y0)) = y0, up to rounding that grows with ‖M⁻¹‖.
+
+        Args:
+            y: (..., n), or images (B, n, H, W).
+
+        Returns:
+            The shape of y.
+
+        Raises:
+            ValueError: if the integrator has no explicit inverse.
+        """
+        self._check_state(y)
+        for field in reversed(self.fields()):
+            y = self.integrator.inverse(field, y, self.step)
+        return y
+
+    def energy(self, y: Tensor, layer: int = 0) -> Tensor:
+        """The energy 1ᵀ σ̃(K y + b) of a state, with the weights of one layer.
+
+        Args:
+            y: (..., n), or images (B, n, H, W).
+            layer: j, counted from 0; negative counts from the end. Shared weights give one H for all layers.
+
+        Returns:
+            (...) or (B,).
+        """
+        self._check_state(y)
+        self._check_layer(layer)
+        stored = 0 if self.shared else layer
+        return self.hamiltonian.energy(self.K[stored], self.bias[stored], y)
+
+    def fields(self) -> list[Field]:
+        """The vector field of every layer, in order; bound as halves where the integrator moves halves."""
+        halves = self.integrator.separable_only
+        return self.hamiltonian.fields(self.K, self.bias, self._J(), self.layers, halves)
+
+    def smoothness(self) -> tuple[Tensor, Tensor]:
+        """How much neighbouring layers differ: R_K = (h/2) Σ ‖K_j − K_{j−1}‖_F², R_b = (h/2) Σ ‖b_j − b_{j−1}‖².
+
+        Returns:
+            (R_K, R_b), each summed once over j = 1 … N − 1; zero for shared weights.
+
+        References:
+            Galimberti, Xu, Ferrari-Trecate, L4DC 2021, section 3.3.
+        """
+        repeats = self.structure.repeats
+        weight = (self.step / 2) * repeats * self.weight.diff(dim=0).square().sum()
+        return weight, (self.step / 2) * self.bias.diff(dim=0).square().sum()
+
+    def __getitem__(self, layers: int | slice) -> Flow:
+        """A flow of some of the layers, with copies of their weights: flow[a:](flow[:a](y)) = flow(y).
+
+        Args:
+            layers: a slice without stride, or one index for a flow of one layer.
+        """
+        start, stop = self._range(layers)
+        part = Flow(
+            self.features,
+            stop - start,
+            step=self.step,
+            structure=self.structure,
+            interconnection=self.interconnection.layers(start, stop),
+            activation=self.activation,
+            integrator=self.integrator,
+            kernel_size=self.kernel_size,
+            shared=self.shared,
+            backend=self.backend,
+            init_std=self.init_std,
+            device="meta",
+            dtype=self.weight.dtype,
+        ).to_empty(device=self.weight.device)
+        chosen = slice(None) if self.shared else slice(start, stop)
+        with torch.no_grad():
+            part.weight.copy_(self.weight[chosen])
+            part.bias.copy_(self.bias[chosen])
+            part.structure_index.copy_(self.structure_index)
+            if part.interconnection_matrix is not None and self.interconnection_matrix is not None:
+                per_layer = self.interconnection_matrix.dim() == 3
+                part.interconnection_matrix.copy_(self.interconnection_matrix[slice(start, stop) if per_layer else ...])
+            if part.interconnection_weight is not None and self.interconnection_weight is not None:
+                part.interconnection_weight.copy_(self.interconnection_weight)
+            if part.interconnection_index is not None and self.interconnection_index is not None:
+                part.interconnection_index.copy_(self.interconnection_index)
+        return part.train(self.training)
+
+    def extra_repr(self) -> str:
+        """The sizes and the four factors."""
+        sizes = f"features={self.features}, layers={self.layers}, step={self.step:g}"
+        sizes += f", kernel_size={self.kernel_size}" if self.kernel_size is not None else ""
+        sizes += ", shared=True" if self.shared else ""
+        return (
+            f"{sizes},\nstructure={self.structure!r},\ninterconnection={self.interconnection!r},\n"
+            f"activation={self.activation!r},\nintegrator={self.integrator!r}"
+        )
+
+    def _J(self) -> Tensor | None:
+        learned = self.interconnection_weight is not None
+        constant = self.interconnection_index if learned else self.interconnection_matrix
+        return self.interconnection.build(self.interconnection_weight, constant)
+
+    def _range(self, layers: int | slice) -> tuple[int, int]:
+        if isinstance(layers, slice):
+            start, stop, stride = layers.indices(self.layers)
+            if stride != 1:
+                raise ValueError(f"Only neighbouring layers make a flow; got a stride of {stride}. Use flow[a:b].")
+            return start, max(start, stop)
+        self._check_layer(layers)
+        return layers % self.layers, layers % self.layers + 1
+
+    def _check_layer(self, layer: int) -> None:
+        if not -self.layers <= layer < self.layers:
+            raise IndexError(f"The flow has layers 0 to {self.layers - 1}; got {layer}.")
+
+    def _check_state(self, y: Tensor) -> None:
+        if self.kernel_size is None:
+            if y.dim() < 1 or y.shape[-1] != self.features:
+                raise ValueError(f"Expected a state of shape (..., {self.features}); got {tuple(y.shape)}.")
+        elif y.dim() not in (3, 4) or y.shape[-3] != self.features:
+            raise ValueError(f"Expected images of shape (B, {self.features}, H, W); got {tuple(y.shape)}.")
+
+
+def _check_sizes(features: int, layers: int, kernel_size: int | None) -> None:
+    if features < 1:
+        raise ValueError(f"`features` is the size of the state, so it must be at least 1; got {features}.")
+    if layers < 0:
+        raise ValueError(f"`layers` must be 0 (the identity) or more; got {layers}.")
+    if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 == 0):
+        raise ValueError(
+            f"`kernel_size` must be odd, so that the convolution and its adjoint keep the size of the image; got "
+            f"{kernel_size}. Use {max(1, kernel_size + 1)}, or None for vectors."
+        )
+
+
+def _check_backend(backend: str) -> None:
+    if backend in ("native", "triton"):
+        raise ValueError(
+            f'backend="{backend}" needs the compiled extension, which this install lacks. '
+            f'Use backend="eager", or "auto" to take the fastest one present.'
+        )
+    if backend not in ("auto", "eager"):
+        raise ValueError(f'`backend` must be "auto" or "eager"; got {backend!r}.')
+
+
+def _step(layers: int, step: float | None, horizon: float | None) -> float:
+    if (step is None) == (horizon is None):
+        given = "neither" if step is None else f"step={step} and horizon={horizon}"
+        raise ValueError(f"Give exactly one of `step` (h) and `horizon` (T = layers · h); got {given}.")
+    length = step if step is not None else horizon
+    if length is None or not (math.isfinite(length) and length > 0):
+        name = "step" if horizon is None else "horizon"
+        raise ValueError(f"`{name}` must be a positive, finite time; got {length}.")
+    return float(length) / (layers or 1) if step is None else float(length)
+
+
+def _init_std(features: int, init_std: float | None) -> float:
+    if init_std is None:
+        return 1 / math.sqrt(features)
+    if not (math.isfinite(init_std) and init_std >= 0):
+        raise ValueError(f"`init_std` is a standard deviation, so it must be 0 or more; got {init_std}.")
+    return float(init_std)
+
+
+def _not_separable(integrator: Integrator, hamiltonian: Hamiltonian) -> str:
+    if hamiltonian.features % 2:
+        return (
+            f"`features` must be even to split the state into (p, q); got {hamiltonian.features}. "
+            f"Lift the input to {hamiltonian.features + 1}, or use `h1` with an odd-sized J."
+        )
+    name = "StormerVerlet" if isinstance(integrator, StormerVerlet) else type(integrator).__name__
+    return (
+        f"`{name}` moves one half of the state by the other, so neither half may drive itself; "
+        f"`{hamiltonian.structure!r}` with `{hamiltonian.interconnection!r}` lets it. "
+        f"Use `BlockDiagonal()` with a block J (that is `h2`) or `ForwardEuler()` (that is `h1`)."
+    )

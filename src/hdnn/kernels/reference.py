@@ -1,0 +1,64 @@
+"""The oracle: the two fused methods written as plainly as they can be.
+
+Legend: y (B, n), K (N, m, n), b (N, m), G = J Kᵀ (N, n, m), h step, σ activation. Everything fast is tested against
+these functions in float64, in values and (through autograd) in gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor
+
+
+def euler(y: Tensor, K: Tensor, b: Tensor, G: Tensor, h: float, sigma: Callable[[Tensor], Tensor]) -> Tensor:
+    """y⁺ = y + h G σ(K y + b), layer after layer.
+
+    Args:
+        y: (B, n).
+        K: (N, m, n).
+        b: (N, m).
+        G: (N, n, m); the identity where J Kᵀ = I.
+        h: step size.
+        sigma: σ.
+
+    Returns:
+        (B, n), the state after the last layer.
+    """
+    for j in range(len(K)):
+        y = y + h * sigma(y @ K[j].T + b[j]) @ G[j].T
+    return y
+
+
+def partitioned(
+    y: Tensor,
+    K: Tensor,
+    b: Tensor,
+    G: Tensor,
+    h: float,
+    sigma: Callable[[Tensor], Tensor],
+    first: Literal["p", "q"],
+) -> Tensor:
+    """As `euler`, but one half of the state moves first and the other sees where it went.
+
+    Each half step evaluates the whole field and keeps one half of it: wasteful and plain.
+
+    Args:
+        y: (B, n), n even, halves (p, q).
+        K: (N, m, n).
+        b: (N, m).
+        G: (N, n, m); the identity where J Kᵀ = I.
+        h: step size.
+        sigma: σ.
+        first: the half that moves first.
+
+    Returns:
+        (B, n), the state after the last layer.
+    """
+    keep_p = (y.new_ones(y.shape[1]).cumsum(0) <= y.shape[1] // 2).to(y.dtype)
+    moves = (keep_p, 1 - keep_p) if first == "p" else (1 - keep_p, keep_p)
+    for j in range(len(K)):
+        for half in moves:
+            y = y + h * half * (sigma(y @ K[j].T + b[j]) @ G[j].T)
+    return y
