@@ -1,0 +1,31 @@
+"""Data sets and the encoders that turn raw rows into network inputs and answers back into words."""
+
+from hdnn.data.columns import Categorical, Numeric
+from hdnn.data.dataset import Dataset, planar, split
+from hdnn.data.encoders import ImageEncoder, Report, TableEncoder, encoder_from_dict
+from hdnn.data.images import digits, mnist, read_idx
+from hdnn.data.planar import DOMAINS, double_circles, double_moons, swiss_roll
+from hdnn.data.tables import read_table, table
+from hdnn.data.targets import TargetEncoder
+
+__all__ = [
+    "DOMAINS",
+    "Categorical",
+    "Dataset",
+    "ImageEncoder",
+    "Numeric",
+    "Report",
+    "TableEncoder",
+    "TargetEncoder",
+    "digits",
+    "double_circles",
+    "double_moons",
+    "encoder_from_dict",
+    "mnist",
+    "planar",
+    "read_idx",
+    "read_table",
+    "split",
+    "swiss_roll",
+    "table",
+]

@@ -1,0 +1,271 @@
+"""Images of handwritten digits: those that scikit-learn carries, and MNIST from its four IDX files.
+
+Legend: s images, C channels, H x W pixels; IDX is the file format of http://yann.lecun.com/exdb/mnist.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import math
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hdnn.data.columns import Numeric, center
+from hdnn.data.dataset import Dataset, split
+from hdnn.data.encoders import ImageEncoder, TableEncoder
+from hdnn.data.targets import TargetEncoder
+
+Bytes = NDArray[np.uint8]
+Progress = Callable[[str, int, int], None]
+"""Called with the name of the file, the bytes so far and the bytes in all (0 while unknown)."""
+
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+SHA256 = {
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+
+_LARGEST = 2**30
+_CHUNK = 2**20
+
+
+def digits(seed: int = 0) -> Dataset:
+    """Make the handwritten digits that scikit-learn carries into a data set: 1797 images of 8 x 8 pixels.
+
+    The split is 80 / 20, stratified. All pixels share one mean and one scale, those of the training part,
+    so an image keeps its proportions of light and dark.
+
+    Args:
+        seed: Seed of the split.
+
+    References:
+        Alpaydin, Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998,
+        https://archive.ics.uci.edu/dataset/80
+
+    Example:
+        >>> data = digits()
+        >>> data.x_train.shape, data.x_test.shape, len(data.classes)
+        ((1437, 64), (360, 64), 10)
+    """
+    import pandas as pd
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    train, test = split(len(pixels), seed=seed, labels=labels)
+    mean, scale = center(pixels[train])
+    names = [f"pixel_{row}_{column}" for row in range(8) for column in range(8)]
+    fills = np.median(pixels[train], axis=0)
+    encoder = TableEncoder(
+        tuple(Numeric(name, mean, scale, float(fill)) for name, fill in zip(names, fills, strict=True))
+    )
+    target = TargetEncoder(("digit",), classes=tuple(map(str, range(10))))
+    x, y = encoder.encode(pd.DataFrame(pixels, columns=names)), labels.astype(np.int64)
+    notes = (
+        f"one mean ({mean:.3g}) and one scale ({scale:.3g}) for all 64 pixels, from the training part",
+        f"seed {seed}, stratified",
+    )
+    return Dataset("digits", target.task, x[train], y[train], x[test], y[test], encoder, target, notes)
+
+
+def mnist(folder: str | os.PathLike[str], download: bool = False, progress: Progress | None = None) -> Dataset:
+    """Read MNIST, or another data set of ten classes in the same four files, from a folder.
+
+    The inputs are (x / 255 - 0.1307) / 0.3081, with MNIST's own mean and standard deviation.
+
+    Args:
+        folder: Where the files are or go: train-images-idx3-ubyte, train-labels-idx1-ubyte,
+            t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each as it is or with .gz.
+        download: Fetch the files that are not there (11 MB in all), each checked by its SHA-256.
+        progress: Called while a file is fetched with its name, the bytes so far and in all.
+
+    Returns:
+        Inputs (s, 1, H, W); for MNIST 60000 images for training and 10000 for testing, of 28 x 28 pixels.
+
+    Raises:
+        FileNotFoundError: If files are not there and `download` is off.
+        OSError: If no mirror has a file as it should be.
+        ValueError: If a file is damaged, or the four do not belong together.
+
+    References:
+        LeCun, Cortes, Burges, The MNIST database of handwritten digits, 1998.
+    """
+    place = Path(folder)
+    paths = {name: _present(place, name) for name in SHA256}
+    absent = [name for name, path in paths.items() if path is None]
+    if absent and not download:
+        raise FileNotFoundError(
+            f"{place} lacks {len(absent)} of the 4 MNIST files: {', '.join(absent)}. Put them there (with or "
+            f"without .gz), or pass download=True to fetch them."
+        )
+    for name in absent:
+        paths[name] = _fetch(name, place, progress)
+    x_train, y_train, x_test, y_test = (read_idx(path) for path in paths.values() if path is not None)
+    _check_pair(place, "train", x_train, y_train)
+    _check_pair(place, "t10k", x_test, y_test)
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise ValueError(
+            f"{place}: the training images are {x_train.shape[1:]} pixels, but the test images "
+            f"{x_test.shape[1:]}. Take all four files from one data set."
+        )
+    encoder = ImageEncoder(0.1307, 0.3081, 1, x_train.shape[1], x_train.shape[2])
+    target = TargetEncoder(("digit",), classes=tuple(map(str, range(10))))
+    return Dataset(
+        name="mnist",
+        task=target.task,
+        x_train=encoder.encode(x_train),
+        y_train=y_train.astype(np.int64),
+        x_test=encoder.encode(x_test),
+        y_test=y_test.astype(np.int64),
+        encoder=encoder,
+        target=target,
+        notes=("brightness less 0.1307, over 0.3081", "split as the files are"),
+    )
+
+
+def read_idx(path: str | os.PathLike[str]) -> Bytes:
+    """Read an IDX file of bytes, as it is or compressed by gzip.
+
+    Two zero bytes, the type 8 (uint8), the number of dimensions, each dimension as a big-endian 32-bit
+    number, then the values. No more is decompressed than the header announces.
+
+    Args:
+        path: The file.
+
+    Returns:
+        uint8, of the shape in the header (one to four dimensions).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not such a file, of another type, damaged, too short, too long or too large.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise FileNotFoundError(f"There is no file {place}. An IDX file was expected there.")
+    if not place.is_file():
+        raise ValueError(f"{place} is not a file. An IDX file was expected there.")
+    with place.open("rb") as raw:
+        start = raw.read(2)
+        raw.seek(0)
+        if not start:
+            raise ValueError(f"{place} is empty (0 bytes). Fetch the file again.")
+        if start != b"\x1f\x8b":
+            return _read(raw, place)
+        try:
+            with gzip.GzipFile(fileobj=raw) as unpacked:
+                return _read(unpacked, place)  # type: ignore[arg-type]
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"{place} is damaged gzip ({error}). Fetch the file again.") from None
+
+
+def _read(stream: BinaryIO, place: Path) -> Bytes:
+    magic = stream.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0":
+        raise ValueError(
+            f"{place} is no IDX file: it begins with {magic.hex(' ') or 'nothing'}, but an IDX file of bytes "
+            f"begins with 00 00 08."
+        )
+    if magic[2] != 8:
+        raise ValueError(f"{place} holds IDX values of type 0x{magic[2]:02x}; only bytes (0x08) are read.")
+    if not 1 <= magic[3] <= 4:
+        raise ValueError(f"{place} announces {magic[3]} dimensions; 1 to 4 can be read.")
+    header = stream.read(4 * magic[3])
+    if len(header) < 4 * magic[3]:
+        raise ValueError(f"{place} ends inside its header of {4 + 4 * magic[3]} bytes. Fetch the file again.")
+    shape = tuple(int(n) for n in np.frombuffer(header, dtype=">u4"))
+    size = math.prod(shape)
+    if not 1 <= size <= _LARGEST:
+        raise ValueError(f"{place} announces {shape} = {size} values; 1 to {_LARGEST} can be read.")
+    values = bytearray()
+    # Piece by piece, so that a header that promises much costs no memory unless the file keeps it.
+    while len(values) < size and (piece := stream.read(min(_CHUNK, size - len(values)))):
+        values += piece
+    if len(values) < size:
+        raise ValueError(f"{place} announces {shape} = {size} values but holds {len(values)}. Fetch the file again.")
+    # Asking for one byte more also makes gzip compare its checksum.
+    if stream.read(1):
+        raise ValueError(f"{place} goes on after the {size} values of {shape} that it announces.")
+    return np.frombuffer(values, dtype=np.uint8).reshape(shape)
+
+
+def _check_pair(place: Path, part: str, images: Bytes, labels: Bytes) -> None:
+    if images.ndim != 3 or labels.ndim != 1:
+        raise ValueError(
+            f"{place}: {part}-images must have 3 dimensions and {part}-labels 1; got shapes {images.shape} and "
+            f"{labels.shape}. Are the files swapped?"
+        )
+    if len(images) != len(labels):
+        raise ValueError(
+            f"{place}: {part}-images has {len(images)} images, but {part}-labels has {len(labels)} labels. Take "
+            f"both files from one data set."
+        )
+    if labels.max() > 9:
+        raise ValueError(f"{place}: {part}-labels must run from 0 to 9; got {labels.max()}.")
+
+
+def _present(place: Path, name: str) -> Path | None:
+    candidates = (place / name, place / name.removesuffix(".gz"))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _fetch(name: str, place: Path, progress: Progress | None) -> Path:
+    """Download one file from the first mirror that has it as it should be."""
+    import pooch
+
+    place.mkdir(parents=True, exist_ok=True)
+    partial = place / f".{name}.{os.getpid()}.part"
+    failures = []
+    try:
+        for mirror in MIRRORS:
+            bar = _Bar(name, progress) if progress else False
+            # The downloader by itself: `pooch.retrieve` would write log lines to the terminal.
+            download = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=30)
+            try:
+                download(mirror + name, str(partial), None)
+            except OSError as error:
+                # The words of a failed connection run over several lines and say little more than its type.
+                reason = str(error) if len(str(error)) < 200 else type(error).__name__
+                failures.append(f"{mirror}{name}: {reason}")
+                continue
+            found = hashlib.sha256(partial.read_bytes()).hexdigest()
+            if found == SHA256[name]:
+                return partial.replace(place / name)
+            failures.append(f"{mirror}{name}: SHA-256 is {found}, not {SHA256[name]}; the file was discarded")
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            partial.unlink()
+    raise OSError(
+        f"Could not fetch {name} ({'; '.join(failures)}). Check the connection and try again, or put the file "
+        f"into {place} yourself."
+    )
+
+
+class _Bar:
+    """What pooch expects of a progress bar, handed on to a plain function."""
+
+    def __init__(self, name: str, progress: Progress) -> None:
+        self.name, self.progress = name, progress
+        self.total = self.done = 0
+
+    def update(self, count: int) -> None:
+        # pooch counts whole chunks, so its last one overshoots.
+        self.done = min(self.done + count, self.total) if self.total else self.done + count
+        self.progress(self.name, self.done, self.total)
+
+    def reset(self) -> None:
+        self.done = 0
+
+    def close(self) -> None:
+        pass
