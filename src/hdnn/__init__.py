@@ -32,8 +32,10 @@ if TYPE_CHECKING:
         SymplecticEuler,
     )
     from hdnn.interconnections import Fixed, Interconnection, Inverse, Learned, block, canonical, upper_ones
+    from hdnn.networks import Network, image_classifier, vector_classifier, vector_regressor
     from hdnn.presets import h1, h2, ms1, ms2, ms3
     from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew, Structure
+    from hdnn.training import Objective, Recipe, evaluate, fit
 
 __version__ = "0.1.0"
 
@@ -68,7 +70,9 @@ _HOME = {
         "SymplecticEuler",
     ),
     "flow": ("Flow",),
+    "networks": ("Network", "image_classifier", "vector_classifier", "vector_regressor"),
     "presets": ("h1", "h2", "ms1", "ms2", "ms3"),
+    "training": ("Objective", "Recipe", "evaluate", "fit"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 _SUBMODULES = ("analysis", "data", "plots")
@@ -90,7 +94,10 @@ __all__ = [
     "LeakyReLU",
     "Learned",
     "Masked",
+    "Network",
+    "Objective",
     "OffDiagonal",
+    "Recipe",
     "RungeKutta4",
     "Skew",
     "StormerVerlet",
@@ -101,9 +108,12 @@ __all__ = [
     "block",
     "canonical",
     "data",
+    "evaluate",
+    "fit",
     "h1",
     "h2",
     "identity",
+    "image_classifier",
     "leaky_relu",
     "ms1",
     "ms2",
@@ -114,6 +124,8 @@ __all__ = [
     "softplus",
     "tanh",
     "upper_ones",
+    "vector_classifier",
+    "vector_regressor",
 ]
 
 

@@ -1,0 +1,269 @@
+"""Run folders: all that is needed to load a trained network, predict again and see what happened.
+
+    RUN/config.json         what was asked: data, network, recipe, encoders, seed, command, versions
+    RUN/model.safetensors   weights and the constants that belong to them
+    RUN/history.csv         one line an epoch
+    RUN/metrics.json        the results
+    RUN/report.html         a page to read;  RUN/figures/ its pictures
+
+Every file appears whole or not at all. Nothing in a folder is unpickled or executed when it is opened.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+
+from hdnn.files import write_whole
+from hdnn.networks import Network, NetworkConfig, build_network
+
+FORMAT = 1
+_CONFIG, _WEIGHTS, _HISTORY, _METRICS = "config.json", "model.safetensors", "history.csv", "metrics.json"
+_REPORT, _FIGURES = "report.html", "figures"
+# A configuration from elsewhere could ask for a state that no memory holds; the papers use 2 to 128 features.
+_LARGEST = 8192
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What was asked of a run, in plain values.
+
+    Args:
+        data: the data set and how it was read, as `hdnn.jobs` describes it.
+        network: the network.
+        recipe: how it was trained.
+        encoder: how raw inputs became x (see `hdnn.data`).
+        target: how raw targets became y.
+        seed: of weights, batches and splits.
+        command: what repeats the run.
+        versions: of hdnn, PyTorch, NumPy and Python.
+    """
+
+    data: Mapping[str, Any]
+    network: NetworkConfig
+    recipe: Mapping[str, Any]
+    encoder: Mapping[str, Any]
+    target: Mapping[str, Any]
+    seed: int
+    command: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder with its configuration. Made by `create` and `open`.
+
+    Args:
+        folder: where it is.
+        config: what was asked.
+    """
+
+    folder: Path
+    config: RunConfig
+
+    @classmethod
+    def create(cls, folder: Path, config: RunConfig, *, overwrite: bool = False) -> Run:
+        """Start a run in a new folder.
+
+        Args:
+            folder: made with its parents; may exist only if it is empty, or with `overwrite` if it holds a run.
+            config: written at once, so that a folder without it is no run.
+            overwrite: remove the files of the run that is there.
+
+        Raises:
+            FileExistsError: if the folder holds something.
+            OSError: if it cannot be written.
+        """
+        if folder.exists() and not folder.is_dir():
+            raise FileExistsError(f"{folder} is a file. Choose another folder with --output.")
+        if folder.is_dir() and any(folder.iterdir()):
+            if not overwrite:
+                raise FileExistsError(
+                    f"The folder {folder} exists and is not empty; nothing in it was changed. Choose another with "
+                    f"--output, or give --overwrite to replace the run in it."
+                )
+            if not (folder / _CONFIG).is_file():
+                raise FileExistsError(
+                    f"The folder {folder} holds no run (no {_CONFIG}), so --overwrite leaves it alone. Choose another."
+                )
+            _remove_run(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        document = {"format": FORMAT, **dataclasses.asdict(config)}
+        write_whole(folder / _CONFIG, _json(document))
+        return cls(folder, config)
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """Read the configuration of a run.
+
+        Raises:
+            FileNotFoundError: if there is no run in the folder.
+            ValueError: if its configuration cannot be read.
+        """
+        if not folder.is_dir():
+            raise FileNotFoundError(f"There is no run folder {folder}. `hdnn train` makes one.")
+        path = folder / _CONFIG
+        if not path.is_file():
+            raise FileNotFoundError(f"The folder {folder} holds no run: it has no {_CONFIG}. `hdnn train` makes one.")
+        return cls(folder, _read_config(path))
+
+    def save_network(self, network: Network) -> None:
+        """Write weights and constants."""
+        state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+        write_whole(self.folder / _WEIGHTS, save(state))
+
+    def load_network(self) -> Network:
+        """The trained network, on the CPU.
+
+        Raises:
+            FileNotFoundError: if the run was stopped before it had weights.
+            ValueError: if the weights are damaged or are not those of the configuration.
+        """
+        path = self.folder / _WEIGHTS
+        if not path.is_file():
+            raise FileNotFoundError(f"The run {self.folder} has no {_WEIGHTS}: it stopped before it had any weights.")
+        # Shapes are compared before anything is allocated: the file bounds the memory, not the configuration.
+        network = build_network(self.config.network, device="meta")
+        expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} is not a readable safetensors file: {error}. Train again.") from error
+        if found != expected:
+            odd = sorted(set(found.items()) ^ set(expected.items()))[0]
+            raise ValueError(
+                f"{path} does not hold the network of {_CONFIG}: they differ at {odd[0]!r}. Were the files mixed up?"
+            )
+        network = build_network(self.config.network)
+        network.load_state_dict(load_file(str(path)))
+        return network.eval()
+
+    def write_history(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Write one line an epoch; the columns are the keys of the first record."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(history[0]) if history else ["epoch"])
+        writer.writeheader()
+        writer.writerows(history)
+        write_whole(self.folder / _HISTORY, text.getvalue())
+
+    def read_history(self) -> list[dict[str, float]]:
+        """The records that `write_history` wrote."""
+        with (self.folder / _HISTORY).open(newline="", encoding="utf-8") as stream:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Write the results."""
+        write_whole(self.folder / _METRICS, _json(metrics))
+
+    def read_metrics(self) -> dict[str, Any]:
+        """The results that `write_metrics` wrote."""
+        metrics: dict[str, Any] = json.loads((self.folder / _METRICS).read_text(encoding="utf-8"))
+        return metrics
+
+    def write_report(self, page: str) -> None:
+        """Write the page to read."""
+        write_whole(self.folder / _REPORT, page)
+
+    @property
+    def report(self) -> Path:
+        """Where the page to read stands."""
+        return self.folder / _REPORT
+
+    def figure(self, name: str) -> Path:
+        """Where a figure of that file name goes; its folder is made."""
+        place = self.folder / _FIGURES
+        place.mkdir(exist_ok=True)
+        return place / name
+
+
+def _read_config(path: Path) -> RunConfig:
+    """The configuration, checked before anything is built from it."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}. Is this the folder of a run?") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a run of format {FORMAT}; it may come from a newer hdnn. Update hdnn.")
+    fields = {field.name for field in dataclasses.fields(RunConfig)}
+    missing = fields - document.keys()
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}. Is it whole?")
+    values = {name: document[name] for name in fields}
+    for name in ("data", "network", "recipe", "encoder", "target", "versions"):
+        if not isinstance(values[name], dict):
+            raise ValueError(f"{path}: `{name}` must be an object; got {type(values[name]).__name__}.")
+    values["network"] = _read_network(values["network"], path)
+    if type(values["seed"]) is not int or not isinstance(values["command"], str):
+        raise ValueError(f"{path}: `seed` must be an integer and `command` a text.")
+    return RunConfig(**values)
+
+
+def _read_network(document: Mapping[str, Any], path: Path) -> NetworkConfig:
+    kinds: dict[str, tuple[type, ...]] = {
+        "task": (str,),
+        "inputs": (list,),
+        "outputs": (int,),
+        "model": (str,),
+        "features": (int,),
+        "layers": (int,),
+        "step": (int, float),
+        "lift": (str,),
+        "interconnection": (str, type(None)),
+        "activation": (str,),
+        "width": (int, type(None)),
+        "kernel_size": (int, type(None)),
+        "shared": (bool,),
+    }
+    if document.keys() != kinds.keys():
+        odd = sorted(document.keys() ^ kinds.keys())
+        raise ValueError(f"{path}: the network is described by other names than expected: {', '.join(odd)}.")
+    for name, allowed in kinds.items():
+        if type(document[name]) not in allowed:
+            expected = " or ".join(kind.__name__ for kind in allowed)
+            raise ValueError(f"{path}: `{name}` of the network must be {expected}; got {document[name]!r}.")
+    sizes = [*document["inputs"], document["outputs"], document["features"], document["width"] or 1]
+    if not all(type(size) is int and 1 <= size <= _LARGEST for size in sizes):
+        raise ValueError(f"{path}: sizes of the network must be between 1 and {_LARGEST}; got {sizes}.")
+    if document["task"] not in ("classification", "regression"):
+        raise ValueError(f"{path}: `task` must be classification or regression; got {document['task']!r}.")
+    return NetworkConfig(**{**document, "inputs": tuple(document["inputs"])})
+
+
+def _remove_run(folder: Path) -> None:
+    """Remove what runs write and nothing else; the configuration last, so that a half-removed run stays one."""
+    for name in (_REPORT, _METRICS, _HISTORY, _WEIGHTS):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / _FIGURES, ignore_errors=True)
+    (folder / _CONFIG).unlink()
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def versions() -> dict[str, str]:
+    """Of what took part: hdnn, PyTorch, NumPy and Python."""
+    import platform
+
+    import numpy as np
+
+    import hdnn
+
+    return {
+        "hdnn": hdnn.__version__,
+        "torch": str(torch.__version__),
+        "numpy": str(np.__version__),
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,206 @@
+"""The loop: epochs, batches, early stopping, callbacks.
+
+Legend: s samples, x inputs, y targets. A step is one optimizer step on one batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hdnn.networks import Network
+from hdnn.training.objective import Objective, Record, evaluate, mean_score, score_name, score_sum
+from hdnn.training.recipe import Recipe, make_optimizer, rate_factor
+from hdnn.training.steps import alternating_step, joint_step, train_head
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback is told after every step.
+
+    Args:
+        epoch: counted from 1.
+        epochs: planned.
+        batch: steps done in this epoch.
+        batches: steps of an epoch.
+        loss: the objective on the batch, a scalar tensor without gradient (reading it may wait for the device).
+        record: the epoch's record when this step ended it, else None.
+    """
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    loss: Tensor
+    record: Record | None
+
+
+Callback = Callable[[Progress], None]
+
+
+def fit(
+    network: Network,
+    x: Tensor,
+    y: Tensor,
+    recipe: Recipe,
+    *,
+    validation: tuple[Tensor, Tensor] | None = None,
+    callbacks: Iterable[Callback] = (),
+) -> list[Record]:
+    """Train a network in place.
+
+    The order of the batches depends on `recipe.seed` alone; the initial weights are the caller's.
+
+    Args:
+        network: trained in place, on the device where its parameters are.
+        x: (s, ...), inputs.
+        y: (s,) class indices, or (s, outputs) targets.
+        recipe: how.
+        validation: (inputs, targets) to watch instead of the share `recipe.validation` of x and y.
+        callbacks: called with a `Progress` after every step.
+
+    Returns:
+        One record an epoch: "epoch", "loss" (mean objective), "train_accuracy" or "train_error" (root mean square)
+        while training, the same with "validation_" where there is validation data, "learning_rate", "seconds".
+
+    Raises:
+        ValueError: if x and y differ in length or are empty.
+        FloatingPointError: if the objective is no longer finite; the message says when and what to do.
+
+    Example:
+        >>> import torch, hdnn
+        >>> x = torch.randn(200, 2)
+        >>> network = hdnn.vector_classifier(2, 2, hdnn.h1(4, layers=4, horizon=1.0))
+        >>> history = fit(network, x, (x[:, 0] > 0).long(), Recipe(epochs=3))
+        >>> len(history)
+        3
+    """
+    if len(x) != len(y) or len(x) == 0:
+        raise ValueError(f"Inputs and targets must have one equal, positive length; got {len(x)} and {len(y)}.")
+    device = network.head.weight.device
+    x, y = x.to(device), y.to(device)
+    if validation is None and recipe.validation:
+        train, held = split(y, recipe.validation, recipe.seed, stratify=network.task == "classification")
+        validation = (x[held], y[held])
+        x, y = x[train], y[train]
+    objective = Objective(network, alpha=recipe.alpha, alpha_c=recipe.alpha_c, label_smoothing=recipe.label_smoothing)
+    alternating = recipe.method == "alternating"
+    take_step = alternating_step if alternating else joint_step
+    history = _epochs(objective, x, y, recipe, validation, tuple(callbacks), take_step)
+    if alternating:
+        train_head(objective, x, y, recipe)
+    return history
+
+
+def split(y: Tensor, share: float, seed: int, *, stratify: bool) -> tuple[Tensor, Tensor]:
+    """Indices of a training part and of a held-out part, stratified by class where possible.
+
+    Args:
+        y: (s,) class indices, or (s, outputs) targets.
+        share: of the held-out part.
+        seed: of the split.
+        stratify: keep the shares of the classes.
+    """
+    from sklearn.model_selection import train_test_split
+
+    classes = y.cpu().numpy() if stratify else None
+    train, held = train_test_split(torch.arange(len(y)).numpy(), test_size=share, random_state=seed, stratify=classes)
+    return torch.from_numpy(train), torch.from_numpy(held)
+
+
+Step = Callable[[Objective, torch.optim.Optimizer, Tensor, Tensor, Recipe], tuple[Tensor, Tensor]]
+
+
+def _epochs(
+    objective: Objective,
+    x: Tensor,
+    y: Tensor,
+    recipe: Recipe,
+    validation: tuple[Tensor, Tensor] | None,
+    callbacks: Sequence[Callback],
+    take_step: Step,
+) -> list[Record]:
+    network = objective.network
+    size = len(x) if recipe.optimizer == "lbfgs" else recipe.batch_size
+    batches = math.ceil(len(x) / size)
+    trained = list(network.parameters())
+    if recipe.method == "alternating":
+        trained = [p for p in trained if p is not network.head.weight and p is not network.head.bias]
+    optimizer = make_optimizer(recipe, trained)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(recipe, batches))
+    order = torch.Generator().manual_seed(recipe.seed)
+    best = _Best(network, recipe.patience)
+    history: list[Record] = []
+    for epoch in range(1, recipe.epochs + 1):
+        start = time.perf_counter()
+        rate = optimizer.param_groups[0]["lr"]
+        permutation = torch.randperm(len(x), generator=order).to(x.device)
+        total = torch.zeros((), device=x.device, dtype=torch.float64)
+        scores = torch.zeros((), device=x.device, dtype=torch.float64)
+        for batch, chosen in enumerate(torch.split(permutation, size), start=1):
+            loss, output = take_step(objective, optimizer, x[chosen], y[chosen], recipe)
+            schedule.step()
+            total += loss * len(chosen)
+            scores += score_sum(network, output, y[chosen])
+            if batch < batches:
+                _tell(callbacks, Progress(epoch, recipe.epochs, batch, batches, loss, None))
+        record = {"epoch": float(epoch), "loss": float(total) / len(x), "learning_rate": rate}
+        if not math.isfinite(record["loss"]):
+            raise FloatingPointError(_not_finite(epoch, record["loss"]))
+        record[f"train_{score_name(network)}"] = mean_score(network, float(scores), y)
+        if validation is not None:
+            watched = evaluate(network, *validation)
+            record |= {f"validation_{name}": value for name, value in watched.items()}
+        record["seconds"] = time.perf_counter() - start
+        history.append(record)
+        _tell(callbacks, Progress(epoch, recipe.epochs, batches, batches, loss, record))
+        if best.is_stuck(record):
+            break
+    best.restore()
+    return history
+
+
+class _Best:
+    """The best weights by validation score, when training may stop early."""
+
+    def __init__(self, network: Network, patience: int | None) -> None:
+        self.network = network
+        self.patience = patience
+        self.score = (-math.inf, -math.inf)
+        self.waited = 0
+        self.weights: dict[str, Tensor] | None = None
+
+    def is_stuck(self, record: Record) -> bool:
+        """Note an epoch; True when patience has run out."""
+        if self.patience is None:
+            return False
+        score = (record.get("validation_accuracy", 0.0), -record["validation_loss"])
+        if score > self.score:
+            self.score, self.waited = score, 0
+            self.weights = copy.deepcopy(self.network.state_dict())
+        else:
+            self.waited += 1
+        return self.waited >= self.patience
+
+    def restore(self) -> None:
+        """Put the best weights back."""
+        if self.weights is not None:
+            self.network.load_state_dict(self.weights)
+
+
+def _tell(callbacks: Sequence[Callback], progress: Progress) -> None:
+    for callback in callbacks:
+        callback(progress)
+
+
+def _not_finite(epoch: int, loss: float) -> str:
+    return (
+        f"The objective became {loss} in epoch {epoch}, so training stopped. Use a smaller learning rate or step, clip "
+        f"the gradient (clip=1.0), or check the inputs for extreme values."
+    )

@@ -1,0 +1,127 @@
+"""The objective of the paper, and the scores that people read.
+
+    (1/s) Σ L(f(y_N), c) + α_c R_N + α (R_K + R_b)
+
+Legend: s samples, L logistic or cross-entropy loss (mean square for regression), R_N = ‖W‖² + ‖μ‖² of the output
+layer, R_K and R_b how much neighbouring layers of the flow differ (see `Flow.smoothness`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hdnn.networks import Network, predicted_classes
+
+Record = dict[str, float]
+
+EVALUATION_BATCH = 4096
+
+
+class Objective(nn.Module):
+    """The objective as a function of parameters and a batch.
+
+    Called, it uses the network's own parameters; `torch.func.functional_call(objective, parameters, (x, y))` makes
+    it a pure function of any others, which can be differentiated, vmapped and stacked.
+
+    Args:
+        network: the network.
+        alpha: α.
+        alpha_c: α_c.
+        label_smoothing: share of probability spread evenly over the classes.
+
+    Example:
+        >>> import torch, hdnn
+        >>> objective = Objective(hdnn.vector_classifier(2, 2, hdnn.h1(4, 8, step=0.1)), alpha=1e-3)
+        >>> loss, output = objective(torch.randn(5, 2), torch.tensor([0, 1, 1, 0, 1]))
+        >>> loss.shape, output.shape
+        (torch.Size([]), torch.Size([5, 1]))
+    """
+
+    def __init__(
+        self, network: Network, *, alpha: float = 0.0, alpha_c: float = 0.0, label_smoothing: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.alpha = alpha
+        self.alpha_c = alpha_c
+        self.label_smoothing = label_smoothing
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The objective and the network's outputs on a batch.
+
+        Args:
+            x: (B, ...), inputs.
+            y: (B,) class indices, or (B, outputs) targets.
+
+        Returns:
+            A scalar and (B, outputs).
+        """
+        output = self.network(x)
+        loss = self.data_loss(output, y)
+        if self.alpha_c:
+            head = self.network.head
+            loss = loss + self.alpha_c * (head.weight.square().sum() + head.bias.square().sum())
+        if self.alpha:
+            weight, bias = self.network.flow.smoothness()
+            loss = loss + self.alpha * (weight + bias)
+        return loss, output
+
+    def data_loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """The mean of L over a batch, without regularisers."""
+        if self.network.task == "regression":
+            return functional.mse_loss(output, y)
+        if output.shape[-1] > 1:
+            return functional.cross_entropy(output, y, label_smoothing=self.label_smoothing)
+        target = y.to(output.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return functional.binary_cross_entropy_with_logits(output.squeeze(-1), target)
+
+
+def evaluate(network: Network, x: Tensor, y: Tensor) -> Record:
+    """Loss and score on data, in batches, without gradients.
+
+    Args:
+        network: the network.
+        x: (s, ...), inputs.
+        y: (s,) class indices, or (s, outputs) targets.
+
+    Returns:
+        "loss" (no regularisers) and "accuracy" (share, 0 to 1); for regression "error", the root mean square.
+    """
+    output = outputs(network, x)
+    y = y.to(output.device)
+    loss = float(Objective(network).data_loss(output, y))
+    return {"loss": loss, score_name(network): mean_score(network, float(score_sum(network, output, y)), y)}
+
+
+def outputs(network: Network, x: Tensor) -> Tensor:
+    """The network's outputs on data of any length, in batches, without gradients: (s, outputs)."""
+    device = network.head.weight.device
+    with torch.no_grad():
+        return torch.cat([network(part.to(device)) for part in batches(x)])
+
+
+def batches(x: Tensor) -> Sequence[Tensor]:
+    """Data of any length in parts that fit into memory."""
+    return torch.split(x, EVALUATION_BATCH)
+
+
+def score_name(network: Network) -> str:
+    """The name of the score that people read: "accuracy", or "error" for regression."""
+    return "accuracy" if network.task == "classification" else "error"
+
+
+def score_sum(network: Network, output: Tensor, y: Tensor) -> Tensor:
+    """Correct predictions, or the sum of squared errors."""
+    if network.task == "classification":
+        return (predicted_classes(output) == y).sum()
+    return (output - y).square().sum()
+
+
+def mean_score(network: Network, total: float, y: Tensor) -> float:
+    """The share of correct predictions, or the root mean square error, from the sum over all of y."""
+    return total / len(y) if network.task == "classification" else math.sqrt(total / y.numel())

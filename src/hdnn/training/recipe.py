@@ -1,0 +1,130 @@
+"""The recipe: how a network is trained, in plain values; and the optimizer and schedule that it names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+Optimizer = Literal["adam", "adamw", "sgd", "lbfgs"]
+Schedule = Literal["cosine", "exponential", "constant"]
+Method = Literal["joint", "alternating"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained, in plain values.
+
+    Args:
+        epochs: passes over the training data.
+        batch_size: samples a step; L-BFGS always takes all.
+        optimizer: "adam", "adamw", "sgd" (momentum 0.9) or "lbfgs".
+        learning_rate: the largest rate of the schedule.
+        schedule: "cosine" (linear warm-up, then a cosine down to zero), "exponential" (× `decay` an epoch) or
+            "constant".
+        warmup: share of all steps over which the cosine schedule warms up, 0 to 1.
+        decay: factor an epoch of the exponential schedule.
+        alpha: α, weight of the smoothness R_K + R_b over depth.
+        alpha_c: α_c, weight of the output layer's R_N.
+        weight_decay: of all parameters, as the optimizer defines it (decoupled for "adamw").
+        label_smoothing: probability spread evenly over the classes, 0 to 1.
+        clip: largest norm of the gradient; None leaves it alone.
+        method: "joint" trains everything at once; "alternating" is the paper's: for each batch a fresh output layer
+            gets `head_steps` Adam steps on frozen features, then the flow gets one step; at the end an output layer
+            is trained for `head_epochs` epochs on frozen features.
+        head_steps: steps of the output layer for each batch of the alternating method.
+        head_epochs: epochs of the last output layer of the alternating method.
+        head_learning_rate: of the output layer in the alternating method.
+        validation: share of the training data held back to watch and, with `patience`, to stop.
+        patience: epochs without a better validation score after which training stops and the best weights return;
+            None trains for all epochs and keeps the last weights.
+        seed: of the order of the batches and of the validation split.
+
+    Raises:
+        ValueError: if a value makes no sense; the message names it.
+    """
+
+    epochs: int = 50
+    batch_size: int = 125
+    optimizer: Optimizer = "adam"
+    learning_rate: float = 0.02
+    schedule: Schedule = "cosine"
+    warmup: float = 0.2
+    decay: float = 0.8
+    alpha: float = 0.0
+    alpha_c: float = 0.0
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    clip: float | None = None
+    method: Method = "joint"
+    head_steps: int = 10
+    head_epochs: int = 50
+    head_learning_rate: float = 0.05
+    validation: float = 0.0
+    patience: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "head_steps", "head_epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}.")
+        for name in ("learning_rate", "decay", "head_learning_rate"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(f"`{name}` must be positive and finite; got {getattr(self, name)}.")
+        for name in ("alpha", "alpha_c", "weight_decay"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"`{name}` must be 0 or more and finite; got {getattr(self, name)}.")
+        for name in ("warmup", "label_smoothing", "validation"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is a share, at least 0 and below 1; got {getattr(self, name)}.")
+        _check_choice("optimizer", self.optimizer, Optimizer)
+        _check_choice("schedule", self.schedule, Schedule)
+        _check_choice("method", self.method, Method)
+        if self.patience is not None and (self.patience < 1 or self.validation == 0):
+            raise ValueError(
+                f"`patience` stops on the validation score, so it must be at least 1 and needs `validation` > 0; got "
+                f"patience={self.patience}, validation={self.validation}."
+            )
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"`clip` must be positive, or None for no clipping; got {self.clip}.")
+        if self.method == "alternating" and self.optimizer == "lbfgs":
+            raise ValueError('The alternating method steps on mini-batches, which "lbfgs" cannot; use "adam".')
+
+
+def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that a recipe names."""
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9)
+    if decay:
+        raise ValueError('`weight_decay` is not part of "lbfgs"; use `alpha_c`, or "adamw".')
+    return torch.optim.LBFGS(parameters, lr=rate, line_search_fn="strong_wolfe")
+
+
+def rate_factor(recipe: Recipe, batches: int) -> Callable[[int], float]:
+    """The learning rate of each step, as a share of the largest."""
+    steps = recipe.epochs * batches
+    warm = recipe.warmup * steps
+
+    def cosine(step: int) -> float:
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, steps - warm)))
+
+    if recipe.optimizer == "lbfgs" or recipe.schedule == "constant":
+        return lambda step: 1.0
+    return cosine if recipe.schedule == "cosine" else lambda step: recipe.decay ** (step // batches)
+
+
+def _check_choice(name: str, value: str, choices: object) -> None:
+    known = get_args(choices)
+    if value not in known:
+        raise ValueError(f"`{name}` must be one of {', '.join(known)}; got {value!r}.")

@@ -1,0 +1,74 @@
+"""One training step: on everything at once, or on output layer and flow in turn.
+
+Legend: features are the flattened states after the flow; the output layer is W y_N + μ.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hdnn.training.objective import Objective, batches
+from hdnn.training.recipe import Recipe
+
+
+def joint_step(
+    objective: Objective, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, recipe: Recipe
+) -> tuple[Tensor, Tensor]:
+    """One optimizer step on everything; L-BFGS evaluates the closure as often as it needs."""
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss, output = objective(x, y)
+        torch.autograd.backward(loss)
+        if recipe.clip is not None:
+            nn.utils.clip_grad_norm_(objective.parameters(), recipe.clip)
+        seen.append((loss.detach(), output.detach()))
+        value: Tensor = loss
+        return value
+
+    optimizer.step(closure)  # type: ignore[arg-type]  # annotated to return a float, documented to return a tensor
+    return seen[0]
+
+
+def alternating_step(
+    objective: Objective, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, recipe: Recipe
+) -> tuple[Tensor, Tensor]:
+    """A fresh output layer fitted to frozen features, then one step of the flow under it."""
+    head = objective.network.head
+    with torch.no_grad():
+        features = objective.network.features(x)
+        head.weight.zero_()
+        head.bias.zero_()
+    inner = torch.optim.Adam(head.parameters(), lr=recipe.head_learning_rate)
+    for _ in range(recipe.head_steps):
+        _head_step(objective, inner, features, y)
+    head.requires_grad_(False)
+    try:
+        return joint_step(objective, optimizer, x, y, recipe)
+    finally:
+        head.requires_grad_(True)
+
+
+def train_head(objective: Objective, x: Tensor, y: Tensor, recipe: Recipe) -> None:
+    """The output layer alone, on the features of the finished flow."""
+    network = objective.network
+    with torch.no_grad():
+        features = torch.cat([network.features(part) for part in batches(x)])
+        network.head.weight.zero_()
+        network.head.bias.zero_()
+    optimizer = torch.optim.Adam(network.head.parameters(), lr=recipe.head_learning_rate)
+    order = torch.Generator().manual_seed(recipe.seed)
+    for _ in range(recipe.head_epochs):
+        permutation = torch.randperm(len(x), generator=order).to(x.device)
+        for chosen in torch.split(permutation, recipe.batch_size):
+            _head_step(objective, optimizer, features[chosen], y[chosen])
+
+
+def _head_step(objective: Objective, optimizer: torch.optim.Optimizer, features: Tensor, y: Tensor) -> None:
+    head = objective.network.head
+    optimizer.zero_grad()
+    penalty = head.weight.square().sum() + head.bias.square().sum()
+    torch.autograd.backward(objective.data_loss(head(features), y) + objective.alpha_c * penalty)
+    optimizer.step()
