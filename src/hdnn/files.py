@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import uuid
 from pathlib import Path
 
 
@@ -21,27 +21,19 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> Path:
         The path.
 
     Raises:
-        OSError: if the folder is missing or not writable, or the disk is full.
+        FileNotFoundError: if the folder is missing.
+        OSError: if it is not writable, or the disk is full.
     """
     place = Path(path)
-    data = content.encode() if isinstance(content, str) else content
-    handle, beside = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.", suffix=".part")
+    if not place.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(place.parent)!r} to write {place.name} to. Create it.")
+    aside = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+        with aside.open("xb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes private files; a result is an ordinary one.
-        os.chmod(beside, 0o666 & ~_umask())
-        os.replace(beside, place)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+        aside.replace(place)
+    finally:
+        aside.unlink(missing_ok=True)
     return place
-
-
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,0 +1,100 @@
+"""How training went, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from hdnn.plots.style import COLOURS, GRID, INK, QUIET, SMALL, Floats, blank, dress, legend_above
+
+History = Sequence[Mapping[str, Any]]
+
+
+def training_curves(history: History) -> Figure:
+    """Draw the loss, and the score where there is one, against the epoch.
+
+    Values that are not finite leave a gap; a dotted line marks the first epoch that lost its loss to them.
+
+    Args:
+        history: one mapping per epoch with "epoch" and "loss"; optionally "validation_loss",
+            "train_accuracy" and "validation_accuracy" (between 0 and 1), or "train_error" and
+            "validation_error", and "learning_rate", drawn if it changes. An epoch may lack a key.
+
+    Returns:
+        One panel for the loss and one each for accuracy and error, where the history has them.
+
+    Raises:
+        ValueError: for a history without epochs.
+
+    Example:
+        >>> figure = training_curves([{"epoch": 1, "loss": 0.7}, {"epoch": 2, "loss": 0.5}])
+        >>> figure.axes[0].get_xlabel()
+        'epoch'
+    """
+    if not history:
+        raise ValueError("The history has no epoch to draw. Train for at least one epoch.")
+    panels = [("loss", ["loss", "validation_loss"])]
+    for score in ("accuracy", "error"):
+        keys = [f"train_{score}", f"validation_{score}"]
+        if any(row.get(key) is not None for row in history for key in keys):
+            panels.append((score, keys))
+    figure, axes = blank(1, len(panels), width=4.5 * max(len(panels), 1.4), height=3.2)
+    for ax, (name, keys) in zip(axes, panels, strict=True):
+        values = np.concatenate([_curve(ax, history, key, i) for i, key in enumerate(keys)])
+        dress(ax, "", x="epoch", y=name, grid=True)
+        _epochs(ax, [float(row["epoch"]) for row in history])
+        if name == "accuracy":
+            ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+        elif values.size and values.min() > 0 and values.max() > 20 * values.min():
+            ax.set_yscale("log")
+        if ax.lines:
+            legend_above(ax, ax.lines)
+    _divergence(axes[0], history)
+    _learning_rate(axes[0], history)
+    return figure
+
+
+def _curve(ax: Axes, history: History, key: str, index: int) -> Floats:
+    """Draw one series and return its finite values; a lacking key is passed over, a NaN leaves a gap."""
+    rows = [row for row in history if row.get(key) is not None]
+    values: Floats = np.array([float(row[key]) for row in rows], float)
+    finite = np.isfinite(values)
+    if finite.any():
+        line = ax.plot([float(row["epoch"]) for row in rows], np.where(finite, values, np.nan))[0]
+        line.set(color=COLOURS[index], linewidth=1.6, label=("train", "validation")[index])
+        if finite.sum() <= 30:  # few epochs, even a single one, must be seen
+            line.set(marker="o", markersize=4)
+    kept: Floats = values[finite]
+    return kept
+
+
+def _epochs(ax: Axes, epochs: list[float]) -> None:
+    margin = 0.02 * (max(epochs) - min(epochs)) or 0.5
+    ax.set_xlim(min(epochs) - margin, max(epochs) + margin)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+
+
+def _divergence(ax: Axes, history: History) -> None:
+    lost = [row["epoch"] for row in history if not math.isfinite(row.get("loss") or 0.0)]
+    if lost:
+        ax.axvline(lost[0], color=QUIET, linewidth=1, linestyle=":", gid="diverged")
+        note = ax.annotate(f"not finite from epoch {lost[0]} on", (0.5, 0.5), xycoords="axes fraction")
+        note.set(ha="center", fontsize=SMALL, color=INK, bbox={"facecolor": "white", "edgecolor": GRID})
+
+
+def _learning_rate(ax: Axes, history: History) -> None:
+    """Draw it on an axis of its own at the right, if it changes at all."""
+    rows = [row for row in history if row.get("learning_rate") is not None]
+    rates = [float(row["learning_rate"]) for row in rows]
+    if len(set(rates)) > 1:
+        other = ax.twinx()
+        other.plot([float(row["epoch"]) for row in rows], rates, color=QUIET, linewidth=1, linestyle=":")
+        dress(other, "", y="learning rate (dotted)")
+        other.spines["right"].set_visible(True)
+        other.set_yscale("log" if min(rates) > 0 and max(rates) > 20 * min(rates) else "linear")

@@ -1,0 +1,206 @@
+"""What a trained network says, against the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from hdnn.plots.style import (
+    COLOURS,
+    GRID,
+    INK,
+    QUIET,
+    SMALL,
+    Floats,
+    blank,
+    class_legend,
+    colour,
+    dot,
+    dress,
+    indices,
+    legend_above,
+    scatter,
+    short,
+    tint,
+)
+
+
+def decision_regions(
+    x: ArrayLike,
+    y: ArrayLike,
+    probability: ArrayLike,
+    points: ArrayLike,
+    labels: ArrayLike,
+    classes: Sequence[str],
+    *,
+    predicted: ArrayLike | None = None,
+    title: str | None = None,
+    names: tuple[str, str] = ("x₁", "x₂"),
+) -> Figure:
+    """Colour the plane by what a classifier says there, with samples on top.
+
+    Args:
+        x: grid along the first feature, increasing, (W,).
+        y: grid along the second feature, increasing, (H,).
+        probability: of the second of two classes, as floats between 0 and 1, (H, W); or the index of the
+            class, as integers, for any number of classes.
+        points: samples, (S, 2).
+        labels: their true classes as indices, (S,).
+        classes: the names of the classes.
+        predicted: their predicted classes, (S,); samples where it differs from `labels` are ringed.
+        title: written above the axes.
+        names: of the two features.
+
+    Raises:
+        ValueError: for arrays that do not fit each other, or probabilities of other than two classes.
+
+    Example:
+        >>> import numpy as np
+        >>> grid = np.linspace(-1, 1, 20)
+        >>> probability = np.tile(grid > 0, (20, 1)).astype(float)
+        >>> figure = decision_regions(grid, grid, probability, [[0.5, 0.0]], [1], ["left", "right"])
+    """
+    x, y, said = np.asarray(x, float), np.asarray(y, float), np.asarray(probability)
+    if x.ndim != 1 or y.ndim != 1 or said.shape != (y.size, x.size) or min(said.shape) < 2:
+        raise ValueError(
+            f"Expected grid axes (W,) and (H,) with values (H, W); got {x.shape}, {y.shape} and {said.shape}."
+        )
+    points = np.asarray(points, float)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"Expected points in the plane, of shape (samples, 2); got {points.shape}.")
+    labels = indices(labels, len(points), classes)
+    width, height = np.clip([np.ptp(x), np.ptp(y)] / max(np.ptp(x), np.ptp(y)) * 4.8, 2.4, None)
+    figure, (ax,) = blank(1, 1, width=width + 1.4, height=height + 0.5)
+    if np.issubdtype(said.dtype, np.integer):
+        tints = ListedColormap([tint(colour(i), 0.65) for i in range(len(classes))])
+        ax.pcolormesh(x, y, said, cmap=tints, vmin=-0.5, vmax=len(classes) - 0.5, shading="nearest")
+    elif len(classes) == 2:
+        _probability(figure, ax, x, y, said, classes)
+    else:
+        raise ValueError(
+            f"A probability tells two classes apart; got {len(classes)}. Pass the index of the most probable "
+            "class, as integers, instead."
+        )
+    scatter(ax, points, labels, size=float(np.clip(9000 / len(points), 10, 26)), edge="white")
+    dress(ax, title or "", x=names[0], y=names[1])
+    ax.set_aspect("equal")
+    ax.set_xlim(x[0], x[-1])
+    ax.set_ylim(y[0], y[-1])
+    if predicted is None:
+        class_legend(figure, classes)
+    else:
+        wrong = labels != indices(predicted, len(points), classes, "predicted")
+        rings = ax.scatter(points[wrong, 0], points[wrong, 1], s=70, gid="misclassified", zorder=3)
+        rings.set(facecolor="none", edgecolor=INK, linewidth=1.3)
+        text = f"misclassified: {wrong.sum()} of {wrong.size}"
+        class_legend(figure, classes, dot("o", "none", text, edge=INK, size=9))
+    return figure
+
+
+def confusion_matrix(counts: ArrayLike, classes: Sequence[str]) -> Figure:
+    """Draw how often each true class was taken for each class.
+
+    The shade is the share of the true class (of the row); up to twenty classes the counts are written in.
+
+    Args:
+        counts: rows the true, columns the predicted classes, (C, C).
+        classes: the names of the classes, C.
+
+    Raises:
+        ValueError: for counts that are not a square of that size, or negative.
+
+    Example:
+        >>> figure = confusion_matrix([[9, 1], [0, 10]], ["no", "yes"])
+    """
+    counts = np.asarray(counts)
+    size = len(classes)
+    if counts.shape != (size, size) or not size or (counts < 0).any():
+        raise ValueError(
+            f"{size} classes need counts of shape ({size}, {size}), none negative; got shape {counts.shape}."
+        )
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = float(np.clip(2.6 + 0.42 * size, 3.6, 8.0))
+    figure, (ax,) = blank(1, 1, width=side + 0.6, height=side)
+    shade = LinearSegmentedColormap.from_list("share", ["white", tint(COLOURS[0], 0.5), COLOURS[0]])
+    image = ax.imshow(share, cmap=shade, vmin=0, vmax=1)
+    if size <= 20:
+        _write_counts(ax, counts, share)
+    dress(ax, "", x="predicted class", y="true class")
+    names = [short(name) for name in classes]
+    upright = max(map(len, names)) * size > 10 * side
+    ax.set_xticks(range(size), names, rotation=90 if upright else 0, parse_math=False)
+    ax.set_yticks(range(size), names, parse_math=False)
+    ax.set_xticks(np.arange(1, size) - 0.5, minor=True)
+    ax.set_yticks(np.arange(1, size) - 0.5, minor=True)
+    ax.tick_params(which="both", length=0)
+    ax.grid(which="minor", color=GRID, linewidth=0.6)
+    _scale(figure, ax, image, "share of the true class")
+    return figure
+
+
+def predicted_against_true(true: ArrayLike, predicted: ArrayLike, name: str) -> Figure:
+    """Draw predictions of a number against the truth; on the diagonal a prediction is exact.
+
+    Args:
+        true: the measured values, (S,).
+        predicted: the predicted values, (S,). What is not finite is left out, and the title says how many.
+        name: of the quantity, with its unit.
+
+    Raises:
+        ValueError: for arrays that are empty or of different lengths.
+
+    Example:
+        >>> figure = predicted_against_true([1.0, 2.0], [1.1, 1.8], "price (k€)")
+    """
+    both = np.asarray(true, float).ravel(), np.asarray(predicted, float).ravel()
+    if both[0].size != both[1].size or not both[0].size:
+        raise ValueError(f"Expected as many predictions as true values; got {both[1].size} and {both[0].size}.")
+    pairs = np.stack(both)
+    finite = np.isfinite(pairs).all(axis=0)
+    low, high = (pairs[:, finite].min(), pairs[:, finite].max()) if finite.any() else (0.0, 1.0)
+    margin = 0.04 * (high - low) or 1.0
+    figure, (ax,) = blank(1, 1, width=4.8, height=4.7)
+    exact = ax.axline((low, low), slope=1, color=QUIET, linewidth=1, linestyle="--", label="exact")
+    size = float(np.clip(9000 / finite.size, 6, 26))
+    ax.scatter(pairs[0, finite], pairs[1, finite], s=size, color=COLOURS[0], alpha=0.6, linewidths=0, gid="samples")
+    title = "" if finite.all() else f"{(~finite).sum()} of {finite.size} not finite"
+    dress(ax, title, x=f"true {name}", y=f"predicted {name}", grid=True)
+    ax.set_aspect("equal")
+    ax.set_xlim(low - margin, high + margin)
+    ax.set_ylim(low - margin, high + margin)
+    legend_above(ax, [exact])
+    return figure
+
+
+def _probability(
+    figure: Figure, ax: Axes, x: Floats, y: Floats, said: NDArray[np.generic], classes: Sequence[str]
+) -> None:
+    """Colour by the probability of the second class, with a line where the two are equal."""
+    said = np.ma.masked_invalid(np.asarray(said, float))
+    ends = LinearSegmentedColormap.from_list("probability", [tint(COLOURS[0], 0.55), "white", tint(COLOURS[1], 0.55)])
+    image = ax.pcolormesh(x, y, said, cmap=ends, vmin=0, vmax=1, shading="nearest")
+    if said.count() and said.min() < 0.5 < said.max():
+        ax.contour(x, y, said, levels=[0.5], colors=[INK], linewidths=1)
+    _scale(figure, ax, image, f"probability of {short(classes[1])}")
+
+
+def _scale(figure: Figure, ax: Axes, image: ScalarMappable, label: str) -> None:
+    """A thin colour bar."""
+    bar = figure.colorbar(image, ax=ax, shrink=0.7, aspect=25, pad=0.02)
+    bar.set_label(label, fontsize=SMALL, color=INK, parse_math=False)
+    bar.ax.tick_params(labelsize=SMALL, labelcolor=INK, color=QUIET)
+    bar.outline.set_visible(False)
+
+
+def _write_counts(ax: Axes, counts: NDArray[np.generic], share: Floats) -> None:
+    """The number into every cell that has one; empty cells stay quiet."""
+    for row, column in np.argwhere(counts):
+        text = ax.text(column, row, f"{counts[row, column]:,}".replace(",", "\u2009"))
+        text.set(ha="center", va="center", fontsize=SMALL if len(counts) <= 12 else 6.5)
+        text.set_color("white" if share[row, column] > 0.6 else INK)

@@ -1,0 +1,181 @@
+"""The one look of all figures: palette, axes, legends.
+
+Everything is set artist by artist, so that neither the user's matplotlib settings nor ours touch each other.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex, to_rgb, to_rgba_array
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from numpy.typing import ArrayLike, NDArray
+
+from hdnn.files import write_whole
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+# Okabe and Ito's palette, safe for the colour-blind, with a brown and a grey to make ten; an eleventh class
+# takes the first colour again with the next marker.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00",
+           "#56B4E9", "#000000", "#F0E442", "#8C4A1F", "#999999")  # fmt: skip
+MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
+INK, QUIET, GRID = "#222222", "#666666", "#e4e4e4"
+SMALL, NORMAL = 8.0, 9.5  # points
+DPI = 150
+_LEGEND: dict[str, Any] = {
+    "fontsize": SMALL,
+    "labelcolor": INK,
+    "frameon": False,
+    "borderaxespad": 0.2,
+    "columnspacing": 1.2,
+    "handletextpad": 0.4,
+}
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write a figure to a PNG file, whole or not at all.
+
+    Args:
+        figure: what one of the functions of `hdnn.plots` returned.
+        path: where to write, ending in `.png`.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: for another file ending.
+        FileNotFoundError: if the folder is not there.
+    """
+    path = ending(path, ".png")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return write_whole(path, buffer.getvalue())
+
+
+def ending(path: str | Path, suffix: str) -> Path:
+    """The path, if it ends as the format wants it."""
+    path = Path(path)
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"This writes a {suffix} file; got {str(path)!r}. Let the name end in {suffix}.")
+    return path
+
+
+def blank(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A white figure, in inches, with its axes in reading order."""
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+    figure = Figure((width, height), dpi=DPI, layout=layout, facecolor="white")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def dress(ax: Axes, title: str, *, x: str = "", y: str = "", grid: bool = False) -> Text:
+    """Give axes the common look; returns the title, for an animation to change."""
+    ax.set_facecolor("white")
+    for side, spine in ax.spines.items():
+        spine.set(color=QUIET, linewidth=0.8, visible=side in ("left", "bottom"))
+    ax.tick_params(which="both", labelsize=SMALL, labelcolor=INK, color=QUIET)
+    ax.grid(visible=False)
+    if grid:
+        ax.grid(visible=True, color=GRID, linewidth=0.6)
+    ax.set_axisbelow(True)
+    # Names come from the user: a dollar sign in them is a dollar sign, not mathematics.
+    ax.set_xlabel(x, fontsize=NORMAL, color=INK, parse_math=False)
+    ax.set_ylabel(y, fontsize=NORMAL, color=INK, parse_math=False)
+    return ax.set_title(title, loc="left", fontsize=NORMAL, color=INK, parse_math=False)
+
+
+def legend_above(ax: Axes, lines: Sequence[Artist]) -> None:
+    """Name the lines of axes above them, at the right, where they cover no data."""
+    box = ax.legend(handles=list(lines), loc="lower right", bbox_to_anchor=(1, 1), ncols=3, **_LEGEND)
+    for text in box.get_texts():
+        text.set_parse_math(False)
+
+
+def class_legend(figure: Figure, classes: Sequence[str], *more: Line2D, above: bool = False) -> None:
+    """Name the classes below (or above) the axes; the figure grows by the height this takes."""
+    handles = [dot(MARKERS[i // len(COLOURS) % len(MARKERS)], colour(i), short(name)) for i, name in enumerate(classes)]
+    handles += more
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = int(np.clip(figure.get_figwidth() * 13 // (longest + 5), 1, len(handles)))
+    rows = math.ceil(len(handles) / columns)
+    columns = math.ceil(len(handles) / rows)  # evenly filled rows
+    figure.set_figheight(figure.get_figheight() + 0.18 * rows)
+    loc: Literal["outside upper center", "outside lower center"]
+    loc = "outside upper center" if above else "outside lower center"
+    box = figure.legend(handles=handles, loc=loc, ncols=columns, **_LEGEND)
+    for text in box.get_texts():
+        text.set_parse_math(False)
+
+
+def dot(marker: str, fill: str, label: str, *, edge: str = "none", size: float = 6.0) -> Line2D:
+    """A marker for a legend."""
+    return Line2D(
+        [],
+        [],
+        linestyle="none",
+        marker=marker,
+        markersize=size,
+        markerfacecolor=fill,
+        markeredgecolor=edge,
+        label=label,
+    )
+
+
+def scatter(
+    ax: Axes, points: Floats, labels: Integers, *, size: float, edge: str = "none"
+) -> list[tuple[PathCollection, NDArray[np.bool_]]]:
+    """Draw points (S, 2) by class: one collection per marker in use, with the mask of its points."""
+    # In the order of the samples: drawn class by class, the last class would cover the others.
+    fills = to_rgba_array(COLOURS)[labels % len(COLOURS)]
+    turns = labels // len(COLOURS) % len(MARKERS)
+    groups = []
+    for turn in np.unique(turns):
+        members = turns == turn
+        x, y = points[members].T
+        dots = ax.scatter(x, y, s=size, c=fills[members], marker=MARKERS[turn], gid="samples", zorder=2)
+        dots.set(edgecolor=edge, linewidth=0.5)
+        groups.append((dots, members))
+    return groups
+
+
+def colour(label: int) -> str:
+    """The colour of a class."""
+    return COLOURS[label % len(COLOURS)]
+
+
+def tint(shade: str, white: float) -> str:
+    """A colour mixed with so much white, between 0 and 1."""
+    red, green, blue = (white + (1 - white) * part for part in to_rgb(shade))
+    return to_hex((red, green, blue))
+
+
+def short(name: str) -> str:
+    """A name that fits a legend or an axis."""
+    name = " ".join(str(name).split())
+    return name if len(name) <= 24 else name[:23] + "…"
+
+
+def indices(values: ArrayLike, samples: int, classes: Sequence[str], what: str = "labels") -> Integers:
+    """Class indices (S,) that fit the samples and the names of the classes."""
+    given = np.asarray(values)
+    whole = given.astype(np.int64) if given.dtype.kind in "biuf" and np.isfinite(given).all() else None
+    if given.shape != (samples,) or not samples:
+        raise ValueError(f"Expected one of `{what}` for each of {samples} samples; got shape {given.shape}.")
+    if whole is None or (whole != given).any() or whole.min() < 0 or whole.max() >= len(classes):
+        raise ValueError(
+            f"`{what}` must be indices from 0 to {len(classes) - 1} into the {len(classes)} classes; "
+            f"got values such as {given[:3].tolist()}. Name all classes, or encode the labels."
+        )
+    return whole
