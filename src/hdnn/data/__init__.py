@@ -6,7 +6,7 @@ from hdnn.data.encoders import ImageEncoder, Report, TableEncoder, encoder_from_
 from hdnn.data.images import digits, mnist, read_idx
 from hdnn.data.planar import DOMAINS, double_circles, double_moons, swiss_roll
 from hdnn.data.tables import read_table, table
-from hdnn.data.targets import TargetEncoder
+from hdnn.data.targets import TargetEncoder, Task
 
 __all__ = [
     "DOMAINS",
@@ -17,6 +17,7 @@ __all__ = [
     "Report",
     "TableEncoder",
     "TargetEncoder",
+    "Task",
     "digits",
     "double_circles",
     "double_moons",

@@ -1,0 +1,347 @@
+"""The command line: each command calls one function of the library and shows what it returns.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 training diverged, 2 bad input, 130 interrupted.
+"""
+
+# Annotations are read by Typer at run time, so they are not postponed. Heavy imports stand inside the commands:
+# `hdnn --help` must not wait for PyTorch.
+import json
+import shlex
+import sys
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from hdnn.training import Progress
+
+app = typer.Typer(
+    name="hdnn",
+    help="Train Hamiltonian deep neural networks and see why they work.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Lifts(StrEnum):
+    """How vectors become states."""
+
+    zeros = "zeros"
+    linear = "linear"
+
+
+class Optimizers(StrEnum):
+    """Optimizers of a recipe."""
+
+    adam = "adam"
+    adamw = "adamw"
+    sgd = "sgd"
+    lbfgs = "lbfgs"
+
+
+class Methods(StrEnum):
+    """Fitting methods of a recipe."""
+
+    joint = "joint"
+    alternating = "alternating"
+
+
+class Tasks(StrEnum):
+    """What the target of a table is."""
+
+    classification = "classification"
+    regression = "regression"
+
+
+_NETWORK, _TRAINING, _DATA, _OUTPUT = "Network", "Training", "Data", "Output"
+_JSON = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=_OUTPUT)]
+_RUN = Annotated[Path, typer.Argument(help="Folder that `hdnn train` wrote.")]
+
+
+def _option(panel: str, help: str, *names: str) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, show_default=False)
+
+
+@app.command()
+def train(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="digits, mnist, swiss-roll, double-moons, double-circles, or a .csv, .tsv or .parquet table."
+        ),
+    ] = "digits",
+    model: Annotated[str | None, _option(_NETWORK, "ms1, ms2, ms3, h1 or h2.")] = None,
+    layers: Annotated[int | None, _option(_NETWORK, "Number of layers N.")] = None,
+    step: Annotated[float | None, _option(_NETWORK, "Integration step h.")] = None,
+    horizon: Annotated[float | None, _option(_NETWORK, "Integration time T = N h, instead of --step.")] = None,
+    features: Annotated[int | None, _option(_NETWORK, "Size n of the state.")] = None,
+    width: Annotated[int | None, _option(_NETWORK, "Hidden units a layer (h1, h2).")] = None,
+    activation: Annotated[
+        str | None, _option(_NETWORK, "tanh, relu, leaky_relu, sigmoid, softplus or identity.")
+    ] = None,
+    interconnection: Annotated[
+        str | None, _option(_NETWORK, "J of h1 and h2: canonical or upper_ones (J1 and J2 of the L4DC paper).")
+    ] = None,
+    lift: Annotated[Lifts | None, _option(_NETWORK, "How vectors become states.")] = None,
+    shared: Annotated[bool, _option(_NETWORK, "One K and b for all layers (time-invariant).", "--shared")] = False,
+    init_std: Annotated[float | None, _option(_NETWORK, "Standard deviation of the initial weights.")] = None,
+    epochs: Annotated[int | None, _option(_TRAINING, "Passes over the training data.")] = None,
+    batch_size: Annotated[int | None, _option(_TRAINING, "Samples a step.")] = None,
+    optimizer: Annotated[Optimizers | None, _option(_TRAINING, "Optimizer.")] = None,
+    learning_rate: Annotated[float | None, _option(_TRAINING, "Largest learning rate of the schedule.")] = None,
+    alpha: Annotated[float | None, _option(_TRAINING, "Weight of smoothness over depth.")] = None,
+    alpha_c: Annotated[float | None, _option(_TRAINING, "Weight decay of the output layer, in the loss.")] = None,
+    weight_decay: Annotated[float | None, _option(_TRAINING, "Weight decay of all parameters.")] = None,
+    label_smoothing: Annotated[float | None, _option(_TRAINING, "Label smoothing, 0 to 1.")] = None,
+    clip: Annotated[float | None, _option(_TRAINING, "Largest norm of the gradient.")] = None,
+    method: Annotated[Methods | None, _option(_TRAINING, "joint, or alternating as in the paper.")] = None,
+    validation: Annotated[float | None, _option(_TRAINING, "Share of the training data held back to watch.")] = None,
+    patience: Annotated[
+        int | None, _option(_TRAINING, "Stop after so many epochs without a better validation score.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of data, weights and batches.", rich_help_panel=_TRAINING)] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...", rich_help_panel=_TRAINING)] = "cpu",
+    target: Annotated[str | None, _option(_DATA, "Column of a table to predict.")] = None,
+    task: Annotated[Tasks | None, _option(_DATA, "What the target of a table is.")] = None,
+    size: Annotated[int, typer.Option(help="Points of a planar set.", rich_help_panel=_DATA)] = 8000,
+    data_folder: Annotated[Path | None, _option(_DATA, "Where the MNIST files are, or go with --download.")] = None,
+    download: Annotated[bool, _option(_DATA, "Fetch MNIST if it is not there.", "--download")] = False,
+    output: Annotated[
+        Path | None, _option(_OUTPUT, "Run folder to write. Default: runs/DATA-MODEL-TIME.", "--output", "-o")
+    ] = None,
+    overwrite: Annotated[bool, _option(_OUTPUT, "Replace the run in the output folder.", "--overwrite")] = False,
+    as_json: _JSON = False,
+) -> None:
+    """Train a Hamiltonian network and write a run folder with weights, results and a report.
+
+    What you do not choose is taken from a set-up that suits the data.
+    """
+    from hdnn.jobs import Choices, Source, train
+
+    source = Source(
+        data,
+        seed=seed,
+        size=size,
+        target=target,
+        task=task.value if task else None,
+        folder=str(data_folder) if data_folder else None,
+        download=download,
+    )
+    choices = Choices(
+        model=model,
+        layers=layers,
+        step=step,
+        horizon=horizon,
+        features=features,
+        width=width,
+        activation=activation,
+        interconnection=interconnection,
+        lift=lift.value if lift else None,
+        shared=shared,
+        init_std=init_std,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optimizer.value if optimizer else None,
+        learning_rate=learning_rate,
+        alpha=alpha,
+        alpha_c=alpha_c,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        clip=clip,
+        method=method.value if method else None,
+        validation=validation,
+        patience=patience,
+    )
+    name = Path(data).stem
+    folder = output or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    with _Display() as display:
+        outcome = train(
+            source,
+            choices,
+            folder,
+            seed=seed,
+            device=device,
+            overwrite=overwrite,
+            command=shlex.join(["hdnn", *sys.argv[1:]]),
+            callbacks=(display.step,),
+            announce=display.say,
+            download_progress=display.fetch,
+        )
+    metrics = outcome.metrics
+    if as_json:
+        print(json.dumps({**metrics, "run": str(folder), "report": str(outcome.run.report)}))
+    else:
+        for line in _result_lines(metrics):
+            print(line)
+        print(f"Report: {outcome.run.report}")
+    if outcome.interrupted:
+        _say(
+            f"Interrupted after {metrics['epochs']} epochs. The weights of that moment are in {folder}; it can be loaded."
+        )
+        raise typer.Exit(130)
+
+
+@app.command()
+def predict(
+    run: _RUN,
+    file: Annotated[Path, typer.Argument(help="Table with the run's input columns, or an IDX file of images.")],
+    output: Annotated[Path | None, _option(_OUTPUT, "CSV file to write; default: stdout.", "--output", "-o")] = None,
+    overwrite: Annotated[bool, _option(_OUTPUT, "Replace the output file.", "--overwrite")] = False,
+    as_json: _JSON = False,
+) -> None:
+    """Predict the rows of a table, or the images of an IDX file, with a trained run."""
+    from hdnn.files import write_whole
+    from hdnn.jobs import predict
+
+    if output is not None and output.exists() and not overwrite:
+        raise FileExistsError(f"{output} exists; nothing was changed. Choose another --output, or give --overwrite.")
+    prediction = predict(run, file)
+    if prediction.remarks:
+        _say(prediction.remarks)
+    frame = prediction.frame
+    text = frame.to_json(orient="records") + "\n" if as_json else frame.to_csv(index=False)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        write_whole(output, text)
+        _say(f"{len(frame)} predictions: {output}")
+
+
+@app.command()
+def evaluate(
+    run: _RUN,
+    data: Annotated[
+        Path | None, typer.Argument(help="Table with inputs and target. Default: the test part of the run.")
+    ] = None,
+    data_folder: Annotated[Path | None, _option(_DATA, "Where the MNIST files are now.")] = None,
+    as_json: _JSON = False,
+) -> None:
+    """Loss and score of a trained run on its test part or on a table with known answers."""
+    from hdnn.jobs import evaluate
+
+    scores = evaluate(run, data, mnist_folder=str(data_folder) if data_folder else None)
+    if as_json:
+        print(json.dumps(scores))
+    else:
+        for name, value in scores.items():
+            print(f"{name}: {_shown(name, value)}")
+
+
+@app.command()
+def info(as_json: _JSON = False) -> None:
+    """Versions, devices and backends of this installation."""
+    from hdnn.info import info
+
+    facts = info()
+    if as_json:
+        print(json.dumps(facts))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in facts.items():
+        lines = [f"{key} {item}" for key, item in value.items()] if isinstance(value, dict) else value
+        table.add_row(name, "\n".join(lines) if isinstance(lines, list) else str(lines))
+    Console().print(table, markup=False, highlight=False)
+
+
+def main() -> None:
+    """Run the command line; bad input ends with one message and exit code 2."""
+    try:
+        app()
+    except FloatingPointError as error:
+        _fail(error, 1)
+    except (ValueError, OSError, ImportError) as error:
+        _fail(error, 2)
+    except KeyboardInterrupt:
+        _say("Interrupted.")
+        sys.exit(130)
+
+
+class _Display:
+    """A live progress bar on stderr; where that is no terminal, only what was decided is said."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.tasks: dict[str, Any] = {}
+        self.score = ""
+
+    def __enter__(self) -> "_Display":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def step(self, progress: "Progress") -> None:
+        """A training callback."""
+        if not self.console.is_terminal:
+            return
+        if progress.record is not None:
+            self.score = "".join(
+                f", {name.replace('_', ' ')} {_shown(name, value)}"
+                for name, value in progress.record.items()
+                if name.endswith(("_accuracy", "_error"))
+            )
+        elif progress.batch % 10:  # reading the loss waits for the device, and nobody reads faster
+            return
+        steps = progress.epochs * progress.batches
+        self._update(
+            "training",
+            f"epoch {progress.epoch}/{progress.epochs}",
+            (progress.epoch - 1) * progress.batches + progress.batch,
+            steps,
+            f"loss {float(progress.loss):.4f}{self.score}",
+        )
+
+    def fetch(self, name: str, done: int, total: int) -> None:
+        """Progress of a download."""
+        self._update(name, name, done, total, f"{done / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+    def _update(self, key: str, description: str, done: int, total: int, numbers: str) -> None:
+        if key not in self.tasks:
+            self.tasks[key] = self.bar.add_task(description, total=total, numbers=numbers)
+        self.bar.update(self.tasks[key], description=description, completed=done, numbers=numbers)
+
+
+def _result_lines(metrics: dict[str, Any]) -> list[str]:
+    names = [name for name in ("test_accuracy", "test_error", "test_r2") if name in metrics]
+    rows = f"on {metrics['test_rows']} test rows"
+    return [f"{name.replace('_', ' ').capitalize()}: {_shown(name, metrics[name])} {rows}" for name in names]
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4g}"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _fail(error: Exception, code: int) -> None:
+    # str() of an OSError made by the system starts with its number; the sentence is in strerror.
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror is not None:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    _say(f"Error: {text}")
+    sys.exit(code)

@@ -1,0 +1,97 @@
+"""What is trained on what when the user does not say: one set-up for each data set.
+
+The set-ups were chosen on held-out parts of the training data; test data took no part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hdnn.networks import Lift
+from hdnn.training import Recipe
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A network and a recipe that suit a data set.
+
+    Args:
+        model: preset.
+        features: n.
+        layers: N.
+        horizon: T = N h, kept when another depth is asked for.
+        recipe: how to train.
+        interconnection: J of h1 and h2; None means canonical.
+        lift: from vectors to states.
+        kernel_size: for images.
+        init_std: of the initial weights; None means 1/√n.
+    """
+
+    model: str
+    features: int
+    layers: int
+    horizon: float
+    recipe: Recipe
+    interconnection: str | None = None
+    lift: Lift = "zeros"
+    kernel_size: int | None = None
+    init_std: float | None = None
+
+
+SETUPS: dict[str, Setup] = {
+    "swiss-roll": Setup("h1", 4, 64, 3.2, Recipe(epochs=100, batch_size=125, learning_rate=0.04)),
+    "double-moons": Setup("h1", 4, 4, 2.0, Recipe(epochs=50, batch_size=125, learning_rate=0.05)),
+    "double-circles": Setup("h2", 4, 32, 6.4, Recipe(epochs=100, batch_size=125, learning_rate=0.05)),
+    "digits": Setup(
+        "h2",
+        64,
+        8,
+        0.8,
+        Recipe(
+            epochs=100,
+            batch_size=64,
+            optimizer="adamw",
+            learning_rate=0.01,
+            weight_decay=0.1,
+            label_smoothing=0.1,
+        ),
+    ),
+    "mnist": Setup(
+        "h1",
+        8,
+        4,
+        0.2,
+        Recipe(
+            epochs=10,
+            batch_size=100,
+            optimizer="adam",
+            learning_rate=0.01,
+            alpha=1e-3,
+            weight_decay=2e-4,
+        ),
+        interconnection="upper_ones",
+        kernel_size=1,
+    ),
+}
+
+_LARGEST_PADDED = 64
+
+
+def table_setup(inputs: int, rows: int) -> Setup:
+    """The set-up for a table of the user's own.
+
+    Args:
+        inputs: d, encoded columns.
+        rows: of the training part; the batches of small tables are smaller.
+    """
+    padded = inputs + inputs % 2
+    features = max(4, min(padded, _LARGEST_PADDED))
+    recipe = Recipe(
+        epochs=100,
+        batch_size=max(8, min(128, rows // 16)),
+        optimizer="adamw",
+        learning_rate=0.01,
+        weight_decay=0.1,
+        alpha=1e-3,
+    )
+    return Setup("h2", features, 8, 0.8, recipe, lift="zeros" if padded <= _LARGEST_PADDED else "linear")

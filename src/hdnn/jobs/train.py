@@ -1,0 +1,286 @@
+"""The main job: from a data set to a run folder with a trained network and a report."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdnn.data import Dataset
+from hdnn.jobs.scores import measure
+from hdnn.jobs.setups import SETUPS, Setup, table_setup
+from hdnn.jobs.sources import Source, load
+from hdnn.jobs.summary import write_summary
+from hdnn.names import unknown
+from hdnn.networks import INTERCONNECTIONS, PRESETS, Lift, Network, NetworkConfig, build_network
+from hdnn.runs import Run, RunConfig, versions
+from hdnn.training import Callback, Progress, Recipe, Record, fit
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the user chose; None leaves it to the set-up of the data set.
+
+    Args:
+        model: "ms1", "ms2", "ms3", "h1" or "h2".
+        layers: N.
+        step: h; give at most one of `step` and `horizon`.
+        horizon: T = N h.
+        features: n.
+        width: hidden units a layer, for h1 and h2.
+        activation: name of σ.
+        interconnection: J of h1 and h2, "canonical" or "upper_ones".
+        lift: "zeros" or "linear", for vectors.
+        shared: one K and b for all layers.
+        init_std: of the initial weights.
+        epochs: see `Recipe`, as are the following.
+        batch_size: see `Recipe`.
+        optimizer: see `Recipe`.
+        learning_rate: see `Recipe`.
+        alpha: see `Recipe`.
+        alpha_c: see `Recipe`.
+        weight_decay: see `Recipe`.
+        label_smoothing: see `Recipe`.
+        clip: see `Recipe`.
+        method: see `Recipe`.
+        validation: see `Recipe`.
+        patience: see `Recipe`.
+    """
+
+    model: str | None = None
+    layers: int | None = None
+    step: float | None = None
+    horizon: float | None = None
+    features: int | None = None
+    width: int | None = None
+    activation: str | None = None
+    interconnection: str | None = None
+    lift: Lift | None = None
+    shared: bool = False
+    init_std: float | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    optimizer: str | None = None
+    learning_rate: float | None = None
+    alpha: float | None = None
+    alpha_c: float | None = None
+    weight_decay: float | None = None
+    label_smoothing: float | None = None
+    clip: float | None = None
+    method: str | None = None
+    validation: float | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.model is not None and self.model not in PRESETS:
+            raise ValueError(unknown("model", self.model, PRESETS))
+        if self.step is not None and self.horizon is not None:
+            raise ValueError(
+                f"Give `step` (h) or `horizon` (T = layers · h), not both; got step={self.step:g} and "
+                f"horizon={self.horizon:g}."
+            )
+        if self.layers is not None and self.layers < 0:
+            raise ValueError(f"`layers` must be 0 (the identity) or more; got {self.layers}.")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training run left.
+
+    Args:
+        run: its folder.
+        metrics: as in metrics.json.
+        interrupted: whether it was stopped early by the user.
+    """
+
+    run: Run
+    metrics: dict[str, Any]
+    interrupted: bool
+
+
+def train(
+    source: Source,
+    choices: Choices,
+    output: Path,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    overwrite: bool = False,
+    command: str = "",
+    callbacks: tuple[Callback, ...] = (),
+    announce: Callable[[str], None] = lambda text: None,
+    download_progress: Callable[[str, int, int], None] | None = None,
+) -> Outcome:
+    """Train a network and write its run folder.
+
+    An interrupt (Ctrl-C) while training ends it; what has been learned so far is written and can be loaded.
+
+    Args:
+        source: the data.
+        choices: the network and the recipe, where they are not those of the set-up.
+        output: the run folder.
+        seed: of the initial weights and of the batches.
+        device: "cpu", "cuda" or another that PyTorch knows.
+        overwrite: replace the run in `output`.
+        command: what repeats the run, for the record.
+        callbacks: called after every step, see `fit`.
+        announce: told in words what was decided.
+        download_progress: told of downloads: file name, bytes so far, bytes in all.
+
+    Returns:
+        The run, its results, and whether it was interrupted.
+
+    Raises:
+        ValueError: for choices or data that make no sense.
+        OSError: if the folder or a file cannot be used.
+        FloatingPointError: if training diverged; the run then holds its configuration only.
+    """
+    place = require_device(device)
+    dataset = load(source, download_progress)
+    announce(dataset.description)
+    setup = SETUPS.get(source.data) or table_setup(dataset.inputs[0], len(dataset.x_train))
+    config = network_config(dataset, setup, choices)
+    recipe = chosen_recipe(setup, choices, seed)
+    network = seeded_network(config, choices.init_std or setup.init_std, seed).to(place)
+    announce(describe(network, config, recipe))
+    run = Run.create(
+        output,
+        RunConfig(
+            data=dataclasses.asdict(source),
+            network=config,
+            recipe=dataclasses.asdict(recipe),
+            encoder=dataset.encoder.to_dict(),
+            target=dataset.target.to_dict(),
+            seed=seed,
+            command=command,
+            versions=versions(),
+        ),
+        overwrite=overwrite,
+    )
+    history: list[Record] = []
+    start = time.perf_counter()
+    interrupted = _fit(network, dataset, recipe, history, callbacks)
+    seconds = time.perf_counter() - start
+    metrics = _metrics(network, dataset, history, seconds, interrupted)
+    run.save_network(network)
+    run.write_history(history)
+    run.write_metrics(metrics)
+    write_summary(run, network, dataset, history, metrics)
+    return Outcome(run, metrics, interrupted)
+
+
+def require_device(device: str) -> torch.device:
+    """The device of that name, if it is there.
+
+    Raises:
+        ValueError: if PyTorch does not know it or the machine does not have it.
+    """
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"There is no device {device!r}. Use cpu, cuda, cuda:1 and so on.") from error
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"Device {device!r} was asked for, but this PyTorch ({torch.__version__}) finds no CUDA device. "
+            f"Use --device cpu, or install a CUDA build of PyTorch and its driver."
+        )
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"Device {device!r} was asked for, but there are {torch.cuda.device_count()} CUDA devices.")
+    return place
+
+
+def network_config(dataset: Dataset, setup: Setup, choices: Choices) -> NetworkConfig:
+    """The network of a set-up with the user's choices in place of its own."""
+    model = choices.model or setup.model
+    layers = setup.layers if choices.layers is None else choices.layers
+    horizon = choices.horizon or setup.horizon
+    interconnection = choices.interconnection
+    if interconnection is None and model == setup.model:
+        interconnection = setup.interconnection
+    elif interconnection is not None and interconnection not in INTERCONNECTIONS:
+        raise ValueError(unknown("interconnection", interconnection, INTERCONNECTIONS))
+    return NetworkConfig(
+        task=dataset.task,
+        inputs=dataset.inputs,
+        outputs=dataset.outputs,
+        model=model,
+        features=setup.features if choices.features is None else choices.features,
+        layers=layers,
+        step=horizon / (layers or 1) if choices.step is None else choices.step,
+        lift=choices.lift or setup.lift,
+        interconnection=interconnection,
+        activation=choices.activation or "tanh",
+        width=choices.width,
+        kernel_size=setup.kernel_size,
+        shared=choices.shared,
+    )
+
+
+def chosen_recipe(setup: Setup, choices: Choices, seed: int) -> Recipe:
+    """The recipe of a set-up with the user's choices in place of its own."""
+    names = {field.name for field in dataclasses.fields(Recipe)} & {field.name for field in dataclasses.fields(Choices)}
+    chosen = {name: getattr(choices, name) for name in names if getattr(choices, name) is not None}
+    return dataclasses.replace(setup.recipe, seed=seed, **chosen)
+
+
+def seeded_network(config: NetworkConfig, init_std: float | None, seed: int) -> Network:
+    """A network whose initial weights depend on the seed alone; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_network(config, init_std=init_std)
+
+
+def describe(network: Network, config: NetworkConfig, recipe: Recipe) -> str:
+    """One line on the network and how it will be trained."""
+    parameters = sum(p.numel() for p in network.parameters())
+    J = f", J {config.interconnection}" if config.interconnection else ""
+    return (
+        f"{config.model}: {config.layers} layers, {config.features} features, step {config.step:.4g}{J}, "
+        f"{config.activation}, {parameters:,} parameters; {recipe.epochs} epochs of {recipe.optimizer}, "
+        f"learning rate {recipe.learning_rate:g}, batches of {recipe.batch_size}"
+    )
+
+
+def _fit(
+    network: Network, dataset: Dataset, recipe: Recipe, history: list[Record], callbacks: tuple[Callback, ...]
+) -> bool:
+    """Train; True if the user interrupted. The history grows as epochs end."""
+
+    def remember(progress: Progress) -> None:
+        if progress.record is not None:
+            history.append(progress.record)
+
+    x, y = tensors(dataset.x_train, dataset.y_train)
+    try:
+        fit(network, x, y, recipe, callbacks=(remember, *callbacks))
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _metrics(
+    network: Network, dataset: Dataset, history: list[Record], seconds: float, interrupted: bool
+) -> dict[str, Any]:
+    test = measure(network, dataset.target, *tensors(dataset.x_test, dataset.y_test))
+    train = measure(network, dataset.target, *tensors(dataset.x_train, dataset.y_train))
+    return {
+        **{f"test_{name}": value for name, value in test.items()},
+        **{f"train_{name}": value for name, value in train.items()},
+        "epochs": len(history),
+        "seconds": seconds,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "train_rows": len(dataset.x_train),
+        "test_rows": len(dataset.x_test),
+        "interrupted": interrupted,
+    }
+
+
+def tensors(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """Arrays as tensors that share their memory."""
+    return torch.from_numpy(x), torch.from_numpy(y)
