@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from hdnn.names import unknown
 from hdnn.networks import INTERCONNECTIONS, PRESETS, Lift, Network, NetworkConfig, build_network
 from hdnn.runs import Run, RunConfig, versions
 from hdnn.training import Callback, Progress, Recipe, Record, fit
+
+_WORTH_SHARING = 2**17  # numbers in the state of a batch from which a second thread pays
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,7 @@ def train(
     *,
     seed: int = 0,
     device: str = "cpu",
+    threads: int | None = None,
     overwrite: bool = False,
     command: str = "",
     callbacks: tuple[Callback, ...] = (),
@@ -127,6 +132,8 @@ def train(
         output: the run folder.
         seed: of the initial weights and of the batches.
         device: "cpu", "cuda" or another that PyTorch knows.
+        threads: that PyTorch uses while training on the CPU; None takes one where the tensors of a step are too small
+            to be worth sharing, else PyTorch's own number. The same seed and threads give the same bits.
         overwrite: replace the run in `output`.
         command: what repeats the run, for the record.
         callbacks: called after every step, see `fit`.
@@ -142,6 +149,8 @@ def train(
         FloatingPointError: if training diverged; the run then holds its configuration only.
     """
     place = require_device(device)
+    if threads is not None and threads < 1:
+        raise ValueError(f"`threads` must be at least 1; got {threads}. Leave it out to let hdnn choose.")
     dataset = load(source, download_progress)
     announce(dataset.description)
     setup = SETUPS.get(source.data) or table_setup(dataset.inputs[0], len(dataset.x_train))
@@ -165,9 +174,11 @@ def train(
     )
     history: list[Record] = []
     start = time.perf_counter()
-    interrupted = _fit(network, dataset, recipe, history, callbacks)
+    used = threads or _threads(dataset, config, recipe)
+    with _using_threads(used):
+        interrupted = _fit(network, dataset, recipe, history, callbacks)
     seconds = time.perf_counter() - start
-    metrics = _metrics(network, dataset, history, seconds, interrupted)
+    metrics = {**_metrics(network, dataset, history, interrupted), "seconds": seconds, "threads": used}
     run.save_network(network)
     run.write_history(history)
     run.write_metrics(metrics)
@@ -264,16 +275,31 @@ def _fit(
     return False
 
 
-def _metrics(
-    network: Network, dataset: Dataset, history: list[Record], seconds: float, interrupted: bool
-) -> dict[str, Any]:
+def _threads(dataset: Dataset, config: NetworkConfig, recipe: Recipe) -> int:
+    """One thread for small steps: sharing them gains little, and loses much when the processors are busy."""
+    pixels = math.prod(config.inputs[1:])
+    batch = len(dataset.x_train) if recipe.optimizer == "lbfgs" else recipe.batch_size
+    small = batch * config.features * pixels < _WORTH_SHARING
+    return 1 if small else torch.get_num_threads()
+
+
+@contextmanager
+def _using_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _metrics(network: Network, dataset: Dataset, history: list[Record], interrupted: bool) -> dict[str, Any]:
     test = measure(network, dataset.target, *tensors(dataset.x_test, dataset.y_test))
     train = measure(network, dataset.target, *tensors(dataset.x_train, dataset.y_train))
     return {
         **{f"test_{name}": value for name, value in test.items()},
         **{f"train_{name}": value for name, value in train.items()},
         "epochs": len(history),
-        "seconds": seconds,
         "parameters": sum(p.numel() for p in network.parameters()),
         "train_rows": len(dataset.x_train),
         "test_rows": len(dataset.x_test),
