@@ -126,7 +126,7 @@ class LeakyReLU(Activation):
 
     def slope(self, u: Tensor) -> Tensor:
         """1 for u > 0, else a."""
-        return torch.where(u > 0, 1.0, self.negative_slope).to(u.dtype)
+        return torch.full_like(u, self.negative_slope).masked_fill(u > 0, 1.0)
 
     def __repr__(self) -> str:
         return f"LeakyReLU(negative_slope={self.negative_slope})"

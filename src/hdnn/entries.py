@@ -12,17 +12,36 @@ from torch import Tensor
 from torch.nn import functional
 
 
+def half(features: int) -> int:
+    """n/2, the size of p and of q.
+
+    Raises:
+        ValueError: if `features` is odd or not positive.
+    """
+    if features < 1:
+        raise ValueError(f"`features` is the size of the state, so it must be at least 1; got {features}.")
+    if features % 2:
+        raise ValueError(
+            f"`features` must be even to split the state into (p, q); got {features}. Lift the input to "
+            f"{features + 1}, or use `h1` with an odd-sized J such as `Fixed(upper_ones({features}))`."
+        )
+    return features // 2
+
+
 def shape(rows: int, columns: int, kernel_size: int | None) -> tuple[int, ...]:
     """(rows, columns) for vectors, (rows, columns, k, k) for images."""
     return (rows, columns) if kernel_size is None else (rows, columns, kernel_size, kernel_size)
 
 
 def counted(*size: int, start: int = 1) -> Tensor:
-    """The index of a full matrix: every entry its own free number, counted from `start`."""
+    """The index of a full matrix: every entry its own free number, counted from `start`.
+
+    It is built on the CPU whatever the default device is, since constructors read its values.
+    """
     count = 1
     for length in size:
         count *= length
-    return torch.arange(start, start + count).reshape(size)
+    return torch.arange(start, start + count, device="cpu").reshape(size)
 
 
 def skew(features: int, kernel_size: int | None = None) -> Tensor:
@@ -52,8 +71,8 @@ def masked(index: Tensor, mask: Tensor) -> Tensor:
         ValueError: if the mask keeps one entry of a free number and drops another of the same number.
     """
     count = int(index.abs().max()) + 1 if index.numel() else 1
-    kept = torch.zeros(count, dtype=torch.bool)
-    dropped = torch.zeros(count, dtype=torch.bool)
+    kept = torch.zeros(count, dtype=torch.bool, device="cpu")
+    dropped = torch.zeros(count, dtype=torch.bool, device="cpu")
     kept[index[mask].abs()] = True
     dropped[index[~mask].abs()] = True
     torn = kept & dropped

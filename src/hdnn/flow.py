@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hdnn import entries
 from hdnn.activations import Activation, LeakyReLU, tanh
 from hdnn.hamiltonian import Field, Hamiltonian
 from hdnn.integrators import Integrator, StormerVerlet, SymplecticEuler
@@ -126,30 +127,35 @@ class Flow(nn.Module):
         free_shape = structure.free_shape(features, kernel_size)
         self.weight = nn.Parameter(torch.empty(stored, *free_shape, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(stored, self.hamiltonian.hidden, device=device, dtype=dtype))
-        # The index only says where numbers stand; it follows from the structure, so no file need carry it.
-        index = structure.index(features, kernel_size)
-        self.register_buffer("structure_index", index.to(device=device), persistent=False)
-        self._create_interconnection(device, dtype)
+        shape = interconnection.free_shape(features)
+        learned = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if shape else None
+        self.register_parameter("interconnection_weight", learned)
+        # The indices only say where numbers stand; they follow from the factors, so no file need carry them.
+        self.register_buffer("structure_index", None, persistent=False)
+        self.register_buffer("interconnection_index", None, persistent=False)
+        self.register_buffer("interconnection_matrix", None)
+        self.register_load_state_dict_post_hook(_after_loading)  # type: ignore[no-untyped-call]
         self.reset_parameters()
 
-    def _create_interconnection(self, device: torch.device | str | None, dtype: torch.dtype) -> None:
-        constant = self.interconnection.constant(self.features, self.layers)
-        learned = isinstance(self.interconnection, Learned)
-        matrix = None if learned or constant is None else constant.to(device=device, dtype=dtype)
-        index = constant.to(device=device) if learned and constant is not None else None
-        shape = self.interconnection.free_shape(self.features)
-        free = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if learned else None
-        self.register_buffer("interconnection_matrix", matrix)
-        self.register_buffer("interconnection_index", index, persistent=False)
-        self.register_parameter("interconnection_weight", free)
-
     def reset_parameters(self) -> None:
-        """Draw weights and biases from N(0, init_std²) and put a learned J back to its start."""
+        """Draw weights and biases from N(0, init_std²), put a learned J back to its start and refill the buffers."""
         nn.init.normal_(self.weight, std=self.init_std)
         nn.init.normal_(self.bias, std=self.init_std)
+        self._place_indices()
         if isinstance(self.interconnection, Learned) and self.interconnection_weight is not None:
             with torch.no_grad():
                 self.interconnection_weight.copy_(self.interconnection.initial_free())
+        elif (J := self.interconnection.constant(self.features, self.layers)) is not None:
+            # A copy: the factors may be shared between models, a buffer may be written to.
+            self.interconnection_matrix = J.to(self.weight, copy=True)
+
+    def _place_indices(self) -> None:
+        """Put the indices where the weights are; after `to_empty` or loading nothing else would define them."""
+        device = self.weight.device
+        self.structure_index = self.structure.index(self.features, self.kernel_size).to(device)
+        if isinstance(self.interconnection, Learned):
+            index = self.interconnection.constant(self.features, self.layers)
+            self.interconnection_index = None if index is None else index.to(device)
 
     # The factors ------------------------------------------------------------------------------------------------
 
@@ -188,19 +194,23 @@ class Flow(nn.Module):
         """The interconnection, (n, n), or (N, n, n) where it varies by layer; for `Inverse`, J = K⁻ᵀ.
 
         Raises:
-            ValueError: for `Inverse`, where K has no inverse: an odd number of features, or a convolution.
+            ValueError: for `Inverse`, where K has no inverse: an odd number of features, or a convolution of more
+                than one tap.
         """
         J = self._J()
         if J is not None:
             return J
-        if self.kernel_size is not None:
-            raise ValueError("J = K⁻ᵀ of an image flow is an operator on whole images, not a matrix.")
+        if self.kernel_size not in (None, 1):
+            raise ValueError(
+                f"J = K⁻ᵀ of a {self.kernel_size} x {self.kernel_size} convolution is an operator on whole images, "
+                f"not a matrix. Only kernel_size=1 has one per pixel."
+            )
         if self.features % 2:
             raise ValueError(
                 f"J = K⁻ᵀ does not exist: a skew K with an odd number of features, {self.features}, is singular. "
                 f"The flow itself never inverts K and is fine."
             )
-        inverse: Tensor = torch.linalg.inv(self.K)
+        inverse: Tensor = torch.linalg.inv(self.K.reshape(-1, self.features, self.features))
         return inverse.mT
 
     @property
@@ -280,7 +290,7 @@ class Flow(nn.Module):
         return torch.stack(states)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """The input whose output is y: inverse(flow(y0)) = y0, up to rounding that grows with ‖M⁻¹‖.
+        """The input whose output is y, `inverse(flow(y0)) = y0`, up to rounding that grows with ‖M⁻¹‖.
 
         Args:
             y: (..., n), or images (B, n, H, W).
@@ -351,18 +361,12 @@ class Flow(nn.Module):
             device="meta",
             dtype=self.weight.dtype,
         ).to_empty(device=self.weight.device)
-        chosen = slice(None) if self.shared else slice(start, stop)
-        with torch.no_grad():
-            part.weight.copy_(self.weight[chosen])
-            part.bias.copy_(self.bias[chosen])
-            part.structure_index.copy_(self.structure_index)
-            if part.interconnection_matrix is not None and self.interconnection_matrix is not None:
-                per_layer = self.interconnection_matrix.dim() == 3
-                part.interconnection_matrix.copy_(self.interconnection_matrix[slice(start, stop) if per_layer else ...])
-            if part.interconnection_weight is not None and self.interconnection_weight is not None:
-                part.interconnection_weight.copy_(self.interconnection_weight)
-            if part.interconnection_index is not None and self.interconnection_index is not None:
-                part.interconnection_index.copy_(self.interconnection_index)
+        state = self.state_dict()
+        if not self.shared:
+            state.update({name: state[name][start:stop] for name in ("weight", "bias")})
+        if self.interconnection_matrix is not None and self.interconnection_matrix.dim() == 3:
+            state["interconnection_matrix"] = self.interconnection_matrix[start:stop]
+        part.load_state_dict(state)
         return part.train(self.training)
 
     def extra_repr(self) -> str:
@@ -399,6 +403,21 @@ class Flow(nn.Module):
                 raise ValueError(f"Expected a state of shape (..., {self.features}); got {tuple(y.shape)}.")
         elif y.dim() not in (3, 4) or y.shape[-3] != self.features:
             raise ValueError(f"Expected images of shape (B, {self.features}, H, W); got {tuple(y.shape)}.")
+
+
+def _after_loading(flow: Flow, _: object) -> None:
+    flow._place_indices()
+    loaded = flow.interconnection_matrix
+    expected = flow.interconnection.constant(flow.features, flow.layers)
+    if loaded is None or expected is None or loaded.is_meta:
+        return
+    # Separability and the kernels follow from the J that the flow was made with; the bar lets pass the rounding of a
+    # file in lower precision.
+    if not torch.allclose(loaded.detach().to("cpu", torch.float64), expected, rtol=0.01, atol=0.0):
+        raise ValueError(
+            f"The loaded J differs from that of this flow, `{flow.interconnection!r}`. "
+            f"Make the flow with the J of the file: `Fixed(state['interconnection_matrix'])`."
+        )
 
 
 def _check_sizes(features: int, layers: int, kernel_size: int | None) -> None:
@@ -443,11 +462,7 @@ def _init_std(features: int, init_std: float | None) -> float:
 
 
 def _not_separable(integrator: Integrator, hamiltonian: Hamiltonian) -> str:
-    if hamiltonian.features % 2:
-        return (
-            f"`features` must be even to split the state into (p, q); got {hamiltonian.features}. "
-            f"Lift the input to {hamiltonian.features + 1}, or use `h1` with an odd-sized J."
-        )
+    entries.half(hamiltonian.features)
     name = "StormerVerlet" if isinstance(integrator, StormerVerlet) else type(integrator).__name__
     return (
         f"`{name}` moves one half of the state by the other, so neither half may drive itself; "

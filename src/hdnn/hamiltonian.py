@@ -148,8 +148,9 @@ class Hamiltonian:
                 f"`Inverse` sets J = K⁻ᵀ, skew only if K is; `{self.structure!r}` is not. "
                 f"Use `Skew()` or `BlockSkew()`."
             )
-        # Raises where the structure does not exist for this size.
-        self.structure.free_shape(self.features, self.kernel_size)
+        # Read here, once: they raise where a factor does not exist for this size, and tracing (torch.compile,
+        # torch.export) must meet plain numbers, never values read from a tensor.
+        _ = self.hidden, self._units if self.separable else None
 
     @property
     def images(self) -> bool:
@@ -175,8 +176,8 @@ class Hamiltonian:
         """Which units may drive which features: pattern(J Kᵀ), (n, m)."""
         J = self.interconnection.pattern(self.features)
         if J is None:
-            return torch.eye(self.features, dtype=torch.bool)
-        return (J.to(torch.int64) @ self._pattern.mT.to(torch.int64)) > 0
+            return torch.eye(self.features, dtype=torch.bool, device="cpu")
+        return _compose(J, self._pattern.mT)
 
     @cached_property
     def separable(self) -> bool:
@@ -187,7 +188,7 @@ class Hamiltonian:
         if self.features % 2:
             return False
         half = self.features // 2
-        coupling = self._drive_pattern.to(torch.int64) @ self._pattern.to(torch.int64)
+        coupling = _compose(self._drive_pattern, self._pattern)
         return not (coupling[:half, :half].any() or coupling[half:, half:].any())
 
     def energy(self, K: Tensor, b: Tensor, y: Tensor) -> Tensor:
@@ -239,12 +240,18 @@ class Hamiltonian:
     def _units(self) -> tuple[Units, Units]:
         """The hidden units that drive p, and those that drive q."""
         p, q = (self._drive_pattern[half].any(0).nonzero().flatten().tolist() for half in self._halves)
-        return _as_slice(p), _as_slice(q)
+        # A half that nothing drives keeps one unit, whose weights on it are zero: convolutions refuse empty weights.
+        return _as_slice(p or [0]), _as_slice(q or [0])
 
     @property
     def canonical(self) -> bool:
         """Whether J is the canonical matrix, which kernels apply without a product."""
         return isinstance(self.interconnection, Fixed) and self.interconnection.is_canonical
+
+
+def _compose(first: Tensor, second: Tensor) -> Tensor:
+    """The pattern of a product. Counts of paths are exact enough in floats, and far faster than in integers."""
+    return (first.to(torch.float32) @ second.to(torch.float32)) > 0
 
 
 def _per_layer(stacked: Tensor | None, layers: int) -> Sequence[Tensor | None]:
@@ -256,6 +263,6 @@ def _per_layer(stacked: Tensor | None, layers: int) -> Sequence[Tensor | None]:
 
 def _as_slice(units: list[int]) -> Units:
     """Slices are views; only scattered units are worth an indexed copy."""
-    if units and units[-1] - units[0] + 1 == len(units):
+    if units[-1] - units[0] + 1 == len(units):
         return slice(units[0], units[-1] + 1)
     return units

@@ -14,11 +14,12 @@ from torch import Tensor
 from hdnn import entries, linear
 
 
-def canonical(features: int, *, dtype: torch.dtype | None = None) -> Tensor:
+def canonical(features: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """The canonical J = [0 I; −I 0] of Hamiltonian mechanics (J1 of the L4DC paper).
 
     Args:
         features: n, even.
+        device: PyTorch's default where None.
         dtype: PyTorch's default where None.
 
     Returns:
@@ -32,19 +33,15 @@ def canonical(features: int, *, dtype: torch.dtype | None = None) -> Tensor:
         tensor([[ 0.,  1.],
                 [-1.,  0.]])
     """
-    if features % 2:
-        raise ValueError(
-            f"The canonical J = [0 I; -I 0] needs an even number of features; got {features}. "
-            f"Lift the input to {features + 1}, or use `Fixed(upper_ones({features}))`."
-        )
-    return block(-torch.eye(features // 2, dtype=dtype))
+    return block(-torch.eye(entries.half(features), dtype=dtype, device=device))
 
 
-def upper_ones(features: int, *, dtype: torch.dtype | None = None) -> Tensor:
+def upper_ones(features: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """J2 of the L4DC paper: +1 above the diagonal, −1 below, 0 on it.
 
     Args:
         features: n, any size.
+        device: PyTorch's default where None.
         dtype: PyTorch's default where None.
 
     Returns:
@@ -56,7 +53,7 @@ def upper_ones(features: int, *, dtype: torch.dtype | None = None) -> Tensor:
                 [-1.,  0.,  1.],
                 [-1., -1.,  0.]])
     """
-    ones = torch.ones(features, features, dtype=dtype)
+    ones = torch.ones(features, features, dtype=dtype, device=device)
     return ones.triu(1) - ones.tril(-1)
 
 
@@ -150,7 +147,9 @@ class Fixed(Interconnection):
     def is_canonical(self) -> bool:
         """Whether J is [0 I; −I 0]: kernels then need no product."""
         features = self.J.shape[-1]
-        return self.J.dim() == 2 and features % 2 == 0 and torch.equal(self.J, canonical(features, dtype=self.J.dtype))
+        if self.J.dim() == 3 or features % 2 or features == 0:
+            return False
+        return torch.equal(self.J, canonical(features, device="cpu", dtype=self.J.dtype))
 
     def free_shape(self, features: int) -> tuple[int, ...]:
         """Nothing is trained."""
@@ -158,10 +157,7 @@ class Fixed(Interconnection):
 
     def constant(self, features: int, layers: int) -> Tensor | None:
         """J."""
-        if self.J.shape[-1] != features:
-            raise ValueError(
-                f"J is {self.J.shape[-1]} x {self.J.shape[-1]}, but the flow has {features} features. Both must agree."
-            )
+        self._check_size(features)
         if self.J.dim() == 3 and self.J.shape[0] != layers:
             raise ValueError(
                 f"J has one matrix for each of {self.J.shape[0]} layers, but the flow has {layers}. "
@@ -175,17 +171,24 @@ class Fixed(Interconnection):
 
     def pattern(self, features: int) -> Tensor | None:
         """The nonzero entries of J, in any layer."""
+        self._check_size(features)
         return (self.J != 0).reshape(-1, features, features).any(0)
 
     def layers(self, start: int, stop: int) -> Interconnection:
         """The same J, or those of the chosen layers."""
         return self if self.J.dim() == 2 else Fixed(self.J[start:stop])
 
+    def _check_size(self, features: int) -> None:
+        if self.J.shape[-1] != features:
+            raise ValueError(
+                f"J is {self.J.shape[-1]} x {self.J.shape[-1]}, but the flow has {features} features. Both must agree."
+            )
+
     def __repr__(self) -> str:
         if self.is_canonical:
             return "Fixed(canonical)"
         features = self.J.shape[-1]
-        if self.J.dim() == 2 and torch.equal(self.J, upper_ones(features, dtype=self.J.dtype)):
+        if self.J.dim() == 2 and torch.equal(self.J, upper_ones(features, device="cpu", dtype=self.J.dtype)):
             return "Fixed(upper_ones)"
         return f"Fixed({'x'.join(str(length) for length in self.J.shape)} matrix)"
 

@@ -17,20 +17,6 @@ from torch import Tensor
 from hdnn import entries, linear
 
 
-def require_even(features: int) -> int:
-    """Half of an even number of features.
-
-    Raises:
-        ValueError: if `features` is odd.
-    """
-    if features % 2:
-        raise ValueError(
-            f"`features` must be even to split the state into (p, q); got {features}. "
-            f"Lift the input to {features + 1}, or use `h1` with an odd-sized J."
-        )
-    return features // 2
-
-
 class Structure(ABC):
     """What K looks like: which entries are free, which are tied to each other, which are zero.
 
@@ -85,7 +71,11 @@ class Structure(ABC):
             K: (m, n) or (N, m, n); for images (m, n, k, k) or (N, m, n, k, k).
         """
         images = K.dim() >= 4
-        index = self.index(K.shape[-3 if images else -1], K.shape[-1] if images else None)
+        K = K.detach().cpu()
+        try:
+            index = self.index(K.shape[-3 if images else -1], K.shape[-1] if images else None)
+        except ValueError:  # the structure has no members of this size
+            return False
         if tuple(K.shape[-index.dim() :]) != tuple(index.shape):
             return False
         _, first = np.unique(index[index != 0].abs(), return_index=True)
@@ -167,7 +157,7 @@ class BlockSkew(Structure):
 
     def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
         """(n/2, n/2), or (n/2, n/2, k, k)."""
-        half = require_even(features)
+        half = entries.half(features)
         return entries.shape(half, half, kernel_size)
 
     def index(self, features: int, kernel_size: int | None = None) -> Tensor:
@@ -192,7 +182,7 @@ class OffDiagonal(Structure):
 
     def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
         """(2, n/2, n/2), or (2, n/2, n/2, k, k)."""
-        half = require_even(features)
+        half = entries.half(features)
         return (2, *entries.shape(half, half, kernel_size))
 
     def index(self, features: int, kernel_size: int | None = None) -> Tensor:
@@ -230,7 +220,7 @@ class BlockDiagonal(Structure):
 
     def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
         """(2, m/2, n/2), or (2, m/2, n/2, k, k)."""
-        half = require_even(features)
+        half = entries.half(features)
         return (2, *entries.shape((self.width or features) // 2, half, kernel_size))
 
     def index(self, features: int, kernel_size: int | None = None) -> Tensor:

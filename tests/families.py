@@ -1,0 +1,217 @@
+"""Every member of every family, for the parametrised tests; `test_families.py` asserts that nothing is missing."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from hdnn import activations, presets
+from hdnn.activations import Activation, LeakyReLU
+from hdnn.flow import Flow
+from hdnn.hamiltonian import Hamiltonian
+from hdnn.integrators import (
+    ForwardEuler,
+    ImplicitMidpoint,
+    Integrator,
+    RungeKutta4,
+    StormerVerlet,
+    SymplecticEuler,
+)
+from hdnn.interconnections import Fixed, Interconnection, Inverse, Learned, block, canonical, upper_ones
+from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew, Structure
+
+F64 = torch.float64
+# The tensors of these tests are tiny: threads would only wait for each other.
+torch.set_num_threads(1)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    """N(0, 1) numbers in float64."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+
+
+def skew(features: int, seed: int = 0) -> Tensor:
+    """A random skew matrix."""
+    half = random(features, features, seed=seed).triu(1)
+    return half - half.mT
+
+
+def fill(flow: Flow, std: float = 1.0, seed: int = 0) -> Flow:
+    """The flow with N(0, std²) weights and biases; a learned J keeps its start."""
+    with torch.no_grad():
+        for number, parameter in enumerate((flow.weight, flow.bias)):
+            parameter.copy_(std * random(*parameter.shape, seed=100 * seed + number))
+    return flow
+
+
+def ring(features: int) -> Tensor:
+    """Nodes of two features, each tied to itself and its two neighbours."""
+    nodes = features // 2
+    near = torch.eye(nodes) + torch.eye(nodes).roll(1, 0) + torch.eye(nodes).roll(-1, 0)
+    return (near != 0).repeat_interleave(2, 0).repeat_interleave(2, 1)
+
+
+def halves(features: int) -> Tensor:
+    """A mask of two diagonal blocks."""
+    return torch.block_diag(*[torch.ones(features // 2, features // 2)] * 2) != 0
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "tanh": activations.tanh,
+    "relu": activations.relu,
+    "leaky_relu": activations.leaky_relu,
+    "leaky_relu_0.3": LeakyReLU(0.3),
+    "sigmoid": activations.sigmoid,
+    "softplus": activations.softplus,
+    "identity": activations.identity,
+}
+SMOOTH = ("tanh", "sigmoid", "softplus", "identity")
+
+STRUCTURES: dict[str, Callable[[int], Structure]] = {
+    "Dense": lambda n: Dense(),
+    "Dense_wide": lambda n: Dense(n + 3),
+    "Dense_narrow": lambda n: Dense(n - 1),
+    "Skew": lambda n: Skew(),
+    "BlockSkew": lambda n: BlockSkew(),
+    "OffDiagonal": lambda n: OffDiagonal(),
+    "BlockDiagonal": lambda n: BlockDiagonal(),
+    "BlockDiagonal_wide": lambda n: BlockDiagonal(n + 2),
+    "Masked_Dense": lambda n: Masked(Dense(), halves(n)),
+    "Masked_Dense_tri": lambda n: Masked(Dense(), torch.ones(n, n).tril()),
+    "Masked_Skew": lambda n: Masked(Skew(), torch.ones(n, n) - torch.eye(n).flip(0)),
+    "Masked_BlockDiagonal": lambda n: Masked(BlockDiagonal(), torch.ones(n, n).triu()),
+}
+
+INTERCONNECTIONS: dict[str, Callable[[int, int], Interconnection]] = {
+    "canonical": lambda n, layers: Fixed(canonical(n)),
+    "upper_ones": lambda n, layers: Fixed(upper_ones(n)),
+    "skew": lambda n, layers: Fixed(skew(n, seed=7)),
+    "block": lambda n, layers: Fixed(block(random(n // 2, n // 2, seed=8))),
+    "per_layer": lambda n, layers: Fixed(block(random(layers, n // 2, n // 2, seed=9))),
+    "per_layer_skew": lambda n, layers: Fixed(torch.stack([skew(n, seed=20 + j) for j in range(layers)])),
+    "Inverse": lambda n, layers: Inverse(),
+    "Learned": lambda n, layers: Learned(skew(n, seed=10)),
+    "Learned_block": lambda n, layers: Learned(
+        block(random(n // 2, n // 2, seed=11)), block(torch.ones(n // 2, n // 2)) != 0
+    ),
+}
+
+INTEGRATORS: dict[str, Integrator] = {
+    "ForwardEuler": ForwardEuler(),
+    "SymplecticEuler_p": SymplecticEuler("p"),
+    "SymplecticEuler_q": SymplecticEuler("q"),
+    "StormerVerlet_p": StormerVerlet("p"),
+    "StormerVerlet_q": StormerVerlet("q"),
+    "ImplicitMidpoint": ImplicitMidpoint(),
+    "RungeKutta4": RungeKutta4(),
+}
+
+PRESETS: dict[str, Callable[..., Flow]] = {
+    "ms1": presets.ms1,
+    "ms2": presets.ms2,
+    "ms3": presets.ms3,
+    "h1": presets.h1,
+    "h2": presets.h2,
+}
+
+
+class Factors(NamedTuple):
+    """The names of three factors that combine."""
+
+    structure: str
+    interconnection: str
+    integrator: str
+
+    def flow(self, features: int, layers: int, std: float = 0.5, seed: int = 0, **options: object) -> Flow:
+        """The flow of these factors with seeded N(0, std²) weights, float64."""
+        settings = {"step": 0.1, "dtype": F64, **options}
+        made = Flow(
+            features,
+            layers,
+            structure=STRUCTURES[self.structure](features),
+            interconnection=INTERCONNECTIONS[self.interconnection](features, layers),
+            integrator=INTEGRATORS[self.integrator],
+            **settings,  # type: ignore[arg-type]
+        )
+        return fill(made, std, seed)
+
+
+# Written by hand, independently of `Hamiltonian.separable`: which pairs let each half drive the other half only.
+_BLOCK_J = ("canonical", "block", "per_layer", "Learned_block")
+SEPARABLE = {
+    *(
+        (structure, J)
+        for structure in (
+            "BlockDiagonal",
+            "BlockDiagonal_wide",
+            "OffDiagonal",
+            "BlockSkew",
+            "Masked_Dense",
+            "Masked_BlockDiagonal",
+        )
+        for J in _BLOCK_J
+    ),
+    ("BlockSkew", "Inverse"),
+}
+SKEW = ("Skew", "BlockSkew", "Masked_Skew")
+
+
+def _pairs() -> Iterator[tuple[str, str]]:
+    for structure, J in itertools.product(STRUCTURES, INTERCONNECTIONS):
+        if J != "Inverse" or structure in SKEW:
+            yield structure, J
+
+
+PAIRS = list(_pairs())
+COMBINATIONS = [
+    Factors(structure, J, name)
+    for (structure, J), (name, integrator) in itertools.product(PAIRS, INTEGRATORS.items())
+    if (structure, J) in SEPARABLE or not integrator.separable_only
+]
+# One structure and J for each preset, with all that its free J allows; for the costlier tests.
+LITERATURE = [
+    ("BlockSkew", "Inverse"),
+    ("Skew", "Inverse"),
+    ("OffDiagonal", "canonical"),
+    ("Dense", "canonical"),
+    ("Dense", "upper_ones"),
+    ("Dense", "skew"),
+    ("BlockDiagonal", "canonical"),
+    ("BlockDiagonal", "block"),
+    ("BlockDiagonal_wide", "per_layer"),
+    ("BlockDiagonal", "Learned_block"),
+]
+REPRESENTATIVE = [c for c in COMBINATIONS if (c.structure, c.interconnection) in LITERATURE]
+# All combinations, those beyond the literature among the slow tests.
+SWEEP = [c if c in REPRESENTATIVE else pytest.param(c, marks=pytest.mark.slow) for c in COMBINATIONS]
+
+
+def hamiltonian(structure: str, J: str, features: int = 4, layers: int = 3, **options: object) -> Hamiltonian:
+    """The Hamiltonian of a named pair with tanh."""
+    return Hamiltonian(
+        features,
+        STRUCTURES[structure](features),
+        INTERCONNECTIONS[J](features, layers),
+        activations.tanh,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def preset(name: str, features: int = 4, layers: int = 3, std: float = 0.5, seed: int = 0, **options: object) -> Flow:
+    """A preset with seeded weights, float64."""
+    return fill(PRESETS[name](features, layers, **{"step": 0.1, "dtype": F64, **options}), std, seed)
+
+
+def state(flow: Flow, *leading: int, seed: int = 5, size: tuple[int, int] = (3, 4)) -> Tensor:
+    """A random state for the flow: (*leading, n), or (*leading, n, H, W)."""
+    return random(*leading, flow.features, *(() if flow.kernel_size is None else size), seed=seed)
+
+
+def jacobian(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
+    """∂f/∂y of one vector, by autograd, row by row."""
+    return torch.autograd.functional.jacobian(function, y)
