@@ -26,8 +26,6 @@ from hdnn.interconnections import Fixed, Interconnection, Inverse, Learned, bloc
 from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew, Structure
 
 F64 = torch.float64
-# The tensors of these tests are tiny: threads would only wait for each other.
-torch.set_num_threads(1)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

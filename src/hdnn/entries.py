@@ -87,7 +87,7 @@ def masked(index: Tensor, mask: Tensor) -> Tensor:
     return recount[index.abs()] * index.sign()
 
 
-def place(free: Tensor, index: Tensor) -> Tensor:
+def place(free: Tensor, index: Tensor | None) -> Tensor:
     """The matrices with the given free numbers.
 
     Args:
@@ -96,7 +96,12 @@ def place(free: Tensor, index: Tensor) -> Tensor:
 
     Returns:
         (..., m, n) or (..., m, n, k, k).
+
+    Raises:
+        ValueError: if the index is None.
     """
+    if index is None:
+        raise ValueError("These free numbers need their index, which says where they stand; got None.")
     flat = index.flatten()
     # A leading zero serves the structural zeros, so that one gather fills the whole matrix.
     values = functional.pad(free, (1, 0)).index_select(-1, flat.abs())

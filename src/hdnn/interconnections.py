@@ -274,8 +274,8 @@ class Learned(Interconnection):
 
     def build(self, free: Tensor | None, constant: Tensor | None) -> Tensor | None:
         """J from its trainable numbers."""
-        if free is None or constant is None:
-            raise ValueError("A learned J needs its trainable numbers and their index; got None.")
+        if free is None:
+            raise ValueError("A learned J needs its trainable numbers; got None.")
         return entries.place(free, constant)
 
     def pattern(self, features: int) -> Tensor | None:

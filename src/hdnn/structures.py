@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,7 +24,10 @@ class Structure(ABC):
     Attributes:
         skew: whether every member is skew, K = −Kᵀ, so that the interconnection `Inverse` is legitimate.
         repeats: how many entries of K each free number fills.
+        indexed: whether `build` reads the index; a flow then keeps it as a buffer.
     """
+
+    indexed: ClassVar[bool] = False
 
     @property
     def skew(self) -> bool:
@@ -48,12 +52,12 @@ class Structure(ABC):
         """Where the free numbers stand in K (see `hdnn.entries`): int64, (m, n) or (m, n, k, k)."""
 
     @abstractmethod
-    def build(self, free: Tensor, index: Tensor) -> Tensor:
+    def build(self, free: Tensor, index: Tensor | None) -> Tensor:
         """The matrices K.
 
         Args:
             free: (N, *free_shape).
-            index: what `index(...)` returned, on the device of `free`.
+            index: what `index(...)` returned, on the device of `free`; None where the structure is not `indexed`.
 
         Returns:
             (N, m, n), or (N, m, n, k, k) for images.
@@ -109,7 +113,7 @@ class Dense(Structure):
         """Every entry its own number."""
         return entries.counted(*self.free_shape(features, kernel_size))
 
-    def build(self, free: Tensor, index: Tensor) -> Tensor:
+    def build(self, free: Tensor, index: Tensor | None) -> Tensor:
         """The free numbers are K."""
         return free
 
@@ -117,6 +121,8 @@ class Dense(Structure):
 @dataclass(frozen=True)
 class Skew(Structure):
     """K = −Kᵀ, as in MS2; a convolution is skew when K[i, j, a, b] = −K[j, i, −a, −b]."""
+
+    indexed: ClassVar[bool] = True
 
     @property
     def skew(self) -> bool:
@@ -136,7 +142,7 @@ class Skew(Structure):
         """Upper entries counted row by row, lower ones their negatives."""
         return entries.skew(features, kernel_size)
 
-    def build(self, free: Tensor, index: Tensor) -> Tensor:
+    def build(self, free: Tensor, index: Tensor | None) -> Tensor:
         """K with the free numbers above the diagonal."""
         return entries.place(free, index)
 
@@ -163,9 +169,9 @@ class BlockSkew(Structure):
     def index(self, features: int, kernel_size: int | None = None) -> Tensor:
         """K₀ row by row."""
         free = entries.counted(1, *self.free_shape(features, kernel_size))
-        return self.build(free, free).squeeze(0)
+        return self.build(free, None).squeeze(0)
 
-    def build(self, free: Tensor, index: Tensor) -> Tensor:
+    def build(self, free: Tensor, index: Tensor | None) -> Tensor:
         """[0 K₀; −K₀ᵀ 0]."""
         images = free.dim() == 5
         return entries.two_by_two(None, free, -linear.adjoint(free, images), None, _axes(images))
@@ -188,9 +194,9 @@ class OffDiagonal(Structure):
     def index(self, features: int, kernel_size: int | None = None) -> Tensor:
         """K₁ row by row, then K₂."""
         free = entries.counted(1, *self.free_shape(features, kernel_size))
-        return self.build(free, free).squeeze(0)
+        return self.build(free, None).squeeze(0)
 
-    def build(self, free: Tensor, index: Tensor) -> Tensor:
+    def build(self, free: Tensor, index: Tensor | None) -> Tensor:
         """[0 K₁; K₂ 0]."""
         return entries.two_by_two(None, free[:, 0], free[:, 1], None, _axes(free.dim() == 6))
 
@@ -226,9 +232,9 @@ class BlockDiagonal(Structure):
     def index(self, features: int, kernel_size: int | None = None) -> Tensor:
         """K_p row by row, then K_q."""
         free = entries.counted(1, *self.free_shape(features, kernel_size))
-        return self.build(free, free).squeeze(0)
+        return self.build(free, None).squeeze(0)
 
-    def build(self, free: Tensor, index: Tensor) -> Tensor:
+    def build(self, free: Tensor, index: Tensor | None) -> Tensor:
         """blkdiag(K_p, K_q)."""
         return entries.two_by_two(free[:, 0], None, None, free[:, 1], _axes(free.dim() == 6))
 
@@ -254,6 +260,8 @@ class Masked(Structure):
         >>> Masked(Skew(), ring).free_shape(4)
         (4,)
     """
+
+    indexed: ClassVar[bool] = True
 
     def __init__(self, inner: Structure, mask: Tensor) -> None:
         if not isinstance(mask, Tensor):
@@ -291,7 +299,7 @@ class Masked(Structure):
             raise ValueError("The mask drops every free entry of K, which leaves nothing to train. Keep some.")
         return kept
 
-    def build(self, free: Tensor, index: Tensor) -> Tensor:
+    def build(self, free: Tensor, index: Tensor | None) -> Tensor:
         """K of the kept free numbers."""
         return entries.place(free, index)
 

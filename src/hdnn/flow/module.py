@@ -6,38 +6,21 @@ y_j the state before it (y_0 the input, y_N the output); M = ∂y_N/∂y_0 its J
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from hdnn import entries
-from hdnn.activations import Activation, LeakyReLU, tanh
+from hdnn.activations import Activation, tanh
+from hdnn.flow.plans import make_plan
+from hdnn.flow.settings import check_backend, check_loaded, check_separable, check_sizes, standard_deviation, step_size
 from hdnn.hamiltonian import Field, Hamiltonian
-from hdnn.integrators import Integrator, StormerVerlet, SymplecticEuler
+from hdnn.integrators import Integrator
 from hdnn.interconnections import Interconnection, Inverse, Learned
 from hdnn.kernels.plan import Plan
-from hdnn.structures import (
-    BlockDiagonal,
-    BlockSkew,
-    Dense,
-    Masked,
-    OffDiagonal,
-    Skew,
-    Structure,
-)
+from hdnn.structures import Structure
 
 Backend = Literal["auto", "eager"]
-
-_KERNEL_STRUCTURES: dict[type[Structure], str] = {
-    Dense: "dense",
-    Skew: "skew",
-    BlockSkew: "block_skew",
-    OffDiagonal: "off_diagonal",
-    BlockDiagonal: "block_diagonal",
-    Masked: "masked",
-}
 
 
 class Flow(nn.Module):
@@ -86,7 +69,7 @@ class Flow(nn.Module):
     interconnection_weight: nn.Parameter | None
     interconnection_matrix: Tensor | None
     interconnection_index: Tensor | None
-    structure_index: Tensor
+    structure_index: Tensor | None
 
     def __init__(
         self,
@@ -107,18 +90,17 @@ class Flow(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        _check_sizes(features, layers, kernel_size)
-        _check_backend(backend)
+        check_sizes(features, layers, kernel_size)
+        check_backend(backend)
         self.features = features
         self.layers = layers
-        self.step = _step(layers, step, horizon)
+        self.step = step_size(layers, step, horizon)
         self.shared = shared
         self.backend: Backend = backend
-        self.init_std = _init_std(features, init_std)
+        self.init_std = standard_deviation(features, init_std)
         self.integrator = integrator
         self.hamiltonian = Hamiltonian(features, structure, interconnection, activation, kernel_size)
-        if integrator.separable_only and not self.hamiltonian.separable:
-            raise ValueError(_not_separable(integrator, self.hamiltonian))
+        check_separable(integrator, self.hamiltonian)
 
         dtype = dtype or torch.get_default_dtype()
         if not dtype.is_floating_point:
@@ -130,12 +112,23 @@ class Flow(nn.Module):
         shape = interconnection.free_shape(features)
         learned = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if shape else None
         self.register_parameter("interconnection_weight", learned)
-        # The indices only say where numbers stand; they follow from the factors, so no file need carry them.
-        self.register_buffer("structure_index", None, persistent=False)
-        self.register_buffer("interconnection_index", None, persistent=False)
-        self.register_buffer("interconnection_matrix", None)
+        # The indices only say where numbers stand; they follow from the factors, so no file need carry them. A buffer
+        # that stays None would confuse torch.export, so only those that will hold something are registered.
+        learns, has_constant = (
+            isinstance(interconnection, Learned),
+            interconnection.constant(features, layers) is not None,
+        )
+        self._declare("structure_index", structure.indexed, persistent=False)
+        self._declare("interconnection_index", learns, persistent=False)
+        self._declare("interconnection_matrix", has_constant and not learns, persistent=True)
         self.register_load_state_dict_post_hook(_after_loading)  # type: ignore[no-untyped-call]
         self.reset_parameters()
+
+    def _declare(self, name: str, needed: bool, *, persistent: bool) -> None:
+        if needed:
+            self.register_buffer(name, None, persistent=persistent)
+        else:
+            setattr(self, name, None)
 
     def reset_parameters(self) -> None:
         """Draw weights and biases from N(0, init_std²), put a learned J back to its start and refill the buffers."""
@@ -152,7 +145,8 @@ class Flow(nn.Module):
     def _place_indices(self) -> None:
         """Put the indices where the weights are; after `to_empty` or loading nothing else would define them."""
         device = self.weight.device
-        self.structure_index = self.structure.index(self.features, self.kernel_size).to(device)
+        if self.structure.indexed:
+            self.structure_index = self.structure.index(self.features, self.kernel_size).to(device)
         if isinstance(self.interconnection, Learned):
             index = self.interconnection.constant(self.features, self.layers)
             self.interconnection_index = None if index is None else index.to(device)
@@ -194,8 +188,8 @@ class Flow(nn.Module):
         """The interconnection, (n, n), or (N, n, n) where it varies by layer; for `Inverse`, J = K⁻ᵀ.
 
         Raises:
-            ValueError: for `Inverse`, where K has no inverse: an odd number of features, or a convolution of more
-                than one tap.
+            ValueError: for `Inverse`, where K has no inverse: an odd number of features, a singular K, or a
+                convolution of more than one tap.
         """
         J = self._J()
         if J is not None:
@@ -210,8 +204,11 @@ class Flow(nn.Module):
                 f"J = K⁻ᵀ does not exist: a skew K with an odd number of features, {self.features}, is singular. "
                 f"The flow itself never inverts K and is fine."
             )
-        inverse: Tensor = torch.linalg.inv(self.K.reshape(-1, self.features, self.features))
-        return inverse.mT
+        try:
+            inverse: Tensor = torch.linalg.inv(self.K.reshape(-1, self.features, self.features))
+        except RuntimeError as error:
+            raise ValueError(f"J = K⁻ᵀ does not exist: a K is singular ({error}). The flow itself is fine.") from error
+        return inverse[0].mT if self.shared else inverse.mT
 
     @property
     def preserves_structure(self) -> bool:
@@ -219,7 +216,7 @@ class Flow(nn.Module):
 
         True when all layers share one constant J and the integrator keeps it: ImplicitMidpoint always,
         SymplecticEuler and StormerVerlet on the separable fields that they accept. For a canonical J this is
-        symplecticity.
+        symplecticity. (For `Inverse` and convolutions of several taps J is an operator that `flow.J` cannot print.)
         """
         constant = self.interconnection.constant_over_layers or (
             isinstance(self.interconnection, Inverse) and self.shared and self.features % 2 == 0
@@ -234,26 +231,7 @@ class Flow(nn.Module):
     @property
     def plan(self) -> Plan | None:
         """What a fused kernel would be asked to run; None where only the eager path serves."""
-        activation = self.activation
-        structure = _KERNEL_STRUCTURES.get(type(self.structure))
-        pointwise = self.kernel_size in (None, 1)
-        if self.integrator.kernel is None or activation.kernel is None or structure is None or not pointwise:
-            return None
-        drive: Literal["identity", "canonical", "matrix"] = "canonical" if self.hamiltonian.canonical else "matrix"
-        return Plan(
-            method=self.integrator.kernel,
-            first=self.integrator.first if isinstance(self.integrator, SymplecticEuler) else "",
-            structure=structure,
-            drive="identity" if isinstance(self.interconnection, Inverse) else drive,
-            activation=activation.kernel,
-            negative_slope=activation.negative_slope if isinstance(activation, LeakyReLU) else 0.0,
-            step=self.step,
-            features=self.features,
-            hidden=self.hamiltonian.hidden,
-            layers=self.layers,
-            shared=self.shared,
-            images=self.kernel_size is not None,
-        )
+        return make_plan(self.hamiltonian, self.integrator, self.step, self.layers, self.shared)
 
     # The map ----------------------------------------------------------------------------------------------------
 
@@ -367,6 +345,8 @@ class Flow(nn.Module):
         if self.interconnection_matrix is not None and self.interconnection_matrix.dim() == 3:
             state["interconnection_matrix"] = self.interconnection_matrix[start:stop]
         part.load_state_dict(state)
+        for name, parameter in part.named_parameters():
+            parameter.requires_grad_(self.get_parameter(name).requires_grad)
         return part.train(self.training)
 
     def extra_repr(self) -> str:
@@ -394,6 +374,8 @@ class Flow(nn.Module):
         return layers % self.layers, layers % self.layers + 1
 
     def _check_layer(self, layer: int) -> None:
+        if self.layers == 0:
+            raise IndexError(f"The flow has no layers; got layer {layer}.")
         if not -self.layers <= layer < self.layers:
             raise IndexError(f"The flow has layers 0 to {self.layers - 1}; got {layer}.")
 
@@ -407,65 +389,4 @@ class Flow(nn.Module):
 
 def _after_loading(flow: Flow, _: object) -> None:
     flow._place_indices()
-    loaded = flow.interconnection_matrix
-    expected = flow.interconnection.constant(flow.features, flow.layers)
-    if loaded is None or expected is None or loaded.is_meta:
-        return
-    # Separability and the kernels follow from the J that the flow was made with; the bar lets pass the rounding of a
-    # file in lower precision.
-    if not torch.allclose(loaded.detach().to("cpu", torch.float64), expected, rtol=0.01, atol=0.0):
-        raise ValueError(
-            f"The loaded J differs from that of this flow, `{flow.interconnection!r}`. "
-            f"Make the flow with the J of the file: `Fixed(state['interconnection_matrix'])`."
-        )
-
-
-def _check_sizes(features: int, layers: int, kernel_size: int | None) -> None:
-    if features < 1:
-        raise ValueError(f"`features` is the size of the state, so it must be at least 1; got {features}.")
-    if layers < 0:
-        raise ValueError(f"`layers` must be 0 (the identity) or more; got {layers}.")
-    if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 == 0):
-        raise ValueError(
-            f"`kernel_size` must be odd, so that the convolution and its adjoint keep the size of the image; got "
-            f"{kernel_size}. Use {max(1, kernel_size + 1)}, or None for vectors."
-        )
-
-
-def _check_backend(backend: str) -> None:
-    if backend in ("native", "triton"):
-        raise ValueError(
-            f'backend="{backend}" needs the compiled extension, which this install lacks. '
-            f'Use backend="eager", or "auto" to take the fastest one present.'
-        )
-    if backend not in ("auto", "eager"):
-        raise ValueError(f'`backend` must be "auto" or "eager"; got {backend!r}.')
-
-
-def _step(layers: int, step: float | None, horizon: float | None) -> float:
-    if (step is None) == (horizon is None):
-        given = "neither" if step is None else f"step={step} and horizon={horizon}"
-        raise ValueError(f"Give exactly one of `step` (h) and `horizon` (T = layers · h); got {given}.")
-    length = step if step is not None else horizon
-    if length is None or not (math.isfinite(length) and length > 0):
-        name = "step" if horizon is None else "horizon"
-        raise ValueError(f"`{name}` must be a positive, finite time; got {length}.")
-    return float(length) / (layers or 1) if step is None else float(length)
-
-
-def _init_std(features: int, init_std: float | None) -> float:
-    if init_std is None:
-        return 1 / math.sqrt(features)
-    if not (math.isfinite(init_std) and init_std >= 0):
-        raise ValueError(f"`init_std` is a standard deviation, so it must be 0 or more; got {init_std}.")
-    return float(init_std)
-
-
-def _not_separable(integrator: Integrator, hamiltonian: Hamiltonian) -> str:
-    entries.half(hamiltonian.features)
-    name = "StormerVerlet" if isinstance(integrator, StormerVerlet) else type(integrator).__name__
-    return (
-        f"`{name}` moves one half of the state by the other, so neither half may drive itself; "
-        f"`{hamiltonian.structure!r}` with `{hamiltonian.interconnection!r}` lets it. "
-        f"Use `BlockDiagonal()` with a block J (that is `h2`) or `ForwardEuler()` (that is `h1`)."
-    )
+    check_loaded(flow.interconnection_matrix, flow.interconnection, flow.features, flow.layers)

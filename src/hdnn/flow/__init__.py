@@ -1,0 +1,5 @@
+"""The flow: N integration steps of y' = J ∂H/∂y as one PyTorch module."""
+
+from hdnn.flow.module import Backend, Flow
+
+__all__ = ["Backend", "Flow"]

@@ -1,0 +1,53 @@
+"""From the factors of a flow to the plain values that a fused kernel reads."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from hdnn.activations import LeakyReLU
+from hdnn.hamiltonian import Hamiltonian
+from hdnn.integrators import Integrator, SymplecticEuler
+from hdnn.interconnections import Inverse
+from hdnn.kernels.plan import Plan
+from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew, Structure
+
+_STRUCTURES: dict[type[Structure], str] = {
+    Dense: "dense",
+    Skew: "skew",
+    BlockSkew: "block_skew",
+    OffDiagonal: "off_diagonal",
+    BlockDiagonal: "block_diagonal",
+    Masked: "masked",
+}
+
+
+def make_plan(hamiltonian: Hamiltonian, integrator: Integrator, step: float, layers: int, shared: bool) -> Plan | None:
+    """What a fused kernel would be asked to run; None where only the eager path serves.
+
+    Args:
+        hamiltonian: structure, interconnection, activation and sizes.
+        integrator: how a step is taken.
+        step: h.
+        layers: N.
+        shared: one K and b for all layers.
+    """
+    activation = hamiltonian.activation
+    structure = _STRUCTURES.get(type(hamiltonian.structure))
+    pointwise = hamiltonian.kernel_size in (None, 1)
+    if integrator.kernel is None or activation.kernel is None or structure is None or not pointwise:
+        return None
+    drive: Literal["identity", "canonical", "matrix"] = "canonical" if hamiltonian.canonical else "matrix"
+    return Plan(
+        method=integrator.kernel,
+        first=integrator.first if isinstance(integrator, SymplecticEuler) else "",
+        structure=structure,
+        drive="identity" if isinstance(hamiltonian.interconnection, Inverse) else drive,
+        activation=activation.kernel,
+        negative_slope=activation.negative_slope if isinstance(activation, LeakyReLU) else 0.0,
+        step=step,
+        features=hamiltonian.features,
+        hidden=hamiltonian.hidden,
+        layers=layers,
+        shared=shared,
+        images=hamiltonian.images,
+    )

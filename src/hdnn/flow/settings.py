@@ -1,0 +1,83 @@
+"""The plain arguments of a flow: checked, and completed where they were left open."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from hdnn import entries
+from hdnn.hamiltonian import Hamiltonian
+from hdnn.integrators import Integrator
+from hdnn.interconnections import Interconnection
+
+
+def check_sizes(features: int, layers: int, kernel_size: int | None) -> None:
+    """Refuse sizes that make no flow."""
+    if features < 1:
+        raise ValueError(f"`features` is the size of the state, so it must be at least 1; got {features}.")
+    if layers < 0:
+        raise ValueError(f"`layers` must be 0 (the identity) or more; got {layers}.")
+    if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 == 0):
+        raise ValueError(
+            f"`kernel_size` must be odd, so that the convolution and its adjoint keep the size of the image; got "
+            f"{kernel_size}. Use {max(1, kernel_size + 1)}, or None for vectors."
+        )
+
+
+def check_backend(backend: str) -> None:
+    """Refuse backends that are not there."""
+    if backend in ("native", "triton"):
+        raise ValueError(
+            f'backend="{backend}" needs the compiled extension, which this install lacks. '
+            f'Use backend="eager", or "auto" to take the fastest one present.'
+        )
+    if backend not in ("auto", "eager"):
+        raise ValueError(f'`backend` must be "auto" or "eager"; got {backend!r}.')
+
+
+def step_size(layers: int, step: float | None, horizon: float | None) -> float:
+    """The step h from exactly one of h and T."""
+    if (step is None) == (horizon is None):
+        given = "neither" if step is None else f"step={step} and horizon={horizon}"
+        raise ValueError(f"Give exactly one of `step` (h) and `horizon` (T = layers · h); got {given}.")
+    length = step if step is not None else horizon
+    if length is None or not (math.isfinite(length) and length > 0):
+        name = "step" if horizon is None else "horizon"
+        raise ValueError(f"`{name}` must be a positive, finite time; got {length}.")
+    return float(length) / (layers or 1) if step is None else float(length)
+
+
+def standard_deviation(features: int, init_std: float | None) -> float:
+    """Of the initial weights: what is given, or 1/√n."""
+    if init_std is None:
+        return 1 / math.sqrt(features)
+    if not (math.isfinite(init_std) and init_std >= 0):
+        raise ValueError(f"`init_std` is a standard deviation, so it must be 0 or more; got {init_std}.")
+    return float(init_std)
+
+
+def check_separable(integrator: Integrator, hamiltonian: Hamiltonian) -> None:
+    """Refuse an integrator that moves halves where the field is not separable."""
+    if not integrator.separable_only or hamiltonian.separable:
+        return
+    entries.half(hamiltonian.features)  # an odd size has an answer of its own
+    raise ValueError(
+        f"`{type(integrator).__name__}` moves one half of the state by the other, so neither half may drive itself; "
+        f"`{hamiltonian.structure!r}` with `{hamiltonian.interconnection!r}` lets it. "
+        f"Use `BlockDiagonal()` with a block J (that is `h2`) or `ForwardEuler()` (that is `h1`)."
+    )
+
+
+def check_loaded(J: Tensor | None, interconnection: Interconnection, features: int, layers: int) -> None:
+    """Refuse a loaded J that is not the flow's own: separability and the kernels follow from the J it was made with."""
+    expected = interconnection.constant(features, layers)
+    if J is None or expected is None or J.is_meta:
+        return
+    # The bar lets pass the rounding of a file in lower precision.
+    if not torch.allclose(J.detach().to("cpu", torch.float64), expected, rtol=0.01, atol=0.0):
+        raise ValueError(
+            f"The loaded J differs from that of this flow, `{interconnection!r}`. "
+            f"Make the flow with the J of the file: `Fixed(state['interconnection_matrix'])`."
+        )
