@@ -1,8 +1,12 @@
 """What all tests share: the option that says where the MNIST files are."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Threads share the small tensors of tests badly, the more so where other work goes on beside them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,6 +6,7 @@ Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 training 
 # Annotations are read by Typer at run time, so they are not postponed. Heavy imports stand inside the commands:
 # `hdnn --help` must not wait for PyTorch.
 import json
+import os
 import shlex
 import sys
 from datetime import datetime
@@ -109,11 +110,14 @@ def train(
     threads: Annotated[int | None, _option(_TRAINING, "Processor threads. Default: as many as pay.")] = None,
     target: Annotated[str | None, _option(_DATA, "Column of a table to predict.")] = None,
     task: Annotated[Tasks | None, _option(_DATA, "What the target of a table is.")] = None,
-    size: Annotated[int, typer.Option(help="Points of a planar set.", rich_help_panel=_DATA)] = 8000,
+    column: Annotated[
+        list[str] | None, _option(_DATA, "Input column of a table; repeat for several. Default: all that can help.")
+    ] = None,
+    size: Annotated[int | None, _option(_DATA, "Points of a planar set. Default: 8000.")] = None,
     data_folder: Annotated[Path | None, _option(_DATA, "Where the MNIST files are, or go with --download.")] = None,
     download: Annotated[bool, _option(_DATA, "Fetch MNIST if it is not there.", "--download")] = False,
     output: Annotated[
-        Path | None, _option(_OUTPUT, "Run folder to write. Default: runs/DATA-MODEL-TIME.", "--output", "-o")
+        Path | None, _option(_OUTPUT, "Run folder to write. Default: runs/DATA-TIME.", "--output", "-o")
     ] = None,
     overwrite: Annotated[bool, _option(_OUTPUT, "Replace the run in the output folder.", "--overwrite")] = False,
     as_json: _JSON = False,
@@ -130,6 +134,7 @@ def train(
         size=size,
         target=target,
         task=task.value if task else None,
+        columns=tuple(column) if column else None,
         folder=str(data_folder) if data_folder else None,
         download=download,
     )
@@ -182,10 +187,9 @@ def train(
             print(line)
         print(f"Report: {outcome.run.report}")
     if outcome.interrupted:
-        _say(
-            f"Interrupted after {metrics['epochs']} epochs. The weights of that moment are in {folder}; it can be loaded."
-        )
-        raise typer.Exit(130)
+        done = "1 epoch" if metrics["epochs"] == 1 else f"{metrics['epochs']} epochs"
+        _say(f"Interrupted after {done}. The weights of that moment are in {folder}; it can be loaded.")
+        sys.exit(130)
 
 
 @app.command()
@@ -200,11 +204,11 @@ def predict(
     from hdnn.files import write_whole
     from hdnn.jobs import predict
 
+    if output is not None and output.is_dir():
+        raise IsADirectoryError(f"{output} is a folder. Name the file to write, as in {output / 'predictions.csv'}.")
     if output is not None and output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; nothing was changed. Choose another --output, or give --overwrite.")
     prediction = predict(run, file)
-    if prediction.remarks:
-        _say(prediction.remarks)
     frame = prediction.frame
     text = frame.to_json(orient="records") + "\n" if as_json else frame.to_csv(index=False)
     if output is None:
@@ -212,6 +216,8 @@ def predict(
     else:
         write_whole(output, text)
         _say(f"{len(frame)} predictions: {output}")
+    if prediction.remarks:
+        _say(prediction.remarks)
 
 
 @app.command()
@@ -256,14 +262,26 @@ def info(as_json: _JSON = False) -> None:
 def main() -> None:
     """Run the command line; bad input ends with one message and exit code 2."""
     try:
-        app()
+        code = app(args=sys.argv[1:] or ["--help"], prog_name="hdnn", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough, as in `hdnn predict RUN FILE | head`; nothing may be flushed to it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     except FloatingPointError as error:
-        _fail(error, 1)
-    except (ValueError, OSError, ImportError) as error:
-        _fail(error, 2)
-    except KeyboardInterrupt:
+        code = _failed(error, 1)
+    except (ValueError, OSError, ImportError, MemoryError) as error:
+        code = _failed(error, 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except Exception as error:
+        # Typer's own, for arguments that cannot be read; its class has moved from version to version.
+        if not hasattr(error, "format_message"):
+            raise
+        code = _failed(error, 2)
+    if code == 130:
         _say("Interrupted.")
-        sys.exit(130)
+    sys.exit(code)
 
 
 class _Display:
@@ -315,6 +333,8 @@ class _Display:
             steps,
             f"loss {float(progress.loss):.4f}{self.score}",
         )
+        if progress.record is not None and progress.epoch == progress.epochs:
+            self.say("Trained. Now the test part, the figures and the report.")
 
     def fetch(self, name: str, done: int, total: int) -> None:
         """Progress of a download."""
@@ -340,10 +360,13 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _fail(error: Exception, code: int) -> None:
+def _failed(error: Exception, code: int) -> int:
     # str() of an OSError made by the system starts with its number; the sentence is in strerror.
     text = str(error)
     if isinstance(error, OSError) and error.strerror is not None:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    _say(f"Error: {text}")
-    sys.exit(code)
+    elif hasattr(error, "format_message"):
+        text = error.format_message()
+        text += " See hdnn --help." if text.endswith((".", "?")) else ". See hdnn --help."
+    _say(f"Error: {' '.join(text.split())}")
+    return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from pathlib import Path
@@ -22,11 +23,14 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> Path:
 
     Raises:
         FileNotFoundError: if the folder is missing.
+        IsADirectoryError: if the path is a folder.
         OSError: if it is not writable, or the disk is full.
     """
     place = Path(path)
     if not place.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {str(place.parent)!r} to write {place.name} to. Create it.")
+    if place.is_dir():
+        raise IsADirectoryError(f"{place} is a folder, so no file can take its name. Name a file in it.")
     aside = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
     try:
         with aside.open("xb") as stream:
@@ -34,6 +38,12 @@ def write_whole(path: str | os.PathLike[str], content: bytes | str) -> Path:
             stream.flush()
             os.fsync(stream.fileno())
         aside.replace(place)
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        # The system speaks of the file beside it, which nobody asked for.
+        raise OSError(error.errno, error.strerror, str(place)) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
     return place

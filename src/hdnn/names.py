@@ -19,6 +19,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
         "There is no model 'h3'. Did you mean 'h2'? There are: h1, h2, ms3."
     """
     names = list(known)
-    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    # A word of the name, as "moons" for "double-moons", is nearer than any likeness of letters.
+    part = [known for known in names if len(name) > 2 and name.lower() in known]
+    near = part or difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     guess = f" Did you mean {near[0]!r}?" if near else ""
     return f"There is no {kind} {name!r}.{guess} There are: {', '.join(names)}."

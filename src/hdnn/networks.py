@@ -46,7 +46,13 @@ class ZeroPadding(nn.Module):
         self.features = features
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., d) to (..., n)."""
+        """(..., d) to (..., n).
+
+        Raises:
+            ValueError: if the last size of x is not d.
+        """
+        if x.shape[-1] != self.inputs:
+            raise ValueError(f"Expected inputs of shape (..., {self.inputs}); got {tuple(x.shape)}.")
         return functional.pad(x, (0, self.features - self.inputs))
 
     def extra_repr(self) -> str:
@@ -223,6 +229,9 @@ ACTIVATIONS: dict[str, Activation] = {
     "identity": identity,
 }
 INTERCONNECTIONS: dict[str, Callable[[int], Tensor]] = {"canonical": canonical, "upper_ones": upper_ones}
+# Beyond these a slip of the pen, or a configuration from elsewhere, would ask for more than a memory holds.
+_LARGEST = {"features": 2048, "layers": 100_000, "width": 65_536, "kernel_size": 63}
+_LARGEST_FLOW = 2**31
 PRESETS: dict[str, Callable[..., Flow]] = {"ms1": ms1, "ms2": ms2, "ms3": ms3, "h1": h1, "h2": h2}
 
 
@@ -246,7 +255,7 @@ class NetworkConfig:
         shared: one K and b for all layers.
 
     Raises:
-        ValueError: if a name is unknown or a choice does not apply to the model.
+        ValueError: if a name is unknown, a choice does not apply to the model, or a size is out of all proportion.
     """
 
     task: Task
@@ -279,6 +288,16 @@ class NetworkConfig:
         if (len(self.inputs) == 3) != (self.kernel_size is not None):
             raise ValueError(
                 f"Images need a `kernel_size`, vectors none; got inputs {self.inputs}, kernel_size {self.kernel_size}."
+            )
+        for name, most in _LARGEST.items():
+            size = getattr(self, name)
+            if size is not None and size > most:
+                raise ValueError(f"`{name}` may be at most {most:,}; got {size:,}.")
+        weights = self.layers * self.features * (self.width or self.features) * (self.kernel_size or 1) ** 2
+        if weights > _LARGEST_FLOW:
+            raise ValueError(
+                f"{self.layers:,} layers of {self.features:,} features make {weights:,} weights; at most "
+                f"{_LARGEST_FLOW:,} are allowed. Use fewer layers or features."
             )
 
 

@@ -11,11 +11,12 @@ Every file appears whole or not at all. Nothing in a folder is unpickled or exec
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
 import json
-import shutil
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from hdnn.files import write_whole
 from hdnn.networks import Network, NetworkConfig, build_network
@@ -31,8 +32,12 @@ from hdnn.networks import Network, NetworkConfig, build_network
 FORMAT = 1
 _CONFIG, _WEIGHTS, _HISTORY, _METRICS = "config.json", "model.safetensors", "history.csv", "metrics.json"
 _REPORT, _FIGURES = "report.html", "figures"
-# A configuration from elsewhere could ask for a state that no memory holds; the papers use 2 to 128 features.
-_LARGEST = 8192
+_DTYPES = {"F32": torch.float32, "F64": torch.float64}
+# All that `hdnn.jobs` draws; whatever else stands beside these is the user's.
+_DRAWN = ("confusion.png", "features.png", "features.gif", "regions.png", "training.png", "predicted_*.png")
+# Configurations may come from elsewhere: their files and their sizes have bounds.
+_LARGEST_FILE = 2**26
+_LARGEST = 2**24
 
 
 @dataclass(frozen=True)
@@ -85,22 +90,20 @@ class Run:
             FileExistsError: if the folder holds something.
             OSError: if it cannot be written.
         """
-        if folder.exists() and not folder.is_dir():
-            raise FileExistsError(f"{folder} is a file. Choose another folder with --output.")
-        if folder.is_dir() and any(folder.iterdir()):
-            if not overwrite:
-                raise FileExistsError(
-                    f"The folder {folder} exists and is not empty; nothing in it was changed. Choose another with "
-                    f"--output, or give --overwrite to replace the run in it."
-                )
-            if not (folder / _CONFIG).is_file():
-                raise FileExistsError(
-                    f"The folder {folder} holds no run (no {_CONFIG}), so --overwrite leaves it alone. Choose another."
-                )
+        require_free(folder, overwrite=overwrite)
+        document = _json({"format": FORMAT, **dataclasses.asdict(config)})
+        new = not folder.exists()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
             _remove_run(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        document = {"format": FORMAT, **dataclasses.asdict(config)}
-        write_whole(folder / _CONFIG, _json(document))
+            write_whole(folder / _CONFIG, document)
+        except OSError as error:
+            if new:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            raise OSError(
+                f"The run folder {folder} cannot be written: {error.strerror or error}. Choose another with --output."
+            ) from error
         return cls(folder, config)
 
     @classmethod
@@ -112,10 +115,13 @@ class Run:
             ValueError: if its configuration cannot be read.
         """
         if not folder.is_dir():
-            raise FileNotFoundError(f"There is no run folder {folder}. `hdnn train` makes one.")
+            what = "is a file, not a run folder" if folder.is_file() else "is not there"
+            raise FileNotFoundError(f"{folder} {what}. Give a folder that `hdnn train` made.")
         path = folder / _CONFIG
         if not path.is_file():
-            raise FileNotFoundError(f"The folder {folder} holds no run: it has no {_CONFIG}. `hdnn train` makes one.")
+            raise FileNotFoundError(
+                f"The folder {folder} holds no run: it has no {_CONFIG}. Give a folder that `hdnn train` made."
+            )
         return cls(folder, _read_config(path))
 
     def save_network(self, network: Network) -> None:
@@ -128,7 +134,7 @@ class Run:
 
         Raises:
             FileNotFoundError: if the run was stopped before it had weights.
-            ValueError: if the weights are damaged or are not those of the configuration.
+            ValueError: if the weights are damaged, not finite, or not those of the configuration.
         """
         path = self.folder / _WEIGHTS
         if not path.is_file():
@@ -136,18 +142,19 @@ class Run:
         # Shapes are compared before anything is allocated: the file bounds the memory, not the configuration.
         network = build_network(self.config.network, device="meta")
         expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is not a readable safetensors file: {error}. Train again.") from error
+        found, kinds = _described(path)
         if found != expected:
             odd = sorted(set(found.items()) ^ set(expected.items()))[0]
             raise ValueError(
                 f"{path} does not hold the network of {_CONFIG}: they differ at {odd[0]!r}. Were the files mixed up?"
             )
-        network = build_network(self.config.network)
-        network.load_state_dict(load_file(str(path)))
+        if len(kinds) != 1 or not kinds <= _DTYPES.keys():
+            raise ValueError(f"{path} must hold numbers of one kind, F32 or F64; got {', '.join(sorted(kinds))}.")
+        weights = load(path.read_bytes())
+        if not all(bool(value.isfinite().all()) for value in weights.values()):
+            raise ValueError(f"{path} holds weights that are infinite or not a number. Train again.")
+        network = network.to(_DTYPES[kinds.pop()]).to_empty(device="cpu")
+        network.load_state_dict(weights)
         return network.eval()
 
     def write_history(self, history: Sequence[Mapping[str, float]]) -> None:
@@ -188,13 +195,57 @@ class Run:
         return place / name
 
 
+def require_free(folder: Path, *, overwrite: bool = False) -> None:
+    """See that a run can go into a folder, before any work is done for it.
+
+    Args:
+        folder: may be new or empty, or with `overwrite` hold a run.
+        overwrite: whether a run may be replaced.
+
+    Raises:
+        FileExistsError: if the folder is a file or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file. Choose another folder with --output.")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not overwrite:
+        raise FileExistsError(
+            f"The folder {folder} exists and is not empty; nothing in it was changed. Choose another with "
+            f"--output, or give --overwrite to replace the run in it."
+        )
+    try:
+        # Other programs have a config.json and a model.safetensors too.
+        Run.open(folder)
+    except (ValueError, OSError) as error:
+        raise FileExistsError(
+            f"The folder {folder} holds no run that can be read, so --overwrite leaves it alone. Choose another with "
+            f"--output. ({error})"
+        ) from error
+
+
+def _described(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
+    """Shapes and kinds of numbers that the head of a weights file announces."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            return shapes, {str(part.get_dtype()) for part in slices.values()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file: {error}. Train again.") from error
+
+
 def _read_config(path: Path) -> RunConfig:
     """The configuration, checked before anything is built from it."""
+    if path.stat().st_size > _LARGEST_FILE:
+        raise ValueError(f"{path} has more than {_LARGEST_FILE} bytes. Is this the folder of a run?")
     try:
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}. Is this the folder of a run?") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    if not isinstance(document, dict) or "format" not in document:
+        raise ValueError(f"{path} does not describe a run of hdnn. Give a folder that `hdnn train` made.")
+    if document["format"] != FORMAT:
         raise ValueError(f"{path} is not a run of format {FORMAT}; it may come from a newer hdnn. Update hdnn.")
     fields = {field.name for field in dataclasses.fields(RunConfig)}
     missing = fields - document.keys()
@@ -232,21 +283,28 @@ def _read_network(document: Mapping[str, Any], path: Path) -> NetworkConfig:
     for name, allowed in kinds.items():
         if type(document[name]) not in allowed:
             expected = " or ".join(kind.__name__ for kind in allowed)
-            raise ValueError(f"{path}: `{name}` of the network must be {expected}; got {document[name]!r}.")
-    sizes = [*document["inputs"], document["outputs"], document["features"], document["width"] or 1]
+            raise ValueError(f"{path}: `{name}` of the network must be {expected}; got {reprlib.repr(document[name])}.")
+    sizes = [*document["inputs"], document["outputs"]]
     if not all(type(size) is int and 1 <= size <= _LARGEST for size in sizes):
-        raise ValueError(f"{path}: sizes of the network must be between 1 and {_LARGEST}; got {sizes}.")
+        raise ValueError(f"{path}: inputs and outputs must be between 1 and {_LARGEST}; got {reprlib.repr(sizes)}.")
     if document["task"] not in ("classification", "regression"):
         raise ValueError(f"{path}: `task` must be classification or regression; got {document['task']!r}.")
-    return NetworkConfig(**{**document, "inputs": tuple(document["inputs"])})
+    try:
+        step = float(document["step"])
+    except OverflowError:
+        raise ValueError(f"{path}: `step` of the network is too large for a number of 64 bits.") from None
+    return NetworkConfig(**{**document, "inputs": tuple(document["inputs"]), "step": step})
 
 
 def _remove_run(folder: Path) -> None:
     """Remove what runs write and nothing else; the configuration last, so that a half-removed run stays one."""
-    for name in (_REPORT, _METRICS, _HISTORY, _WEIGHTS):
+    figures = folder / _FIGURES
+    for drawn in [path for pattern in _DRAWN for path in figures.glob(pattern)]:
+        drawn.unlink()
+    if figures.is_dir() and not any(figures.iterdir()):
+        figures.rmdir()
+    for name in (_REPORT, _METRICS, _HISTORY, _WEIGHTS, _CONFIG):
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / _FIGURES, ignore_errors=True)
-    (folder / _CONFIG).unlink()
 
 
 def _json(document: Mapping[str, Any]) -> str:

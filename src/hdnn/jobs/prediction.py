@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +12,10 @@ import numpy as np
 import torch
 
 from hdnn import data
-from hdnn.jobs.scores import measure
+from hdnn.jobs.scores import finite_outputs, measure
 from hdnn.jobs.sources import Source, load
-from hdnn.networks import class_probabilities, predicted_classes
+from hdnn.networks import Network, class_probabilities, predicted_classes
 from hdnn.runs import Run
-from hdnn.training import outputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,18 +44,17 @@ def predict(folder: Path, file: Path) -> Prediction:
     Raises:
         OSError: if a file is not there.
         ValueError: if the run or the file is damaged, or columns are missing or hold what cannot be read.
+        FloatingPointError: if values are so extreme that an output is not finite.
     """
     import pandas as pd
 
-    run = Run.open(folder)
-    encoder, target = data.encoder_from_dict(run.config.encoder), data.TargetEncoder.from_dict(run.config.target)
-    network = run.load_network()
+    _, encoder, target, network = _opened(folder)
     if isinstance(encoder, data.TableEncoder):
         rows = data.read_table(file, text=encoder.text_columns)
         x, remarks = encoder.encode(rows), encoder.report(rows).description
     else:
         x, remarks = encoder.encode(data.read_idx(file)), ""
-    output = outputs(network, torch.from_numpy(x))
+    output = finite_outputs(network, torch.from_numpy(x))
     if network.task == "regression":
         return Prediction(pd.DataFrame(target.decode(output.numpy()), columns=list(target.columns)), remarks)
     probabilities = class_probabilities(output).numpy()
@@ -77,20 +77,21 @@ def evaluate(folder: Path, file: Path | None = None, *, mnist_folder: str | None
     Raises:
         OSError: if a file is not there.
         ValueError: if the run or the data is damaged or they do not fit each other.
+        FloatingPointError: if values are so extreme that an output is not finite.
     """
-    run = Run.open(folder)
-    network = run.load_network()
-    target = data.TargetEncoder.from_dict(run.config.target)
+    run, encoder, target, network = _opened(folder)
     if file is None:
         dataset = load(_source(run, mnist_folder))
-        if dataset.inputs != run.config.network.inputs:
+        if not _alike(dataset.encoder.to_dict(), encoder.to_dict()) or not _alike(
+            dataset.target.to_dict(), target.to_dict()
+        ):
+            # Other rows would be split otherwise, and rows of the training part could be counted as test.
             raise ValueError(
-                f"The data of this run has changed: its inputs were {run.config.network.inputs}, now they are "
-                f"{dataset.inputs}. Give the data as a file."
+                f"The data of this run, {run.config.data.get('data')}, has changed since it was trained, so its test "
+                f"part is not known any more. Give rows that took no part in training as a file."
             )
         x, y = dataset.x_test, dataset.y_test
     else:
-        encoder = data.encoder_from_dict(run.config.encoder)
         if not isinstance(encoder, data.TableEncoder):
             raise ValueError("A run on images is evaluated on its own test images; give no file.")
         rows = data.read_table(file, text=(*encoder.text_columns, *(target.columns if target.classes else ())))
@@ -99,12 +100,45 @@ def evaluate(folder: Path, file: Path | None = None, *, mnist_folder: str | None
     return {**scores, "rows": len(x)}
 
 
+def _opened(folder: Path) -> tuple[Run, data.TableEncoder | data.ImageEncoder, data.TargetEncoder, Network]:
+    """A run and its three parts, which must fit each other."""
+    run = Run.open(folder)
+    encoder, target = data.encoder_from_dict(run.config.encoder), data.TargetEncoder.from_dict(run.config.target)
+    expected, found = run.config.network, (encoder.shape, target.outputs, target.task)
+    if found != (expected.inputs, expected.outputs, expected.task):
+        raise ValueError(f"The configuration of {folder} contradicts itself: its encoders do not fit its network.")
+    return run, encoder, target, run.load_network()
+
+
+_KINDS = {
+    "data": str,
+    "seed": int,
+    "size": int | None,
+    "target": str | None,
+    "task": str | None,
+    "columns": list | None,
+    "folder": str | None,
+    "download": bool,
+}
+
+
 def _source(run: Run, mnist_folder: str | None) -> Source:
     described = dict(run.config.data)
+    if described.keys() != _KINDS.keys() or not all(isinstance(described[name], _KINDS[name]) for name in _KINDS):
+        raise ValueError(f"The run {run.folder} does not say where its data came from. Give the data as a file.")
     if mnist_folder is not None:
         described["folder"] = mnist_folder
-    described["download"] = False
-    try:
-        return Source(**described)
-    except TypeError as error:
-        raise ValueError(f"The run {run.folder} does not say where its data came from: {error}.") from error
+    if described["columns"] is not None:
+        described["columns"] = tuple(described["columns"])
+    return Source(**{**described, "download": False})
+
+
+def _alike(a: object, b: object) -> bool:
+    """Whether plain values are the same, numbers up to the rounding in which machines differ."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_alike(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(_alike(one, other) for one, other in zip(a, b, strict=True))
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+    return a == b

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from hdnn.data import TargetEncoder
-from hdnn.networks import Network
+from hdnn.networks import Network, predicted_classes
 from hdnn.training import Objective, outputs
 
 
@@ -22,12 +22,15 @@ def measure(network: Network, target: TargetEncoder, x: Tensor, y: Tensor) -> di
     Returns:
         "loss" and "accuracy" (share, 0 to 1); for regression "loss", "error" (root mean square, in the units of the
         data) and "r2" (share of the variance explained), both meaned over several targets.
-    """
-    output = outputs(network, x).cpu()
-    loss = float(Objective(network).data_loss(output, y))
-    if network.task == "classification":
-        from hdnn.networks import predicted_classes
 
+    Raises:
+        FloatingPointError: if an output is not finite.
+    """
+    output = finite_outputs(network, x)
+    # In 64 bits, where the square of a finite 32-bit error is finite too.
+    truth_or_class = y if network.task == "classification" else y.double()
+    loss = float(Objective(network).data_loss(output.double(), truth_or_class))
+    if network.task == "classification":
         return {"loss": loss, "accuracy": float((predicted_classes(output) == y).double().mean())}
     from sklearn.metrics import r2_score
 
@@ -36,3 +39,19 @@ def measure(network: Network, target: TargetEncoder, x: Tensor, y: Tensor) -> di
     # One row has no variance to explain.
     r2 = float(r2_score(truth, predicted)) if len(truth) > 1 else 0.0
     return {"loss": loss, "error": float(errors.mean()), "r2": r2}
+
+
+def finite_outputs(network: Network, x: Tensor) -> Tensor:
+    """The network's outputs on data of any length, (s, outputs) on the CPU.
+
+    Raises:
+        FloatingPointError: if one is not finite; the message says how many and where the first is.
+    """
+    output = outputs(network, x).cpu()
+    strange = (~output.isfinite().all(-1)).nonzero().flatten()
+    if len(strange):
+        raise FloatingPointError(
+            f"The network's outputs are not finite in {len(strange)} of {len(output)} rows (first: row "
+            f"{int(strange[0]) + 1}). Look there for values far from those it was trained on."
+        )
+    return output

@@ -44,11 +44,11 @@ SETUPS: dict[str, Setup] = {
     "double-circles": Setup("h2", 4, 32, 6.4, Recipe(epochs=100, batch_size=125, learning_rate=0.05), init_std=1.0),
     "digits": Setup(
         "h2",
-        64,
+        128,
         8,
         0.8,
         Recipe(
-            epochs=100,
+            epochs=50,
             batch_size=64,
             optimizer="adamw",
             learning_rate=0.01,
@@ -74,24 +74,28 @@ SETUPS: dict[str, Setup] = {
     ),
 }
 
-_LARGEST_PADDED = 64
+_LARGEST_STATE = 128
 
 
 def table_setup(inputs: int, rows: int) -> Setup:
     """The set-up for a table of the user's own.
 
+    The inputs become p and as many zeros q, as in the papers' planar examples: a state with room to move.
+
     Args:
         inputs: d, encoded columns.
         rows: of the training part; the batches of small tables are smaller.
     """
-    padded = inputs + inputs % 2
-    features = max(4, min(padded, _LARGEST_PADDED))
+    features = max(4, 2 * inputs)
     recipe = Recipe(
-        epochs=100,
+        epochs=50,
         batch_size=max(8, min(128, rows // 16)),
         optimizer="adamw",
         learning_rate=0.01,
         weight_decay=0.1,
+        label_smoothing=0.1,
         alpha=1e-3,
     )
-    return Setup("h2", features, 8, 0.8, recipe, lift="zeros" if padded <= _LARGEST_PADDED else "linear")
+    if features > _LARGEST_STATE:
+        return Setup("h2", _LARGEST_STATE, 8, 0.8, recipe, lift="linear")
+    return Setup("h2", features, 8, 0.8, recipe)

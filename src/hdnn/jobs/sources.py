@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from hdnn.names import unknown
 PLANAR = ("swiss-roll", "double-moons", "double-circles")
 NAMED = ("digits", "mnist", *PLANAR)
 TABLES = (".csv", ".tsv", ".parquet")
+_POINTS, _MOST_POINTS = 8000, 10_000_000
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,10 @@ class Source:
         data: "digits", "mnist", "swiss-roll", "double-moons", "double-circles", or the path of a .csv, .tsv or
             .parquet table.
         seed: of random points and of the split.
-        size: points of a planar set.
+        size: points of a planar set; None makes 8000.
         target: the column of a table to predict.
         task: "classification" or "regression" of a table; None decides by the target.
+        columns: the input columns of a table; None takes all that can help.
         folder: where the four MNIST files are.
         download: fetch them if they are not there.
 
@@ -36,9 +39,10 @@ class Source:
 
     data: str
     seed: int = 0
-    size: int = 8000
+    size: int | None = None
     target: str | None = None
     task: Task | None = None
+    columns: tuple[str, ...] | None = None
     folder: str | None = None
     download: bool = False
 
@@ -49,13 +53,28 @@ class Source:
             raise FileNotFoundError(f"There is no file {self.data}. A .csv, .tsv or .parquet table was expected there.")
         if self.is_table and self.target is None:
             raise ValueError(f"A table needs its target column: give --target NAME for {self.data}.")
-        if not self.is_table and (self.target is not None or self.task is not None):
-            raise ValueError(f"`target` and `task` are for tables; {self.data} has its own.")
+        if not self.is_table and (self.target, self.task, self.columns) != (None, None, None):
+            raise ValueError(f"`target`, `task` and `columns` are for tables; {self.data} has its own.")
+        if self.size is not None and self.data not in PLANAR:
+            raise ValueError(f"`size` is for {', '.join(PLANAR)}; {self.data} has its own. Leave it out.")
+        if self.size is not None and self.size > _MOST_POINTS:
+            raise ValueError(f"`size` may be at most {_MOST_POINTS:,} points; got {self.size:,}.")
+        if self.data != "mnist" and (self.folder is not None or self.download):
+            raise ValueError(f"`data_folder` and `download` are for mnist; {self.data} needs neither. Leave them out.")
 
     @property
     def is_table(self) -> bool:
         """Whether it is a file of the user's."""
-        return Path(self.data).suffix.lower() in TABLES or Path(self.data).exists()
+        # A folder or file that happens to be called "digits" does not hide the data set of that name.
+        return self.data not in NAMED and (Path(self.data).suffix.lower() in TABLES or Path(self.data).exists())
+
+    def located(self) -> Source:
+        """The same with full paths, for a run that is evaluated from another folder."""
+        return dataclasses.replace(
+            self,
+            data=str(Path(self.data).absolute()) if self.is_table else self.data,
+            folder=None if self.folder is None else str(Path(self.folder).absolute()),
+        )
 
 
 def load(source: Source, progress: Callable[[str, int, int], None] | None = None) -> Dataset:
@@ -72,12 +91,15 @@ def load(source: Source, progress: Callable[[str, int, int], None] | None = None
     if source.data == "digits":
         return sets.digits(source.seed)
     if source.data == "mnist":
-        return sets.mnist(source.folder or mnist_folder(), source.download, progress)
+        try:
+            return sets.mnist(source.folder or mnist_folder(), source.download, progress)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error} On the command line: --data-folder FOLDER, or --download.") from error
     if source.data in PLANAR:
-        return sets.planar(source.data.replace("-", "_"), source.size, source.seed)
+        return sets.planar(source.data.replace("-", "_"), _POINTS if source.size is None else source.size, source.seed)
     if source.target is None:
         raise ValueError(f"A table needs its target column: give --target NAME for {source.data}.")
-    return sets.table(source.data, source.target, seed=source.seed, task=source.task)
+    return sets.table(source.data, source.target, seed=source.seed, task=source.task, columns=source.columns)
 
 
 def mnist_folder() -> Path:

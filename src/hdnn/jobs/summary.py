@@ -19,6 +19,7 @@ from hdnn.training import outputs
 
 _SHOWN = 400  # samples in the pictures of features: more hide each other
 _GRID = 200  # points along each side of a decision region
+_FRAMES = 33  # of the animation: drawing them is most of the time between training and the prompt
 _LISTED = 40  # classes in the table of classes
 
 Metrics = Mapping[str, Any]
@@ -130,7 +131,9 @@ def _regions(run: Run, network: Network, dataset: Dataset, output: torch.Tensor)
         predicted=predicted_classes(output).numpy()[chosen],
     )
     plots.save(figure, run.figure("regions.png"))
-    caption = "What the network says in the plane of the (standardised) inputs, with test points; crosses are errors."
+    caption = (
+        "What the network says in the plane of the (standardised) inputs, with test points; those in rings are errors."
+    )
     return _picture(run, "regions.png", "Decision regions", caption)
 
 
@@ -143,14 +146,17 @@ def _features(run: Run, network: Network, dataset: Dataset) -> list[Table | Pict
     components = principal_components(states)
     figure = plots.features_by_layer(components.coordinates, labels, dataset.classes, explained=components.explained)
     plots.save(figure, run.figure("features.png"))
-    plots.animate_features(components.coordinates, labels, dataset.classes, run.figure("features.gif"))
+    film = run.figure("features.gif")
+    plots.animate_features(components.coordinates, labels, dataset.classes, film, frames=_FRAMES)
     still = (
         f"The states of {len(chosen)} test samples after some of the layers, seen from their first two principal "
-        f"components over all layers. The flow moves the classes apart until a hyperplane separates them."
+        f"components over all layers. The flow is trained to move the classes apart until a hyperplane separates them."
     )
     return [
         _picture(run, "features.png", "Features by layer", still),
-        _picture(run, "features.gif", "The same as an animation", "One frame a layer, the same axes."),
+        _picture(
+            run, "features.gif", "The same as an animation", "The same axes throughout; its title names the layer."
+        ),
     ]
 
 

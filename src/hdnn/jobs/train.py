@@ -21,8 +21,8 @@ from hdnn.jobs.sources import Source, load
 from hdnn.jobs.summary import write_summary
 from hdnn.names import unknown
 from hdnn.networks import INTERCONNECTIONS, PRESETS, Lift, Network, NetworkConfig, build_network
-from hdnn.runs import Run, RunConfig, versions
-from hdnn.training import Callback, Progress, Recipe, Record, fit
+from hdnn.runs import Run, RunConfig, require_free, versions
+from hdnn.training import Callback, Progress, Recipe, Record, fit, split
 
 _WORTH_SHARING = 2**17  # numbers in the state of a batch from which a second thread pays
 
@@ -148,6 +148,7 @@ def train(
         OSError: if the folder or a file cannot be used.
         FloatingPointError: if training diverged; the run then holds its configuration only.
     """
+    require_free(output, overwrite=overwrite)
     place = require_device(device)
     if threads is not None and threads < 1:
         raise ValueError(f"`threads` must be at least 1; got {threads}. Leave it out to let hdnn choose.")
@@ -156,12 +157,14 @@ def train(
     setup = SETUPS.get(source.data) or table_setup(dataset.inputs[0], len(dataset.x_train))
     config = network_config(dataset, setup, choices)
     recipe = chosen_recipe(setup, choices, seed)
-    network = seeded_network(config, choices.init_std or setup.init_std, seed).to(place)
+    init_std = setup.init_std if choices.init_std is None else choices.init_std
+    network = seeded_network(config, init_std, seed).to(place)
+    x, y, validation = _parts(dataset, recipe)
     announce(describe(network, config, recipe))
     run = Run.create(
         output,
         RunConfig(
-            data=dataclasses.asdict(source),
+            data=dataclasses.asdict(source.located()),
             network=config,
             recipe=dataclasses.asdict(recipe),
             encoder=dataset.encoder.to_dict(),
@@ -176,13 +179,21 @@ def train(
     start = time.perf_counter()
     used = threads or _threads(dataset, config, recipe)
     with _using_threads(used):
-        interrupted = _fit(network, dataset, recipe, history, callbacks)
-    seconds = time.perf_counter() - start
-    metrics = {**_metrics(network, dataset, history, interrupted), "seconds": seconds, "threads": used}
-    run.save_network(network)
-    run.write_history(history)
-    run.write_metrics(metrics)
-    write_summary(run, network, dataset, history, metrics)
+        try:
+            fit(network, x, y, recipe, validation=validation, callbacks=(_remember(history), *callbacks))
+            interrupted = False
+        except KeyboardInterrupt:
+            interrupted = True
+        seconds = time.perf_counter() - start
+        run.save_network(network)
+        run.write_history(history)
+        try:
+            metrics = {**_metrics(network, dataset, history, interrupted), "seconds": seconds, "threads": used}
+            run.write_metrics(metrics)
+            write_summary(run, network, dataset, history, metrics)
+        except KeyboardInterrupt:
+            announce(f"Interrupted before the report was complete. The weights are in {output}; it can be loaded.")
+            raise
     return Outcome(run, metrics, interrupted)
 
 
@@ -203,6 +214,13 @@ def require_device(device: str) -> torch.device:
         )
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"Device {device!r} was asked for, but there are {torch.cuda.device_count()} CUDA devices.")
+    try:
+        # Whether the others are there shows when they are used; "meta" computes nothing.
+        float(torch.ones((), device=place))
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        raise ValueError(
+            f"Device {device!r} does not work with this PyTorch ({torch.__version__}). Use cpu."
+        ) from error
     return place
 
 
@@ -210,7 +228,9 @@ def network_config(dataset: Dataset, setup: Setup, choices: Choices) -> NetworkC
     """The network of a set-up with the user's choices in place of its own."""
     model = choices.model or setup.model
     layers = setup.layers if choices.layers is None else choices.layers
-    horizon = choices.horizon or setup.horizon
+    horizon = setup.horizon if choices.horizon is None else choices.horizon
+    if choices.lift is not None and setup.kernel_size is not None:
+        raise ValueError(f"`lift` is for vectors; images are lifted by a convolution. Leave out lift={choices.lift!r}.")
     interconnection = choices.interconnection
     if interconnection is None and model == setup.model:
         interconnection = setup.interconnection
@@ -226,7 +246,7 @@ def network_config(dataset: Dataset, setup: Setup, choices: Choices) -> NetworkC
         step=horizon / (layers or 1) if choices.step is None else choices.step,
         lift=choices.lift or setup.lift,
         interconnection=interconnection,
-        activation=choices.activation or "tanh",
+        activation="tanh" if choices.activation is None else choices.activation,
         width=choices.width,
         kernel_size=setup.kernel_size,
         shared=choices.shared,
@@ -234,10 +254,18 @@ def network_config(dataset: Dataset, setup: Setup, choices: Choices) -> NetworkC
 
 
 def chosen_recipe(setup: Setup, choices: Choices, seed: int) -> Recipe:
-    """The recipe of a set-up with the user's choices in place of its own."""
+    """The recipe of a set-up with the user's choices in place of its own.
+
+    Weight decay means something else to every optimizer, and L-BFGS searches along a line from rate 1: with another
+    optimizer the set-up's values go.
+    """
+    recipe = setup.recipe
+    if choices.optimizer not in (None, recipe.optimizer):
+        rate = 1.0 if choices.optimizer == "lbfgs" else recipe.learning_rate
+        recipe = dataclasses.replace(recipe, weight_decay=0.0, learning_rate=rate)
     names = {field.name for field in dataclasses.fields(Recipe)} & {field.name for field in dataclasses.fields(Choices)}
     chosen = {name: getattr(choices, name) for name in names if getattr(choices, name) is not None}
-    return dataclasses.replace(setup.recipe, seed=seed, **chosen)
+    return dataclasses.replace(recipe, seed=seed, **chosen)
 
 
 def seeded_network(config: NetworkConfig, init_std: float | None, seed: int) -> Network:
@@ -251,28 +279,37 @@ def describe(network: Network, config: NetworkConfig, recipe: Recipe) -> str:
     """One line on the network and how it will be trained."""
     parameters = sum(p.numel() for p in network.parameters())
     J = f", J {config.interconnection}" if config.interconnection else ""
+    batches = "full batches" if recipe.optimizer == "lbfgs" else f"batches of {recipe.batch_size}"
+    alternating = " (alternating)" if recipe.method == "alternating" else ""
     return (
-        f"{config.model}: {config.layers} layers, {config.features} features, step {config.step:.4g}{J}, "
-        f"{config.activation}, {parameters:,} parameters; {recipe.epochs} epochs of {recipe.optimizer}, "
-        f"learning rate {recipe.learning_rate:g}, batches of {recipe.batch_size}"
+        f"{config.model}: {count(config.layers, 'layer')}, {config.features} features, step {config.step:.4g}{J}, "
+        f"{config.activation}, {parameters:,} parameters; {count(recipe.epochs, 'epoch')} of {recipe.optimizer}"
+        f"{alternating}, learning rate {recipe.learning_rate:g}, {batches}"
     )
 
 
-def _fit(
-    network: Network, dataset: Dataset, recipe: Recipe, history: list[Record], callbacks: tuple[Callback, ...]
-) -> bool:
-    """Train; True if the user interrupted. The history grows as epochs end."""
+def count(number: int, noun: str) -> str:
+    """A number of things in words, as in "1 epoch" and "2 epochs"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _parts(dataset: Dataset, recipe: Recipe) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+    """Inputs and targets to train on, and those held back; split here so that too few rows show before any file."""
+    x, y = tensors(dataset.x_train, dataset.y_train)
+    if not recipe.validation:
+        return x, y, None
+    train, held = split(y, recipe.validation, recipe.seed, stratify=dataset.task == "classification")
+    return x[train], y[train], (x[held], y[held])
+
+
+def _remember(history: list[Record]) -> Callback:
+    """A callback that adds every finished epoch to a history."""
 
     def remember(progress: Progress) -> None:
         if progress.record is not None:
             history.append(progress.record)
 
-    x, y = tensors(dataset.x_train, dataset.y_train)
-    try:
-        fit(network, x, y, recipe, callbacks=(remember, *callbacks))
-    except KeyboardInterrupt:
-        return True
-    return False
+    return remember
 
 
 def _threads(dataset: Dataset, config: NetworkConfig, recipe: Recipe) -> int:

@@ -70,8 +70,8 @@ def fit(
         while training, the same with "validation_" where there is validation data, "learning_rate", "seconds".
 
     Raises:
-        ValueError: if x and y differ in length or are empty.
-        FloatingPointError: if the objective is no longer finite; the message says when and what to do.
+        ValueError: if x and y do not fit each other or the network, or are too few for a validation part.
+        FloatingPointError: if objective or weights are no longer finite; the message says when and what to do.
 
     Example:
         >>> import torch, hdnn
@@ -81,8 +81,8 @@ def fit(
         >>> len(history)
         3
     """
-    if len(x) != len(y) or len(x) == 0:
-        raise ValueError(f"Inputs and targets must have one equal, positive length; got {len(x)} and {len(y)}.")
+    for part in ((x, y), *([validation] if validation is not None else [])):
+        _check_data(network, *part)
     device = network.head.weight.device
     x, y = x.to(device), y.to(device)
     if validation is None and recipe.validation:
@@ -95,21 +95,35 @@ def fit(
     history = _epochs(objective, x, y, recipe, validation, tuple(callbacks), take_step)
     if alternating:
         train_head(objective, x, y, recipe)
+    if not all(bool(p.isfinite().all()) for p in network.parameters()):
+        # The last step may diverge after the last objective was seen to be finite.
+        raise FloatingPointError(_not_finite("weights", len(history)))
     return history
 
 
 def split(y: Tensor, share: float, seed: int, *, stratify: bool) -> tuple[Tensor, Tensor]:
-    """Indices of a training part and of a held-out part, stratified by class where possible.
+    """Indices of a training part and of a held-out part.
 
     Args:
         y: (s,) class indices, or (s, outputs) targets.
         share: of the held-out part.
         seed: of the split.
-        stratify: keep the shares of the classes.
+        stratify: keep the shares of the classes, unless one has a single row or a part cannot hold them all.
+
+    Raises:
+        ValueError: if no row is left to train on.
     """
     from sklearn.model_selection import train_test_split
 
-    classes = y.cpu().numpy() if stratify else None
+    held_rows = math.ceil(share * len(y))
+    if held_rows >= len(y):
+        raise ValueError(f"Of {len(y)} rows, validation={share:g} leaves none to train on. Lower it, or add rows.")
+    classes = None
+    if stratify:
+        counts = y.bincount()
+        counts = counts[counts > 0]
+        if int(counts.min()) > 1 and len(counts) <= min(held_rows, len(y) - held_rows):
+            classes = y.cpu().numpy()
     train, held = train_test_split(torch.arange(len(y)).numpy(), test_size=share, random_state=seed, stratify=classes)
     return torch.from_numpy(train), torch.from_numpy(held)
 
@@ -152,7 +166,7 @@ def _epochs(
                 _tell(callbacks, Progress(epoch, recipe.epochs, batch, batches, loss, None))
         record = {"epoch": float(epoch), "loss": float(total) / len(x), "learning_rate": rate}
         if not math.isfinite(record["loss"]):
-            raise FloatingPointError(_not_finite(epoch, record["loss"]))
+            raise FloatingPointError(_not_finite("objective", epoch))
         record[f"train_{score_name(network)}"] = mean_score(network, float(scores), y)
         if validation is not None:
             watched = evaluate(network, *validation)
@@ -199,8 +213,28 @@ def _tell(callbacks: Sequence[Callback], progress: Progress) -> None:
         callback(progress)
 
 
-def _not_finite(epoch: int, loss: float) -> str:
+def _check_data(network: Network, x: Tensor, y: Tensor) -> None:
+    if len(x) != len(y) or len(x) == 0:
+        raise ValueError(f"Inputs and targets must have one equal, positive length; got {len(x)} and {len(y)}.")
+    dtype, outputs = network.head.weight.dtype, network.head.out_features
+    if x.dtype != dtype:
+        raise ValueError(f"Inputs must be {dtype}, as the network is; got {x.dtype}. Use x.to({dtype}).")
+    if network.task == "regression":
+        if y.shape != (len(x), outputs) or y.dtype != dtype:
+            raise ValueError(
+                f"Targets must be {dtype} of shape {(len(x), outputs)}, one number an output; got {y.dtype} of shape "
+                f"{tuple(y.shape)}."
+            )
+        return
+    classes = max(2, outputs)
+    if y.dtype != torch.int64 or y.dim() != 1:
+        raise ValueError(f"Targets must be class indices, int64 (s,); got {y.dtype} of shape {tuple(y.shape)}.")
+    if int(y.min()) < 0 or int(y.max()) >= classes:
+        raise ValueError(f"Class indices run from 0 to {classes - 1}; got {int(y.min())} to {int(y.max())}.")
+
+
+def _not_finite(what: str, epoch: int) -> str:
     return (
-        f"The objective became {loss} in epoch {epoch}, so training stopped. Use a smaller learning rate or step, clip "
-        f"the gradient (clip=1.0), or check the inputs for extreme values."
+        f"The {what} became infinite or not a number in epoch {epoch}, so training stopped. Use a smaller learning "
+        f"rate or step, clip the gradient (clip=1.0), or check the inputs for extreme values."
     )

@@ -72,8 +72,17 @@ class Objective(nn.Module):
         return loss, output
 
     def data_loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """The mean of L over a batch, without regularisers."""
+        """The mean of L over a batch, without regularisers.
+
+        Raises:
+            ValueError: if outputs and targets of a regression differ in shape.
+        """
         if self.network.task == "regression":
+            # PyTorch would spread (B,) over (B, 1) to (B, B) and train on nonsense.
+            if output.shape != y.shape:
+                raise ValueError(
+                    f"Expected targets of the shape of the outputs, {tuple(output.shape)}; got {tuple(y.shape)}."
+                )
             return functional.mse_loss(output, y)
         if output.shape[-1] > 1:
             return functional.cross_entropy(output, y, label_smoothing=self.label_smoothing)

@@ -70,8 +70,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "head_steps", "head_epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1; got {getattr(self, name)}.")
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be a whole number, at least 1; got {getattr(self, name)}.")
         for name in ("learning_rate", "decay", "head_learning_rate"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"`{name}` must be positive and finite; got {getattr(self, name)}.")
@@ -91,8 +91,18 @@ class Recipe:
             )
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"`clip` must be positive, or None for no clipping; got {self.clip}.")
-        if self.method == "alternating" and self.optimizer == "lbfgs":
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            raise ValueError(f"`seed` must be a whole number from 0 to 2**32 - 1; got {self.seed}.")
+        if self.optimizer == "lbfgs":
+            self._check_lbfgs()
+
+    def _check_lbfgs(self) -> None:
+        if self.method == "alternating":
             raise ValueError('The alternating method steps on mini-batches, which "lbfgs" cannot; use "adam".')
+        if self.weight_decay:
+            raise ValueError('`weight_decay` is not part of "lbfgs"; use `alpha_c`, or "adamw".')
+        if self.clip is not None:
+            raise ValueError('`clip` would mislead the line search of "lbfgs"; leave it out, or use "adam".')
 
 
 def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -104,8 +114,6 @@ def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.opti
         return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9)
-    if decay:
-        raise ValueError('`weight_decay` is not part of "lbfgs"; use `alpha_c`, or "adamw".')
     return torch.optim.LBFGS(parameters, lr=rate, line_search_fn="strong_wolfe")
 
 

@@ -23,7 +23,9 @@ def joint_step(
         loss, output = objective(x, y)
         torch.autograd.backward(loss)
         if recipe.clip is not None:
-            nn.utils.clip_grad_norm_(objective.parameters(), recipe.clip)
+            # Of what this optimizer moves: a frozen output layer still carries the gradient of its own last step.
+            moved = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(moved, recipe.clip)
         seen.append((loss.detach(), output.detach()))
         value: Tensor = loss
         return value

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, log_loss, mean_squared_error, r2_score
+
+import hdnn
+from hdnn.data import TargetEncoder
+from hdnn.jobs.scores import finite_outputs, measure
+
+
+def randomized(network):
+    for p in network.head.parameters():
+        torch.nn.init.normal_(p)
+    return network
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_classification_is_scored_as_scikit_learn_does(classes):
+    network = randomized(hdnn.vector_classifier(3, classes, hdnn.h1(4, 2, step=0.2)))
+    x, y = torch.randn(50, 3), torch.arange(50) % classes
+    labels = tuple(map(str, range(classes)))
+    scores = measure(network, TargetEncoder(("t",), classes=labels), x, y)
+    probabilities = network.probabilities(x).detach().double().numpy()
+    assert set(scores) == {"loss", "accuracy"}
+    assert scores["accuracy"] == accuracy_score(y, network.predict(x))
+    assert scores["loss"] == pytest.approx(log_loss(y, probabilities / probabilities.sum(1, keepdims=True)), rel=1e-5)
+
+
+def test_regression_is_scored_in_the_users_units():
+    network = randomized(hdnn.vector_regressor(3, 2, hdnn.h1(4, 2, step=0.2)))
+    target = TargetEncoder(("a", "b"), mean=(10.0, -3.0), scale=(100.0, 0.5))
+    x, y = torch.randn(50, 3), torch.randn(50, 2)
+    scores = measure(network, target, x, y)
+    truth, said = target.decode(y.numpy()), target.decode(network(x).detach().numpy())
+    errors = np.sqrt(mean_squared_error(truth, said, multioutput="raw_values"))
+    assert scores["error"] == pytest.approx(errors.mean())
+    assert scores["r2"] == pytest.approx(r2_score(truth, said))
+    assert scores["loss"] == pytest.approx(mean_squared_error(y, network(x).detach()), rel=1e-5)
+
+
+def test_one_row_has_no_variance_to_explain():
+    network = randomized(hdnn.vector_regressor(3, 1, hdnn.h1(4, 2, step=0.2)))
+    scores = measure(network, TargetEncoder(("a",), mean=(0.0,), scale=(1.0,)), torch.zeros(1, 3), torch.zeros(1, 1))
+    assert scores["r2"] == 0.0
+
+
+def test_outputs_that_overflow_are_named_and_large_ones_are_scored():
+    network = randomized(hdnn.vector_regressor(2, 1, hdnn.h1(2, 0, step=0.2)))
+    torch.nn.init.ones_(network.head.weight)
+    target = TargetEncoder(("a",), mean=(0.0,), scale=(1.0,))
+    x = torch.tensor([[0.0, 0.0], [3e38, 3e38], [1.0, 1.0]])
+    with pytest.raises(FloatingPointError, match=r"not finite in 1 of 3 rows \(first: row 2\)"):
+        measure(network, target, x, torch.zeros(3, 1))
+    assert finite_outputs(network, x[::2]).shape == (2, 1)
+    scores = measure(network, target, torch.tensor([[1e38, 1e38], [1.0, 1.0]]), torch.zeros(2, 1))
+    assert all(np.isfinite(value) for value in scores.values())
