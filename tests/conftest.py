@@ -22,5 +22,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def mnist_folder(request: pytest.FixtureRequest) -> Path:
     folder = request.config.getoption("--mnist")
     if folder is None:
-        pytest.skip("needs the four MNIST files: run pytest with --mnist FOLDER")
+        pytest.skip("needs the four MNIST files: run pytest with --mnist=FOLDER")
     return Path(folder)

@@ -144,7 +144,7 @@ def test_trajectory_begins_with_the_input_and_ends_with_the_output(name: str, k:
     path = flow.trajectory(y)
     assert path.shape == (4, *y.shape)
     assert torch.equal(path[0], y)
-    assert torch.equal(path[-1], flow(y))
+    tight(path[-1], flow(y))
     for j in range(3):
         tight(flow[j](path[j]), path[j + 1])
 
@@ -398,6 +398,7 @@ def test_gradcheck_of_state_and_parameters(name: str, k: int | None) -> None:
 
     inputs = (state(flow, 1, size=(1, 2)).requires_grad_(), *(v.detach().clone().requires_grad_() for v in values))
     assert torch.autograd.gradcheck(call, inputs)
+    flow.backend = "eager"  # the native backend has no second derivatives and says so
     assert torch.autograd.gradgradcheck(call, inputs)
 
 

@@ -150,7 +150,7 @@ class Hamiltonian:
             )
         # Read here, once: they raise where a factor does not exist for this size, and tracing (torch.compile,
         # torch.export) must meet plain numbers, never values read from a tensor.
-        _ = self.hidden, self._units if self.separable else None
+        _ = self.hidden, self.units if self.separable else None
 
     @property
     def images(self) -> bool:
@@ -222,7 +222,7 @@ class Hamiltonian:
         W = self.interconnection.drive(J, K, self.images)
         if not halves:
             return [Field(drive, None, self.axis) for drive in self._drives(K, W, b, layers)]
-        (p, q), (of_p, of_q) = self._halves, self._units
+        (p, q), (of_p, of_q) = self._halves, self.units
         drive_p = self._drives(K[:, of_p, q], None if W is None else W[:, of_p, p], b[:, of_p], layers)
         drive_q = self._drives(K[:, of_q, p], None if W is None else W[:, of_q, q], b[:, of_q], layers)
         return [Field(None, pair, self.axis) for pair in zip(drive_p, drive_q, strict=True)]
@@ -237,7 +237,7 @@ class Hamiltonian:
         return slice(0, half), slice(half, None)
 
     @cached_property
-    def _units(self) -> tuple[Units, Units]:
+    def units(self) -> tuple[Units, Units]:
         """The hidden units that drive p, and those that drive q."""
         p, q = (self._drive_pattern[half].any(0).nonzero().flatten().tolist() for half in self._halves)
         # A half that nothing drives keeps one unit, whose weights on it are zero: convolutions refuse empty weights.

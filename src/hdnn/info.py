@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from hdnn.kernels import native
 from hdnn.runs import versions
 
 
@@ -30,7 +31,7 @@ def info() -> dict[str, Any]:
         "devices": _devices(),
         "backends": {
             "eager": "available",
-            "native": "not in this version: the fused C++ kernels come in a later release",
+            "native": native.describe(),
         },
     }
 

@@ -69,6 +69,36 @@ def block(X: Tensor) -> Tensor:
     return entries.two_by_two(None, -X.mT, X, None, axes=(-2, -1))
 
 
+def inverse_transpose(K: Tensor) -> Tensor:
+    """J = K⁻ᵀ, the interconnection that `Inverse` implies.
+
+    Args:
+        K: (N, n, n), or (N, n, n, 1, 1) of a pointwise image flow.
+
+    Returns:
+        (N, n, n).
+
+    Raises:
+        ValueError: if a K has no inverse: an odd number of features, a singular K, or a convolution of several taps.
+    """
+    if K.dim() == 5 and K.shape[-1] > 1:
+        raise ValueError(
+            f"J = K⁻ᵀ of a {K.shape[-1]} x {K.shape[-1]} convolution is an operator on whole images, not a matrix. "
+            f"Only kernel_size=1 has one per pixel."
+        )
+    features = K.shape[1]
+    if features % 2:
+        raise ValueError(
+            f"J = K⁻ᵀ does not exist: a skew K with an odd number of features, {features}, is singular. "
+            f"The flow itself never inverts K and is fine."
+        )
+    try:
+        inverse: Tensor = torch.linalg.inv(K.reshape(-1, features, features))
+    except RuntimeError as error:
+        raise ValueError(f"J = K⁻ᵀ does not exist: a K is singular ({error}). The flow itself is fine.") from error
+    return inverse.mT
+
+
 class Interconnection(ABC):
     """Which J a flow has, whether it is trained, and how J Kᵀ acts.
 

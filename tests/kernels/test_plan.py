@@ -25,7 +25,7 @@ def test_presets(name: str, method: str, first: str, structure: str, drive: str)
     assert (plan.method, plan.first, plan.structure, plan.drive) == (method, first, structure, drive)
     assert (plan.features, plan.hidden, plan.layers, plan.step) == (4, 4, 3, 0.1)
     assert (plan.activation, plan.negative_slope, plan.shared, plan.images) == ("tanh", 0.0, False, False)
-    assert all(isinstance(value, str | float | int | bool) for value in asdict(plan).values())
+    assert all(isinstance(value, str | float | int | bool | tuple) for value in asdict(plan).values())
     assert hash(plan) == hash(preset(name, 4, 3).plan)
 
 

@@ -12,15 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from hdnn.activations import Activation, tanh
-from hdnn.flow.plans import make_plan
-from hdnn.flow.settings import check_backend, check_loaded, check_separable, check_sizes, standard_deviation, step_size
+from hdnn.flow.plans import make_plan, served
+from hdnn.flow.settings import (
+    check_backend,
+    check_loaded,
+    check_separable,
+    check_sizes,
+    standard_deviation,
+    step_size,
+)
 from hdnn.hamiltonian import Field, Hamiltonian
 from hdnn.integrators import Integrator
-from hdnn.interconnections import Interconnection, Inverse, Learned
+from hdnn.interconnections import Interconnection, Inverse, Learned, inverse_transpose
+from hdnn.kernels import native
 from hdnn.kernels.plan import Plan
 from hdnn.structures import Structure
 
-Backend = Literal["auto", "eager"]
+Backend = Literal["auto", "eager", "native"]
 
 
 class Flow(nn.Module):
@@ -41,11 +49,14 @@ class Flow(nn.Module):
         integrator: how a step is taken.
         kernel_size: None for vectors; odd k for images, a zero-padded k x k convolution K.
         shared: one K and b for all layers (the time-invariant network).
-        backend: "eager" runs layer by layer in PyTorch; "auto" runs the fastest backend that is installed and
-            serves this combination.
+        backend: "eager" runs layer by layer in PyTorch; "native" runs all layers in one compiled call, on the CPU,
+            and stores nothing per layer; "auto" takes native where it is installed and serves the call.
         init_std: standard deviation of the initial weights and biases; None means 1/√n.
         device: where the parameters are created.
         dtype: of the parameters, floating point.
+
+    Attributes:
+        plan: what a fused kernel is asked to run; None where only the eager path serves.
 
     Raises:
         ValueError: if sizes are not positive, if not exactly one of `step` and `horizon` is given, or if the factors
@@ -91,7 +102,6 @@ class Flow(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(features, layers, kernel_size)
-        check_backend(backend)
         self.features = features
         self.layers = layers
         self.step = step_size(layers, step, horizon)
@@ -101,6 +111,8 @@ class Flow(nn.Module):
         self.integrator = integrator
         self.hamiltonian = Hamiltonian(features, structure, interconnection, activation, kernel_size)
         check_separable(integrator, self.hamiltonian)
+        self.plan = make_plan(self.hamiltonian, integrator, self.step, layers, shared)
+        check_backend(backend, self.plan)
 
         dtype = dtype or torch.get_default_dtype()
         if not dtype.is_floating_point:
@@ -194,21 +206,8 @@ class Flow(nn.Module):
         J = self._J()
         if J is not None:
             return J
-        if self.kernel_size not in (None, 1):
-            raise ValueError(
-                f"J = K⁻ᵀ of a {self.kernel_size} x {self.kernel_size} convolution is an operator on whole images, "
-                f"not a matrix. Only kernel_size=1 has one per pixel."
-            )
-        if self.features % 2:
-            raise ValueError(
-                f"J = K⁻ᵀ does not exist: a skew K with an odd number of features, {self.features}, is singular. "
-                f"The flow itself never inverts K and is fine."
-            )
-        try:
-            inverse: Tensor = torch.linalg.inv(self.K.reshape(-1, self.features, self.features))
-        except RuntimeError as error:
-            raise ValueError(f"J = K⁻ᵀ does not exist: a K is singular ({error}). The flow itself is fine.") from error
-        return inverse[0].mT if self.shared else inverse.mT
+        J = inverse_transpose(self.K)
+        return J[0] if self.shared else J
 
     @property
     def preserves_structure(self) -> bool:
@@ -228,11 +227,6 @@ class Flow(nn.Module):
         """Whether det M = 1 at every input, also where J varies by layer."""
         return self.layers == 0 or self.integrator.symplectic
 
-    @property
-    def plan(self) -> Plan | None:
-        """What a fused kernel would be asked to run; None where only the eager path serves."""
-        return make_plan(self.hamiltonian, self.integrator, self.step, self.layers, self.shared)
-
     # The map ----------------------------------------------------------------------------------------------------
 
     def forward(self, y: Tensor) -> Tensor:
@@ -248,9 +242,19 @@ class Flow(nn.Module):
             ValueError: if the features of y are not n.
         """
         self._check_state(y)
+        plan = served(self.plan, self.backend, y, self.weight)
+        if plan is not None:
+            return self._fused(plan, y)
         for field in self.fields():
             y = self.integrator.step(field, y, self.step)
         return y
+
+    def _fused(self, plan: Plan, y: Tensor) -> Tensor:
+        if not native.wants_full_weights(plan):
+            return native.run(plan, y, self.weight, self.bias, None)
+        K = self.K
+        W = self.interconnection.drive(self._J(), K, self.hamiltonian.images) if plan.drive == "matrix" else None
+        return native.run(plan, y, K, self.bias, W)
 
     def trajectory(self, y: Tensor) -> Tensor:
         """The state before the first layer and after every layer.

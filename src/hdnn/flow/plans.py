@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from torch import Tensor
+
 from hdnn.activations import LeakyReLU
 from hdnn.hamiltonian import Hamiltonian
 from hdnn.integrators import Integrator, SymplecticEuler
 from hdnn.interconnections import Inverse
+from hdnn.kernels import native
 from hdnn.kernels.plan import Plan
 from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew, Structure
 
@@ -36,6 +39,10 @@ def make_plan(hamiltonian: Hamiltonian, integrator: Integrator, step: float, lay
     pointwise = hamiltonian.kernel_size in (None, 1)
     if integrator.kernel is None or activation.kernel is None or structure is None or not pointwise:
         return None
+    units = hamiltonian.units if integrator.separable_only else (slice(0, 0), slice(0, 0))
+    p, q = units
+    if not (isinstance(p, slice) and isinstance(q, slice)):
+        return None
     drive: Literal["identity", "canonical", "matrix"] = "canonical" if hamiltonian.canonical else "matrix"
     return Plan(
         method=integrator.kernel,
@@ -50,4 +57,25 @@ def make_plan(hamiltonian: Hamiltonian, integrator: Integrator, step: float, lay
         layers=layers,
         shared=shared,
         images=hamiltonian.images,
+        p_units=(p.start, p.stop - p.start),
+        q_units=(q.start, q.stop - q.start),
     )
+
+
+def served(plan: Plan | None, backend: str, y: Tensor, weight: Tensor) -> Plan | None:
+    """The plan where the native backend takes this call, None where the eager path does.
+
+    Raises:
+        ValueError: if the user named the native backend and it cannot take the call.
+    """
+    if backend == "eager" or plan is None or not native.available():
+        return None
+    if native.serves(y, weight):
+        return plan
+    if backend == "native":
+        raise ValueError(
+            f'backend="native" takes CPU tensors, state and weights both float32 or both float64, and no forward-mode '
+            f"differentiation; got a {y.dtype} state on {y.device} and {weight.dtype} weights on {weight.device}. "
+            f'Convert them, or use backend="auto" or "eager".'
+        )
+    return None

@@ -11,6 +11,8 @@ from hdnn import entries
 from hdnn.hamiltonian import Hamiltonian
 from hdnn.integrators import Integrator
 from hdnn.interconnections import Interconnection
+from hdnn.kernels import native
+from hdnn.kernels.plan import Plan
 
 
 def check_sizes(features: int, layers: int, kernel_size: int | None) -> None:
@@ -26,15 +28,22 @@ def check_sizes(features: int, layers: int, kernel_size: int | None) -> None:
         )
 
 
-def check_backend(backend: str) -> None:
-    """Refuse backends that are not there."""
-    if backend in ("native", "triton"):
+def check_backend(backend: str, plan: Plan | None) -> None:
+    """Refuse a named backend that is not there or cannot run this flow; only "auto" may fall back."""
+    if backend == "triton":
+        raise ValueError('backend="triton" is not in this version. Use backend="auto".')
+    if backend not in ("auto", "eager", "native"):
+        raise ValueError(f'`backend` must be "auto", "eager" or "native"; got {backend!r}.')
+    if backend == "native" and not native.available():
         raise ValueError(
-            f'backend="{backend}" needs the compiled extension, which this install lacks. '
-            f'Use backend="eager", or "auto" to take the fastest one present.'
+            'backend="native" needs the compiled extension, which this install lacks. Reinstall with a C++17 compiler '
+            '(pip install --no-cache-dir --force-reinstall), or use backend="eager".'
         )
-    if backend not in ("auto", "eager"):
-        raise ValueError(f'`backend` must be "auto" or "eager"; got {backend!r}.')
+    if backend == "native" and plan is None:
+        raise ValueError(
+            'backend="native" runs ForwardEuler and SymplecticEuler with the built-in activations and structures, on '
+            'vectors and on images with kernel_size=1; this flow is another. Use backend="auto" or "eager".'
+        )
 
 
 def step_size(layers: int, step: float | None, horizon: float | None) -> float:

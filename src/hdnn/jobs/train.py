@@ -256,13 +256,14 @@ def network_config(dataset: Dataset, setup: Setup, choices: Choices) -> NetworkC
 def chosen_recipe(setup: Setup, choices: Choices, seed: int) -> Recipe:
     """The recipe of a set-up with the user's choices in place of its own.
 
-    Weight decay means something else to every optimizer, and L-BFGS searches along a line from rate 1: with another
-    optimizer the set-up's values go.
+    Weight decay means something else to every optimizer, and L-BFGS searches along a line from rate 1, unclipped: with
+    another optimizer the set-up's values go.
     """
     recipe = setup.recipe
     if choices.optimizer not in (None, recipe.optimizer):
-        rate = 1.0 if choices.optimizer == "lbfgs" else recipe.learning_rate
-        recipe = dataclasses.replace(recipe, weight_decay=0.0, learning_rate=rate)
+        recipe = dataclasses.replace(recipe, weight_decay=0.0)
+        if choices.optimizer == "lbfgs":
+            recipe = dataclasses.replace(recipe, learning_rate=1.0, clip=None)
     names = {field.name for field in dataclasses.fields(Recipe)} & {field.name for field in dataclasses.fields(Choices)}
     chosen = {name: getattr(choices, name) for name in names if getattr(choices, name) is not None}
     return dataclasses.replace(recipe, seed=seed, **chosen)

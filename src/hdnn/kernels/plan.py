@@ -27,6 +27,8 @@ class Plan:
         layers: N.
         shared: whether all layers have one K and b.
         images: whether states are channels-first images with a pointwise K.
+        p_units: first hidden unit that drives p, and how many; (0, 0) for euler.
+        q_units: the same for q.
     """
 
     method: Literal["euler", "partitioned"]
@@ -41,3 +43,5 @@ class Plan:
     layers: int
     shared: bool
     images: bool
+    p_units: tuple[int, int] = (0, 0)
+    q_units: tuple[int, int] = (0, 0)

@@ -1,0 +1,323 @@
+// From a plan's plain values to moves, and from samples to chunks that threads share.
+//
+// The number of chunks depends on sizes alone, each chunk has gradients of its own, and they are added in order:
+// the same inputs give the same bits at any number of threads.
+#include "flow.hpp"
+
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "job.hpp"
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace hdnn {
+
+extern const Kernel kernel_baseline;
+#ifdef HDNN_X86
+extern const Kernel kernel_avx2;
+extern const Kernel kernel_avx512;
+#endif
+
+namespace {
+
+constexpr int64_t kPartialBytes = 4 << 20;  // of all chunks' gradients together
+constexpr int64_t kChunks = 16;
+
+const Kernel* best() {
+#ifdef HDNN_X86
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw"))
+    return &kernel_avx512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &kernel_avx2;
+#endif
+  return &kernel_baseline;
+}
+
+std::atomic<const Kernel*>& chosen() {
+  static std::atomic<const Kernel*> kernel{best()};
+  return kernel;
+}
+
+std::atomic<bool> in_forked_child{false};
+
+// OpenMP's threads do not survive a fork: a child that asks for two would wait for ever.
+bool watch_forks() {
+#if defined(__unix__) || defined(__APPLE__)
+  pthread_atfork(nullptr, nullptr, [] { in_forked_child = true; });
+#endif
+  return true;
+}
+
+int usable(int threads) {
+  static const bool watching = watch_forks();
+  (void)watching;
+  return in_forked_child ? 1 : threads;
+}
+
+struct Scratch {
+  explicit Scratch(int64_t bytes) : memory(::operator new(static_cast<size_t>(bytes > 0 ? bytes : 1), align)) {}
+  ~Scratch() { ::operator delete(memory, align); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  static constexpr std::align_val_t align{64};
+  void* memory;
+};
+
+const void* offset(const void* data, int64_t numbers, int64_t size) {
+  return data == nullptr ? nullptr : static_cast<const char*>(data) + numbers * size;
+}
+void* offset(void* data, int64_t numbers, int64_t size) {
+  return data == nullptr ? nullptr : static_cast<char*>(data) + numbers * size;
+}
+
+// Where the weights of one flow and their gradients lie.
+struct Weights {
+  const void *weight, *bias, *drive;
+  void *weight_gradient, *bias_gradient, *drive_gradient;
+};
+
+struct Builder {
+  const Spec& spec;
+  const Weights& at;
+  int64_t size;  // bytes of a number
+  int64_t half = spec.features / 2;
+
+  Matrix matrix(const void* data, void* gradient, int64_t start, int64_t layer, int64_t row, int64_t column, bool shared,
+                double sign = 1) const {
+    return {offset(data, start, size), offset(gradient, start, size), shared ? 0 : layer, row, column, sign};
+  }
+  Matrix K(int64_t start, int64_t row, int64_t column, double sign = 1) const {
+    const int64_t layer = weight_size(spec) / (spec.shared ? 1 : (spec.layers > 0 ? spec.layers : 1));
+    return matrix(at.weight, at.weight_gradient, start, layer, row, column, spec.shared, sign);
+  }
+  Matrix b(int64_t start) const {
+    return matrix(at.bias, at.bias_gradient, start, spec.hidden, 1, 0, spec.shared);
+  }
+  Matrix W(int64_t start) const {
+    return matrix(at.drive, at.drive_gradient, start, spec.hidden * spec.features, spec.features, 1, spec.shared_drive);
+  }
+
+  Move euler() const {
+    Move move{};
+    move.hidden = spec.hidden;
+    move.source_count = spec.features;
+    move.K = K(0, spec.features, 1);
+    move.b = b(0);
+    move.identity = spec.drive == Spec::identity;
+    move.own = spec.drive == Spec::canonical;
+    if (spec.drive == Spec::matrix) move.W = W(0);
+    if (move.own) {  // p' = +∂H/∂q, q' = −∂H/∂p
+      move.ranges = 2;
+      move.range[0] = {0, half, half, 1};
+      move.range[1] = {half, half, 0, -1};
+    } else {
+      move.ranges = 1;
+      move.range[0] = {0, spec.features, 0, 1};
+    }
+    return move;
+  }
+
+  // The move of one half: q where `of_q`, else p.
+  Move of_half(bool of_q) const {
+    Move move{};
+    move.source = of_q ? 0 : half;
+    move.source_count = half;
+    move.identity = spec.drive == Spec::identity;
+    move.own = spec.drive == Spec::canonical;
+    move.ranges = 1;
+    move.range[0] = {of_q ? half : 0, half, 0, move.own && of_q ? -1.0 : 1.0};
+    const int64_t units = spec.hidden / 2;
+    switch (spec.structure) {
+      case Spec::block_diagonal:  // (K_p, K_q): p is moved by K_q, q by K_p
+        move.hidden = units;
+        move.K = K(of_q ? 0 : units * half, half, 1);
+        move.b = b(of_q ? 0 : units);
+        break;
+      case Spec::off_diagonal:  // (K_1, K_2): p is moved by K_1 q, q by K_2 p
+        move.hidden = units;
+        move.K = K(of_q ? units * half : 0, half, 1);
+        move.b = b(of_q ? units : 0);
+        break;
+      case Spec::block_skew:  // p is moved by K_0 q, q by −K_0ᵀ p
+        move.hidden = half;
+        move.K = of_q ? K(0, 1, half, -1) : K(0, half, 1);
+        move.b = b(of_q ? half : 0);
+        break;
+      default: {
+        const int64_t start = of_q ? spec.q_units : spec.p_units;
+        move.hidden = of_q ? spec.q_count : spec.p_count;
+        move.K = K(start * spec.features + move.source, spec.features, 1);
+        move.b = b(start);
+        if (spec.drive == Spec::matrix) move.W = W(start * spec.features + (of_q ? half : 0));
+      }
+    }
+    return move;
+  }
+
+  Job job() const {
+    Job job{};
+    job.features = spec.features;
+    job.layers = spec.layers;
+    job.step = spec.step;
+    job.negative_slope = spec.negative_slope;
+    job.activation = static_cast<Activation>(spec.activation);
+    if (spec.method == Spec::euler) {
+      job.moves = 1;
+      job.move[0] = euler();
+    } else {
+      job.moves = 2;
+      job.move[0] = of_half(spec.first_is_q != 0);
+      job.move[1] = of_half(spec.first_is_q == 0);
+    }
+    return job;
+  }
+};
+
+Job job_of(const Spec& spec, const Arrays& a, const Weights& at, int64_t flow, int64_t size) {
+  Job job = Builder{spec, at, size}.job();
+  job.rows = a.rows;
+  job.pixels = a.pixels;
+  job.y = offset(a.y, flow * a.y_flow, size);
+  job.row_stride = a.y_row;
+  job.feature_stride = a.y_feature;
+  job.g = offset(a.g, flow * a.g_flow, size);
+  job.g_row_stride = a.g_row;
+  job.g_feature_stride = a.g_feature;
+  job.out = offset(a.out, flow * a.out_flow, size);
+  job.out_row_stride = a.out_row;
+  job.out_feature_stride = a.out_feature;
+  return job;
+}
+
+int64_t blocks_of(const Arrays& a, int64_t lanes) {
+  if (a.pixels == 1) return (a.rows + lanes - 1) / lanes;
+  return a.rows * ((a.pixels + lanes - 1) / lanes);
+}
+
+template <class T> void add(T* to, const T* from, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to[i] += from[i];
+}
+
+}  // namespace
+
+int64_t weight_size(const Spec& s) {
+  const int64_t half = s.features / 2, stored = s.shared ? 1 : s.layers;
+  switch (s.structure) {
+    case Spec::block_diagonal:
+    case Spec::off_diagonal: return stored * s.hidden * half;
+    case Spec::block_skew: return stored * half * half;
+    default: return stored * s.hidden * s.features;
+  }
+}
+int64_t bias_size(const Spec& s) { return (s.shared ? 1 : s.layers) * s.hidden; }
+int64_t drive_size(const Spec& s) {
+  return s.drive == Spec::matrix ? (s.shared_drive ? 1 : s.layers) * s.hidden * s.features : 0;
+}
+
+void forward(bool doubles, const Spec& spec, const Arrays& a, int threads) {
+  const Kernel& kernel = *chosen().load();
+  const int64_t size = doubles ? 8 : 4, blocks = blocks_of(a, kernel.lanes(doubles, spec.features));
+  const int64_t chunks = blocks < 4 * kChunks ? blocks : 4 * kChunks, tasks = a.flows * chunks;
+  threads = usable(threads);
+  if (threads > tasks) threads = static_cast<int>(tasks > 0 ? tasks : 1);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+    std::unique_ptr<Scratch> scratch;
+#pragma omp for schedule(dynamic)
+    for (int64_t task = 0; task < tasks; ++task) {
+      const int64_t flow = task / chunks, chunk = task % chunks;
+      const Weights at{offset(a.weight, flow * a.weight_flow, size), offset(a.bias, flow * a.bias_flow, size),
+                       offset(a.drive, flow * a.drive_flow, size), nullptr, nullptr, nullptr};
+      const Job job = job_of(spec, a, at, flow, size);
+      if (!scratch) scratch.reset(new Scratch(kernel.scratch(doubles, job, false)));
+      kernel.forward(doubles, job, blocks * chunk / chunks, blocks * (chunk + 1) / chunks, scratch->memory);
+    }
+  }
+}
+
+void backward(bool doubles, const Spec& spec, const Arrays& a, int threads) {
+  const Kernel& kernel = *chosen().load();
+  const int64_t size = doubles ? 8 : 4, blocks = blocks_of(a, kernel.lanes(doubles, spec.features));
+  const int64_t sizes[3] = {weight_size(spec), bias_size(spec), drive_size(spec)};
+  const int64_t numbers = sizes[0] + sizes[1] + sizes[2];
+  int64_t chunks = kPartialBytes / (numbers * size * (a.flows > 0 ? a.flows : 1) + 1);
+  chunks = chunks < 2 ? 2 : (chunks > kChunks ? kChunks : chunks);
+  if (chunks > blocks) chunks = blocks > 0 ? blocks : 1;
+  const int64_t tasks = a.flows * chunks;
+  threads = usable(threads);
+  if (threads > tasks) threads = static_cast<int>(tasks > 0 ? tasks : 1);
+  std::vector<char> partial(static_cast<size_t>(tasks * numbers * size), 0);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+    std::unique_ptr<Scratch> scratch;
+#pragma omp for schedule(dynamic)
+    for (int64_t task = 0; task < tasks; ++task) {
+      const int64_t flow = task / chunks, chunk = task % chunks;
+      char* mine = partial.data() + task * numbers * size;
+      const Weights at{offset(a.weight, flow * a.weight_flow, size), offset(a.bias, flow * a.bias_flow, size),
+                       offset(a.drive, flow * a.drive_flow, size), mine, mine + sizes[0] * size,
+                       mine + (sizes[0] + sizes[1]) * size};
+      const Job job = job_of(spec, a, at, flow, size);
+      if (!scratch) scratch.reset(new Scratch(kernel.scratch(doubles, job, true)));
+      kernel.backward(doubles, job, blocks * chunk / chunks, blocks * (chunk + 1) / chunks, scratch->memory);
+    }
+  }
+  void* const outputs[3] = {a.weight_gradient, a.bias_gradient, a.drive_gradient};
+  for (int64_t flow = 0; flow < a.flows; ++flow) {
+    const char* from = partial.data() + flow * chunks * numbers * size;
+    int64_t start = 0;
+    for (int k = 0; k < 3; ++k) {
+      void* to = offset(outputs[k], flow * sizes[k], size);
+      for (int64_t chunk = 0; chunk < chunks && sizes[k] > 0; ++chunk) {
+        const void* piece = from + (chunk * numbers + start) * size;
+        if (chunk == 0)
+          std::memcpy(to, piece, static_cast<size_t>(sizes[k] * size));
+        else if (doubles)
+          add(static_cast<double*>(to), static_cast<const double*>(piece), sizes[k]);
+        else
+          add(static_cast<float*>(to), static_cast<const float*>(piece), sizes[k]);
+      }
+      start += sizes[k];
+    }
+  }
+}
+
+const char* instruction_set() { return chosen().load()->name; }
+
+const char* choose_instruction_set(const char* name) {
+  const Kernel* const known[] = {
+      &kernel_baseline,
+#ifdef HDNN_X86
+      &kernel_avx2, &kernel_avx512,
+#endif
+  };
+  const Kernel* const most = best();
+  for (const Kernel* kernel : known) {
+    if (std::strcmp(kernel->name, name) == 0) {
+      chosen() = kernel;
+      return kernel->name;
+    }
+    if (kernel == most) break;  // the list ascends: what follows this processor does not have
+  }
+  return nullptr;
+}
+
+bool has_openmp() {
+#ifdef _OPENMP
+  return true;
+#else
+  return false;
+#endif
+}
+
+}  // namespace hdnn

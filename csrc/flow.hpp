@@ -1,0 +1,43 @@
+// A fused run of one or many flows: what Python calls.
+#pragma once
+#include <cstdint>
+
+namespace hdnn {
+
+// Plain values of a plan. `full` weights are (S, m, n); the others are the free numbers of their structure.
+struct Spec {
+  enum Method { euler, partitioned };
+  enum Structure { full, block_diagonal, off_diagonal, block_skew };
+  enum Drive { identity, canonical, matrix };
+  int64_t method, first_is_q, structure, drive, activation;
+  int64_t features, hidden, layers;
+  int64_t shared, shared_drive;                 // one K and b, one W for all layers
+  int64_t p_units, p_count, q_units, q_count;   // full K, partitioned: the units that drive p, and q
+  double step, negative_slope;
+};
+
+// Arrays of `flows` flows; a flow stride of 0 shares an array between flows. Strides count numbers.
+struct Arrays {
+  int64_t flows, rows, pixels;
+  const void *y, *weight, *bias, *drive, *g;
+  int64_t y_flow, y_row, y_feature, g_flow, g_row, g_feature;
+  int64_t weight_flow, bias_flow, drive_flow;
+  void *out, *weight_gradient, *bias_gradient, *drive_gradient;
+  int64_t out_flow, out_row, out_feature;
+};
+
+// Numbers in the weights, biases and W of one flow.
+int64_t weight_size(const Spec&);
+int64_t bias_size(const Spec&);
+int64_t drive_size(const Spec&);
+
+void forward(bool doubles, const Spec&, const Arrays&, int threads);
+// Writes the gradients of y (to `out`), weights, biases and W, each with one block per flow.
+void backward(bool doubles, const Spec&, const Arrays&, int threads);
+
+// The instruction set in use, and a way to choose another that this processor has; nullptr if it has not.
+const char* instruction_set();
+const char* choose_instruction_set(const char* name);
+bool has_openmp();
+
+}  // namespace hdnn

@@ -1,0 +1,67 @@
+// What a kernel is asked to run: plain values and pointers, shared by all instruction sets.
+//
+// A layer is one or two moves. A move reads some features of the state (the source), computes hidden values
+// s = σ(K y_src + b), and moves other features (the destination): y_dst += h D s. For forward Euler source and
+// destination are the whole state; a partitioned layer has two moves, each half moved by the other.
+#pragma once
+#include <cstdint>
+
+namespace hdnn {
+
+enum class Activation : int { identity, relu, leaky_relu, tanh, sigmoid, softplus };
+
+// How D reaches a range of the destination: D[i, r] = sign * A[r, column + i], with A = K or A = W = K Jᵀ.
+struct Range {
+  int64_t start;   // first destination feature, counted from the start of the state
+  int64_t count;   // how many
+  int64_t column;  // first column of A
+  double sign;
+};
+
+// A matrix for each layer, read and written through strides; `sign` multiplies every entry.
+struct Matrix {
+  const void* data;
+  void* gradient;
+  int64_t layer, row, column;  // strides in numbers; layer = 0 where layers share it
+  double sign;
+};
+
+struct Move {
+  int64_t hidden;                 // m
+  int64_t source, source_count;   // features that are read
+  Matrix K;
+  Matrix b;                       // row stride only
+  bool identity;                  // D = I: y_dst += h s
+  bool own;                       // A = K, else A = W
+  Matrix W;
+  int ranges;
+  Range range[2];
+};
+
+// Samples of one flow. Vectors: `rows` samples of one pixel. Images: `rows` images of `pixels` pixels.
+struct Job {
+  int64_t features, layers, rows, pixels;
+  int64_t row_stride, feature_stride;  // of y and of the arrays that share its layout, in numbers
+  int64_t out_row_stride, out_feature_stride;
+  int64_t g_row_stride, g_feature_stride;
+  double step, negative_slope;
+  Activation activation;
+  int moves;
+  Move move[2];
+  const void* y;          // input states
+  void* out;              // forward: output states; backward: gradient of the input states
+  const void* g;          // backward: gradient of the output states
+};
+
+// One instruction set's entry points. `first` and `last` count blocks of `lanes` samples.
+struct Kernel {
+  const char* name;
+  int64_t (*lanes)(bool doubles, int64_t features);
+  int64_t (*scratch)(bool doubles, const Job& job, bool backward);  // bytes a thread needs
+  void (*forward)(bool doubles, const Job& job, int64_t first, int64_t last, void* scratch);
+  void (*backward)(bool doubles, const Job& job, int64_t first, int64_t last, void* scratch);
+};
+
+inline int64_t blocks_in_row(const Job& job, int64_t lanes) { return (job.pixels + lanes - 1) / lanes; }
+
+}  // namespace hdnn

@@ -1,0 +1,57 @@
+// The thin door to Python: pointers, sizes and strides as integers, checked by hdnn/kernels/native.py.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+
+#include "flow.hpp"
+
+namespace nb = nanobind;
+
+namespace {
+
+hdnn::Spec spec_of(const std::vector<int64_t>& v, double step, double slope) {
+  if (v.size() != 14) throw std::invalid_argument("a plan has 14 integers");
+  return {v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12], v[13], step, slope};
+}
+
+template <class P> P pointer(int64_t address) { return reinterpret_cast<P>(static_cast<uintptr_t>(address)); }
+
+// Order of `v`: flows rows pixels | y weight bias drive g | y_flow y_row y_feature | g_flow g_row g_feature |
+// weight_flow bias_flow drive_flow | out weight_gradient bias_gradient drive_gradient | out_flow out_row out_feature
+hdnn::Arrays arrays_of(const std::vector<int64_t>& v) {
+  if (v.size() != 24) throw std::invalid_argument("a call has 24 integers");
+  hdnn::Arrays a{};
+  a.flows = v[0], a.rows = v[1], a.pixels = v[2];
+  a.y = pointer<const void*>(v[3]), a.weight = pointer<const void*>(v[4]), a.bias = pointer<const void*>(v[5]);
+  a.drive = pointer<const void*>(v[6]), a.g = pointer<const void*>(v[7]);
+  a.y_flow = v[8], a.y_row = v[9], a.y_feature = v[10];
+  a.g_flow = v[11], a.g_row = v[12], a.g_feature = v[13];
+  a.weight_flow = v[14], a.bias_flow = v[15], a.drive_flow = v[16];
+  a.out = pointer<void*>(v[17]), a.weight_gradient = pointer<void*>(v[18]);
+  a.bias_gradient = pointer<void*>(v[19]), a.drive_gradient = pointer<void*>(v[20]);
+  a.out_flow = v[21], a.out_row = v[22], a.out_feature = v[23];
+  return a;
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.def("forward", [](bool doubles, const std::vector<int64_t>& plan, double step, double slope,
+                      const std::vector<int64_t>& call, int threads) {
+    const hdnn::Spec spec = spec_of(plan, step, slope);
+    const hdnn::Arrays arrays = arrays_of(call);
+    nb::gil_scoped_release release;
+    hdnn::forward(doubles, spec, arrays, threads);
+  });
+  m.def("backward", [](bool doubles, const std::vector<int64_t>& plan, double step, double slope,
+                       const std::vector<int64_t>& call, int threads) {
+    const hdnn::Spec spec = spec_of(plan, step, slope);
+    const hdnn::Arrays arrays = arrays_of(call);
+    nb::gil_scoped_release release;
+    hdnn::backward(doubles, spec, arrays, threads);
+  });
+  m.def("instruction_set", &hdnn::instruction_set);
+  m.def("choose_instruction_set", &hdnn::choose_instruction_set);
+  m.def("has_openmp", &hdnn::has_openmp);
+}
