@@ -42,7 +42,7 @@ SETUPS: dict[str, Setup] = {
     "swiss-roll": Setup("h1", 4, 64, 3.2, Recipe(epochs=100, batch_size=125, learning_rate=0.02), init_std=1.0),
     "double-moons": Setup("h1", 4, 4, 2.0, Recipe(epochs=50, batch_size=125, learning_rate=0.05)),
     "double-circles": Setup(
-        "h2", 4, 32, 6.4, Recipe(epochs=100, batch_size=125, learning_rate=0.03, clip=1.0), init_std=1.0
+        "h2", 4, 32, 6.4, Recipe(epochs=200, batch_size=125, learning_rate=0.03, clip=1.0), init_std=1.0
     ),
     "digits": Setup(
         "h2",
