@@ -50,19 +50,13 @@ std::atomic<const Kernel*>& chosen() {
 
 std::atomic<bool> in_forked_child{false};
 
-// OpenMP's threads do not survive a fork: a child that asks for two would wait for ever.
-bool watch_forks() {
+// OpenMP's threads do not survive a fork: a child that asks for two would wait for ever. Watched from loading on,
+// because PyTorch may have started them before a flow first ran.
 #if defined(__unix__) || defined(__APPLE__)
-  pthread_atfork(nullptr, nullptr, [] { in_forked_child = true; });
+[[maybe_unused]] const int watching = pthread_atfork(nullptr, nullptr, [] { in_forked_child = true; });
 #endif
-  return true;
-}
 
-int usable(int threads) {
-  static const bool watching = watch_forks();
-  (void)watching;
-  return in_forked_child ? 1 : threads;
-}
+int usable(int threads) { return in_forked_child ? 1 : threads; }
 
 struct Scratch {
   explicit Scratch(int64_t bytes) : memory(::operator new(static_cast<size_t>(bytes > 0 ? bytes : 1), align)) {}

@@ -14,15 +14,14 @@
 namespace {
 
 #include "math.hpp"
+#include "products.hpp"
 
 using hdnn::Activation;
 using hdnn::Job;
 using hdnn::Matrix;
 using hdnn::Move;
 
-constexpr int kRows = 4;                                   // rows of a tile
-constexpr int kColumns = HDNN_VECTOR_BYTES >= 64 ? 4 : 2;  // vectors of a tile: what the registers hold
-constexpr int64_t kSegmentBytes = 128 << 10;               // trajectory of a segment
+constexpr int64_t kSegmentBytes = 4 << 20;  // trajectory of a segment: memory costs less than recomputing twice
 
 template <class T> int64_t lanes_for(int64_t features) {
   const int64_t tile = int64_t{kColumns} * Simd<T>::W;
@@ -30,46 +29,16 @@ template <class T> int64_t lanes_for(int64_t features) {
   return wanted < tile ? tile : wanted / tile * tile;
 }
 
-template <class T> struct Run {
-  using Vec = V<T>;
-  static constexpr int W = Simd<T>::W;
+template <class T> struct Run : Products<T> {
+  using Base = Products<T>;
+  using typename Base::Vec;
+  using Base::add_outer, Base::add_rows, Base::lanes, Base::vectors;
 
   const Job& job;
-  const int64_t lanes, vectors;  // of a block
   T h, negative_slope;
 
   explicit Run(const Job& j)
-      : job(j), lanes(lanes_for<T>(j.features)), vectors(lanes / W), h(T(j.step)), negative_slope(T(j.negative_slope)) {}
-
-  // acc[r][c] += Σ_i a[r, i] x[i][c]
-  template <int R>
-  static HDNN_INLINE void multiply(int64_t count, const T* a, int64_t row, int64_t column, const Vec* x, int64_t ld,
-                                   Vec (&acc)[R][kColumns]) {
-    Vec sum[R][kColumns];  // a local array stays in registers; the caller's might alias x
-    for (int r = 0; r < R; ++r)
-      for (int c = 0; c < kColumns; ++c) sum[r][c] = acc[r][c];
-    for (int64_t i = 0; i < count; ++i) {
-      Vec in[kColumns];
-      for (int c = 0; c < kColumns; ++c) in[c] = x[i * ld + c];
-      for (int r = 0; r < R; ++r) {
-        const T factor = a[r * row + i * column];
-        for (int c = 0; c < kColumns; ++c) sum[r][c] += factor * in[c];
-      }
-    }
-    for (int r = 0; r < R; ++r)
-      for (int c = 0; c < kColumns; ++c) acc[r][c] = sum[r][c];
-  }
-
-  template <class F> static HDNN_INLINE void tiles(int64_t rows, F&& run) {
-    int64_t r = 0;
-    for (; r + kRows <= rows; r += kRows) run(r, std::integral_constant<int, kRows>{});
-    switch (rows - r) {
-      case 3: run(r, std::integral_constant<int, 3>{}); break;
-      case 2: run(r, std::integral_constant<int, 2>{}); break;
-      case 1: run(r, std::integral_constant<int, 1>{}); break;
-      default: break;
-    }
-  }
+      : Base(lanes_for<T>(j.features)), job(j), h(T(j.step)), negative_slope(T(j.negative_slope)) {}
 
   static const T* at(const Matrix& m, int64_t layer) { return static_cast<const T*>(m.data) + layer * m.layer; }
   static T* gradient_at(const Matrix& m, int64_t layer) { return static_cast<T*>(m.gradient) + layer * m.layer; }
@@ -79,11 +48,11 @@ template <class T> struct Run {
     const T* K = at(move.K, layer);
     const T* b = at(move.b, layer);
     const T sign = T(move.K.sign);
-    tiles(move.hidden, [&](int64_t r, auto size) {
+    Base::tiles(move.hidden, [&](int64_t r, auto size) {
       constexpr int R = decltype(size)::value;
       for (int64_t c = 0; c < vectors; c += kColumns) {
         Vec acc[R][kColumns] = {};
-        multiply<R>(move.source_count, K + r * move.K.row, move.K.row, move.K.column, source + c, vectors, acc);
+        Base::template multiply<R>(move.source_count, K + r * move.K.row, move.K.row, move.K.column, source + c, vectors, acc);
         for (int j = 0; j < R; ++j) {
           const T bias = b[(r + j) * move.b.row];
           for (int k = 0; k < kColumns; ++k) {
@@ -109,11 +78,11 @@ template <class T> struct Run {
       const Matrix& matrix = move.own ? move.K : move.W;
       const T* A = at(matrix, layer) + range.column * matrix.column;
       const T factor = h * T(range.sign) * T(matrix.sign);
-      tiles(range.count, [&](int64_t i, auto size) {
+      Base::tiles(range.count, [&](int64_t i, auto size) {
         constexpr int R = decltype(size)::value;
         for (int64_t c = 0; c < vectors; c += kColumns) {
           Vec acc[R][kColumns] = {};
-          multiply<R>(move.hidden, A + i * matrix.column, matrix.column, matrix.row, s + c, vectors, acc);
+          Base::template multiply<R>(move.hidden, A + i * matrix.column, matrix.column, matrix.row, s + c, vectors, acc);
           for (int j = 0; j < R; ++j)
             for (int k = 0; k < kColumns; ++k) target[(i + j) * vectors + c + k] += factor * acc[j][k];
         }
@@ -125,7 +94,7 @@ template <class T> struct Run {
   template <Activation A>
   void pull(const Move& move, int64_t layer, const Vec* lambda, const Vec* s, const Vec* d, Vec* gu) const {
     const Matrix& matrix = move.own ? move.K : move.W;
-    tiles(move.hidden, [&](int64_t r, auto size) {
+    Base::tiles(move.hidden, [&](int64_t r, auto size) {
       constexpr int R = decltype(size)::value;
       for (int64_t c = 0; c < vectors; c += kColumns) {
         Vec sum[R][kColumns] = {};
@@ -141,7 +110,7 @@ template <class T> struct Run {
           }
           Vec acc[R][kColumns] = {};
           const T* A0 = at(matrix, layer) + range.column * matrix.column + r * matrix.row;
-          multiply<R>(range.count, A0, matrix.row, matrix.column, target + c, vectors, acc);
+          Base::template multiply<R>(range.count, A0, matrix.row, matrix.column, target + c, vectors, acc);
           const T factor = h * T(range.sign) * T(matrix.sign);
           for (int j = 0; j < R; ++j)
             for (int k = 0; k < kColumns; ++k) sum[j][k] += factor * acc[j][k];
@@ -161,67 +130,25 @@ template <class T> struct Run {
     const T* K = at(move.K, layer);
     const T sign = T(move.K.sign);
     Vec* target = lambda + move.source * vectors;
-    tiles(move.source_count, [&](int64_t i, auto size) {
+    Base::tiles(move.source_count, [&](int64_t i, auto size) {
       constexpr int R = decltype(size)::value;
       for (int64_t c = 0; c < vectors; c += kColumns) {
         Vec acc[R][kColumns] = {};
-        multiply<R>(move.hidden, K + i * move.K.column, move.K.column, move.K.row, gu + c, vectors, acc);
+        Base::template multiply<R>(move.hidden, K + i * move.K.column, move.K.column, move.K.row, gu + c, vectors, acc);
         for (int j = 0; j < R; ++j)
           for (int k = 0; k < kColumns; ++k) target[(i + j) * vectors + c + k] += sign * acc[j][k];
       }
     });
   }
 
-  template <int... E> static HDNN_INLINE Vec fold(Vec a, Vec b, std::integer_sequence<int, E...>) {
-    return __builtin_shufflevector(a, b, (2 * E)...) + __builtin_shufflevector(a, b, (2 * E + 1)...);
-  }
-
-  // The sums over the lanes of W vectors, as one vector.
-  static HDNN_INLINE Vec sums(Vec (&v)[W]) {
-    for (int count = W; count > 1; count /= 2)
-      for (int j = 0; j < count / 2; ++j)
-        v[j] = fold(v[2 * j], v[2 * j + 1], std::make_integer_sequence<int, W>{});
-    return v[0];
-  }
-
-  // out[r, i] += factor Σ_lanes a[r] b[i]
-  void outer(int64_t rows, const Vec* a, int64_t columns, const Vec* b, T factor, T* out, int64_t row,
-             int64_t column) const {
-    constexpr int TC = W >= 16 ? 4 : (W >= 4 ? 2 : 1), TR = W / TC;
-    for (int64_t r = 0; r < rows; r += TR)
-      for (int64_t i = 0; i < columns; i += TC) {
-        const Vec *left[TR], *right[TC];
-        for (int j = 0; j < TR; ++j) left[j] = a + (r + j < rows ? r + j : rows - 1) * vectors;
-        for (int k = 0; k < TC; ++k) right[k] = b + (i + k < columns ? i + k : columns - 1) * vectors;
-        Vec acc[W] = {};
-        for (int64_t c = 0; c < vectors; ++c)
-          for (int j = 0; j < TR; ++j)
-            for (int k = 0; k < TC; ++k) acc[j * TC + k] += left[j][c] * right[k][c];
-        const Vec total = factor * sums(acc);
-        for (int j = 0; j < TR && r + j < rows; ++j)
-          for (int k = 0; k < TC && i + k < columns; ++k) out[(r + j) * row + (i + k) * column] += total[j * TC + k];
-      }
-  }
-
-  // out[r] += Σ_lanes a[r]
-  void add_rows(int64_t rows, const Vec* a, T* out, int64_t row) const {
-    for (int64_t r = 0; r < rows; r += W) {
-      Vec acc[W] = {};
-      for (int j = 0; j < W && r + j < rows; ++j)
-        for (int64_t c = 0; c < vectors; ++c) acc[j] += a[(r + j) * vectors + c];
-      const Vec total = sums(acc);
-      for (int j = 0; j < W && r + j < rows; ++j) out[(r + j) * row] += total[j];
-    }
-  }
-
-  void add_drive_gradient(const Move& move, int64_t layer, const Vec* s, const Vec* lambda) const {
+  void add_drive_gradient(const Move& move, int64_t layer, const Vec* s, const Vec* lambda, Vec* flat) const {
     if (move.identity) return;
     const Matrix& matrix = move.own ? move.K : move.W;
     for (int g = 0; g < move.ranges; ++g) {
       const auto& range = move.range[g];
       T* out = gradient_at(matrix, layer) + range.column * matrix.column;
-      outer(move.hidden, s, range.count, lambda + range.start * vectors, h * T(range.sign) * T(matrix.sign), out,
-            matrix.row, matrix.column);
+      add_outer(move.hidden, s, range.count, lambda + range.start * vectors, h * T(range.sign) * T(matrix.sign), out,
+                matrix.row, matrix.column, flat);
     }
   }
 
@@ -239,13 +166,14 @@ template <class T> struct Run {
     return {block / each, pixel, job.pixels - pixel < lanes ? job.pixels - pixel : lanes};
   }
 
-  void load(const void* from, int64_t row, int64_t feature, Place p, Vec* y) const {
+  // Idle lanes repeat the last sample, with a gradient of zero: a state of zeros may overflow where no sample does.
+  void load(const void* from, int64_t row, int64_t feature, Place p, Vec* y, bool repeat) const {
     const T* data = static_cast<const T*>(from) + p.row * row + p.pixel;
     const int64_t lane = job.pixels == 1 ? row : 1;
     T* out = reinterpret_cast<T*>(y);
     for (int64_t i = 0; i < job.features; ++i) {
       for (int64_t k = 0; k < p.count; ++k) out[i * lanes + k] = data[i * feature + k * lane];
-      for (int64_t k = p.count; k < lanes; ++k) out[i * lanes + k] = 0;
+      for (int64_t k = p.count; k < lanes; ++k) out[i * lanes + k] = repeat ? out[i * lanes + p.count - 1] : T(0);
     }
   }
 
@@ -288,7 +216,7 @@ template <class T> struct Run {
   int64_t scratch_bytes(bool backward) const {
     const int64_t row = lanes * int64_t{sizeof(T)};
     int64_t rows = job.features + hidden_rows();
-    if (backward) rows += job.features + hidden_rows() + segments() * job.features + segment() * layer_rows();
+    if (backward) rows += 2 * job.features + hidden_rows() + segments() * job.features + segment() * layer_rows();
     return rows * row;
   }
 
@@ -297,14 +225,17 @@ template <class T> struct Run {
     Vec* s = y + job.features * vectors;
     for (int64_t block = first; block < last; ++block) {
       const Place p = place(block, job.rows);
-      load(job.y, job.row_stride, job.feature_stride, p, y);
-      for (int64_t layer = 0; layer < job.layers; ++layer)
-        for (int k = 0; k < job.moves; ++k) {
-          const Move& move = job.move[k];
-          activate_rows<A>(move, layer, y + move.source * vectors, s, nullptr);
-          drive(move, layer, s, y);
-        }
+      load(job.y, job.row_stride, job.feature_stride, p, y, true);
+      for (int64_t layer = 0; layer < job.layers; ++layer) advance<A>(layer, y, s);
       store(job.out, job.out_row_stride, job.out_feature_stride, p, y);
+    }
+  }
+
+  template <Activation A> void advance(int64_t layer, Vec* y, Vec* s) const {
+    for (int k = 0; k < job.moves; ++k) {
+      const Move& move = job.move[k];
+      activate_rows<A>(move, layer, y + move.source * vectors, s, nullptr);
+      drive(move, layer, s, y);
     }
   }
 
@@ -323,38 +254,42 @@ template <class T> struct Run {
   }
 
   template <Activation A> void backward(int64_t first, int64_t last, void* memory) const {
-    const int64_t length = segment(), count = segments(), state = job.features * vectors, kept = layer_rows() * vectors;
+    const int64_t state = job.features * vectors;
     Vec* y = static_cast<Vec*>(memory);
     Vec* s = y + state;
     Vec* lambda = s + hidden_rows() * vectors;
     Vec* gu = lambda + state;
-    Vec* checkpoint = gu + hidden_rows() * vectors;
-    Vec* left = checkpoint + count * state;
+    Vec* flat = gu + hidden_rows() * vectors;
+    Vec* rest = flat + state;
     for (int64_t block = first; block < last; ++block) {
       const Place p = place(block, job.rows);
-      load(job.y, job.row_stride, job.feature_stride, p, y);
-      load(job.g, job.g_row_stride, job.g_feature_stride, p, lambda);
-      for (int64_t layer = 0; layer < (count - 1) * length; ++layer) {
-        if (layer % length == 0) copy(y, checkpoint + layer / length * state, state);
-        for (int k = 0; k < job.moves; ++k) {
-          const Move& move = job.move[k];
-          activate_rows<A>(move, layer, y + move.source * vectors, s, nullptr);
-          drive(move, layer, s, y);
-        }
-      }
-      if (count > 0) copy(y, checkpoint + (count - 1) * state, state);
-      for (int64_t part = count - 1; part >= 0; --part) {
-        const int64_t start = part * length, stop = start + length < job.layers ? start + length : job.layers;
-        copy(checkpoint + part * state, y, state);
-        for (int64_t layer = start; layer < stop; ++layer) record<A>(layer, y, left + (layer - start) * kept);
-        for (int64_t layer = stop - 1; layer >= start; --layer)
-          step_back<A>(layer, left + (layer - start) * kept, lambda, gu);
-      }
+      load(job.g, job.g_row_stride, job.g_feature_stride, p, lambda, false);
+      load(job.y, job.row_stride, job.feature_stride, p, y, true);
+      walk_back<A>(y, s, lambda, gu, flat, rest);
       store(job.out, job.out_row_stride, job.out_feature_stride, p, lambda);
     }
   }
 
-  template <Activation A> void step_back(int64_t layer, const Vec* left, Vec* lambda, Vec* gu) const {
+  // Walk back through a block of which only the first state is known, segment by segment from checkpoints.
+  template <Activation A> void walk_back(Vec* y, Vec* s, Vec* lambda, Vec* gu, Vec* flat, Vec* checkpoint) const {
+    const int64_t length = segment(), count = segments(), state = job.features * vectors;
+    const int64_t per_layer = layer_rows() * vectors;
+    Vec* left = checkpoint + count * state;
+    for (int64_t layer = 0; layer < (count - 1) * length; ++layer) {
+      if (layer % length == 0) copy(y, checkpoint + layer / length * state, state);
+      advance<A>(layer, y, s);
+    }
+    if (count > 0) copy(y, checkpoint + (count - 1) * state, state);
+    for (int64_t part = count - 1; part >= 0; --part) {
+      const int64_t start = part * length, stop = start + length < job.layers ? start + length : job.layers;
+      copy(checkpoint + part * state, y, state);
+      for (int64_t layer = start; layer < stop; ++layer) record<A>(layer, y, left + (layer - start) * per_layer);
+      for (int64_t layer = stop - 1; layer >= start; --layer)
+        step_back<A>(layer, left + (layer - start) * per_layer, lambda, gu, flat);
+    }
+  }
+
+  template <Activation A> void step_back(int64_t layer, const Vec* left, Vec* lambda, Vec* gu, Vec* flat) const {
     const Vec* of_move[2] = {left, left};
     if (job.moves == 2) of_move[1] = left + rows_of(job.move[0], A) * vectors;
     for (int k = job.moves - 1; k >= 0; --k) {
@@ -363,10 +298,10 @@ template <class T> struct Run {
       const Vec* s = source + move.source_count * vectors;
       const Vec* d = s + move.hidden * vectors;
       pull<A>(move, layer, lambda, s, d, gu);
-      add_drive_gradient(move, layer, s, lambda);
+      add_drive_gradient(move, layer, s, lambda, flat);
       push(move, layer, gu, lambda);
-      outer(move.hidden, gu, move.source_count, source, T(move.K.sign), gradient_at(move.K, layer), move.K.row,
-            move.K.column);
+      add_outer(move.hidden, gu, move.source_count, source, T(move.K.sign), gradient_at(move.K, layer), move.K.row,
+                move.K.column, flat);
       add_rows(move.hidden, gu, gradient_at(move.b, layer), move.b.row);
     }
   }

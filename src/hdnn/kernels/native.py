@@ -113,7 +113,7 @@ class _Run(torch.autograd.Function):
     @staticmethod
     def forward(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, spec: Spec) -> Tensor:
         """One fused run."""
-        if _is_plain(y):
+        if _is_plain(y, weight, bias, W):
             return _run_cpu(y, weight, bias, W, flows, *spec)
         result: Tensor = torch.ops.hdnn.flow_run(y, weight, bias, W, flows, *spec)
         return result
@@ -147,7 +147,7 @@ class _Pull(torch.autograd.Function):
         g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, spec: Spec
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """One fused run back."""
-        function = _pull_cpu if _is_plain(g) and _is_plain(y) else torch.ops.hdnn.flow_pull
+        function = _pull_cpu if _is_plain(g, y, weight, bias, W) else torch.ops.hdnn.flow_pull
         gradients = function(g, y, weight, bias, W, flows, *spec)
         return (*gradients[:3], gradients[3] if W is not None else None)
 
@@ -182,9 +182,22 @@ def _apply(function: type[torch.autograd.Function], *inputs: Any) -> Any:
     return chosen.apply(*inputs)
 
 
-def _is_plain(x: Tensor) -> bool:
-    """Whether a tensor has memory to point to: tracing and fake tensors go through the operators instead."""
-    return type(x) in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling()
+def _is_plain(*tensors: Tensor | None) -> bool:
+    """Whether all tensors have memory to point to, and nobody watches.
+
+    Fake tensors, compilation and dispatch modes (tracing by `make_fx` is one, blind to what no operator does) go
+    through the operators instead.
+    """
+    known = all(x is None or type(x) in (Tensor, torch.nn.Parameter) for x in tensors)
+    return known and not torch.compiler.is_compiling() and not _watched()
+
+
+def _watched() -> bool:
+    """Whether a dispatch mode is active; the check is private to PyTorch, so doubt means yes."""
+    try:
+        return bool(torch._C._len_torch_dispatch_stack())
+    except AttributeError:  # pragma: no cover - other versions of PyTorch
+        return True
 
 
 def _transformed() -> bool:
@@ -212,7 +225,8 @@ def _run_cpu(
     y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, ints: list[int], step: float, slope: float,
     images: bool,
 ) -> Tensor:  # fmt: skip
-    y, weight, bias, W = _ready(y, images), weight.contiguous(), bias.contiguous(), _contiguous(W)
+    _check(y, weight, bias, W, y, flows, ints)
+    y, (weight, bias, W) = _ready(y, images), (_packed(x, flows) for x in (weight, bias, W))
     out = torch.empty(y.shape, dtype=y.dtype)
     call = _call(y, weight, bias, W, None, flows, images, (out, None, None, None))
     _native.forward(y.dtype is torch.float64, ints, step, slope, call, torch.get_num_threads())
@@ -223,7 +237,9 @@ def _pull_cpu(
     g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, ints: list[int], step: float,
     slope: float, images: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    y, g, weight, bias, W = _ready(y, images), _ready(g, images), weight.contiguous(), bias.contiguous(), _contiguous(W)
+    _check(y, weight, bias, W, g, flows, ints)
+    y, g = _ready(y, images), _ready(g, images)
+    weight, bias, W = (_packed(x, flows) for x in (weight, bias, W))
     out, to_weight, to_bias = (torch.empty(x.shape, dtype=y.dtype) for x in (y, weight, bias))
     to_W = torch.empty(0, dtype=y.dtype) if W is None else torch.empty(W.shape, dtype=y.dtype)
     call = _call(y, weight, bias, W, g, flows, images, (out, to_weight, to_bias, None if W is None else to_W))
@@ -231,15 +247,49 @@ def _pull_cpu(
     return out, to_weight, to_bias, to_W
 
 
+def _check(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, g: Tensor, flows: int, ints: list[int]) -> None:
+    """Refuse what the pointers would misread: parameters may be swapped for others after a flow was made."""
+    structure, features, hidden, layers, shared, shared_drive = ints[2], *ints[5:10]
+    stored, half, each = (1 if shared else layers), features // 2, flows or 1
+    free = (hidden * features, hidden * half, hidden * half, half * half)[structure]
+    drive = 0 if W is None else hidden * features * (1 if shared_drive else layers)
+    if (
+        weight.numel() != each * stored * free
+        or bias.numel() != each * stored * hidden
+        or (0 if W is None else W.numel()) != each * drive
+        or y.shape[2 if flows else 1] != features
+        or g.shape != y.shape
+    ):
+        shapes = ", ".join(str(tuple(x.shape)) for x in (y, weight, bias, W) if x is not None)
+        raise ValueError(
+            f"States, weights and biases do not fit a flow of {features} features and {stored} stored layers; got "
+            f"{shapes}. Give tensors of the shapes that the flow was made with."
+        )
+    dtype = y.dtype
+    if not (
+        (weight.dtype is dtype and weight.is_cpu and bias.dtype is dtype and bias.is_cpu)
+        and (g.dtype is dtype and g.is_cpu and (W is None or (W.dtype is dtype and W.is_cpu)))
+    ):
+        got = ", ".join(f"{x.dtype} on {x.device}" for x in (y, weight, bias, W, g) if x is not None)
+        raise ValueError(f"States, weights and biases must all be float32 or all float64, on the CPU; got {got}.")
+
+
 def _ready(y: Tensor, images: bool) -> Tensor:
     """States are read in place through their strides; only the pixels of an image must lie one after the other."""
+    y = y.resolve_neg() if y.is_neg() else y  # views like z.conj().imag keep the sign apart from their memory
     if images and (y.stride(-1) != 1 or y.stride(-2) != y.shape[-1]):
         return y.contiguous()
     return y
 
 
-def _contiguous(x: Tensor | None) -> Tensor | None:
-    return None if x is None else x.contiguous()
+def _packed(x: Any, flows: int) -> Any:
+    """Parameters are read as one block for each flow; flows that share them need no copies."""
+    if x is None:
+        return None
+    x = x.resolve_neg() if x.is_neg() else x
+    if flows and x.stride(0) == 0:
+        return x[0].contiguous().expand(x.shape)
+    return x.contiguous()
 
 
 def _call(

@@ -1,0 +1,159 @@
+// Products of small matrices with the state of a block, and the gradients of their weights.
+//
+// Included inside an anonymous namespace, as math.hpp is. A row is `vectors` vectors of W lanes each.
+
+constexpr int kRows = 4;                                   // rows of a tile
+constexpr int kColumns = HDNN_VECTOR_BYTES >= 64 ? 4 : 2;  // vectors of a tile: what the registers hold
+
+template <class T> struct Products {
+  using Vec = V<T>;
+  static constexpr int W = Simd<T>::W;
+
+  const int64_t lanes, vectors;  // of a block
+
+  explicit Products(int64_t block) : lanes(block), vectors(block / W) {}
+
+  // acc[r][c] += Σ_i a[r, i] x[i][c]
+  template <int R>
+  static HDNN_INLINE void multiply(int64_t count, const T* a, int64_t row, int64_t column, const Vec* x, int64_t ld,
+                                   Vec (&acc)[R][kColumns]) {
+    Vec sum[R][kColumns];  // a local array stays in registers; the caller's might alias x
+    for (int r = 0; r < R; ++r)
+      for (int c = 0; c < kColumns; ++c) sum[r][c] = acc[r][c];
+    for (int64_t i = 0; i < count; ++i) {
+      Vec in[kColumns];
+      for (int c = 0; c < kColumns; ++c) in[c] = x[i * ld + c];
+      for (int r = 0; r < R; ++r) {
+        const T factor = a[r * row + i * column];
+        for (int c = 0; c < kColumns; ++c) sum[r][c] += factor * in[c];
+      }
+    }
+    for (int r = 0; r < R; ++r)
+      for (int c = 0; c < kColumns; ++c) acc[r][c] = sum[r][c];
+  }
+
+  template <class F> static HDNN_INLINE void tiles(int64_t rows, F&& run) {
+    int64_t r = 0;
+    for (; r + kRows <= rows; r += kRows) run(r, std::integral_constant<int, kRows>{});
+    switch (rows - r) {
+      case 3: run(r, std::integral_constant<int, 3>{}); break;
+      case 2: run(r, std::integral_constant<int, 2>{}); break;
+      case 1: run(r, std::integral_constant<int, 1>{}); break;
+      default: break;
+    }
+  }
+
+  template <int... E> static HDNN_INLINE Vec fold(Vec a, Vec b, std::integer_sequence<int, E...>) {
+    return __builtin_shufflevector(a, b, (2 * E)...) + __builtin_shufflevector(a, b, (2 * E + 1)...);
+  }
+
+  // The sums over the lanes of W vectors, as one vector.
+  static HDNN_INLINE Vec sums(Vec (&v)[W]) {
+    for (int count = W; count > 1; count /= 2)
+      for (int j = 0; j < count / 2; ++j)
+        v[j] = fold(v[2 * j], v[2 * j + 1], std::make_integer_sequence<int, W>{});
+    return v[0];
+  }
+
+  // out[r, i] += factor Σ_lanes a[r] b[i]
+  void outer(int64_t rows, const Vec* a, int64_t columns, const Vec* b, T factor, T* out, int64_t row,
+             int64_t column) const {
+    constexpr int TC = W >= 16 ? 4 : (W >= 4 ? 2 : 1), TR = W / TC;
+    for (int64_t r = 0; r < rows; r += TR)
+      for (int64_t i = 0; i < columns; i += TC) {
+        const Vec *left[TR], *right[TC];
+        for (int j = 0; j < TR; ++j) left[j] = a + (r + j < rows ? r + j : rows - 1) * vectors;
+        for (int k = 0; k < TC; ++k) right[k] = b + (i + k < columns ? i + k : columns - 1) * vectors;
+        Vec acc[W] = {};
+        for (int64_t c = 0; c < vectors; ++c)
+          for (int j = 0; j < TR; ++j)
+            for (int k = 0; k < TC; ++k) acc[j * TC + k] += left[j][c] * right[k][c];
+        const Vec total = factor * sums(acc);
+        if (column == 1 && r + TR <= rows && i + TC <= columns) {
+          typedef T Part __attribute__((vector_size(TC * sizeof(T))));
+          Part part[TR];
+          __builtin_memcpy(part, &total, sizeof total);
+          for (int j = 0; j < TR; ++j) {
+            Part before;
+            T* to = out + (r + j) * row + i;
+            __builtin_memcpy(&before, to, sizeof before);
+            before += part[j];
+            __builtin_memcpy(to, &before, sizeof before);
+          }
+          continue;
+        }
+        for (int j = 0; j < TR && r + j < rows; ++j)
+          for (int k = 0; k < TC && i + k < columns; ++k) out[(r + j) * row + (i + k) * column] += total[j * TC + k];
+      }
+  }
+
+  // Whether the columns of an outer product are better taken along the vectors: no sums over lanes are needed then,
+  // at the price of a transposed copy.
+  static bool is_wide(int64_t columns, int64_t column) { return column == 1 && columns % W == 0 && columns >= 2 * W; }
+
+  // flat[lane, i] = b[i, lane]
+  void transpose(int64_t columns, const Vec* b, T* flat) const {
+    constexpr int64_t tile = 16;
+    const T* in = reinterpret_cast<const T*>(b);
+    for (int64_t i0 = 0; i0 < columns; i0 += tile)
+      for (int64_t lane = 0; lane < lanes; ++lane)
+        for (int64_t i = i0; i < i0 + tile && i < columns; ++i) flat[lane * columns + i] = in[i * lanes + lane];
+  }
+
+  template <int R, int C>
+  HDNN_INLINE void outer_tile(const T* a, const T* flat, int64_t columns, T factor, T* out, int64_t row) const {
+    Vec sum[R][C] = {};
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      Vec in[C];
+      for (int c = 0; c < C; ++c) in[c] = reinterpret_cast<const Vec*>(flat + lane * columns)[c];
+      for (int r = 0; r < R; ++r) {
+        const T left = a[r * lanes + lane];
+        for (int c = 0; c < C; ++c) sum[r][c] += left * in[c];
+      }
+    }
+    for (int r = 0; r < R; ++r)
+      for (int c = 0; c < C; ++c) {
+        Vec before;
+        __builtin_memcpy(&before, out + r * row + c * W, sizeof before);
+        before += factor * sum[r][c];
+        __builtin_memcpy(out + r * row + c * W, &before, sizeof before);
+      }
+  }
+
+  template <int C>
+  void outer_columns(int64_t rows, const T* a, const T* flat, int64_t columns, T factor, T* out, int64_t row) const {
+    tiles(rows, [&](int64_t r, auto size) {
+      outer_tile<decltype(size)::value, C>(a + r * lanes, flat, columns, factor, out + r * row, row);
+    });
+  }
+
+  // As `outer`, with b transposed.
+  void outer_wide(int64_t rows, const Vec* a, int64_t columns, const T* flat, T factor, T* out, int64_t row) const {
+    const T* left = reinterpret_cast<const T*>(a);
+    int64_t i = 0;
+    for (; i + kColumns * W <= columns; i += kColumns * W)
+      outer_columns<kColumns>(rows, left, flat + i, columns, factor, out + i, row);
+    for (; i + 2 * W <= columns; i += 2 * W) outer_columns<2>(rows, left, flat + i, columns, factor, out + i, row);
+    for (; i < columns; i += W) outer_columns<1>(rows, left, flat + i, columns, factor, out + i, row);
+  }
+
+  // out[r, i] += factor Σ_lanes a[r] b[i], the faster way; `flat` has room for b.
+  void add_outer(int64_t rows, const Vec* a, int64_t columns, const Vec* b, T factor, T* out, int64_t row,
+                 int64_t column, Vec* flat) const {
+    if (!is_wide(columns, column)) return outer(rows, a, columns, b, factor, out, row, column);
+    T* turned = reinterpret_cast<T*>(flat);
+    transpose(columns, b, turned);
+    outer_wide(rows, a, columns, turned, factor, out, row);
+  }
+
+  // out[r] += Σ_lanes a[r]
+  void add_rows(int64_t rows, const Vec* a, T* out, int64_t row) const {
+    for (int64_t r = 0; r < rows; r += W) {
+      Vec acc[W] = {};
+      for (int j = 0; j < W && r + j < rows; ++j)
+        for (int64_t c = 0; c < vectors; ++c) acc[j] += a[(r + j) * vectors + c];
+      const Vec total = sums(acc);
+      for (int j = 0; j < W && r + j < rows; ++j) out[(r + j) * row] += total[j];
+    }
+  }
+};
