@@ -112,6 +112,6 @@ template <class T, hdnn::Activation A> static HDNN_INLINE V<T> slope_of(V<T> s, 
   if constexpr (A == Activation::relu) return s > T(0) ? one : V<T>{};
   if constexpr (A == Activation::leaky_relu) return s > T(0) ? one : one * slope;
   if constexpr (A == Activation::tanh) return T(1) - s * s;
-  if constexpr (A == Activation::sigmoid) return s - s * s;
+  if constexpr (A == Activation::sigmoid) return s * (T(1) - s);
   return one;
 }

@@ -104,14 +104,14 @@ class Flow(nn.Module):
         check_sizes(features, layers, kernel_size)
         self.features = features
         self.layers = layers
-        self.step = step_size(layers, step, horizon)
+        self._step = step_size(layers, step, horizon)
         self.shared = shared
         self.backend: Backend = backend
         self.init_std = standard_deviation(features, init_std)
         self.integrator = integrator
         self.hamiltonian = Hamiltonian(features, structure, interconnection, activation, kernel_size)
         check_separable(integrator, self.hamiltonian)
-        self.plan = make_plan(self.hamiltonian, integrator, self.step, layers, shared)
+        self.plan = make_plan(self.hamiltonian, integrator, self._step, layers, shared)
         check_backend(backend, self.plan)
 
         dtype = dtype or torch.get_default_dtype()
@@ -163,8 +163,6 @@ class Flow(nn.Module):
             index = self.interconnection.constant(self.features, self.layers)
             self.interconnection_index = None if index is None else index.to(device)
 
-    # The factors ------------------------------------------------------------------------------------------------
-
     @property
     def structure(self) -> Structure:
         """Which entries of K are free."""
@@ -184,6 +182,11 @@ class Flow(nn.Module):
     def kernel_size(self) -> int | None:
         """None for vectors, k for k x k convolutions on images."""
         return self.hamiltonian.kernel_size
+
+    @property
+    def step(self) -> float:
+        """h, which a flow keeps for life."""
+        return self._step
 
     @property
     def horizon(self) -> float:
@@ -226,8 +229,6 @@ class Flow(nn.Module):
     def preserves_volume(self) -> bool:
         """Whether det M = 1 at every input, also where J varies by layer."""
         return self.layers == 0 or self.integrator.symplectic
-
-    # The map ----------------------------------------------------------------------------------------------------
 
     def forward(self, y: Tensor) -> Tensor:
         """The state after the last layer.

@@ -62,7 +62,7 @@ def serves(y: Tensor, weight: Tensor) -> bool:
         and y.dtype is weight.dtype
         and y.dtype in (torch.float32, torch.float64)
         and getattr(forward_ad, "_current_level", -1) < 0
-        and not torch.compiler.is_exporting()
+        and not _exporting()
     )
 
 
@@ -180,6 +180,12 @@ def _apply(function: type[torch.autograd.Function], *inputs: Any) -> Any:
     if not (torch.compiler.is_compiling() or _transformed()):
         chosen = super(torch.autograd.Function, function)
     return chosen.apply(*inputs)
+
+
+def _exporting() -> bool:
+    """Whether `torch.export` is tracing; versions of PyTorch before 2.7 do not tell it from compilation."""
+    ask = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+    return bool(ask())
 
 
 def _is_plain(*tensors: Tensor | None) -> bool:
