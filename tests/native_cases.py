@@ -1,0 +1,118 @@
+"""What the tests of the fused kernels share: the oracle, other instruction sets, other threads, and the comparison."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor
+
+from families import COMBINATIONS, F64, PRESETS, random
+from hdnn.flow import Flow
+from hdnn.integrators import SymplecticEuler
+from hdnn.kernels import native, reference
+
+F32 = torch.float32
+FUSED = [c for c in COMBINATIONS if c.integrator in ("ForwardEuler", "SymplecticEuler_p", "SymplecticEuler_q")]
+each = pytest.mark.parametrize("name", PRESETS)
+taps = pytest.mark.parametrize("k", [None, 1])
+
+
+@contextmanager
+def instruction_set(name: str) -> Iterator[None]:
+    """The kernels of another instruction set for a while."""
+    before = native._native.instruction_set()
+    native._native.choose_instruction_set(name)
+    try:
+        yield
+    finally:
+        native._native.choose_instruction_set(before)
+
+
+def instruction_sets() -> list[str]:
+    if not native.available():
+        return []
+    names = []
+    for name in ("baseline", "avx2", "avx512"):
+        with instruction_set(name):
+            if native._native.instruction_set() == name:
+                names.append(name)
+    return names
+
+
+SETS = instruction_sets()
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """That many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def twin(flow: Flow, backend: str = "eager") -> Flow:
+    """The same flow with another backend."""
+    other = copy.deepcopy(flow)
+    other.backend = backend  # type: ignore[assignment]
+    return other
+
+
+def oracle(flow: Flow, y: Tensor) -> Tensor:
+    """The run of the flow by `kernels.reference`, images pixel by pixel."""
+    m, n, layers = flow.hamiltonian.hidden, flow.features, flow.layers
+    K, b = flow.K.reshape(-1, m, n).expand(layers, m, n), flow.bias.expand(layers, m)
+    J = flow._J()
+    G = torch.eye(n, dtype=F64).expand(layers, n, n) if J is None else J @ K.mT
+    moved = y if flow.kernel_size is None else y.movedim(1, -1)
+    rows, sigma = moved.reshape(-1, n), flow.activation.value
+    if isinstance(flow.integrator, SymplecticEuler):
+        out = reference.partitioned(rows, K, b, G, flow.step, sigma, flow.integrator.first)
+    else:
+        out = reference.euler(rows, K, b, G, flow.step, sigma)
+    out = out.reshape(moved.shape)
+    return out if flow.kernel_size is None else out.movedim(-1, 1)
+
+
+def results(run: Callable[[Tensor], Tensor], flow: Flow, y: Tensor, g: Tensor) -> list[Tensor]:
+    """The output and the gradients of the state and of every parameter."""
+    y = y.detach().requires_grad_()
+    out = run(y)
+    of = [y, *flow.parameters()]
+    return [out.detach(), *torch.autograd.grad(out, of, g, allow_unused=True, materialize_grads=True)]
+
+
+def error(mine: list[Tensor], truth: list[Tensor]) -> float:
+    """The largest relative error in norm."""
+    worst = 0.0
+    for a, b in zip(mine, truth, strict=True):
+        assert a.shape == b.shape
+        off = (a.double() - b).norm() / b.norm().clamp_min(1e-300)
+        assert off.isfinite() or b.numel() == 0
+        worst = max(worst, off.item())
+    return worst
+
+
+def compare(flow: Flow, y: Tensor, seed: int = 50, sets: list[str] = SETS) -> None:
+    """Kernels of every instruction set, in both precisions, against the oracle in float64 on the same numbers."""
+    g = random(*y.shape, seed=seed)
+    fast = twin(flow, "native")
+    truth = results(lambda x: oracle(flow, x), flow, y, g)
+    single = twin(fast).to(F32)
+    exact = copy.deepcopy(single).double()
+    small, cotangent = y.to(F32), g.to(F32)
+    coarse = results(lambda x: oracle(exact, x), exact, small.double(), cotangent.double())
+    bar = max(1e-5, 3 * error(results(single, single, small, cotangent), coarse))
+    single.backend = "native"
+    for name in sets:
+        with instruction_set(name):
+            off = error(results(fast, fast, y, g), truth)
+            assert off <= 1e-12, f"{name}: {off}"
+            off = error(results(single, single, small, cotangent), coarse)
+            assert off <= bar, f"{name} float32: {off} > {bar}"
