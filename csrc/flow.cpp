@@ -31,6 +31,8 @@ namespace {
 
 constexpr int64_t kPartialBytes = 4 << 20;  // of all chunks' gradients together
 constexpr int64_t kChunks = 16;
+// A trajectory is kept while it fits the second-level cache; of wide states, whose recomputing costs more, for longer.
+constexpr int64_t kWide = 64, kKeptNarrow = 512 << 10, kKeptWide = 16 << 20;
 
 const Kernel* best() {
 #ifdef HDNN_X86
@@ -177,7 +179,7 @@ struct Builder {
   }
 };
 
-Job job_of(const Spec& spec, const Arrays& a, const Weights& at, int64_t flow, int64_t size) {
+Job job_of(const Spec& spec, const Arrays& a, const Weights& at, int64_t flow, int64_t size, int64_t kept) {
   Job job = Builder{spec, at, size}.job();
   job.rows = a.rows;
   job.pixels = a.pixels;
@@ -190,12 +192,20 @@ Job job_of(const Spec& spec, const Arrays& a, const Weights& at, int64_t flow, i
   job.out = offset(a.out, flow * a.out_flow, size);
   job.out_row_stride = a.out_row;
   job.out_feature_stride = a.out_feature;
+  job.kept = offset(a.kept, flow * kept, size);
+  job.weights_too = a.weight_gradient != nullptr;
   return job;
 }
 
-int64_t blocks_of(const Arrays& a, int64_t lanes) {
-  if (a.pixels == 1) return (a.rows + lanes - 1) / lanes;
-  return a.rows * ((a.pixels + lanes - 1) / lanes);
+int64_t blocks_of(int64_t rows, int64_t pixels, int64_t lanes) {
+  if (pixels == 1) return (rows + lanes - 1) / lanes;
+  return rows * ((pixels + lanes - 1) / lanes);
+}
+
+// Numbers that one flow keeps of `blocks` blocks.
+int64_t kept_of_flow(const Kernel& kernel, bool doubles, const Spec& spec, int64_t blocks) {
+  const Weights none{};
+  return blocks * kernel.trajectory(doubles, Builder{spec, none, 1}.job());
 }
 
 template <class T> void add(T* to, const T* from, int64_t count) {
@@ -218,9 +228,19 @@ int64_t drive_size(const Spec& s) {
   return s.drive == Spec::matrix ? (s.shared_drive ? 1 : s.layers) * s.hidden * s.features : 0;
 }
 
-void forward(bool doubles, const Spec& spec, const Arrays& a, int threads) {
+int64_t kept(bool doubles, const Spec& spec, int64_t flows, int64_t rows, int64_t pixels) {
   const Kernel& kernel = *chosen().load();
-  const int64_t size = doubles ? 8 : 4, blocks = blocks_of(a, kernel.lanes(doubles, spec.features));
+  const int64_t blocks = blocks_of(rows, pixels, kernel.lanes(doubles, spec.features));
+  const int64_t numbers = flows * kept_of_flow(kernel, doubles, spec, blocks);
+  const int64_t most = spec.features < kWide ? kKeptNarrow : kKeptWide;
+  return numbers * (doubles ? 8 : 4) <= most ? numbers : 0;
+}
+
+int64_t forward(bool doubles, const Spec& spec, const Arrays& a, int threads) {
+  const Kernel& kernel = *chosen().load();
+  const int64_t size = doubles ? 8 : 4;
+  const int64_t blocks = blocks_of(a.rows, a.pixels, kernel.lanes(doubles, spec.features));
+  const int64_t kept = kept_of_flow(kernel, doubles, spec, blocks);
   const int64_t chunks = blocks < 4 * kChunks ? blocks : 4 * kChunks, tasks = a.flows * chunks;
   threads = usable(threads);
   if (threads > tasks) threads = static_cast<int>(tasks > 0 ? tasks : 1);
@@ -232,17 +252,24 @@ void forward(bool doubles, const Spec& spec, const Arrays& a, int threads) {
       const int64_t flow = task / chunks, chunk = task % chunks;
       const Weights at{offset(a.weight, flow * a.weight_flow, size), offset(a.bias, flow * a.bias_flow, size),
                        offset(a.drive, flow * a.drive_flow, size), nullptr, nullptr, nullptr};
-      const Job job = job_of(spec, a, at, flow, size);
+      const Job job = job_of(spec, a, at, flow, size, kept);
       if (!scratch) scratch.reset(new Scratch(kernel.scratch(doubles, job, false)));
       kernel.forward(doubles, job, blocks * chunk / chunks, blocks * (chunk + 1) / chunks, scratch->memory);
     }
   }
+  return reinterpret_cast<intptr_t>(&kernel);
 }
 
-void backward(bool doubles, const Spec& spec, const Arrays& a, int threads) {
+void backward(bool doubles, const Spec& spec, const Arrays& given, int64_t layout, int threads) {
   const Kernel& kernel = *chosen().load();
-  const int64_t size = doubles ? 8 : 4, blocks = blocks_of(a, kernel.lanes(doubles, spec.features));
-  const int64_t sizes[3] = {weight_size(spec), bias_size(spec), drive_size(spec)};
+  Arrays a = given;
+  if (layout != reinterpret_cast<intptr_t>(&kernel)) a.kept = nullptr;
+  const int64_t size = doubles ? 8 : 4;
+  const int64_t blocks = blocks_of(a.rows, a.pixels, kernel.lanes(doubles, spec.features));
+  const int64_t kept = kept_of_flow(kernel, doubles, spec, blocks);
+  const bool weights_too = a.weight_gradient != nullptr;
+  const int64_t sizes[3] = {weights_too ? weight_size(spec) : 0, weights_too ? bias_size(spec) : 0,
+                            weights_too ? drive_size(spec) : 0};
   const int64_t numbers = sizes[0] + sizes[1] + sizes[2];
   int64_t chunks = kPartialBytes / (numbers * size * (a.flows > 0 ? a.flows : 1) + 1);
   chunks = chunks < 2 ? 2 : (chunks > kChunks ? kChunks : chunks);
@@ -261,7 +288,7 @@ void backward(bool doubles, const Spec& spec, const Arrays& a, int threads) {
       const Weights at{offset(a.weight, flow * a.weight_flow, size), offset(a.bias, flow * a.bias_flow, size),
                        offset(a.drive, flow * a.drive_flow, size), mine, mine + sizes[0] * size,
                        mine + (sizes[0] + sizes[1]) * size};
-      const Job job = job_of(spec, a, at, flow, size);
+      const Job job = job_of(spec, a, at, flow, size, kept);
       if (!scratch) scratch.reset(new Scratch(kernel.scratch(doubles, job, true)));
       kernel.backward(doubles, job, blocks * chunk / chunks, blocks * (chunk + 1) / chunks, scratch->memory);
     }

@@ -24,16 +24,22 @@ struct Arrays {
   int64_t weight_flow, bias_flow, drive_flow;
   void *out, *weight_gradient, *bias_gradient, *drive_gradient;
   int64_t out_flow, out_row, out_feature;
+  void* kept;  // room for `kept` numbers, or null
 };
+
+// Numbers of a trajectory that forward should keep for backward; 0 where recomputing it is cheaper than its memory.
+int64_t kept(bool doubles, const Spec&, int64_t flows, int64_t rows, int64_t pixels);
 
 // Numbers in the weights, biases and W of one flow.
 int64_t weight_size(const Spec&);
 int64_t bias_size(const Spec&);
 int64_t drive_size(const Spec&);
 
-void forward(bool doubles, const Spec&, const Arrays&, int threads);
-// Writes the gradients of y (to `out`), weights, biases and W, each with one block per flow.
-void backward(bool doubles, const Spec&, const Arrays&, int threads);
+// Returns the layout of what it kept, which depends on the instruction set.
+int64_t forward(bool doubles, const Spec&, const Arrays&, int threads);
+// Writes the gradients of y (to `out`) and, where there is room for them, of weights, biases and W, each with one block
+// per flow. What was kept in another layout is recomputed.
+void backward(bool doubles, const Spec&, const Arrays&, int64_t layout, int threads);
 
 // The instruction set in use, and a way to choose another that this processor has; nullptr if it has not.
 const char* instruction_set();

@@ -51,6 +51,8 @@ struct Job {
   const void* y;          // input states
   void* out;              // forward: output states; backward: gradient of the input states
   const void* g;          // backward: gradient of the output states
+  void* kept;             // the trajectory of all blocks, left by forward for backward; null: backward recomputes it
+  bool weights_too;       // backward: whether gradients of weights, biases and W are wanted
 };
 
 // One instruction set's entry points. `first` and `last` count blocks of `lanes` samples.
@@ -58,6 +60,7 @@ struct Kernel {
   const char* name;
   int64_t (*lanes)(bool doubles, int64_t features);
   int64_t (*scratch)(bool doubles, const Job& job, bool backward);  // bytes a thread needs
+  int64_t (*trajectory)(bool doubles, const Job& job);              // numbers that a block leaves behind, all layers
   void (*forward)(bool doubles, const Job& job, int64_t first, int64_t last, void* scratch);
   void (*backward)(bool doubles, const Job& job, int64_t first, int64_t last, void* scratch);
 };

@@ -8,149 +8,32 @@
 
 #include <type_traits>
 #include <utility>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #define HDNN_INLINE inline __attribute__((always_inline))
 
 namespace {
-
-#include "math.hpp"
-#include "products.hpp"
 
 using hdnn::Activation;
 using hdnn::Job;
 using hdnn::Matrix;
 using hdnn::Move;
 
+#include "math.hpp"
+#include "products.hpp"
+#include "square.hpp"
+#include "moves.hpp"
+
 constexpr int64_t kSegmentBytes = 4 << 20;  // trajectory of a segment: memory costs less than recomputing twice
 
-template <class T> int64_t lanes_for(int64_t features) {
-  const int64_t tile = int64_t{kColumns} * Simd<T>::W;
-  const int64_t wanted = (features <= 32 ? 512 : 256) / int64_t{sizeof(T)};
-  return wanted < tile ? tile : wanted / tile * tile;
-}
-
-template <class T> struct Run : Products<T> {
-  using Base = Products<T>;
+template <class T> struct Run : Moves<T> {
+  using Base = Moves<T>;
   using typename Base::Vec;
-  using Base::add_outer, Base::add_rows, Base::lanes, Base::vectors;
+  using Base::job, Base::lanes, Base::vectors;
 
-  const Job& job;
-  T h, negative_slope;
-
-  explicit Run(const Job& j)
-      : Base(lanes_for<T>(j.features)), job(j), h(T(j.step)), negative_slope(T(j.negative_slope)) {}
-
-  static const T* at(const Matrix& m, int64_t layer) { return static_cast<const T*>(m.data) + layer * m.layer; }
-  static T* gradient_at(const Matrix& m, int64_t layer) { return static_cast<T*>(m.gradient) + layer * m.layer; }
-
-  // s = σ(K y_src + b); d = σ' for softplus
-  template <Activation A> void activate_rows(const Move& move, int64_t layer, const Vec* source, Vec* s, Vec* d) const {
-    const T* K = at(move.K, layer);
-    const T* b = at(move.b, layer);
-    const T sign = T(move.K.sign);
-    Base::tiles(move.hidden, [&](int64_t r, auto size) {
-      constexpr int R = decltype(size)::value;
-      for (int64_t c = 0; c < vectors; c += kColumns) {
-        Vec acc[R][kColumns] = {};
-        Base::template multiply<R>(move.source_count, K + r * move.K.row, move.K.row, move.K.column, source + c, vectors, acc);
-        for (int j = 0; j < R; ++j) {
-          const T bias = b[(r + j) * move.b.row];
-          for (int k = 0; k < kColumns; ++k) {
-            Vec derivative{};
-            const int64_t place = (r + j) * vectors + c + k;
-            s[place] = activate<T, A>(acc[j][k] * sign + bias, negative_slope, derivative);
-            if (A == Activation::softplus && d != nullptr) d[place] = derivative;
-          }
-        }
-      }
-    });
-  }
-
-  // y_dst += h D s
-  void drive(const Move& move, int64_t layer, const Vec* s, Vec* y) const {
-    for (int g = 0; g < move.ranges; ++g) {
-      const auto& range = move.range[g];
-      Vec* target = y + range.start * vectors;
-      if (move.identity) {
-        for (int64_t k = 0; k < range.count * vectors; ++k) target[k] += h * s[range.column * vectors + k];
-        continue;
-      }
-      const Matrix& matrix = move.own ? move.K : move.W;
-      const T* A = at(matrix, layer) + range.column * matrix.column;
-      const T factor = h * T(range.sign) * T(matrix.sign);
-      Base::tiles(range.count, [&](int64_t i, auto size) {
-        constexpr int R = decltype(size)::value;
-        for (int64_t c = 0; c < vectors; c += kColumns) {
-          Vec acc[R][kColumns] = {};
-          Base::template multiply<R>(move.hidden, A + i * matrix.column, matrix.column, matrix.row, s + c, vectors, acc);
-          for (int j = 0; j < R; ++j)
-            for (int k = 0; k < kColumns; ++k) target[(i + j) * vectors + c + k] += factor * acc[j][k];
-        }
-      });
-    }
-  }
-
-  // g_u = h Dᵀ λ_dst · σ'
-  template <Activation A>
-  void pull(const Move& move, int64_t layer, const Vec* lambda, const Vec* s, const Vec* d, Vec* gu) const {
-    const Matrix& matrix = move.own ? move.K : move.W;
-    Base::tiles(move.hidden, [&](int64_t r, auto size) {
-      constexpr int R = decltype(size)::value;
-      for (int64_t c = 0; c < vectors; c += kColumns) {
-        Vec sum[R][kColumns] = {};
-        for (int g = 0; g < move.ranges; ++g) {
-          const auto& range = move.range[g];
-          const Vec* target = lambda + range.start * vectors;
-          if (move.identity) {
-            for (int j = 0; j < R; ++j)
-              for (int k = 0; k < kColumns; ++k)
-                if (r + j >= range.column && r + j < range.column + range.count)
-                  sum[j][k] += h * target[(r + j - range.column) * vectors + c + k];
-            continue;
-          }
-          Vec acc[R][kColumns] = {};
-          const T* A0 = at(matrix, layer) + range.column * matrix.column + r * matrix.row;
-          Base::template multiply<R>(range.count, A0, matrix.row, matrix.column, target + c, vectors, acc);
-          const T factor = h * T(range.sign) * T(matrix.sign);
-          for (int j = 0; j < R; ++j)
-            for (int k = 0; k < kColumns; ++k) sum[j][k] += factor * acc[j][k];
-        }
-        for (int j = 0; j < R; ++j)
-          for (int k = 0; k < kColumns; ++k) {
-            const int64_t place = (r + j) * vectors + c + k;
-            const Vec slope = A == Activation::softplus ? d[place] : slope_of<T, A>(s[place], negative_slope);
-            gu[place] = sum[j][k] * slope;
-          }
-      }
-    });
-  }
-
-  // λ_src += Kᵀ g_u
-  void push(const Move& move, int64_t layer, const Vec* gu, Vec* lambda) const {
-    const T* K = at(move.K, layer);
-    const T sign = T(move.K.sign);
-    Vec* target = lambda + move.source * vectors;
-    Base::tiles(move.source_count, [&](int64_t i, auto size) {
-      constexpr int R = decltype(size)::value;
-      for (int64_t c = 0; c < vectors; c += kColumns) {
-        Vec acc[R][kColumns] = {};
-        Base::template multiply<R>(move.hidden, K + i * move.K.column, move.K.column, move.K.row, gu + c, vectors, acc);
-        for (int j = 0; j < R; ++j)
-          for (int k = 0; k < kColumns; ++k) target[(i + j) * vectors + c + k] += sign * acc[j][k];
-      }
-    });
-  }
-
-  void add_drive_gradient(const Move& move, int64_t layer, const Vec* s, const Vec* lambda, Vec* flat) const {
-    if (move.identity) return;
-    const Matrix& matrix = move.own ? move.K : move.W;
-    for (int g = 0; g < move.ranges; ++g) {
-      const auto& range = move.range[g];
-      T* out = gradient_at(matrix, layer) + range.column * matrix.column;
-      add_outer(move.hidden, s, range.count, lambda + range.start * vectors, h * T(range.sign) * T(matrix.sign), out,
-                matrix.row, matrix.column, flat);
-    }
-  }
+  explicit Run(const Job& j) : Base(j) {}
 
   // Rows and lanes of a block in the caller's arrays.
   struct Place {
@@ -220,13 +103,25 @@ template <class T> struct Run : Products<T> {
     return rows * row;
   }
 
+  int64_t trajectory() const { return job.layers * layer_rows() * lanes; }
+
+  Vec* kept(int64_t block) const {
+    return job.kept == nullptr ? nullptr : static_cast<Vec*>(job.kept) + block * (trajectory() / Base::W);
+  }
+
   template <Activation A> void forward(int64_t first, int64_t last, void* memory) const {
     Vec* y = static_cast<Vec*>(memory);
     Vec* s = y + job.features * vectors;
     for (int64_t block = first; block < last; ++block) {
       const Place p = place(block, job.rows);
       load(job.y, job.row_stride, job.feature_stride, p, y, true);
-      for (int64_t layer = 0; layer < job.layers; ++layer) advance<A>(layer, y, s);
+      Vec* left = kept(block);
+      for (int64_t layer = 0; layer < job.layers; ++layer) {
+        if (left == nullptr)
+          advance<A>(layer, y, s);
+        else
+          record<A>(layer, y, left + layer * layer_rows() * vectors);
+      }
       store(job.out, job.out_row_stride, job.out_feature_stride, p, y);
     }
   }
@@ -234,8 +129,7 @@ template <class T> struct Run : Products<T> {
   template <Activation A> void advance(int64_t layer, Vec* y, Vec* s) const {
     for (int k = 0; k < job.moves; ++k) {
       const Move& move = job.move[k];
-      activate_rows<A>(move, layer, y + move.source * vectors, s, nullptr);
-      drive(move, layer, s, y);
+      Base::template advance_move<A>(move, layer, y + move.source * vectors, y, s, nullptr);
     }
   }
 
@@ -247,8 +141,7 @@ template <class T> struct Run : Products<T> {
       for (int64_t c = 0; c < move.source_count * vectors; ++c) left[c] = source[c];
       Vec* s = left + move.source_count * vectors;
       Vec* d = s + move.hidden * vectors;
-      activate_rows<A>(move, layer, source, s, d);
-      drive(move, layer, s, y);
+      Base::template advance_move<A>(move, layer, left, y, s, d);
       left = A == Activation::softplus ? d + move.hidden * vectors : d;
     }
   }
@@ -264,8 +157,13 @@ template <class T> struct Run : Products<T> {
     for (int64_t block = first; block < last; ++block) {
       const Place p = place(block, job.rows);
       load(job.g, job.g_row_stride, job.g_feature_stride, p, lambda, false);
-      load(job.y, job.row_stride, job.feature_stride, p, y, true);
-      walk_back<A>(y, s, lambda, gu, flat, rest);
+      if (const Vec* left = kept(block)) {
+        for (int64_t layer = job.layers - 1; layer >= 0; --layer)
+          step_back<A>(layer, left + layer * layer_rows() * vectors, lambda, gu, flat);
+      } else {
+        load(job.y, job.row_stride, job.feature_stride, p, y, true);
+        walk_back<A>(y, s, lambda, gu, flat, rest);
+      }
       store(job.out, job.out_row_stride, job.out_feature_stride, p, lambda);
     }
   }
@@ -292,18 +190,8 @@ template <class T> struct Run : Products<T> {
   template <Activation A> void step_back(int64_t layer, const Vec* left, Vec* lambda, Vec* gu, Vec* flat) const {
     const Vec* of_move[2] = {left, left};
     if (job.moves == 2) of_move[1] = left + rows_of(job.move[0], A) * vectors;
-    for (int k = job.moves - 1; k >= 0; --k) {
-      const Move& move = job.move[k];
-      const Vec* source = of_move[k];
-      const Vec* s = source + move.source_count * vectors;
-      const Vec* d = s + move.hidden * vectors;
-      pull<A>(move, layer, lambda, s, d, gu);
-      add_drive_gradient(move, layer, s, lambda, flat);
-      push(move, layer, gu, lambda);
-      add_outer(move.hidden, gu, move.source_count, source, T(move.K.sign), gradient_at(move.K, layer), move.K.row,
-                move.K.column, flat);
-      add_rows(move.hidden, gu, gradient_at(move.b, layer), move.b.row);
-    }
+    for (int k = job.moves - 1; k >= 0; --k)
+      Base::template move_back<A>(job.move[k], layer, of_move[k], lambda, gu, flat);
   }
 
   static int64_t rows_of(const Move& move, Activation a) {
@@ -333,10 +221,16 @@ template <class T> struct Run : Products<T> {
   }
 };
 
-int64_t lanes(bool doubles, int64_t features) { return doubles ? lanes_for<double>(features) : lanes_for<float>(features); }
+int64_t lanes(bool doubles, int64_t features) {
+  return doubles ? lanes_for<double>(features) : lanes_for<float>(features);
+}
 
 int64_t scratch(bool doubles, const Job& job, bool backward) {
   return doubles ? Run<double>(job).scratch_bytes(backward) : Run<float>(job).scratch_bytes(backward);
+}
+
+int64_t trajectory(bool doubles, const Job& job) {
+  return doubles ? Run<double>(job).trajectory() : Run<float>(job).trajectory();
 }
 
 template <bool Back> void run(bool doubles, const Job& job, int64_t first, int64_t last, void* memory) {
@@ -350,5 +244,5 @@ template <bool Back> void run(bool doubles, const Job& job, int64_t first, int64
 
 namespace hdnn {
 extern const Kernel HDNN_KERNEL;
-const Kernel HDNN_KERNEL = {HDNN_KERNEL_NAME, lanes, scratch, run<false>, run<true>};
+const Kernel HDNN_KERNEL = {HDNN_KERNEL_NAME, lanes, scratch, trajectory, run<false>, run<true>};
 }  // namespace hdnn

@@ -11,7 +11,7 @@ namespace nb = nanobind;
 namespace {
 
 hdnn::Spec spec_of(const std::vector<int64_t>& v, double step, double slope) {
-  if (v.size() != 14) throw std::invalid_argument("a plan has 14 integers");
+  if (v.size() != 17) throw std::invalid_argument("a plan has 17 integers");  // the last three are Python's own
   return {v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12], v[13], step, slope};
 }
 
@@ -19,7 +19,7 @@ template <class P> P pointer(int64_t address) { return reinterpret_cast<P>(stati
 
 // Order of `v`: flows rows pixels | y weight bias drive g | y_flow y_row y_feature | g_flow g_row g_feature |
 // weight_flow bias_flow drive_flow | out weight_gradient bias_gradient drive_gradient | out_flow out_row out_feature
-hdnn::Arrays arrays_of(const std::vector<int64_t>& v) {
+hdnn::Arrays arrays_of(const std::vector<int64_t>& v, int64_t kept) {
   if (v.size() != 24) throw std::invalid_argument("a call has 24 integers");
   hdnn::Arrays a{};
   a.flows = v[0], a.rows = v[1], a.pixels = v[2];
@@ -31,25 +31,29 @@ hdnn::Arrays arrays_of(const std::vector<int64_t>& v) {
   a.out = pointer<void*>(v[17]), a.weight_gradient = pointer<void*>(v[18]);
   a.bias_gradient = pointer<void*>(v[19]), a.drive_gradient = pointer<void*>(v[20]);
   a.out_flow = v[21], a.out_row = v[22], a.out_feature = v[23];
+  a.kept = pointer<void*>(kept);
   return a;
 }
 
 }  // namespace
 
 NB_MODULE(_native, m) {
+  m.def("kept", [](bool doubles, const std::vector<int64_t>& plan, int64_t flows, int64_t rows, int64_t pixels) {
+    return hdnn::kept(doubles, spec_of(plan, 0, 0), flows, rows, pixels);
+  });
   m.def("forward", [](bool doubles, const std::vector<int64_t>& plan, double step, double slope,
-                      const std::vector<int64_t>& call, int threads) {
+                      const std::vector<int64_t>& call, int64_t kept, int threads) {
     const hdnn::Spec spec = spec_of(plan, step, slope);
-    const hdnn::Arrays arrays = arrays_of(call);
+    const hdnn::Arrays arrays = arrays_of(call, kept);
     nb::gil_scoped_release release;
-    hdnn::forward(doubles, spec, arrays, threads);
+    return hdnn::forward(doubles, spec, arrays, threads);
   });
   m.def("backward", [](bool doubles, const std::vector<int64_t>& plan, double step, double slope,
-                       const std::vector<int64_t>& call, int threads) {
+                       const std::vector<int64_t>& call, int64_t kept, int64_t layout, int threads) {
     const hdnn::Spec spec = spec_of(plan, step, slope);
-    const hdnn::Arrays arrays = arrays_of(call);
+    const hdnn::Arrays arrays = arrays_of(call, kept);
     nb::gil_scoped_release release;
-    hdnn::backward(doubles, spec, arrays, threads);
+    hdnn::backward(doubles, spec, arrays, layout, threads);
   });
   m.def("instruction_set", &hdnn::instruction_set);
   m.def("choose_instruction_set", &hdnn::choose_instruction_set);

@@ -2,6 +2,8 @@
 //
 // Included inside an anonymous namespace, as math.hpp is. A row is `vectors` vectors of W lanes each.
 
+#define HDNN_UNROLL _Pragma("GCC unroll 16")
+
 constexpr int kRows = 4;                                   // rows of a tile
 constexpr int kColumns = HDNN_VECTOR_BYTES >= 64 ? 4 : 2;  // vectors of a tile: what the registers hold
 
@@ -43,32 +45,53 @@ template <class T> struct Products {
     }
   }
 
-  template <int... E> static HDNN_INLINE Vec fold(Vec a, Vec b, std::integer_sequence<int, E...>) {
-    return __builtin_shufflevector(a, b, (2 * E)...) + __builtin_shufflevector(a, b, (2 * E + 1)...);
+  static constexpr int G = 16 / int{sizeof(T)};  // numbers of a 128-bit part, within which shuffles are cheapest
+
+  // Where entry E of a folded vector comes from: neighbours within the parts first, then neighbouring parts.
+  static constexpr int from(int E, bool within, int odd) {
+    const int part = E / G, place = E % G, parts = W / G;
+    if (within) return part * G + 2 * (place % (G / 2)) + odd + (place < G / 2 ? 0 : W);
+    return (2 * (part % (parts / 2)) + odd) * G + place + (part < parts / 2 ? 0 : W);
+  }
+  template <bool Within, int... E> static HDNN_INLINE Vec fold(Vec a, Vec b, std::integer_sequence<int, E...>) {
+    return __builtin_shufflevector(a, b, from(E, Within, 0)...) + __builtin_shufflevector(a, b, from(E, Within, 1)...);
+  }
+  static HDNN_INLINE Vec fold(int width, Vec a, Vec b) {
+    constexpr auto all = std::make_integer_sequence<int, W>{};
+    if constexpr (W > G) {
+      if (width >= G) return fold<false>(a, b, all);
+    }
+    return fold<true>(a, b, all);
   }
 
-  // The sums over the lanes of W vectors, as one vector.
-  static HDNN_INLINE Vec sums(Vec (&v)[W]) {
-    for (int count = W; count > 1; count /= 2)
-      for (int j = 0; j < count / 2; ++j)
-        v[j] = fold(v[2 * j], v[2 * j + 1], std::make_integer_sequence<int, W>{});
+  // The sums over the lanes of R vectors, R a power of 2, in the first R lanes of one vector.
+  template <int R> static HDNN_INLINE Vec sums(Vec (&v)[R]) {
+    HDNN_UNROLL for (int width = 1; width < W; width *= 2) {
+      const int pairs = R / (2 * width);
+      HDNN_UNROLL for (int j = 0; j < pairs; ++j) v[j] = fold(width, v[2 * j], v[2 * j + 1]);
+      if (pairs == 0) v[0] = fold(width, v[0], v[0]);
+    }
     return v[0];
   }
 
-  // out[r, i] += factor Σ_lanes a[r] b[i]
-  void outer(int64_t rows, const Vec* a, int64_t columns, const Vec* b, T factor, T* out, int64_t row,
-             int64_t column) const {
+  // out[r, i] += factor Σ_lanes a[r] b[i], and + c[r] d[i] where there is a second pair
+  template <bool Pair>
+  void outer(int64_t rows, const Vec* a, int64_t columns, const Vec* b, const Vec* c2, const Vec* d2, T factor, T* out,
+             int64_t row, int64_t column) const {
     constexpr int TC = W >= 16 ? 4 : (W >= 4 ? 2 : 1), TR = W / TC;
     for (int64_t r = 0; r < rows; r += TR)
       for (int64_t i = 0; i < columns; i += TC) {
-        const Vec *left[TR], *right[TC];
-        for (int j = 0; j < TR; ++j) left[j] = a + (r + j < rows ? r + j : rows - 1) * vectors;
-        for (int k = 0; k < TC; ++k) right[k] = b + (i + k < columns ? i + k : columns - 1) * vectors;
+        int64_t left[TR], right[TC];
+        for (int j = 0; j < TR; ++j) left[j] = (r + j < rows ? r + j : rows - 1) * vectors;
+        for (int k = 0; k < TC; ++k) right[k] = (i + k < columns ? i + k : columns - 1) * vectors;
         Vec acc[W] = {};
         for (int64_t c = 0; c < vectors; ++c)
-          for (int j = 0; j < TR; ++j)
-            for (int k = 0; k < TC; ++k) acc[j * TC + k] += left[j][c] * right[k][c];
-        const Vec total = factor * sums(acc);
+          HDNN_UNROLL for (int j = 0; j < TR; ++j)
+            HDNN_UNROLL for (int k = 0; k < TC; ++k) {
+              acc[j * TC + k] += a[left[j] + c] * b[right[k] + c];
+              if (Pair) acc[j * TC + k] += c2[left[j] + c] * d2[right[k] + c];
+            }
+        const Vec total = factor * sums<W>(acc);
         if (column == 1 && r + TR <= rows && i + TC <= columns) {
           typedef T Part __attribute__((vector_size(TC * sizeof(T))));
           Part part[TR];
@@ -140,7 +163,7 @@ template <class T> struct Products {
   // out[r, i] += factor Σ_lanes a[r] b[i], the faster way; `flat` has room for b.
   void add_outer(int64_t rows, const Vec* a, int64_t columns, const Vec* b, T factor, T* out, int64_t row,
                  int64_t column, Vec* flat) const {
-    if (!is_wide(columns, column)) return outer(rows, a, columns, b, factor, out, row, column);
+    if (!is_wide(columns, column)) return outer<false>(rows, a, columns, b, nullptr, nullptr, factor, out, row, column);
     T* turned = reinterpret_cast<T*>(flat);
     transpose(columns, b, turned);
     outer_wide(rows, a, columns, turned, factor, out, row);
@@ -148,12 +171,13 @@ template <class T> struct Products {
 
   // out[r] += Σ_lanes a[r]
   void add_rows(int64_t rows, const Vec* a, T* out, int64_t row) const {
-    for (int64_t r = 0; r < rows; r += W) {
-      Vec acc[W] = {};
-      for (int j = 0; j < W && r + j < rows; ++j)
+    constexpr int R = W < 4 ? W : 4;
+    for (int64_t r = 0; r < rows; r += R) {
+      Vec acc[R] = {};
+      for (int j = 0; j < R && r + j < rows; ++j)
         for (int64_t c = 0; c < vectors; ++c) acc[j] += a[(r + j) * vectors + c];
-      const Vec total = sums(acc);
-      for (int j = 0; j < W && r + j < rows; ++j) out[(r + j) * row] += total[j];
+      const Vec total = sums<R>(acc);
+      for (int j = 0; j < R && r + j < rows; ++j) out[(r + j) * row] += total[j];
     }
   }
 };

@@ -13,7 +13,7 @@ from torch import Tensor
 from families import COMBINATIONS, F64, PRESETS, random
 from hdnn.flow import Flow
 from hdnn.integrators import SymplecticEuler
-from hdnn.kernels import native, reference
+from hdnn.kernels import calls, native, reference
 
 F32 = torch.float32
 FUSED = [c for c in COMBINATIONS if c.integrator in ("ForwardEuler", "SymplecticEuler_p", "SymplecticEuler_q")]
@@ -24,12 +24,12 @@ taps = pytest.mark.parametrize("k", [None, 1])
 @contextmanager
 def instruction_set(name: str) -> Iterator[None]:
     """The kernels of another instruction set for a while."""
-    before = native._native.instruction_set()
-    native._native.choose_instruction_set(name)
+    before = calls.extension.instruction_set()
+    calls.extension.choose_instruction_set(name)
     try:
         yield
     finally:
-        native._native.choose_instruction_set(before)
+        calls.extension.choose_instruction_set(before)
 
 
 def instruction_sets() -> list[str]:
@@ -38,7 +38,7 @@ def instruction_sets() -> list[str]:
     names = []
     for name in ("baseline", "avx2", "avx512"):
         with instruction_set(name):
-            if native._native.instruction_set() == name:
+            if calls.extension.instruction_set() == name:
                 names.append(name)
     return names
 

@@ -106,6 +106,25 @@ template <class T> struct Problem {
     return sum;
   }
 
+  // Whether a kept trajectory gives the same gradients, and the state's is the same without those of the weights.
+  bool same_either_way(Arrays a, const std::vector<T>& to_y, const std::vector<T>& to_weight, int threads) {
+    const int64_t numbers = hdnn::kept(sizeof(T) == 8, spec, shape.flows, shape.rows, shape.pixels);
+    std::vector<T> trajectory = unwritten<T>(numbers), out = unwritten<T>(int64_t(to_y.size()));
+    std::vector<T> weights = unwritten<T>(int64_t(to_weight.size()));
+    const auto same = [](const std::vector<T>& x, const std::vector<T>& y) {
+      return x.empty() || std::memcmp(x.data(), y.data(), x.size() * sizeof(T)) == 0;
+    };
+    a.kept = numbers > 0 ? trajectory.data() : nullptr;
+    a.out = out.data();
+    const int64_t layout = hdnn::forward(sizeof(T) == 8, spec, a, threads);
+    a.weight_gradient = weights.data();
+    hdnn::backward(sizeof(T) == 8, spec, a, layout, threads);
+    if (!same(out, to_y) || !same(weights, to_weight)) return false;
+    a.weight_gradient = a.bias_gradient = a.drive_gradient = nullptr;
+    hdnn::backward(sizeof(T) == 8, spec, a, 0, threads);
+    return same(out, to_y);
+  }
+
   // How much the loss changes with all inputs along a random direction, by gradients less by differences.
   double disagreement(int threads) {
     std::vector<T> to_y = unwritten<T>(out.size), to_weight = unwritten<T>(int64_t(weight.size())),
@@ -113,7 +132,8 @@ template <class T> struct Problem {
     Arrays a = arrays();
     a.out = to_y.data(), a.weight_gradient = to_weight.data();
     a.bias_gradient = to_bias.data(), a.drive_gradient = to_drive.data();
-    hdnn::backward(sizeof(T) == 8, spec, a, threads);
+    hdnn::backward(sizeof(T) == 8, spec, a, 0, threads);
+    if (!same_either_way(a, to_y, to_weight, threads)) return 1;
 
     const Problem before = *this;
     const std::vector<T> dy = normal<T>(in.size, 1), dw = normal<T>(int64_t(weight.size()), 1),

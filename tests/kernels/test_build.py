@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hdnn.kernels import native
+from hdnn.kernels import calls, native
 
 SOURCES = Path(__file__).parents[2] / "csrc"
 # What `CMakeLists.txt` passes.
@@ -49,16 +49,16 @@ def test_kernel_objects_share_no_symbol_that_a_linker_may_merge(name: str, tmp_p
 @pytest.mark.skipif(not native.available(), reason="this install lacks the compiled extension")
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other machines have one instruction set")
 def test_the_extension_holds_every_instruction_set() -> None:
-    text = Path(native._native.__file__).read_bytes()
+    text = Path(calls.extension.__file__).read_bytes()
     assert all(name.encode() in text for name in SETS)
-    assert native._native.instruction_set() in SETS
+    assert calls.extension.instruction_set() in SETS
 
 
 WITHOUT = """
 import sys
 sys.modules["hdnn.kernels._native"] = None  # importing it raises ImportError
 import torch, hdnn
-from hdnn.kernels import native
+from hdnn.kernels import calls, native
 assert not native.available()
 assert native.describe().startswith("not available: "), native.describe()
 y = torch.randn(5, 4, requires_grad=True)

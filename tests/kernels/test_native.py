@@ -12,7 +12,7 @@ from torch.func import functional_call
 from families import ACTIVATIONS, F64, PRESETS, Factors, preset, random, skew, state
 from hdnn.flow import Flow
 from hdnn.interconnections import Fixed
-from hdnn.kernels import native
+from hdnn.kernels import calls, native
 from native_cases import F32, FUSED, SETS, compare, each, error, instruction_set, oracle, results, taps, threads
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="this install lacks the compiled extension")
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.skipif(not native.available(), reason="this install lac
 
 def test_every_machine_has_the_baseline() -> None:
     assert SETS[0] == "baseline"
-    assert native._native.instruction_set() == SETS[-1]
-    assert native._native.choose_instruction_set("abacus") is None
-    assert native._native.instruction_set() == SETS[-1]
+    assert calls.extension.instruction_set() == SETS[-1]
+    assert calls.extension.choose_instruction_set("abacus") is None
+    assert calls.extension.instruction_set() == SETS[-1]
 
 
 @pytest.mark.parametrize("shared", [False, True])

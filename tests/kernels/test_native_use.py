@@ -21,7 +21,7 @@ from families import ACTIVATIONS, F64, PRESETS, SMOOTH, Factors, fill, preset, r
 from hdnn.activations import tanh
 from hdnn.flow import Flow
 from hdnn.interconnections import Fixed
-from hdnn.kernels import native
+from hdnn.kernels import native, operators
 from native_cases import F32, each, error, results, taps, twin
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="this install lacks the compiled extension")
@@ -134,18 +134,21 @@ def test_vmap_reaches_plain_autograd() -> None:
 @taps
 @each
 def test_operators_are_well_formed(name: str, k: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[Any, ...]] = []
-    apply = native._apply
-    monkeypatch.setattr(native, "_apply", lambda f, *x: (calls.append((f, x)), apply(f, *x))[1])
+    seen: list[tuple[Any, tuple[Any, ...]]] = []
+    choose = operators._function
+    monkeypatch.setattr(operators, "_is_plain", lambda *tensors: False)
+    monkeypatch.setattr(operators, "_function", lambda f: lambda *x: (seen.append((f, x)), choose(f)(*x))[1])
     flow = preset(name, kernel_size=k, backend="native")
     if name == "h1":
         flow = Factors("Dense_narrow", "skew", "ForwardEuler").flow(4, 3, kernel_size=k, backend="native")
     flow(state(flow, 3).requires_grad_()).sum().backward()
-    names = {native._Run: torch.ops.hdnn.flow_run.default, native._Pull: torch.ops.hdnn.flow_pull.default}
-    assert [f for f, _ in calls] == [native._Run, native._Pull]
-    for function, (*tensors, flows, spec) in calls:
+    (run, (*of_run, flows, code)), (pull, (*of_pull, _, _, weights_too)) = seen
+    assert (run, pull, weights_too) == (operators.Run, operators.Pull, True)
+    checks = ((torch.ops.hdnn.flow_run, of_run, ()), (torch.ops.hdnn.flow_pull, of_pull, (True,)),
+              (torch.ops.hdnn.flow_pull, of_pull, (False,)))  # fmt: skip
+    for operator, tensors, last in checks:
         plain = [None if x is None else x.detach() for x in tensors]
-        checked = torch.library.opcheck(names[function], (*plain, flows, *spec))
+        checked = torch.library.opcheck(operator.default, (*plain, flows, *code, *last))
         assert set(checked.values()) == {"SUCCESS"}
 
 

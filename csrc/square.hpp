@@ -1,0 +1,105 @@
+// A move of N sources, N hidden values and N destinations, N known to the compiler: loops unroll, rows stay in
+// registers. The weights of the layer are packed first, signs and step included.
+//
+// Included inside an anonymous namespace, as math.hpp is.
+
+template <class T, int N> struct Square {
+  using Vec = V<T>;
+  static constexpr int C = 2;               // vectors at a time
+  static constexpr int R = N <= 4 ? N : 4;  // rows at a time
+
+  T K[N][N], b[N];  // u_r = Σ_i K[r][i] y_i + b_r
+  T D[N][N];        // y_i += Σ_r D[i][r] s_r; not set where the drive is the identity
+  int64_t target;   // first destination row
+  bool identity;
+  T h, slope;
+
+  Square(const Move& move, int64_t layer, T step, T negative_slope)
+      : target(move.range[0].start), identity(move.identity), h(step), slope(negative_slope) {
+    const T* from = static_cast<const T*>(move.K.data) + layer * move.K.layer;
+    const T* bias = static_cast<const T*>(move.b.data) + layer * move.b.layer;
+    const T sign = T(move.K.sign);
+    for (int r = 0; r < N; ++r) {
+      b[r] = bias[r * move.b.row];
+      for (int i = 0; i < N; ++i) K[r][i] = sign * from[r * move.K.row + i * move.K.column];
+    }
+    if (identity) return;
+    const Matrix& matrix = move.own ? move.K : move.W;
+    const T* A = static_cast<const T*>(matrix.data) + layer * matrix.layer;
+    for (int g = 0; g < move.ranges; ++g) {
+      const auto& range = move.range[g];
+      const T factor = h * T(range.sign) * T(matrix.sign);
+      for (int64_t i = 0; i < range.count; ++i)
+        for (int r = 0; r < N; ++r)
+          D[range.start - target + i][r] = factor * A[r * matrix.row + (range.column + i) * matrix.column];
+    }
+  }
+
+  // out[r][c] = Σ_i a[r][i] in[i][c], for R rows from `first` on
+  template <bool Transposed>
+  static HDNN_INLINE void product(const T (&a)[N][N], int first, const Vec (&in)[N][C], Vec (&out)[R][C]) {
+    HDNN_UNROLL for (int i = 0; i < N; ++i)
+      HDNN_UNROLL for (int r = 0; r < R; ++r) {
+        const T factor = Transposed ? a[i][first + r] : a[first + r][i];
+        HDNN_UNROLL for (int c = 0; c < C; ++c) out[r][c] = i == 0 ? factor * in[i][c] : out[r][c] + factor * in[i][c];
+      }
+  }
+
+  static HDNN_INLINE void load(const Vec* rows, int64_t vectors, Vec (&in)[N][C]) {
+    HDNN_UNROLL for (int i = 0; i < N; ++i)
+      HDNN_UNROLL for (int c = 0; c < C; ++c) in[i][c] = rows[i * vectors + c];
+  }
+
+  // s = σ(K y + b), y_dst += D s; d = σ' for softplus
+  template <Activation A>
+  HDNN_INLINE void advance(int64_t vectors, const Vec* source, Vec* y, Vec* s, Vec* d) const {
+    for (int64_t k = 0; k < vectors; k += C) {
+      Vec in[N][C], out[R][C];
+      load(source + k, vectors, in);
+      for (int first = 0; first < N; first += R) {
+        product<false>(K, first, in, out);
+        for (int r = 0; r < R; ++r)
+          for (int c = 0; c < C; ++c) {
+            Vec derivative{};
+            const int64_t place = (first + r) * vectors + k + c;
+            s[place] = activate<T, A>(out[r][c] + b[first + r], slope, derivative);
+            if (A == Activation::softplus && d != nullptr) d[place] = derivative;
+          }
+      }
+      load(s + k, vectors, in);
+      Vec* to = y + target * vectors + k;
+      for (int first = 0; first < N; first += R) {
+        if (!identity) product<false>(D, first, in, out);
+        HDNN_UNROLL for (int r = 0; r < R; ++r)
+          HDNN_UNROLL for (int c = 0; c < C; ++c)
+            to[(first + r) * vectors + c] += identity ? h * in[first + r][c] : out[r][c];
+      }
+    }
+  }
+
+  // g_u = Dᵀ λ_dst · σ', λ_src += Kᵀ g_u; for forward Euler λ_src is λ_dst, read before it is written
+  template <Activation A>
+  HDNN_INLINE void retreat(int64_t vectors, const Vec* lambda, Vec* to_source, const Vec* s, const Vec* d,
+                           Vec* gu) const {
+    for (int64_t k = 0; k < vectors; k += C) {
+      Vec in[N][C], out[R][C];
+      load(lambda + target * vectors + k, vectors, in);
+      for (int first = 0; first < N; first += R) {
+        if (!identity) product<true>(D, first, in, out);
+        HDNN_UNROLL for (int r = 0; r < R; ++r)
+          HDNN_UNROLL for (int c = 0; c < C; ++c) {
+            const int64_t place = (first + r) * vectors + k + c;
+            const Vec sum = identity ? h * in[first + r][c] : out[r][c];
+            gu[place] = sum * (A == Activation::softplus ? d[place] : slope_of<T, A>(s[place], slope));
+          }
+      }
+      load(gu + k, vectors, in);
+      Vec* to = to_source + k;
+      for (int first = 0; first < N; first += R) {
+        product<true>(K, first, in, out);
+        HDNN_UNROLL for (int r = 0; r < R; ++r)
+          HDNN_UNROLL for (int c = 0; c < C; ++c) to[(first + r) * vectors + c] += out[r][c];
+      }
+    }
+  }
+};

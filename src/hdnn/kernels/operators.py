@@ -1,0 +1,242 @@
+"""The fused run as a differentiable function, in plain eager mode and under every transform.
+
+Two autograd functions stand over two operators of `torch.library`: the backward of the first is the second, so that a
+second derivative meets our own message instead of a silent zero. The operators make compilation, fake tensors and
+tracing work. A third function is the short way of plain eager mode, which costs a third of the others.
+
+Legend: as in `calls`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdnn.kernels import calls
+from hdnn.kernels.calls import Code
+
+
+def apply(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, code: Code) -> Tensor:
+    """The states after the last layer, differentiable once."""
+    if _is_plain(y, weight, bias, W):
+        result: Tensor = _DIRECT(y, weight, bias, W, code)
+    else:
+        result = _function(Run)(y, weight, bias, W, 0, code)
+    return result
+
+
+class Direct(torch.autograd.Function):
+    """States after the last layer, in plain eager mode."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, code: Code) -> Tensor:
+        """One fused run; a short trajectory is kept for the run back."""
+        out, ctx.kept = calls.forward(y, weight, bias, W, 0, code, keep=any(ctx.needs_input_grad))
+        ctx.save_for_backward(y, weight, bias, W)
+        ctx.code = code
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        """One fused run back, or the function that knows transforms and refuses second derivatives."""
+        y, weight, bias, W = ctx.saved_tensors
+        weights_too = any(ctx.needs_input_grad[1:])
+        if torch.is_grad_enabled() or not _is_plain(g, y, weight, bias, W):
+            return (*_function(Pull)(g, y, weight, bias, W, 0, ctx.code, weights_too), None)
+        return (*calls.backward(g, y, weight, bias, W, 0, ctx.code, weights_too, ctx.kept), None)
+
+
+class Run(torch.autograd.Function):
+    """States after the last layer, under any transform."""
+
+    @staticmethod
+    def forward(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, code: Code) -> Tensor:
+        """One fused run."""
+        if _is_plain(y, weight, bias, W):
+            return calls.forward(y, weight, bias, W, flows, code)[0]
+        result: Tensor = torch.ops.hdnn.flow_run(y, weight, bias, W, flows, *code)
+        return result
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep the inputs alone: nothing per layer is stored."""
+        *tensors, flows, code = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.flows, ctx.code = flows, code
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
+        """Gradients of states, weights, biases and W."""
+        weights_too = any(ctx.needs_input_grad[1:4])
+        return (*_function(Pull)(g, *ctx.saved_tensors, ctx.flows, ctx.code, weights_too), None, None)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
+        """Samples of the mapped axis are rows like any other; mapped parameters make it an axis of flows."""
+        y, *parameters, flows, code = inputs
+        size, mapped = info.batch_size, in_dims[1:4] != (None, None, None)
+        if not mapped:
+            rows = _as_rows(y, in_dims[0], size, flows)
+            return _from_rows(_function(Run)(rows, *parameters, flows, code), size, flows), 0
+        merged = [_merged(x, d, size, flows) for x, d in zip((y, *parameters), in_dims, strict=False)]
+        return _split(_function(Run)(*merged, size * max(1, flows), code), size, flows), 0
+
+
+class Pull(torch.autograd.Function):
+    """Gradients of states, weights, biases and W; None where there is none or none is wanted."""
+
+    @staticmethod
+    def forward(
+        g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, code: Code, weights_too: bool
+    ) -> calls.Gradients:
+        """One fused run back."""
+        if _is_plain(g, y, weight, bias, W):
+            return calls.backward(g, y, weight, bias, W, flows, code, weights_too)
+        to_y, *others = torch.ops.hdnn.flow_pull(g, y, weight, bias, W, flows, *code, weights_too)
+        if not weights_too:
+            return to_y, None, None, None
+        return to_y, others[0], others[1], None if W is None else others[2]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Nothing: there is no second derivative."""
+
+    @staticmethod
+    def backward(ctx: Any, *g: Tensor) -> Any:
+        """Refused."""
+        raise RuntimeError(
+            'The native backend has no second derivatives. Make the flow with backend="eager" to differentiate its '
+            "gradient."
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
+        """As in `Run`; gradients of parameters are one for each mapped index, so they make it an axis of flows."""
+        g, y, *parameters, flows, code, weights_too = inputs
+        size, mapped = info.batch_size, in_dims[2:5] != (None, None, None)
+        if not (mapped or weights_too):
+            rows = [_as_rows(x, d, size, flows) for x, d in zip((g, y), in_dims, strict=False)]
+            to_y, *_ = _function(Pull)(*rows, *parameters, flows, code, False)
+            return (_from_rows(to_y, size, flows), None, None, None), (0, None, None, None)
+        merged = [_merged(x, d, size, flows) for x, d in zip((g, y, *parameters), in_dims, strict=False)]
+        results = _function(Pull)(*merged, size * max(1, flows), code, weights_too)
+        dims = tuple(None if x is None else 0 for x in results)
+        return tuple(None if x is None else _split(x, size, flows) for x in results), dims
+
+
+# The raw apply of plain eager mode; the public one asks about transforms at every call.
+_DIRECT: Any = super(torch.autograd.Function, Direct).apply
+
+
+def _function(function: type[torch.autograd.Function]) -> Any:
+    """The raw apply where no transform is active, the public one under transforms and compilation."""
+    raw: Any = super(torch.autograd.Function, function)
+    return function.apply if torch.compiler.is_compiling() or _transformed() else raw.apply
+
+
+_PLAIN = {Tensor, torch.nn.Parameter, type(None)}
+
+
+def _is_plain(*tensors: Tensor | None) -> bool:
+    """Whether all tensors have memory to point to, and nobody watches.
+
+    Fake tensors, transforms, compilation and dispatch modes (tracing by `make_fx` is one, blind to what no operator
+    does) go through the operators instead.
+    """
+    if torch.compiler.is_compiling() or _transformed() or _watched():
+        return False
+    return _PLAIN.issuperset(map(type, tensors))
+
+
+def _watched() -> bool:
+    """Whether a dispatch mode is active; the check is private to PyTorch, so doubt means yes."""
+    try:
+        return bool(torch._C._len_torch_dispatch_stack())
+    except AttributeError:  # pragma: no cover - other versions of PyTorch
+        return True
+
+
+def _transformed() -> bool:
+    """Whether a transform of torch.func is active; the check is private to PyTorch, so doubt means yes."""
+    try:
+        return bool(torch._C._are_functorch_transforms_active())
+    except AttributeError:  # pragma: no cover - other versions of PyTorch
+        return True
+
+
+def _as_rows(x: Tensor, dim: int | None, size: int, flows: int) -> Tensor:
+    """States with the mapped axis merged into the rows."""
+    x = x.unsqueeze(0).expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+    x = x.transpose(0, 1) if flows else x
+    return x.flatten(1, 2) if flows else x.flatten(0, 1)
+
+
+def _from_rows(x: Tensor, size: int, flows: int) -> Tensor:
+    """`_as_rows` undone, the mapped axis first."""
+    if flows:
+        return x.reshape(flows, size, -1, *x.shape[2:]).transpose(0, 1)
+    return x.reshape(size, -1, *x.shape[1:])
+
+
+def _merged(x: Tensor | None, dim: int | None, size: int, flows: int) -> Tensor | None:
+    """One tensor with the mapped axis merged into the leading axis of flows."""
+    if x is None:
+        return None
+    x = x.unsqueeze(0) if dim is None else x.movedim(dim, 0)
+    x = x.expand(size, *x.shape[1:])
+    return x if flows == 0 else x.reshape(size * flows, *x.shape[2:])
+
+
+def _split(x: Tensor, size: int, flows: int) -> Tensor:
+    return x if flows == 0 else x.reshape(size, flows, *x.shape[1:])
+
+
+# The operators ------------------------------------------------------------------------------------------------------
+
+_Empties = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _run(
+    y: Tensor, weight: Tensor, bias: Tensor, drive: Tensor | None, flows: int, plan: list[int], step: float,
+    slope: float, images: bool,
+) -> Tensor:  # fmt: skip
+    return calls.forward(y, weight, bias, drive, flows, Code(plan, step, slope, images))[0]
+
+
+def _pull(
+    g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, drive: Tensor | None, flows: int, plan: list[int], step: float,
+    slope: float, images: bool, weights_too: bool,
+) -> _Empties:  # fmt: skip
+    code = Code(plan, step, slope, images)
+    to_y, *others = calls.backward(g, y, weight, bias, drive, flows, code, weights_too)
+    first, second, third = (y.new_empty(0) if x is None else x for x in others)
+    return to_y, first, second, third
+
+
+def _fake_run(y: Tensor, *others: Any) -> Tensor:
+    return torch.empty(y.shape, dtype=y.dtype, device=y.device)
+
+
+def _fake_pull(g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, drive: Tensor | None, *others: Any) -> _Empties:
+    shapes = [x.shape if others[-1] and x is not None else (0,) for x in (weight, bias, drive)]
+    first, second, third = (torch.empty(shape, dtype=y.dtype, device=y.device) for shape in shapes)
+    return _fake_run(y), first, second, third
+
+
+def _declare() -> Any:
+    """Declare the two operators; they live as long as the library that is returned."""
+    inputs = "Tensor y, Tensor weight, Tensor bias, Tensor? drive"
+    code = "int flows, int[] plan, float step, float slope, bool images"
+    library: Any = torch.library.Library("hdnn", "DEF")  # type: ignore[no-untyped-call]
+    library.define(f"flow_run({inputs}, {code}) -> Tensor")
+    library.define(f"flow_pull(Tensor g, {inputs}, {code}, bool weights_too) -> (Tensor, Tensor, Tensor, Tensor)")
+    library.impl("flow_run", _run, "CPU")
+    library.impl("flow_pull", _pull, "CPU")
+    torch.library.register_fake("hdnn::flow_run", _fake_run, lib=library)
+    torch.library.register_fake("hdnn::flow_pull", _fake_pull, lib=library)
+    return library
+
+
+_LIBRARY = _declare()
