@@ -272,3 +272,54 @@ def test_backward_may_run_again_and_frozen_parts_get_no_gradient() -> None:
         assert not flow(y).requires_grad
     with torch.inference_mode():
         assert flow(y).is_inference()
+
+
+@pytest.mark.parametrize("name_of_set", SETS)
+@pytest.mark.parametrize("dtype", [F32, F64])
+@taps
+@each
+def test_a_kept_trajectory_and_unwanted_gradients_change_no_bit(
+    name: str, k: int | None, dtype: torch.dtype, name_of_set: str
+) -> None:
+    flow = preset(name, 4, 5, kernel_size=k, dtype=dtype, backend="native")
+    y = state(flow, 3 if k else 150).to(dtype)
+    g = random(*y.shape, seed=6).to(dtype)
+    weight = flow.K if native.wants_full_weights(flow.plan) else flow.weight
+    code = calls.encoded(flow.plan, 0)
+    with torch.no_grad(), instruction_set(name_of_set):
+        out, kept = calls.forward(y, weight, flow.bias, None, 0, code, keep=True)
+        assert kept is not None
+        assert torch.equal(out, calls.forward(y, weight, flow.bias, None, 0, code)[0])
+        recomputed = calls.backward(g, y, weight, flow.bias, None, 0, code)
+        assert same(recomputed, calls.backward(g, y, weight, flow.bias, None, 0, code, kept=kept))
+        to_y, *none = calls.backward(g, y, weight, flow.bias, None, 0, code, weights_too=False)
+        assert torch.equal(to_y, recomputed[0])
+        assert none == [None, None, None]
+        for other in SETS:  # what another instruction set kept is not read
+            with instruction_set(other):
+                kept = calls.forward(y, weight, flow.bias, None, 0, code, keep=True)[1]
+            assert same(recomputed, calls.backward(g, y, weight, flow.bias, None, 0, code, kept=kept))
+
+
+def same(a: calls.Gradients, b: calls.Gradients) -> bool:
+    pairs = zip(a, b, strict=True)
+    return all(x is y if x is None or y is None else torch.equal(x, y) for x, y in pairs)
+
+
+def test_deep_or_large_runs_keep_nothing() -> None:
+    """What is kept is bounded, whatever the depth and the batch."""
+    for layers, batch in ((10_000, 4), (64, 4000)):
+        flow = preset("h1", 4, layers, dtype=F32, backend="native")
+        with torch.no_grad():
+            y = state(flow, batch).to(F32)
+            assert calls.forward(y, flow.weight, flow.bias, None, 0, calls.encoded(flow.plan, 0), keep=True)[1] is None
+
+
+def test_batched_cotangents_of_plain_autograd() -> None:
+    fast, slow = preset("h1", backend="native"), preset("h1", backend="eager")
+    y, G = state(fast, 5), random(7, 5, 4, seed=6)
+    found = []
+    for flow in (fast, slow):
+        x = y.detach().requires_grad_()
+        found.append(torch.autograd.grad(flow(x), [x, *flow.parameters()], G, is_grads_batched=True))
+    assert error(list(found[0]), list(found[1])) <= 1e-12

@@ -135,9 +135,9 @@ def test_vmap_reaches_plain_autograd() -> None:
 @each
 def test_operators_are_well_formed(name: str, k: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[Any, tuple[Any, ...]]] = []
-    choose = operators._function
+    choose = operators.apply_of
     monkeypatch.setattr(operators, "_is_plain", lambda *tensors: False)
-    monkeypatch.setattr(operators, "_function", lambda f: lambda *x: (seen.append((f, x)), choose(f)(*x))[1])
+    monkeypatch.setattr(operators, "apply_of", lambda f: lambda *x: (seen.append((f, x)), choose(f)(*x))[1])
     flow = preset(name, kernel_size=k, backend="native")
     if name == "h1":
         flow = Factors("Dense_narrow", "skew", "ForwardEuler").flow(4, 3, kernel_size=k, backend="native")

@@ -120,7 +120,7 @@ def test_the_head_can_be_trained_again_after_an_interrupted_step():
     recipe = Recipe(method="alternating")
     optimizer = make_optimizer(recipe, without_head(objective.network))
 
-    def interrupt(closure):
+    def interrupt():
         raise KeyboardInterrupt
 
     optimizer.step = interrupt

@@ -23,7 +23,7 @@ def apply(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, code: Code)
     if _is_plain(y, weight, bias, W):
         result: Tensor = _DIRECT(y, weight, bias, W, code)
     else:
-        result = _function(Run)(y, weight, bias, W, 0, code)
+        result = apply_of(Run)(y, weight, bias, W, 0, code)
     return result
 
 
@@ -43,8 +43,8 @@ class Direct(torch.autograd.Function):
         """One fused run back, or the function that knows transforms and refuses second derivatives."""
         y, weight, bias, W = ctx.saved_tensors
         weights_too = any(ctx.needs_input_grad[1:])
-        if torch.is_grad_enabled() or not _is_plain(g, y, weight, bias, W):
-            return (*_function(Pull)(g, y, weight, bias, W, 0, ctx.code, weights_too), None)
+        if torch.is_grad_enabled() or _is_batched(g) or not _is_plain(g, y, weight, bias, W):
+            return (*apply_of(Pull)(g, y, weight, bias, W, 0, ctx.code, weights_too), None)
         return (*calls.backward(g, y, weight, bias, W, 0, ctx.code, weights_too, ctx.kept), None)
 
 
@@ -70,7 +70,7 @@ class Run(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
         """Gradients of states, weights, biases and W."""
         weights_too = any(ctx.needs_input_grad[1:4])
-        return (*_function(Pull)(g, *ctx.saved_tensors, ctx.flows, ctx.code, weights_too), None, None)
+        return (*apply_of(Pull)(g, *ctx.saved_tensors, ctx.flows, ctx.code, weights_too), None, None)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
@@ -79,9 +79,9 @@ class Run(torch.autograd.Function):
         size, mapped = info.batch_size, in_dims[1:4] != (None, None, None)
         if not mapped:
             rows = _as_rows(y, in_dims[0], size, flows)
-            return _from_rows(_function(Run)(rows, *parameters, flows, code), size, flows), 0
+            return _from_rows(apply_of(Run)(rows, *parameters, flows, code), size, flows), 0
         merged = [_merged(x, d, size, flows) for x, d in zip((y, *parameters), in_dims, strict=False)]
-        return _split(_function(Run)(*merged, size * max(1, flows), code), size, flows), 0
+        return _split(apply_of(Run)(*merged, size * max(1, flows), code), size, flows), 0
 
 
 class Pull(torch.autograd.Function):
@@ -92,7 +92,7 @@ class Pull(torch.autograd.Function):
         g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, code: Code, weights_too: bool
     ) -> calls.Gradients:
         """One fused run back."""
-        if _is_plain(g, y, weight, bias, W):
+        if _is_plain(g, y, weight, bias, W) and not _is_batched(g):
             return calls.backward(g, y, weight, bias, W, flows, code, weights_too)
         to_y, *others = torch.ops.hdnn.flow_pull(g, y, weight, bias, W, flows, *code, weights_too)
         if not weights_too:
@@ -118,10 +118,10 @@ class Pull(torch.autograd.Function):
         size, mapped = info.batch_size, in_dims[2:5] != (None, None, None)
         if not (mapped or weights_too):
             rows = [_as_rows(x, d, size, flows) for x, d in zip((g, y), in_dims, strict=False)]
-            to_y, *_ = _function(Pull)(*rows, *parameters, flows, code, False)
+            to_y, *_ = apply_of(Pull)(*rows, *parameters, flows, code, False)
             return (_from_rows(to_y, size, flows), None, None, None), (0, None, None, None)
         merged = [_merged(x, d, size, flows) for x, d in zip((g, y, *parameters), in_dims, strict=False)]
-        results = _function(Pull)(*merged, size * max(1, flows), code, weights_too)
+        results = apply_of(Pull)(*merged, size * max(1, flows), code, weights_too)
         dims = tuple(None if x is None else 0 for x in results)
         return tuple(None if x is None else _split(x, size, flows) for x in results), dims
 
@@ -130,7 +130,7 @@ class Pull(torch.autograd.Function):
 _DIRECT: Any = super(torch.autograd.Function, Direct).apply
 
 
-def _function(function: type[torch.autograd.Function]) -> Any:
+def apply_of(function: type[torch.autograd.Function]) -> Any:
     """The raw apply where no transform is active, the public one under transforms and compilation."""
     raw: Any = super(torch.autograd.Function, function)
     return function.apply if torch.compiler.is_compiling() or _transformed() else raw.apply
@@ -148,6 +148,14 @@ def _is_plain(*tensors: Tensor | None) -> bool:
     if torch.compiler.is_compiling() or _transformed() or _watched():
         return False
     return _PLAIN.issuperset(map(type, tensors))
+
+
+def _is_batched(g: Tensor) -> bool:
+    """Whether g stands for many gradients, as plain autograd makes them for `is_grads_batched=True`."""
+    try:
+        return bool(torch._C._functorch.is_legacy_batchedtensor(g))
+    except AttributeError:  # pragma: no cover - other versions of PyTorch
+        return False
 
 
 def _watched() -> bool:

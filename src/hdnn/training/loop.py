@@ -147,26 +147,27 @@ def _epochs(
     if recipe.method == "alternating":
         trained = [p for p in trained if p is not network.head.weight and p is not network.head.bias]
     optimizer = make_optimizer(recipe, trained)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(recipe, batches))
+    factor = rate_factor(recipe, batches)
     order = torch.Generator().manual_seed(recipe.seed)
     best = _Best(network, recipe.patience)
     history: list[Record] = []
     for epoch in range(1, recipe.epochs + 1):
         start = time.perf_counter()
-        rate = optimizer.param_groups[0]["lr"]
+        rate = recipe.learning_rate * factor((epoch - 1) * batches)
         permutation = torch.randperm(len(x), generator=order).to(x.device)
-        total = torch.zeros((), device=x.device, dtype=torch.float64)
-        scores = torch.zeros((), device=x.device, dtype=torch.float64)
+        losses, outputs = [], []  # summed up once an epoch: small steps are too short for more
         for batch, chosen in enumerate(torch.split(permutation, size), start=1):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * factor((epoch - 1) * batches + batch - 1)
             loss, output = take_step(objective, optimizer, x[chosen], y[chosen], recipe)
-            schedule.step()
-            total += loss * len(chosen)
-            scores += score_sum(network, output, y[chosen])
-            if batch < batches:
+            losses.append(loss)
+            outputs.append(output)
+            if batch < batches and callbacks:
                 _tell(callbacks, Progress(epoch, recipe.epochs, batch, batches, loss, None))
-        record = {"epoch": float(epoch), "loss": float(total) / len(x), "learning_rate": rate}
+        record = {"epoch": float(epoch), "loss": _mean_loss(losses, outputs), "learning_rate": rate}
         if not math.isfinite(record["loss"]):
             raise FloatingPointError(_not_finite("objective", epoch))
+        scores = score_sum(network, torch.cat(outputs), y[permutation])
         record[f"train_{score_name(network)}"] = mean_score(network, float(scores), y)
         if validation is not None:
             watched = evaluate(network, *validation)
@@ -206,6 +207,12 @@ class _Best:
         """Put the best weights back."""
         if self.weights is not None:
             self.network.load_state_dict(self.weights)
+
+
+def _mean_loss(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> float:
+    """The mean over samples of the losses of batches."""
+    sizes = torch.tensor([len(output) for output in outputs], dtype=torch.float64)
+    return float(torch.stack(list(losses)).to("cpu", torch.float64) @ sizes / sizes.sum())
 
 
 def _tell(callbacks: Sequence[Callback], progress: Progress) -> None:

@@ -86,7 +86,9 @@ class Objective(nn.Module):
             return functional.mse_loss(output, y)
         if output.shape[-1] > 1:
             return functional.cross_entropy(output, y, label_smoothing=self.label_smoothing)
-        target = y.to(output.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
+        target = y.to(output.dtype)
+        if self.label_smoothing:
+            target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
         return functional.binary_cross_entropy_with_logits(output.squeeze(-1), target)
 
 

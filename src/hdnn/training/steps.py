@@ -15,17 +15,31 @@ from hdnn.training.recipe import Recipe
 def joint_step(
     objective: Objective, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, recipe: Recipe
 ) -> tuple[Tensor, Tensor]:
-    """One optimizer step on everything; L-BFGS evaluates the closure as often as it needs."""
+    """One optimizer step on everything."""
+    if recipe.optimizer == "lbfgs":
+        return _line_search_step(objective, optimizer, x, y)
+    # Of what this optimizer moves: a frozen output layer still carries the gradient of its own last step.
+    moved = [p for group in optimizer.param_groups for p in group["params"]]
+    for parameter in moved:
+        parameter.grad = None
+    loss, output = objective(x, y)
+    torch.autograd.backward(loss)
+    if recipe.clip is not None:
+        nn.utils.clip_grad_norm_(moved, recipe.clip)
+    optimizer.step()
+    return loss.detach(), output.detach()
+
+
+def _line_search_step(
+    objective: Objective, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor
+) -> tuple[Tensor, Tensor]:
+    """L-BFGS evaluates the objective as often as it needs; loss and output are those before the step."""
     seen: list[tuple[Tensor, Tensor]] = []
 
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss, output = objective(x, y)
         torch.autograd.backward(loss)
-        if recipe.clip is not None:
-            # Of what this optimizer moves: a frozen output layer still carries the gradient of its own last step.
-            moved = [p for group in optimizer.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(moved, recipe.clip)
         seen.append((loss.detach(), output.detach()))
         value: Tensor = loss
         return value
