@@ -31,8 +31,8 @@ namespace {
 
 constexpr int64_t kPartialBytes = 4 << 20;  // of all chunks' gradients together
 constexpr int64_t kChunks = 16;
-// A trajectory is kept while it fits the second-level cache; of wide states, whose recomputing costs more, for longer.
-constexpr int64_t kWide = 64, kKeptNarrow = 512 << 10, kKeptWide = 16 << 20;
+// A trajectory is kept while it fits the cache; of wide states, which cost more to recompute, for longer.
+constexpr int64_t kWide = 32, kKeptNarrow = 8 << 20, kKeptWide = 16 << 20;
 
 const Kernel* best() {
 #ifdef HDNN_X86
@@ -197,10 +197,7 @@ Job job_of(const Spec& spec, const Arrays& a, const Weights& at, int64_t flow, i
   return job;
 }
 
-int64_t blocks_of(int64_t rows, int64_t pixels, int64_t lanes) {
-  if (pixels == 1) return (rows + lanes - 1) / lanes;
-  return rows * ((pixels + lanes - 1) / lanes);
-}
+int64_t blocks_of(int64_t samples, int64_t lanes) { return (samples + lanes - 1) / lanes; }
 
 // Numbers that one flow keeps of `blocks` blocks.
 int64_t kept_of_flow(const Kernel& kernel, bool doubles, const Spec& spec, int64_t blocks) {
@@ -230,7 +227,7 @@ int64_t drive_size(const Spec& s) {
 
 int64_t kept(bool doubles, const Spec& spec, int64_t flows, int64_t rows, int64_t pixels) {
   const Kernel& kernel = *chosen().load();
-  const int64_t blocks = blocks_of(rows, pixels, kernel.lanes(doubles, spec.features));
+  const int64_t blocks = blocks_of(rows * pixels, kernel.lanes(doubles, spec.features));
   const int64_t numbers = flows * kept_of_flow(kernel, doubles, spec, blocks);
   const int64_t most = spec.features < kWide ? kKeptNarrow : kKeptWide;
   return numbers * (doubles ? 8 : 4) <= most ? numbers : 0;
@@ -239,7 +236,7 @@ int64_t kept(bool doubles, const Spec& spec, int64_t flows, int64_t rows, int64_
 int64_t forward(bool doubles, const Spec& spec, const Arrays& a, int threads) {
   const Kernel& kernel = *chosen().load();
   const int64_t size = doubles ? 8 : 4;
-  const int64_t blocks = blocks_of(a.rows, a.pixels, kernel.lanes(doubles, spec.features));
+  const int64_t blocks = blocks_of(a.rows * a.pixels, kernel.lanes(doubles, spec.features));
   const int64_t kept = kept_of_flow(kernel, doubles, spec, blocks);
   const int64_t chunks = blocks < 4 * kChunks ? blocks : 4 * kChunks, tasks = a.flows * chunks;
   threads = usable(threads);
@@ -265,7 +262,7 @@ void backward(bool doubles, const Spec& spec, const Arrays& given, int64_t layou
   Arrays a = given;
   if (layout != reinterpret_cast<intptr_t>(&kernel)) a.kept = nullptr;
   const int64_t size = doubles ? 8 : 4;
-  const int64_t blocks = blocks_of(a.rows, a.pixels, kernel.lanes(doubles, spec.features));
+  const int64_t blocks = blocks_of(a.rows * a.pixels, kernel.lanes(doubles, spec.features));
   const int64_t kept = kept_of_flow(kernel, doubles, spec, blocks);
   const bool weights_too = a.weight_gradient != nullptr;
   const int64_t sizes[3] = {weights_too ? weight_size(spec) : 0, weights_too ? bias_size(spec) : 0,

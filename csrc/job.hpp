@@ -65,7 +65,4 @@ struct Kernel {
   void (*backward)(bool doubles, const Job& job, int64_t first, int64_t last, void* scratch);
 };
 
-// static: an inline function of several objects would be one weak symbol.
-static inline int64_t blocks_in_row(const Job& job, int64_t lanes) { return (job.pixels + lanes - 1) / lanes; }
-
 }  // namespace hdnn

@@ -35,37 +35,43 @@ template <class T> struct Run : Moves<T> {
 
   explicit Run(const Job& j) : Base(j) {}
 
-  // Rows and lanes of a block in the caller's arrays.
-  struct Place {
-    int64_t row, pixel, count;
-  };
-
-  Place place(int64_t block, int64_t row_count) const {
+  // Visits the samples of a block as runs that lie evenly in the caller's arrays: `count` of them, `step` numbers
+  // apart, the first at `place`, taken by the lanes from `lane` on. A block of pixels may span images.
+  template <class F> int64_t runs(int64_t block, int64_t row, F&& visit) const {
+    const int64_t start = block * lanes, all = job.rows * job.pixels;
+    const int64_t count = all - start < lanes ? all - start : lanes;
     if (job.pixels == 1) {
-      const int64_t start = block * lanes;
-      return {start, 0, row_count - start < lanes ? row_count - start : lanes};
+      visit(start * row, row, int64_t{0}, count);
+      return count;
     }
-    const int64_t each = hdnn::blocks_in_row(job, lanes), pixel = block % each * lanes;
-    return {block / each, pixel, job.pixels - pixel < lanes ? job.pixels - pixel : lanes};
+    for (int64_t lane = 0; lane < count;) {
+      const int64_t image = (start + lane) / job.pixels, pixel = (start + lane) % job.pixels;
+      const int64_t left = job.pixels - pixel, run = left < count - lane ? left : count - lane;
+      visit(image * row + pixel, int64_t{1}, lane, run);
+      lane += run;
+    }
+    return count;
   }
 
   // Idle lanes repeat the last sample, with a gradient of zero: a state of zeros may overflow where no sample does.
-  void load(const void* from, int64_t row, int64_t feature, Place p, Vec* y, bool repeat) const {
-    const T* data = static_cast<const T*>(from) + p.row * row + p.pixel;
-    const int64_t lane = job.pixels == 1 ? row : 1;
+  void load(const void* from, int64_t row, int64_t feature, int64_t block, Vec* y, bool repeat) const {
+    const T* data = static_cast<const T*>(from);
     T* out = reinterpret_cast<T*>(y);
-    for (int64_t i = 0; i < job.features; ++i) {
-      for (int64_t k = 0; k < p.count; ++k) out[i * lanes + k] = data[i * feature + k * lane];
-      for (int64_t k = p.count; k < lanes; ++k) out[i * lanes + k] = repeat ? out[i * lanes + p.count - 1] : T(0);
-    }
+    const int64_t used = runs(block, row, [&](int64_t place, int64_t step, int64_t lane, int64_t count) {
+      for (int64_t i = 0; i < job.features; ++i)
+        for (int64_t k = 0; k < count; ++k) out[i * lanes + lane + k] = data[place + i * feature + k * step];
+    });
+    for (int64_t i = 0; i < job.features; ++i)
+      for (int64_t k = used; k < lanes; ++k) out[i * lanes + k] = repeat ? out[i * lanes + used - 1] : T(0);
   }
 
-  void store(void* to, int64_t row, int64_t feature, Place p, const Vec* y) const {
-    T* data = static_cast<T*>(to) + p.row * row + p.pixel;
-    const int64_t lane = job.pixels == 1 ? row : 1;
+  void store(void* to, int64_t row, int64_t feature, int64_t block, const Vec* y) const {
+    T* data = static_cast<T*>(to);
     const T* in = reinterpret_cast<const T*>(y);
-    for (int64_t i = 0; i < job.features; ++i)
-      for (int64_t k = 0; k < p.count; ++k) data[i * feature + k * lane] = in[i * lanes + k];
+    runs(block, row, [&](int64_t place, int64_t step, int64_t lane, int64_t count) {
+      for (int64_t i = 0; i < job.features; ++i)
+        for (int64_t k = 0; k < count; ++k) data[place + i * feature + k * step] = in[i * lanes + lane + k];
+    });
   }
 
   int64_t hidden_rows() const {
@@ -113,8 +119,7 @@ template <class T> struct Run : Moves<T> {
     Vec* y = static_cast<Vec*>(memory);
     Vec* s = y + job.features * vectors;
     for (int64_t block = first; block < last; ++block) {
-      const Place p = place(block, job.rows);
-      load(job.y, job.row_stride, job.feature_stride, p, y, true);
+      load(job.y, job.row_stride, job.feature_stride, block, y, true);
       Vec* left = kept(block);
       for (int64_t layer = 0; layer < job.layers; ++layer) {
         if (left == nullptr)
@@ -122,7 +127,7 @@ template <class T> struct Run : Moves<T> {
         else
           record<A>(layer, y, left + layer * layer_rows() * vectors);
       }
-      store(job.out, job.out_row_stride, job.out_feature_stride, p, y);
+      store(job.out, job.out_row_stride, job.out_feature_stride, block, y);
     }
   }
 
@@ -155,16 +160,15 @@ template <class T> struct Run : Moves<T> {
     Vec* flat = gu + hidden_rows() * vectors;
     Vec* rest = flat + state;
     for (int64_t block = first; block < last; ++block) {
-      const Place p = place(block, job.rows);
-      load(job.g, job.g_row_stride, job.g_feature_stride, p, lambda, false);
+      load(job.g, job.g_row_stride, job.g_feature_stride, block, lambda, false);
       if (const Vec* left = kept(block)) {
         for (int64_t layer = job.layers - 1; layer >= 0; --layer)
           step_back<A>(layer, left + layer * layer_rows() * vectors, lambda, gu, flat);
       } else {
-        load(job.y, job.row_stride, job.feature_stride, p, y, true);
+        load(job.y, job.row_stride, job.feature_stride, block, y, true);
         walk_back<A>(y, s, lambda, gu, flat, rest);
       }
-      store(job.out, job.out_row_stride, job.out_feature_stride, p, lambda);
+      store(job.out, job.out_row_stride, job.out_feature_stride, block, lambda);
     }
   }
 
