@@ -4,21 +4,93 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hdnn.analysis.backpropagation import Gradients, contracting_share, gradients
+    from hdnn.analysis.bounds import log_layer_bounds, log_upper_bound, lower_bound, operator_norms, upper_bound
+    from hdnn.analysis.conservation import energy_drift, log_volume, reversibility_error
+    from hdnn.analysis.continuous import ContinuousSensitivities, continuous_sensitivities
     from hdnn.analysis.features import PrincipalComponents, principal_components
+    from hdnn.analysis.jacobians import layer_jacobians
+    from hdnn.analysis.lyapunov import lyapunov_exponents
+    from hdnn.analysis.magnitudes import (
+        Statistics,
+        condition_numbers,
+        log_determinants,
+        norms,
+        singular_values,
+        statistics,
+    )
+    from hdnn.analysis.matrix_free import (
+        largest_singular_values,
+        sensitivity_vector_product,
+        vector_sensitivity_product,
+    )
+    from hdnn.analysis.ode import HamiltonianODE
+    from hdnn.analysis.sensitivity import log_norms, sensitivities
+    from hdnn.analysis.spectra import Linearization, MarginalStability, linearize, marginal_stability
+    from hdnn.analysis.symplecticity import Symplecticity, check_symplecticity, symplecticity_residual
 
 # Lazy, because scikit-learn and torch take seconds to import and `hdnn --help` must not wait for them.
-_HOMES = {
-    "PrincipalComponents": "features",
-    "principal_components": "features",
+_HOME = {
+    "backpropagation": ("Gradients", "contracting_share", "gradients"),
+    "bounds": ("log_layer_bounds", "log_upper_bound", "lower_bound", "operator_norms", "upper_bound"),
+    "conservation": ("energy_drift", "log_volume", "reversibility_error"),
+    "continuous": ("ContinuousSensitivities", "continuous_sensitivities"),
+    "features": ("PrincipalComponents", "principal_components"),
+    "jacobians": ("layer_jacobians",),
+    "lyapunov": ("lyapunov_exponents",),
+    "magnitudes": ("Statistics", "condition_numbers", "log_determinants", "norms", "singular_values", "statistics"),
+    "matrix_free": ("largest_singular_values", "sensitivity_vector_product", "vector_sensitivity_product"),
+    "ode": ("HamiltonianODE",),
+    "sensitivity": ("log_norms", "sensitivities"),
+    "spectra": ("Linearization", "MarginalStability", "linearize", "marginal_stability"),
+    "symplecticity": ("Symplecticity", "check_symplecticity", "symplecticity_residual"),
 }
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = ["PrincipalComponents", "principal_components"]
+__all__ = [
+    "ContinuousSensitivities",
+    "Gradients",
+    "HamiltonianODE",
+    "Linearization",
+    "MarginalStability",
+    "PrincipalComponents",
+    "Statistics",
+    "Symplecticity",
+    "check_symplecticity",
+    "condition_numbers",
+    "continuous_sensitivities",
+    "contracting_share",
+    "energy_drift",
+    "gradients",
+    "largest_singular_values",
+    "layer_jacobians",
+    "linearize",
+    "log_determinants",
+    "log_layer_bounds",
+    "log_norms",
+    "log_upper_bound",
+    "log_volume",
+    "lower_bound",
+    "lyapunov_exponents",
+    "marginal_stability",
+    "norms",
+    "operator_norms",
+    "principal_components",
+    "reversibility_error",
+    "sensitivities",
+    "sensitivity_vector_product",
+    "singular_values",
+    "statistics",
+    "symplecticity_residual",
+    "upper_bound",
+    "vector_sensitivity_product",
+]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

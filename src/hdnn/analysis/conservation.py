@@ -1,0 +1,113 @@
+"""What a flow keeps beside J: volume, energy, and the way back.
+
+Legend: F_j = ∂y_{j+1}/∂y_j the Jacobian of layer j, M = F_{N−1} ⋯ F_0; H(y) = 1ᵀ σ̃(K y + b) the energy.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hdnn.analysis.inputs import check_weights
+from hdnn.analysis.jacobians import layer_jacobians
+from hdnn.analysis.magnitudes import log_determinants
+from hdnn.flow import Flow
+
+
+def log_volume(flow: Flow, y0: Tensor) -> Tensor:
+    """The logarithm of |det ∂y_N/∂y_0|, Σ_j log |det F_j|, per sample: zero where the flow keeps volume.
+
+    The determinants are taken layer by layer, so that nothing overflows however deep the flow.
+
+    Args:
+        flow: any flow. `flow.preserves_volume` says whether zero is promised; forward Euler with σ′ ≥ 0 gives zero
+            or more.
+        y0: inputs, (..., n), or images (B, n, H, W).
+
+    Returns:
+        (...) or (B,).
+
+    Example:
+        >>> import torch, hdnn
+        >>> flow = hdnn.ms1(4, layers=8, step=0.1, dtype=torch.float64)
+        >>> bool(log_volume(flow, torch.randn(10, 4, dtype=torch.float64)).abs().max() < 1e-13)
+        True
+    """
+    _, logarithms = log_determinants(layer_jacobians(flow, y0))
+    return logarithms[0]
+
+
+@torch.no_grad()
+def energy_drift(flow: Flow, y0: Tensor) -> Tensor:
+    """H(y_j) − H(y_0) along depth, for a flow that has one H.
+
+    The continuous field keeps H exactly. A symplectic integrator stays near it for exponentially long times, forward
+    Euler gains energy.
+
+    Args:
+        flow: with shared weights (`shared=True`), or of one layer at most.
+        y0: inputs, (..., n), or images (B, n, H, W).
+
+    Returns:
+        (N + 1, ...) or (N + 1, B); the first entry is 0.
+
+    Raises:
+        ValueError: if the layers have weights of their own, hence no common energy.
+
+    References:
+        Hairer, Lubich, Wanner, Geometric Numerical Integration, 2nd ed., section IX.8.
+
+    Example:
+        >>> import torch, hdnn
+        >>> flow = hdnn.h2(4, layers=100, step=0.1, shared=True)
+        >>> energy_drift(flow, torch.randn(10, 4)).shape
+        torch.Size([101, 10])
+    """
+    check_weights(flow)
+    if not flow.shared and flow.layers > 1:
+        raise ValueError(
+            f"Each of the {flow.layers} layers has weights of its own, so no single energy H could be kept. "
+            f"Use `shared=True`, or look at one layer: `energy_drift(flow[j], y)`."
+        )
+    states = flow.trajectory(y0)
+    if flow.layers == 0:
+        return states.new_zeros(1, *_leading(flow, y0))
+    energies = torch.stack([flow.energy(y) for y in states])
+    return energies - energies[0]
+
+
+@torch.no_grad()
+def reversibility_error(flow: Flow, y0: Tensor, *, relative: bool = False) -> Tensor:
+    """‖inverse(flow(y0)) − y0‖₂, per sample: what is lost on the way there and back.
+
+    It is rounding, magnified by up to ‖M⁻¹‖.
+
+    Args:
+        flow: with an integrator that has an explicit inverse.
+        y0: inputs, (..., n), or images (B, n, H, W).
+        relative: divide by ‖y0‖₂.
+
+    Returns:
+        (...) or (B,).
+
+    Raises:
+        ValueError: if the integrator has no explicit inverse.
+
+    Example:
+        >>> import torch, hdnn
+        >>> flow = hdnn.h2(4, layers=64, step=0.1, dtype=torch.float64)
+        >>> bool(reversibility_error(flow, torch.randn(10, 4, dtype=torch.float64)).max() < 1e-12)
+        True
+    """
+    check_weights(flow)
+    error = _norm(flow, flow.inverse(flow(y0)) - y0)
+    return error / _norm(flow, y0) if relative else error
+
+
+def _norm(flow: Flow, y: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(y, dim=-1 if flow.kernel_size is None else (-3, -2, -1))
+    return norm
+
+
+def _leading(flow: Flow, y: Tensor) -> tuple[int, ...]:
+    return tuple(y.shape[: -1 if flow.kernel_size is None else -3])
