@@ -58,6 +58,7 @@ template <class T> struct Run : Moves<T> {
     const T* data = static_cast<const T*>(from);
     T* out = reinterpret_cast<T*>(y);
     const int64_t used = runs(block, row, [&](int64_t place, int64_t step, int64_t lane, int64_t count) {
+      if (feature == 1) return Base::transpose(count, job.features, data + place, step, out + lane, lanes);
       for (int64_t i = 0; i < job.features; ++i)
         for (int64_t k = 0; k < count; ++k) out[i * lanes + lane + k] = data[place + i * feature + k * step];
     });
@@ -69,6 +70,7 @@ template <class T> struct Run : Moves<T> {
     T* data = static_cast<T*>(to);
     const T* in = reinterpret_cast<const T*>(y);
     runs(block, row, [&](int64_t place, int64_t step, int64_t lane, int64_t count) {
+      if (feature == 1) return Base::transpose(job.features, count, in + lane, lanes, data + place, step);
       for (int64_t i = 0; i < job.features; ++i)
         for (int64_t k = 0; k < count; ++k) data[place + i * feature + k * step] = in[i * lanes + lane + k];
     });

@@ -15,6 +15,34 @@ template <class T> struct Products {
 
   explicit Products(int64_t block) : lanes(block), vectors(block / W) {}
 
+  static constexpr int G = 16 / int{sizeof(T)};  // numbers of a 128-bit part, within which shuffles are cheapest
+  typedef T Part __attribute__((vector_size(16)));
+
+  // G x G numbers, transposed.
+  static HDNN_INLINE void transpose_part(const T* in, int64_t in_row, T* out, int64_t out_row) {
+    Part r[G], turned[G];
+    for (int k = 0; k < G; ++k) __builtin_memcpy(&r[k], in + k * in_row, sizeof(Part));
+    if constexpr (G == 4) {
+      const Part a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+      const Part c = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7), d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+      turned[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5), turned[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+      turned[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5), turned[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
+    } else {
+      turned[0] = __builtin_shufflevector(r[0], r[1], 0, 2), turned[1] = __builtin_shufflevector(r[0], r[1], 1, 3);
+    }
+    for (int k = 0; k < G; ++k) __builtin_memcpy(out + k * out_row, &turned[k], sizeof(Part));
+  }
+
+  // out[c, r] = in[r, c], both with neighbouring numbers in a row
+  static void transpose(int64_t rows, int64_t columns, const T* in, int64_t in_row, T* out, int64_t out_row) {
+    const int64_t whole_rows = rows - rows % G, whole_columns = columns - columns % G;
+    for (int64_t r = 0; r < whole_rows; r += G)
+      for (int64_t c = 0; c < whole_columns; c += G)
+        transpose_part(in + r * in_row + c, in_row, out + c * out_row + r, out_row);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = r < whole_rows ? whole_columns : 0; c < columns; ++c) out[c * out_row + r] = in[r * in_row + c];
+  }
+
   // acc[r][c] += Σ_i a[r, i] x[i][c]
   template <int R>
   static HDNN_INLINE void multiply(int64_t count, const T* a, int64_t row, int64_t column, const Vec* x, int64_t ld,
@@ -44,8 +72,6 @@ template <class T> struct Products {
       default: break;
     }
   }
-
-  static constexpr int G = 16 / int{sizeof(T)};  // numbers of a 128-bit part, within which shuffles are cheapest
 
   // Where entry E of a folded vector comes from: neighbours within the parts first, then neighbouring parts.
   static constexpr int from(int E, bool within, int odd) {
@@ -93,11 +119,11 @@ template <class T> struct Products {
             }
         const Vec total = factor * sums<W>(acc);
         if (column == 1 && r + TR <= rows && i + TC <= columns) {
-          typedef T Part __attribute__((vector_size(TC * sizeof(T))));
-          Part part[TR];
+          typedef T Row __attribute__((vector_size(TC * sizeof(T))));
+          Row part[TR];
           __builtin_memcpy(part, &total, sizeof total);
           for (int j = 0; j < TR; ++j) {
-            Part before;
+            Row before;
             T* to = out + (r + j) * row + i;
             __builtin_memcpy(&before, to, sizeof before);
             before += part[j];
@@ -114,14 +140,6 @@ template <class T> struct Products {
   // at the price of a transposed copy.
   static bool is_wide(int64_t columns, int64_t column) { return column == 1 && columns % W == 0 && columns >= 2 * W; }
 
-  // flat[lane, i] = b[i, lane]
-  void transpose(int64_t columns, const Vec* b, T* flat) const {
-    constexpr int64_t tile = 16;
-    const T* in = reinterpret_cast<const T*>(b);
-    for (int64_t i0 = 0; i0 < columns; i0 += tile)
-      for (int64_t lane = 0; lane < lanes; ++lane)
-        for (int64_t i = i0; i < i0 + tile && i < columns; ++i) flat[lane * columns + i] = in[i * lanes + lane];
-  }
 
   template <int R, int C>
   HDNN_INLINE void outer_tile(const T* a, const T* flat, int64_t columns, T factor, T* out, int64_t row) const {
@@ -165,7 +183,7 @@ template <class T> struct Products {
                  int64_t column, Vec* flat) const {
     if (!is_wide(columns, column)) return outer<false>(rows, a, columns, b, nullptr, nullptr, factor, out, row, column);
     T* turned = reinterpret_cast<T*>(flat);
-    transpose(columns, b, turned);
+    transpose(columns, lanes, reinterpret_cast<const T*>(b), lanes, turned, columns);
     outer_wide(rows, a, columns, turned, factor, out, row);
   }
 
