@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MNIST ?=
 
-.PHONY: demo test test-slow lint types sanitize setup clean
+.PHONY: demo test test-slow bench lint types sanitize setup clean
 
 demo: setup
 	$(BIN)/hdnn train digits --output runs/demo --overwrite
@@ -14,6 +14,19 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow $(if $(MNIST),--mnist=$(MNIST))
+
+# About forty minutes. Nothing else should run beside it.
+RESULT = benchmarks/results/$(shell date +%F)
+
+bench: .venv/peers
+	$(BIN)/python benchmarks/flow.py --output $(RESULT)-flow.md
+	$(BIN)/python benchmarks/figure.py --output $(RESULT)-cost.png
+	$(BIN)/python benchmarks/depth.py --output $(RESULT)-depth.md
+	$(BIN)/python benchmarks/training.py --output $(RESULT)-training.md
+
+.venv/peers: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	touch $@
 
 lint: setup
 	$(BIN)/ruff check .
