@@ -187,6 +187,17 @@ LITERATURE = [
 REPRESENTATIVE = [c for c in COMBINATIONS if (c.structure, c.interconnection) in LITERATURE]
 # All combinations, those beyond the literature among the slow tests.
 SWEEP = [c if c in REPRESENTATIVE else pytest.param(c, marks=pytest.mark.slow) for c in COMBINATIONS]
+# One integrator for each pair of structure and J, the partitioned one where it may be. The default suite takes every J
+# with two structures and every structure with four J, the slow one all pairs.
+ONE_EACH = [
+    pytest.param(
+        Factors(s, J, "SymplecticEuler_p" if (s, J) in SEPARABLE else "ForwardEuler"),
+        marks=()
+        if s in ("Dense", "BlockDiagonal") or J in ("canonical", "per_layer", "Inverse", "Learned")
+        else pytest.mark.slow,
+    )
+    for s, J in PAIRS
+]
 
 
 def hamiltonian(structure: str, J: str, features: int = 4, layers: int = 3, **options: object) -> Hamiltonian:
@@ -213,3 +224,8 @@ def state(flow: Flow, *leading: int, seed: int = 5, size: tuple[int, int] = (3, 
 def jacobian(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
     """∂f/∂y of one vector, by autograd, row by row."""
     return torch.autograd.functional.jacobian(function, y)
+
+
+def tight(a: Tensor, b: Tensor) -> None:
+    """Equal but for the rounding of float64."""
+    torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)

@@ -196,10 +196,11 @@ def test_options_reach_the_flow(name: str) -> None:
         kernel_size=3,
         shared=True,
         backend="eager",
+        memory="recompute",
         init_std=0.0,
         device="meta",
         dtype=torch.float64,
     )
     assert (flow.step, flow.horizon, flow.kernel_size, flow.shared, flow.backend) == (1.5, 3.0, 3, True, "eager")
     assert (flow.init_std, flow.weight.is_meta, flow.weight.dtype) == (0.0, True, F64)
-    assert flow.activation == ACTIVATIONS["relu"]
+    assert (flow.activation, flow.memory) == (ACTIVATIONS["relu"], "recompute")

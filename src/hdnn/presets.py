@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from hdnn.activations import Activation, tanh
-from hdnn.flow import Backend, Flow
+from hdnn.flow import Backend, Flow, Memory
 from hdnn.integrators import ForwardEuler, SymplecticEuler
 from hdnn.interconnections import Fixed, Interconnection, Inverse, canonical
 from hdnn.structures import BlockDiagonal, BlockSkew, Dense, OffDiagonal, Skew
@@ -26,6 +26,7 @@ def ms1(
     kernel_size: int | None = None,
     shared: bool = False,
     backend: Backend = "auto",
+    memory: Memory | None = None,
     init_std: float | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -58,6 +59,7 @@ def ms1(
         kernel_size=kernel_size,
         shared=shared,
         backend=backend,
+        memory=memory,
         init_std=init_std,
         device=device,
         dtype=dtype,
@@ -74,6 +76,7 @@ def ms2(
     kernel_size: int | None = None,
     shared: bool = False,
     backend: Backend = "auto",
+    memory: Memory | None = None,
     init_std: float | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -106,6 +109,7 @@ def ms2(
         kernel_size=kernel_size,
         shared=shared,
         backend=backend,
+        memory=memory,
         init_std=init_std,
         device=device,
         dtype=dtype,
@@ -122,6 +126,7 @@ def ms3(
     kernel_size: int | None = None,
     shared: bool = False,
     backend: Backend = "auto",
+    memory: Memory | None = None,
     init_std: float | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -155,6 +160,7 @@ def ms3(
         kernel_size=kernel_size,
         shared=shared,
         backend=backend,
+        memory=memory,
         init_std=init_std,
         device=device,
         dtype=dtype,
@@ -173,6 +179,7 @@ def h1(
     kernel_size: int | None = None,
     shared: bool = False,
     backend: Backend = "auto",
+    memory: Memory | None = None,
     init_std: float | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -208,6 +215,7 @@ def h1(
         kernel_size=kernel_size,
         shared=shared,
         backend=backend,
+        memory=memory,
         init_std=init_std,
         device=device,
         dtype=dtype,
@@ -226,6 +234,7 @@ def h2(
     kernel_size: int | None = None,
     shared: bool = False,
     backend: Backend = "auto",
+    memory: Memory | None = None,
     init_std: float | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
@@ -262,6 +271,7 @@ def h2(
         kernel_size=kernel_size,
         shared=shared,
         backend=backend,
+        memory=memory,
         init_std=init_std,
         device=device,
         dtype=dtype,

@@ -62,13 +62,15 @@ def make_plan(hamiltonian: Hamiltonian, integrator: Integrator, step: float, lay
     )
 
 
-def served(plan: Plan | None, backend: str, y: Tensor, weight: Tensor) -> Plan | None:
+def served(plan: Plan | None, backend: str, memory: str | None, y: Tensor, weight: Tensor) -> Plan | None:
     """The plan where the native backend takes this call, None where the eager path does.
+
+    The kernels keep no layer, so every `memory` but "store" leaves the choice of the path open.
 
     Raises:
         ValueError: if the user named the native backend and it cannot take the call.
     """
-    if backend == "eager" or plan is None or not native.available():
+    if backend == "eager" or memory == "store" or plan is None or not native.available():
         return None
     if native.serves(y, weight):
         return plan

@@ -1,4 +1,4 @@
-"""The plain arguments of a flow: checked, and completed where they were left open."""
+"""The plain arguments of a flow and of its calls: checked, and completed where they were left open."""
 
 from __future__ import annotations
 
@@ -46,6 +46,23 @@ def check_backend(backend: str, plan: Plan | None) -> None:
         )
 
 
+def check_memory(memory: str | None, backend: str, integrator: Integrator) -> None:
+    """Refuse what the backend or the integrator cannot do."""
+    if memory not in (None, "store", "recompute", "reverse"):
+        raise ValueError(f'`memory` must be "store", "recompute" or "reverse"; got {memory!r}.')
+    if memory == "store" and backend == "native":
+        raise ValueError(
+            'memory="store" keeps every layer for the backward pass; backend="native" never does, it computes them '
+            'again in cache. Leave `memory` out, or use backend="eager".'
+        )
+    # A step that moves one half by the other is undone move by move; other steps are undone by a solve, if at all.
+    if memory == "reverse" and not integrator.separable_only:
+        raise ValueError(
+            f'memory="reverse" walks back from the output, and a step of `{type(integrator).__name__}` has no explicit '
+            f'inverse. Use memory="recompute", or `SymplecticEuler` or `StormerVerlet` (`h2`, `ms1`, `ms3`).'
+        )
+
+
 def step_size(layers: int, step: float | None, horizon: float | None) -> float:
     """The step h from exactly one of h and T."""
     if (step is None) == (horizon is None):
@@ -56,6 +73,14 @@ def step_size(layers: int, step: float | None, horizon: float | None) -> float:
         name = "step" if horizon is None else "horizon"
         raise ValueError(f"`{name}` must be a positive, finite time; got {length}.")
     return float(length) / (layers or 1) if step is None else float(length)
+
+
+def floating_point(dtype: torch.dtype | None) -> torch.dtype:
+    """What is given, or PyTorch's default."""
+    dtype = dtype or torch.get_default_dtype()
+    if not dtype.is_floating_point:
+        raise ValueError(f"`dtype` must be a floating-point type; got {dtype}. Use torch.float32 or float64.")
+    return dtype
 
 
 def standard_deviation(features: int, init_std: float | None) -> float:
@@ -90,3 +115,31 @@ def check_loaded(J: Tensor | None, interconnection: Interconnection, features: i
             f"The loaded J differs from that of this flow, `{interconnection!r}`. "
             f"Make the flow with the J of the file: `Fixed(state['interconnection_matrix'])`."
         )
+
+
+def check_state(y: Tensor, features: int, kernel_size: int | None) -> None:
+    """Refuse a state of another shape."""
+    if kernel_size is None:
+        if y.dim() < 1 or y.shape[-1] != features:
+            raise ValueError(f"Expected a state of shape (..., {features}); got {tuple(y.shape)}.")
+    elif y.dim() not in (3, 4) or y.shape[-3] != features:
+        raise ValueError(f"Expected images of shape (B, {features}, H, W); got {tuple(y.shape)}.")
+
+
+def check_layer(layer: int, layers: int) -> None:
+    """Refuse a layer that the flow does not have."""
+    if layers == 0:
+        raise IndexError(f"The flow has no layers; got layer {layer}.")
+    if not -layers <= layer < layers:
+        raise IndexError(f"The flow has layers 0 to {layers - 1}; got {layer}.")
+
+
+def layer_range(which: int | slice, layers: int) -> tuple[int, int]:
+    """The first of the chosen layers and the one after the last."""
+    if isinstance(which, slice):
+        start, stop, stride = which.indices(layers)
+        if stride != 1:
+            raise ValueError(f"Only neighbouring layers make a flow; got a stride of {stride}. Use flow[a:b].")
+        return start, max(start, stop)
+    check_layer(which, layers)
+    return which % layers, which % layers + 1

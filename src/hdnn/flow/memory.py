@@ -1,0 +1,258 @@
+"""The eager path, and what it keeps for the backward pass: every layer, about √N states, or the output alone.
+
+Legend: N layers, y state, h step, g gradient of the loss by a state; weights of a layer: the tensors K, b and W = K Jᵀ
+of its field, those of p and then of q where the field is bound as halves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils.checkpoint import checkpoint
+
+from hdnn.activations import Activation
+from hdnn.hamiltonian import Drive, Field
+from hdnn.integrators import Integrator
+
+Memory = Literal["store", "recompute", "reverse"]
+
+# How much of the first state, or of 1 where that is more, the way back may miss: gradients are then good to about 1%.
+_MISS = 1e-3
+
+
+def layer_by_layer(
+    integrator: Integrator, fields: Sequence[Field], y: Tensor, step: float, memory: Memory | None
+) -> Tensor:
+    """The state after the last layer.
+
+    "recompute" keeps about √N states, and runs the layers between two of them again when gradients are asked for.
+    "reverse" keeps the last state, and undoes one layer at a time; the first state, kept as well, shows whether that
+    went well.
+
+    Args:
+        integrator: how a step is taken.
+        fields: those of the layers, in order.
+        y: the state before the first layer.
+        step: h.
+        memory: what is kept for the backward pass; None means "store".
+
+    Returns:
+        The shape of y.
+    """
+    if memory in (None, "store") or not fields or not torch.is_grad_enabled() or _only_the_loop_serves():
+        for field in fields:
+            y = integrator.step(field, y, step)
+        return y
+    layers, weights = _bind(integrator, fields, y, step)
+    if memory == "reverse":
+        return _applied(_Reverse, layers, y, weights)
+    if not torch.compiler.is_compiling():
+        return _applied(_Recompute, layers, y, weights)
+    # A compiler merges equal work, so it would keep what `_Recompute` computes twice. This it respects.
+    for start, stop in layers.stretches():
+        own = weights[layers.span(start, stop, weights)]
+        y = checkpoint(layers.run, stop - start, y, *own, use_reentrant=False, preserve_rng_state=False)
+    return y
+
+
+def _only_the_loop_serves() -> bool:
+    """Whether what runs can follow nothing else: forward mode, export, and transforms inside a compiled function."""
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # versions before 2.7 do not tell
+    return (
+        getattr(forward_ad, "_current_level", -1) >= 0
+        or exporting()
+        or (torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active())
+    )
+
+
+def _concrete(y: Tensor) -> bool:
+    """Whether a tensor is numbers that can be read and written in place, and no stand-in that something traces."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack()
+        or y.is_meta
+    )
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """All layers without their weights: plain values, for autograd sees only tensors that it is given.
+
+    Weights are passed layer by layer; those that all layers share, once.
+    """
+
+    integrator: Integrator
+    step: float
+    count: int
+    axis: int
+    activation: Activation
+    halves: bool
+    folded: bool  # whether J is folded into a W, or J Kᵀ = I and there is none
+    autocast: torch.dtype | None
+
+    def run(self, count: int, y: Tensor, *weights: Tensor) -> Tensor:
+        """The state that many layers later; the weights are those of these layers."""
+        with self._precision(y):
+            for j in range(count):
+                y = self.integrator.step(self._field(weights[self.span(j, j + 1, weights)]), y, self.step)
+            return y
+
+    def undo(self, y: Tensor, *weights: Tensor) -> Tensor:
+        """The state before the layer of these weights."""
+        with self._precision(y):
+            return self.integrator.inverse(self._field(weights), y, self.step)
+
+    def stretches(self) -> list[tuple[int, int]]:
+        """All layers in stretches of about √N: the first layer of each, and the one after its last."""
+        length = math.isqrt(self.count)
+        return [(start, min(start + length, self.count)) for start in range(0, self.count, length)]
+
+    def span(self, start: int, stop: int, weights: Sequence[Tensor]) -> slice:
+        """Where the weights of some layers stand."""
+        size = (2 if self.halves else 1) * (3 if self.folded else 2)
+        return slice(0, size) if len(weights) == size else slice(start * size, stop * size)
+
+    def _field(self, weights: Sequence[Tensor]) -> Field:
+        size = 3 if self.folded else 2
+        drives = [self._drive(*weights[i : i + size]) for i in range(0, len(weights), size)]
+        return Field(None, (drives[0], drives[1]), self.axis) if self.halves else Field(drives[0], None, self.axis)
+
+    def _drive(self, K: Tensor, b: Tensor, W: Tensor | None = None) -> Drive:
+        return Drive(K, W, b, self.activation)
+
+    def _precision(self, y: Tensor) -> AbstractContextManager[object]:
+        """Autocast as it was in the forward pass: a layer undone in another precision is another layer."""
+        device = y.device.type
+        if not torch.amp.is_autocast_available(device):
+            return nullcontext()
+        return torch.autocast(device, self.autocast, enabled=self.autocast is not None)
+
+
+def _bind(integrator: Integrator, fields: Sequence[Field], y: Tensor, step: float) -> tuple[_Layers, list[Tensor]]:
+    """The layers of these fields, and their weights."""
+    drives = [[drive for drive in (field.whole, *(field.halves or ())) if drive is not None] for field in fields]
+    weights = [[x for d in layer for x in (d.K, d.b, d.W) if x is not None] for layer in drives]
+    shared = all(a is b for a, b in zip(weights[0], weights[-1], strict=True))
+    device = y.device.type
+    casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    layers = _Layers(
+        integrator=integrator,
+        step=step,
+        count=len(fields),
+        axis=fields[0].axis,
+        activation=drives[0][0].activation,
+        halves=len(drives[0]) == 2,
+        folded=drives[0][0].W is not None,
+        autocast=torch.get_autocast_dtype(device) if casts else None,
+    )
+    return layers, weights[0] if shared else [x for layer in weights for x in layer]
+
+
+def _applied(function: type[torch.autograd.Function], layers: _Layers, y: Tensor, weights: list[Tensor]) -> Tensor:
+    states: tuple[Tensor, ...] = function.apply(layers, y, *weights)  # type: ignore[no-untyped-call]
+    return states[-1]
+
+
+class _Recompute(torch.autograd.Function):
+    """The states after every stretch of layers; it keeps those before them.
+
+    All of these states are outputs, so that autograd knows what each depends on when it differentiates once more.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(layers: _Layers, y: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        """Stretch by stretch."""
+        states = [y]
+        for start, stop in layers.stretches():
+            states.append(layers.run(stop - start, states[-1], *weights[layers.span(start, stop, weights)]))
+        return tuple(states[1:])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep the states before the stretches, and the weights, which live in any case."""
+        ctx.layers, y, *weights = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(y, *output[:-1], *weights)
+
+    @staticmethod
+    def backward(ctx: Any, *gs: Tensor | None) -> Any:
+        """Gradients of the first state and of the weights; all states but the last have none in a first derivative."""
+        states, weights = ctx.saved_tensors[: len(gs)], ctx.saved_tensors[len(gs) :]
+        sums = _zeros(weights, ctx.needs_input_grad[2:])
+        g = None
+        for (start, stop), y, own in reversed(list(zip(ctx.layers.stretches(), states, gs, strict=True))):
+            g = own if g is None else g if own is None else g + own
+            if g is not None:
+                g = _pull(ctx.layers, start, stop, y, weights, sums, g)
+        return None, g, *map(sums.get, range(len(weights)))
+
+
+class _Reverse(torch.autograd.Function):
+    """The state after all layers; it keeps this state, and the first to compare with."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(layers: _Layers, y: Tensor, *weights: Tensor) -> tuple[Tensor]:
+        """Layer by layer."""
+        return (layers.run(layers.count, y, *weights),)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor]) -> None:
+        """Keep the first and the last state, and the weights, which live in any case."""
+        ctx.layers, *tensors = inputs
+        ctx.save_for_backward(*output, *tensors)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Any:
+        """Gradients of the first state and of the weights, along states found by going back."""
+        layers = ctx.layers
+        y, first, *weights = ctx.saved_tensors
+        sums = _zeros(weights, ctx.needs_input_grad[2:])
+        for j in reversed(range(layers.count)):
+            y = layers.undo(y, *weights[layers.span(j, j + 1, weights)])
+            g = _pull(layers, j, j + 1, y, weights, sums, g)
+        if _concrete(y) and not torch.allclose(y, first, rtol=_MISS, atol=_MISS, equal_nan=True):
+            raise RuntimeError(
+                'memory="reverse" lost its way back from the output: it misses the input by up to '
+                f"{float((y - first).abs().max()):.1e}, for rounding grows with ‖M⁻¹‖, M = ∂y_N/∂y_0. "
+                'Use memory="recompute", float64, or a smaller step.'
+            )
+        return None, g, *map(sums.get, range(len(weights)))
+
+
+def _zeros(weights: Sequence[Tensor], wanted: Sequence[bool]) -> dict[int, Tensor]:
+    """Where the gradients of the wanted weights are summed, by position.
+
+    All at once, before the work on states begins: small tensors made between large ones would stand in the way of the
+    large ones to come, and the process would grow with the depth.
+    """
+    return {i: torch.zeros_like(weights[i]) for i, want in enumerate(wanted) if want}
+
+
+def _pull(
+    layers: _Layers, start: int, stop: int, y: Tensor, weights: Sequence[Tensor], sums: dict[int, Tensor], g: Tensor
+) -> Tensor:
+    """The gradient of y from g, that of the state some layers later; those of their weights are added to the sums."""
+    own = range(len(weights))[layers.span(start, stop, weights)]
+    trained = [i for i in own if i in sums]
+
+    def run(y: Tensor, *values: Tensor) -> Tensor:
+        given = dict(zip(trained, values, strict=True))
+        return layers.run(stop - start, y, *(given.get(i, weights[i]) for i in own))
+
+    g, *terms = torch.func.vjp(run, y, *(weights[i] for i in trained))[1](g)
+    in_place = _concrete(y)  # where `torch.vmap` maps the term alone, it would not fit into the sum
+    for i, term in zip(trained, terms, strict=True):
+        sums[i] = sums[i].add_(term) if in_place else sums[i] + term
+    return g
