@@ -1,6 +1,9 @@
-"""What all tests share: the option that says where the MNIST files are."""
+"""What tests share: the option that says where the MNIST files are, and the command line in this process."""
 
+import importlib
 import os
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,3 +27,36 @@ def mnist_folder(request: pytest.FixtureRequest) -> Path:
     if folder is None:
         pytest.skip("needs the four MNIST files: run pytest with --mnist=FOLDER")
     return Path(folder)
+
+
+@pytest.fixture
+def hdnn(monkeypatch, capsys):
+    """Runs a command line in this process; returns exit code, stdout and stderr."""
+
+    def run(line, *more):
+        monkeypatch.setattr(sys, "argv", ["hdnn", *shlex.split(line), *map(str, more)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as done:
+            importlib.import_module("hdnn.cli").main()
+        out, err = capsys.readouterr()
+        return done.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Without pictures, which take most of the time of a small run."""
+    module = importlib.import_module("hdnn.jobs.train")  # as an attribute of hdnn.jobs the function hides it
+    monkeypatch.setattr(module, "write_summary", lambda run, *results: run.write_report("a page"))
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An own working folder with a table of each kind."""
+    from samples import flowers, houses  # not above: PyTorch reads the variable when it is imported
+
+    monkeypatch.chdir(tmp_path)
+    flowers().to_csv("flowers.csv", index=False)
+    houses().to_parquet("houses.parquet")
+    return tmp_path
