@@ -36,7 +36,7 @@ def put(folder, contents):
 
 
 def packed(contents):
-    return {f"{name}.gz": gzip.compress(content) for name, content in contents.items()}
+    return {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in contents.items()}
 
 
 # IDX
