@@ -61,6 +61,7 @@ def test_transforms(kind: str, memory: str) -> None:
             torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
 
     same(lambda flow: jacrev(flow)(one))
+    same(lambda flow: torch.autograd.functional.jacobian(flow, one, vectorize=True))
     same(lambda flow: vmap(flow)(many))
     same(lambda flow: vmap(jacrev(flow))(many))
     same(lambda flow: jacrev(lambda p: functional_call(flow, p, (one,)))(params))

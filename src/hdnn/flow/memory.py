@@ -7,7 +7,7 @@ of its field, those of p and then of q where the field is bound as halves.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from hdnn.hamiltonian import Drive, Field
 from hdnn.integrators import Integrator
 
 Memory = Literal["store", "recompute", "reverse"]
+_Weights = Sequence[Tensor] | Mapping[int, Tensor]
 
 # How much of the first state, or of 1 where that is more, the way back may miss: gradients are then good to about 1%.
 _MISS = 1e-3
@@ -34,7 +35,9 @@ def layer_by_layer(
 
     "recompute" keeps about √N states, and runs the layers between two of them again when gradients are asked for.
     "reverse" keeps the last state, and undoes one layer at a time; the first state, kept as well, shows whether that
-    went well.
+    went well (not under transforms and in compiled functions, where no number can be read). Second derivatives are
+    right in each, but store what the first ones need. Forward mode stores nothing and takes the plain loop, and so do
+    exported programs and transforms inside a compiled function, which then store.
 
     Args:
         integrator: how a step is taken.
@@ -57,8 +60,7 @@ def layer_by_layer(
         return _applied(_Recompute, layers, y, weights)
     # A compiler merges equal work, so it would keep what `_Recompute` computes twice. This it respects.
     for start, stop in layers.stretches():
-        own = weights[layers.span(start, stop, weights)]
-        y = checkpoint(layers.run, stop - start, y, *own, use_reentrant=False, preserve_rng_state=False)
+        y = checkpoint(layers.run, start, stop, y, weights, use_reentrant=False, preserve_rng_state=False)
     return y
 
 
@@ -72,13 +74,14 @@ def _only_the_loop_serves() -> bool:
     )
 
 
-def _concrete(y: Tensor) -> bool:
+def _concrete(x: Tensor) -> bool:
     """Whether a tensor is numbers that can be read and written in place, and no stand-in that something traces."""
     return not (
         torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
+        or torch._C._functorch.is_functorch_wrapped_tensor(x)
+        or torch._C._functorch.is_legacy_batchedtensor(x)  # of `torch.autograd.grad(is_grads_batched=True)`
         or torch._C._len_torch_dispatch_stack()
-        or y.is_meta
+        or x.is_meta
     )
 
 
@@ -86,44 +89,40 @@ def _concrete(y: Tensor) -> bool:
 class _Layers:
     """All layers without their weights: plain values, for autograd sees only tensors that it is given.
 
-    Weights are passed layer by layer; those that all layers share, once.
+    Weights are in one list, those that all layers share once; `places` says which of them make each layer.
     """
 
     integrator: Integrator
     step: float
-    count: int
     axis: int
     activation: Activation
-    halves: bool
     folded: bool  # whether J is folded into a W, or J Kᵀ = I and there is none
+    places: tuple[tuple[int, ...], ...]
     autocast: torch.dtype | None
 
-    def run(self, count: int, y: Tensor, *weights: Tensor) -> Tensor:
-        """The state that many layers later; the weights are those of these layers."""
+    def run(self, start: int, stop: int, y: Tensor, weights: _Weights) -> Tensor:
+        """The state after the layers start … stop − 1."""
         with self._precision(y):
-            for j in range(count):
-                y = self.integrator.step(self._field(weights[self.span(j, j + 1, weights)]), y, self.step)
+            for j in range(start, stop):
+                y = self.integrator.step(self._field(j, weights), y, self.step)
             return y
 
-    def undo(self, y: Tensor, *weights: Tensor) -> Tensor:
-        """The state before the layer of these weights."""
+    def undo(self, j: int, y: Tensor, weights: _Weights) -> Tensor:
+        """The state before layer j."""
         with self._precision(y):
-            return self.integrator.inverse(self._field(weights), y, self.step)
+            return self.integrator.inverse(self._field(j, weights), y, self.step)
 
     def stretches(self) -> list[tuple[int, int]]:
         """All layers in stretches of about √N: the first layer of each, and the one after its last."""
-        length = math.isqrt(self.count)
-        return [(start, min(start + length, self.count)) for start in range(0, self.count, length)]
+        count = len(self.places)
+        length = math.isqrt(count)
+        return [(start, min(start + length, count)) for start in range(0, count, length)]
 
-    def span(self, start: int, stop: int, weights: Sequence[Tensor]) -> slice:
-        """Where the weights of some layers stand."""
-        size = (2 if self.halves else 1) * (3 if self.folded else 2)
-        return slice(0, size) if len(weights) == size else slice(start * size, stop * size)
-
-    def _field(self, weights: Sequence[Tensor]) -> Field:
+    def _field(self, j: int, weights: _Weights) -> Field:
+        own = [weights[i] for i in self.places[j]]
         size = 3 if self.folded else 2
-        drives = [self._drive(*weights[i : i + size]) for i in range(0, len(weights), size)]
-        return Field(None, (drives[0], drives[1]), self.axis) if self.halves else Field(drives[0], None, self.axis)
+        drives = [self._drive(*own[i : i + size]) for i in range(0, len(own), size)]
+        return Field(drives[0], None, self.axis) if len(drives) == 1 else Field(None, (drives[0], drives[1]), self.axis)
 
     def _drive(self, K: Tensor, b: Tensor, W: Tensor | None = None) -> Drive:
         return Drive(K, W, b, self.activation)
@@ -139,21 +138,25 @@ class _Layers:
 def _bind(integrator: Integrator, fields: Sequence[Field], y: Tensor, step: float) -> tuple[_Layers, list[Tensor]]:
     """The layers of these fields, and their weights."""
     drives = [[drive for drive in (field.whole, *(field.halves or ())) if drive is not None] for field in fields]
-    weights = [[x for d in layer for x in (d.K, d.b, d.W) if x is not None] for layer in drives]
-    shared = all(a is b for a, b in zip(weights[0], weights[-1], strict=True))
+    each = ([x for drive in layer for x in (drive.K, drive.b, drive.W) if x is not None] for layer in drives)
+    weights: list[Tensor] = []
+    places: list[Sequence[int]] = []
+    for column in zip(*each, strict=True):
+        shared = column[0] is column[-1]
+        places.append([len(weights)] * len(fields) if shared else range(len(weights), len(weights) + len(fields)))
+        weights += column[:1] if shared else column
     device = y.device.type
     casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     layers = _Layers(
         integrator=integrator,
         step=step,
-        count=len(fields),
         axis=fields[0].axis,
         activation=drives[0][0].activation,
-        halves=len(drives[0]) == 2,
         folded=drives[0][0].W is not None,
+        places=tuple(zip(*places, strict=True)),
         autocast=torch.get_autocast_dtype(device) if casts else None,
     )
-    return layers, weights[0] if shared else [x for layer in weights for x in layer]
+    return layers, weights
 
 
 def _applied(function: type[torch.autograd.Function], layers: _Layers, y: Tensor, weights: list[Tensor]) -> Tensor:
@@ -174,7 +177,7 @@ class _Recompute(torch.autograd.Function):
         """Stretch by stretch."""
         states = [y]
         for start, stop in layers.stretches():
-            states.append(layers.run(stop - start, states[-1], *weights[layers.span(start, stop, weights)]))
+            states.append(layers.run(start, stop, states[-1], weights))
         return tuple(states[1:])
 
     @staticmethod
@@ -205,7 +208,7 @@ class _Reverse(torch.autograd.Function):
     @staticmethod
     def forward(layers: _Layers, y: Tensor, *weights: Tensor) -> tuple[Tensor]:
         """Layer by layer."""
-        return (layers.run(layers.count, y, *weights),)
+        return (layers.run(0, len(layers.places), y, weights),)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor]) -> None:
@@ -219,8 +222,8 @@ class _Reverse(torch.autograd.Function):
         layers = ctx.layers
         y, first, *weights = ctx.saved_tensors
         sums = _zeros(weights, ctx.needs_input_grad[2:])
-        for j in reversed(range(layers.count)):
-            y = layers.undo(y, *weights[layers.span(j, j + 1, weights)])
+        for j in reversed(range(len(layers.places))):
+            y = layers.undo(j, y, weights)
             g = _pull(layers, j, j + 1, y, weights, sums, g)
         if _concrete(y) and not torch.allclose(y, first, rtol=_MISS, atol=_MISS, equal_nan=True):
             raise RuntimeError(
@@ -241,18 +244,17 @@ def _zeros(weights: Sequence[Tensor], wanted: Sequence[bool]) -> dict[int, Tenso
 
 
 def _pull(
-    layers: _Layers, start: int, stop: int, y: Tensor, weights: Sequence[Tensor], sums: dict[int, Tensor], g: Tensor
+    layers: _Layers, start: int, stop: int, y: Tensor, weights: _Weights, sums: dict[int, Tensor], g: Tensor
 ) -> Tensor:
-    """The gradient of y from g, that of the state some layers later; those of their weights are added to the sums."""
-    own = range(len(weights))[layers.span(start, stop, weights)]
+    """The gradient of y from g, that of the state after the layers; those of their weights are added to the sums."""
+    own = {i: weights[i] for place in layers.places[start:stop] for i in place}
     trained = [i for i in own if i in sums]
 
     def run(y: Tensor, *values: Tensor) -> Tensor:
-        given = dict(zip(trained, values, strict=True))
-        return layers.run(stop - start, y, *(given.get(i, weights[i]) for i in own))
+        return layers.run(start, stop, y, {**own, **dict(zip(trained, values, strict=True))})
 
-    g, *terms = torch.func.vjp(run, y, *(weights[i] for i in trained))[1](g)
-    in_place = _concrete(y)  # where `torch.vmap` maps the term alone, it would not fit into the sum
+    g, *terms = torch.func.vjp(run, y, *(own[i] for i in trained))[1](g)
     for i, term in zip(trained, terms, strict=True):
-        sums[i] = sums[i].add_(term) if in_place else sums[i] + term
+        # In place where it may be: a term that `torch.vmap` maps would not fit into a sum that it does not.
+        sums[i] = sums[i].add_(term) if _concrete(term) else sums[i] + term
     return g
