@@ -17,7 +17,7 @@ FLOORS = (
     "networks",
     "training plots runs",
     "report estimator",
-    "experiments bench info jobs",
+    "experiments bench info jobs display",
     "cli",
 )
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names.split()}

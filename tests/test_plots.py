@@ -4,34 +4,16 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.legend import Legend
-from matplotlib.text import Text
 from PIL import Image
 
+from drawings import legend, overhang, words
 from hdnn import plots
-
-
-def words(figure):
-    """Every text of a figure that is drawn, its legends included."""
-    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
-
-
-def legend(figure):
-    return [text.get_text() for box in figure.findobj(Legend) for text in box.get_texts()]
 
 
 def samples(axes):
     return np.concatenate([dots.get_offsets() for dots in axes.collections if dots.get_gid() == "samples"])
-
-
-def overhang(figure):
-    """By how many inches something sticks out of the figure (negative: nothing does)."""
-    FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
-    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    return max(-box.x0, -box.y0, box.x1 - width, box.y1 - height)
 
 
 def epochs(count, **series):

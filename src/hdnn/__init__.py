@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from hdnn.networks import Network, image_classifier, vector_classifier, vector_regressor
     from hdnn.presets import h1, h2, ms1, ms2, ms3
     from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew, Structure
-    from hdnn.training import Objective, Recipe, evaluate, fit
+    from hdnn.training import GradientRecorder, Objective, Recipe, SensitivityRecorder, evaluate, fit
 
 __version__ = "0.1.0"
 
@@ -72,7 +72,7 @@ _HOME = {
     "flow": ("Flow",),
     "networks": ("Network", "image_classifier", "vector_classifier", "vector_regressor"),
     "presets": ("h1", "h2", "ms1", "ms2", "ms3"),
-    "training": ("Objective", "Recipe", "evaluate", "fit"),
+    "training": ("GradientRecorder", "Objective", "Recipe", "SensitivityRecorder", "evaluate", "fit"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 _SUBMODULES = ("analysis", "data", "plots")
@@ -86,6 +86,7 @@ __all__ = [
     "Fixed",
     "Flow",
     "ForwardEuler",
+    "GradientRecorder",
     "Hamiltonian",
     "ImplicitMidpoint",
     "Integrator",
@@ -99,6 +100,7 @@ __all__ = [
     "OffDiagonal",
     "Recipe",
     "RungeKutta4",
+    "SensitivityRecorder",
     "Skew",
     "StormerVerlet",
     "Structure",

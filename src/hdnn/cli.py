@@ -13,12 +13,11 @@ import sys
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from hdnn.training import Progress
+from hdnn.display import Display, shown
 
 app = typer.Typer(
     name="hdnn",
@@ -45,6 +44,21 @@ def _option(panel: str, help: str, *names: str) -> Any:
     return typer.Option(*names, help=help, rich_help_panel=panel, show_default=False)
 
 
+_MODEL = Annotated[str | None, _option(_NETWORK, "ms1, ms2, ms3, h1 or h2.")]
+_LAYERS = Annotated[int | None, _option(_NETWORK, "Number of layers N.")]
+_STEP = Annotated[float | None, _option(_NETWORK, "Integration step h.")]
+_HORIZON = Annotated[float | None, _option(_NETWORK, "Integration time T = N h, instead of --step.")]
+_FEATURES = Annotated[int | None, _option(_NETWORK, "Size n of the state.")]
+_WIDTH = Annotated[int | None, _option(_NETWORK, "Hidden units a layer (h1, h2).")]
+_ACTIVATION = Annotated[str | None, _option(_NETWORK, "tanh, relu, leaky_relu, sigmoid, softplus or identity.")]
+_INTERCONNECTION = Annotated[
+    str | None, _option(_NETWORK, "J of h1 and h2: canonical or upper_ones (J1 and J2 of the L4DC paper).")
+]
+_SHARED = Annotated[bool, _option(_NETWORK, "One K and b for all layers (time-invariant).", "--shared")]
+_INIT_STD = Annotated[float | None, _option(_NETWORK, "Standard deviation of the initial weights.")]
+_MNIST = Annotated[Path | None, _option(_DATA, "Where the MNIST files are now.")]
+
+
 @app.command()
 def train(
     data: Annotated[
@@ -53,21 +67,17 @@ def train(
             help="digits, mnist, swiss-roll, double-moons, double-circles, or a .csv, .tsv or .parquet table."
         ),
     ] = "digits",
-    model: Annotated[str | None, _option(_NETWORK, "ms1, ms2, ms3, h1 or h2.")] = None,
-    layers: Annotated[int | None, _option(_NETWORK, "Number of layers N.")] = None,
-    step: Annotated[float | None, _option(_NETWORK, "Integration step h.")] = None,
-    horizon: Annotated[float | None, _option(_NETWORK, "Integration time T = N h, instead of --step.")] = None,
-    features: Annotated[int | None, _option(_NETWORK, "Size n of the state.")] = None,
-    width: Annotated[int | None, _option(_NETWORK, "Hidden units a layer (h1, h2).")] = None,
-    activation: Annotated[
-        str | None, _option(_NETWORK, "tanh, relu, leaky_relu, sigmoid, softplus or identity.")
-    ] = None,
-    interconnection: Annotated[
-        str | None, _option(_NETWORK, "J of h1 and h2: canonical or upper_ones (J1 and J2 of the L4DC paper).")
-    ] = None,
+    model: _MODEL = None,
+    layers: _LAYERS = None,
+    step: _STEP = None,
+    horizon: _HORIZON = None,
+    features: _FEATURES = None,
+    width: _WIDTH = None,
+    activation: _ACTIVATION = None,
+    interconnection: _INTERCONNECTION = None,
     lift: Annotated[Lifts | None, _option(_NETWORK, "How vectors become states.")] = None,
-    shared: Annotated[bool, _option(_NETWORK, "One K and b for all layers (time-invariant).", "--shared")] = False,
-    init_std: Annotated[float | None, _option(_NETWORK, "Standard deviation of the initial weights.")] = None,
+    shared: _SHARED = False,
+    init_std: _INIT_STD = None,
     epochs: Annotated[int | None, _option(_TRAINING, "Passes over the training data.")] = None,
     batch_size: Annotated[int | None, _option(_TRAINING, "Samples a step.")] = None,
     optimizer: Annotated[Optimizers | None, _option(_TRAINING, "Optimizer.")] = None,
@@ -142,7 +152,7 @@ def train(
     )
     name = Path(data).stem
     folder = output or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    with _Display() as display:
+    with Display() as display:
         outcome = train(
             source,
             choices,
@@ -203,7 +213,7 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Argument(help="Table with inputs and target. Default: the test part of the run.")
     ] = None,
-    data_folder: Annotated[Path | None, _option(_DATA, "Where the MNIST files are now.")] = None,
+    data_folder: _MNIST = None,
     as_json: _JSON = False,
 ) -> None:
     """Loss and score of a trained run on its test part or on a table with known answers."""
@@ -214,7 +224,60 @@ def evaluate(
         print(json.dumps(scores))
     else:
         for name, value in scores.items():
-            print(f"{name}: {_shown(name, value)}")
+            print(f"{name}: {shown(name, value)}")
+
+
+@app.command()
+def analyze(
+    run: Annotated[Path | None, typer.Argument(help="Folder that `hdnn train` wrote; none with --model.")] = None,
+    model: _MODEL = None,
+    layers: _LAYERS = None,
+    step: _STEP = None,
+    horizon: _HORIZON = None,
+    features: _FEATURES = None,
+    width: _WIDTH = None,
+    activation: _ACTIVATION = None,
+    interconnection: _INTERCONNECTION = None,
+    shared: _SHARED = False,
+    init_std: _INIT_STD = None,
+    samples: Annotated[int, typer.Option(help="Test samples of the run, or random states.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of the samples, and of the weights of an untrained flow.")] = 0,
+    data_folder: _MNIST = None,
+    output: Annotated[
+        Path | None,
+        _option(_OUTPUT, "Folder to write. Default: RUN/analysis, or analyses/MODEL-TIME.", "--output", "-o"),
+    ] = None,
+    overwrite: Annotated[bool, _option(_OUTPUT, "Replace the analysis in the output folder.", "--overwrite")] = False,
+    as_json: _JSON = False,
+) -> None:
+    """See what the flow of a run, or an untrained one, does to states and gradients: numbers, figures, a report."""
+    from hdnn.jobs import analyze, choose_subject
+
+    network = {
+        "model": model,
+        "layers": layers,
+        "step": step,
+        "horizon": horizon,
+        "features": features,
+        "width": width,
+        "activation": activation,
+        "interconnection": interconnection,
+        "shared": shared or None,
+        "init_std": init_std,
+    }
+    folder = output or (run / "analysis" if run else Path("analyses") / f"{model}-{datetime.now():%Y%m%d-%H%M%S}")
+    subject = choose_subject(run, network, samples, seed, str(data_folder) if data_folder else None)
+    _say(subject.lead)
+    found = analyze(subject, folder, overwrite=overwrite, command=shlex.join(["hdnn", *sys.argv[1:]]))
+    if as_json:
+        print(json.dumps({**found.summary, "left_out": found.left_out, "report": str(found.report)}))
+        return
+    for name, value in found.summary.items():
+        if value is not None:
+            print(f"{name.replace('_', ' ')}: {value if isinstance(value, str) else shown(name, value)}")
+    for title, reason in found.left_out.items():
+        _say(f"Left out: {title}. {reason}")
+    print(f"Report: {found.report}")
 
 
 @app.command()
@@ -299,76 +362,10 @@ def main() -> None:
     sys.exit(code)
 
 
-class _Display:
-    """A live progress bar on stderr; where that is no terminal, only what was decided is said."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.console = Console(stderr=True)
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self.tasks: dict[str, Any] = {}
-        self.score = ""
-
-    def __enter__(self) -> "_Display":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.stop()
-
-    def say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def step(self, progress: "Progress") -> None:
-        """A training callback."""
-        if not self.console.is_terminal:
-            return
-        if progress.record is not None:
-            self.score = "".join(
-                f", {name.replace('_', ' ')} {_shown(name, value)}"
-                for name, value in progress.record.items()
-                if name.endswith(("_accuracy", "_error"))
-            )
-        elif progress.batch % 10:  # reading the loss waits for the device, and nobody reads faster
-            return
-        steps = progress.epochs * progress.batches
-        self._update(
-            "training",
-            f"epoch {progress.epoch}/{progress.epochs}",
-            (progress.epoch - 1) * progress.batches + progress.batch,
-            steps,
-            f"loss {float(progress.loss):.4f}{self.score}",
-        )
-        if progress.record is not None and progress.epoch == progress.epochs:
-            self.say("Trained. Now the test part, the figures and the report.")
-
-    def fetch(self, name: str, done: int, total: int) -> None:
-        """Progress of a download."""
-        self._update(name, name, done, total, f"{done / 1e6:.1f} of {total / 1e6:.1f} MB")
-
-    def _update(self, key: str, description: str, done: int, total: int, numbers: str) -> None:
-        if key not in self.tasks:
-            self.tasks[key] = self.bar.add_task(description, total=total, numbers=numbers)
-        self.bar.update(self.tasks[key], description=description, completed=done, numbers=numbers)
-
-
 def _result_lines(metrics: dict[str, Any]) -> list[str]:
     names = [name for name in ("test_accuracy", "test_error", "test_r2") if name in metrics]
     rows = f"on {metrics['test_rows']} test rows"
-    return [f"{name.replace('_', ' ').capitalize()}: {_shown(name, metrics[name])} {rows}" for name in names]
-
-
-def _shown(name: str, value: float) -> str:
-    return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4g}"
+    return [f"{name.replace('_', ' ').capitalize()}: {shown(name, metrics[name])} {rows}" for name in names]
 
 
 def _say(text: str) -> None:

@@ -31,7 +31,7 @@ def test_an_interrupt_leaves_a_run_and_says_so(hdnn, place, monkeypatch, batch):
         if len(told) == batch:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli._Display, "step", interrupt)
+    monkeypatch.setattr(cli.Display, "step", interrupt)
     code, out, err = hdnn("train double-moons --size 1000 --layers 2 -o run --json")
     assert code == 130
     assert json.loads(out)["interrupted"] is True

@@ -1,22 +1,30 @@
-"""The jobs of the command line as Python functions: train, evaluate, predict."""
+"""The jobs of the command line as Python functions: train, evaluate, predict, analyze."""
 
+from hdnn.jobs.analyze import Analysis, analyze
 from hdnn.jobs.prediction import Prediction, evaluate, predict
 from hdnn.jobs.setups import SETUPS, Setup, table_setup
 from hdnn.jobs.sources import NAMED, Source, load, mnist_folder
+from hdnn.jobs.subjects import Subject, choose_subject, trained, untrained
 from hdnn.jobs.train import Choices, Outcome, train
 
 __all__ = [
     "NAMED",
     "SETUPS",
+    "Analysis",
     "Choices",
     "Outcome",
     "Prediction",
     "Setup",
     "Source",
+    "Subject",
+    "analyze",
+    "choose_subject",
     "evaluate",
     "load",
     "mnist_folder",
     "predict",
     "table_setup",
     "train",
+    "trained",
+    "untrained",
 ]

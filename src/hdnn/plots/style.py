@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
@@ -20,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from hdnn.files import write_whole
@@ -80,8 +82,12 @@ def blank(rows: int, columns: int, *, width: float, height: float) -> tuple[Figu
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
-def dress(ax: Axes, title: str, *, x: str = "", y: str = "", grid: bool = False) -> Text:
-    """Give axes the common look; returns the title, for an animation to change."""
+def dress(ax: Axes, title: str, *, x: str = "", y: str = "", grid: bool = False, formulas: bool = False) -> Text:
+    """Give axes the common look; returns the title, for an animation to change.
+
+    Names come from the user: a dollar sign in them is a dollar sign. With `formulas`, x and y are ours and hold
+    mathematics between dollar signs.
+    """
     ax.set_facecolor("white")
     for side, spine in ax.spines.items():
         spine.set(color=QUIET, linewidth=0.8, visible=side in ("left", "bottom"))
@@ -90,15 +96,31 @@ def dress(ax: Axes, title: str, *, x: str = "", y: str = "", grid: bool = False)
     if grid:
         ax.grid(visible=True, color=GRID, linewidth=0.6)
     ax.set_axisbelow(True)
-    # Names come from the user: a dollar sign in them is a dollar sign, not mathematics.
-    ax.set_xlabel(x, fontsize=NORMAL, color=INK, parse_math=False)
-    ax.set_ylabel(y, fontsize=NORMAL, color=INK, parse_math=False)
+    ax.set_xlabel(x, fontsize=NORMAL, color=INK, parse_math=formulas)
+    ax.set_ylabel(y, fontsize=NORMAL, color=INK, parse_math=formulas)
     return ax.set_title(title, loc="left", fontsize=NORMAL, color=INK, parse_math=False)
 
 
 def legend_above(ax: Axes, lines: Sequence[Artist]) -> None:
     """Name the lines of axes above them, at the right, where they cover no data."""
     box = ax.legend(handles=list(lines), loc="lower right", bbox_to_anchor=(1, 1), ncols=3, **_LEGEND)
+    for text in box.get_texts():
+        text.set_parse_math(False)
+
+
+def legend_beside(ax: Axes, lines: Sequence[Artist]) -> None:
+    """Name the lines of axes at their right, one below the other."""
+    box = ax.legend(handles=list(lines), loc="upper left", bbox_to_anchor=(1, 1), **_LEGEND)
+    for text in box.get_texts():
+        text.set_parse_math(False)
+
+
+def legend_on_top(figure: Figure, lines: Sequence[Artist]) -> None:
+    """Name lines that all axes share, above them; the figure grows by the height this takes."""
+    longest = max(len(str(line.get_label())) for line in lines)
+    columns = int(np.clip(figure.get_figwidth() * 11 // (longest + 5), 1, len(lines)))
+    figure.set_figheight(figure.get_figheight() + 0.18 * math.ceil(len(lines) / columns))
+    box = figure.legend(handles=list(lines), loc="outside upper center", ncols=columns, **_LEGEND)
     for text in box.get_texts():
         text.set_parse_math(False)
 
@@ -153,6 +175,27 @@ def scatter(
 def colour(label: int) -> str:
     """The colour of a class."""
     return COLOURS[label % len(COLOURS)]
+
+
+def gradation(count: int) -> list[str]:
+    """Colours for things that follow one another, such as layers: from dark to light, told apart in grey as well."""
+    return [to_hex(shade) for shade in colormaps["viridis"](np.linspace(0.0, 0.88, count))]
+
+
+def logarithmic(ax: Axes, values: Floats) -> None:
+    """Give the vertical axis a logarithmic scale for these values; few decades get more numbers."""
+    seen = values[np.isfinite(values) & (values > 0)]
+    if not seen.size:
+        return
+    low, high = float(seen.min()), float(seen.max())
+    margin = (high / low) ** 0.05 if high > low else 1.5
+    ax.set_yscale("log")
+    ax.set_ylim(low / margin, high * margin)
+    if high / low < 200:
+        between = (1.0, 3.0) if high / low > 20 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+        ax.yaxis.set_major_locator(LogLocator(subs=between) if high / low > 4 else MaxNLocator(6, steps=[1, 2, 5, 10]))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_minor_locator(NullLocator())
 
 
 def tint(shade: str, white: float) -> str:

@@ -1,7 +1,21 @@
-"""Training: the objective of the paper, the recipes that minimize it, and a plain loop."""
+"""Training: the objective of the paper, the recipes that minimize it, a plain loop, and callbacks that record."""
 
 from hdnn.training.loop import Callback, Progress, fit, split
-from hdnn.training.objective import Objective, Record, evaluate, outputs
+from hdnn.training.objective import Objective, Penalty, Record, evaluate, outputs
 from hdnn.training.recipe import Recipe
+from hdnn.training.recorders import GradientRecorder, SensitivityRecorder
 
-__all__ = ["Callback", "Objective", "Progress", "Recipe", "Record", "evaluate", "fit", "outputs", "split"]
+__all__ = [
+    "Callback",
+    "GradientRecorder",
+    "Objective",
+    "Penalty",
+    "Progress",
+    "Recipe",
+    "Record",
+    "SensitivityRecorder",
+    "evaluate",
+    "fit",
+    "outputs",
+    "split",
+]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hdnn.networks import Network
-from hdnn.training.objective import Objective, Record, evaluate, mean_score, score_name, score_sum
+from hdnn.training.objective import Objective, Penalty, Record, evaluate, mean_score, score_name, score_sum
 from hdnn.training.recipe import Recipe, make_optimizer, rate_factor
 from hdnn.training.steps import alternating_step, joint_step, train_head
 
@@ -40,6 +40,11 @@ class Progress:
     loss: Tensor
     record: Record | None
 
+    @property
+    def iteration(self) -> int:
+        """Steps since training began."""
+        return (self.epoch - 1) * self.batches + self.batch
+
 
 Callback = Callable[[Progress], None]
 
@@ -52,6 +57,7 @@ def fit(
     *,
     validation: tuple[Tensor, Tensor] | None = None,
     callbacks: Iterable[Callback] = (),
+    penalties: Sequence[Penalty] = (),
 ) -> list[Record]:
     """Train a network in place.
 
@@ -64,13 +70,15 @@ def fit(
         recipe: how.
         validation: (inputs, targets) to watch instead of the share `recipe.validation` of x and y.
         callbacks: called with a `Progress` after every step.
+        penalties: (weight, function of the network) pairs to add to the objective, see `Objective`.
 
     Returns:
         One record an epoch: "epoch", "loss" (mean objective), "train_accuracy" or "train_error" (root mean square)
         while training, the same with "validation_" where there is validation data, "learning_rate", "seconds".
 
     Raises:
-        ValueError: if x and y do not fit each other or the network, or are too few for a validation part.
+        ValueError: if x and y do not fit each other or the network, or are too few for a validation part, or if a
+            penalty cannot be minimized.
         FloatingPointError: if objective or weights are no longer finite; the message says when and what to do.
 
     Example:
@@ -89,7 +97,14 @@ def fit(
         train, held = split(y, recipe.validation, recipe.seed, stratify=network.task == "classification")
         validation = (x[held], y[held])
         x, y = x[train], y[train]
-    objective = Objective(network, alpha=recipe.alpha, alpha_c=recipe.alpha_c, label_smoothing=recipe.label_smoothing)
+    objective = Objective(
+        network,
+        alpha=recipe.alpha,
+        alpha_c=recipe.alpha_c,
+        label_smoothing=recipe.label_smoothing,
+        penalties=penalties,
+    )
+    _check_penalties(objective)
     alternating = recipe.method == "alternating"
     take_step = alternating_step if alternating else joint_step
     history = _epochs(objective, x, y, recipe, validation, tuple(callbacks), take_step)
@@ -238,6 +253,21 @@ def _check_data(network: Network, x: Tensor, y: Tensor) -> None:
         raise ValueError(f"Targets must be class indices, int64 (s,); got {y.dtype} of shape {tuple(y.shape)}.")
     if int(y.min()) < 0 or int(y.max()) >= classes:
         raise ValueError(f"Class indices run from 0 to {classes - 1}; got {int(y.min())} to {int(y.max())}.")
+
+
+def _check_penalties(objective: Objective) -> None:
+    for i, (factor, penalty) in enumerate(objective.penalties):
+        if not math.isfinite(factor):
+            raise ValueError(f"The weight of penalty {i} must be finite; got {factor}.")
+        value = penalty(objective.network)
+        if not isinstance(value, Tensor) or value.dim():
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"Penalty {i} must return one number, a tensor without axes; got {shape}. Sum it up.")
+        if not value.requires_grad:
+            raise ValueError(
+                f"Penalty {i} depends on no parameter that learns, so it would change nothing. Look for a detach(), a "
+                f"no_grad(), or frozen weights."
+            )
 
 
 def _not_finite(what: str, epoch: int) -> str:

@@ -1,0 +1,76 @@
+"""What the command line shows while it works, and how it prints numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hdnn.training import Progress
+
+
+def shown(name: str, value: float) -> str:
+    """A number as people read it: shares in percent, others to four digits."""
+    return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4g}"
+
+
+class Display:
+    """A live progress bar on stderr; where that is no terminal, only what was decided is said."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.tasks: dict[str, Any] = {}
+        self.score = ""
+
+    def __enter__(self) -> Display:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+    def say(self, text: str) -> None:
+        """One line, above the bar."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def step(self, progress: Progress) -> None:
+        """A training callback."""
+        if not self.console.is_terminal:
+            return
+        if progress.record is not None:
+            self.score = "".join(
+                f", {name.replace('_', ' ')} {shown(name, value)}"
+                for name, value in progress.record.items()
+                if name.endswith(("_accuracy", "_error"))
+            )
+        elif progress.batch % 10:  # reading the loss waits for the device, and nobody reads faster
+            return
+        steps = progress.epochs * progress.batches
+        self._update(
+            "training",
+            f"epoch {progress.epoch}/{progress.epochs}",
+            progress.iteration,
+            steps,
+            f"loss {float(progress.loss):.4f}{self.score}",
+        )
+        if progress.record is not None and progress.epoch == progress.epochs:
+            self.say("Trained. Now the test part, the figures and the report.")
+
+    def fetch(self, name: str, done: int, total: int) -> None:
+        """Progress of a download."""
+        self._update(name, name, done, total, f"{done / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+    def _update(self, key: str, description: str, done: int, total: int, numbers: str) -> None:
+        if key not in self.tasks:
+            self.tasks[key] = self.bar.add_task(description, total=total, numbers=numbers)
+        self.bar.update(self.tasks[key], description=description, completed=done, numbers=numbers)

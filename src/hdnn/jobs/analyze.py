@@ -1,0 +1,185 @@
+"""The job that looks into a flow: a folder with a report, its figures and all numbers.
+
+    FOLDER/report.html    a page to read, with everything inside;  FOLDER/figures/ its pictures
+    FOLDER/numbers.json   what the figures and tables show, and more
+
+Every file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hdnn import plots
+from hdnn.files import write_whole
+from hdnn.flow import Flow
+from hdnn.jobs.findings import Drawing, Finding, LeftOut, Summary, find
+from hdnn.jobs.subjects import Subject
+from hdnn.report import Picture, Report, Section, Table, render
+from hdnn.runs import versions
+
+FORMAT = 1
+_NUMBERS, _REPORT, _FIGURES = "numbers.json", "report.html", "figures"
+_KIND = "hdnn analysis"
+_DRAWN = ("norms.png", "singular_values.png", "energy.png", "spectrum.png", "layer_spectrum.png", "gradients.png")
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What an analysis left.
+
+    Args:
+        folder: where report, figures and numbers are.
+        summary: the few numbers that matter, by name; None where an analysis does not apply.
+        left_out: analyses that do not apply, with the reason.
+    """
+
+    folder: Path
+    summary: Summary
+    left_out: dict[str, str]
+
+    @property
+    def report(self) -> Path:
+        """The page to read."""
+        return self.folder / _REPORT
+
+
+def analyze(subject: Subject, folder: Path, *, overwrite: bool = False, command: str = "") -> Analysis:
+    """Look into a flow and write what is found: those analyses that apply, and why the others do not.
+
+    Args:
+        subject: a flow and its states, made by `trained` or `untrained`.
+        folder: to write to; new or empty, or with `overwrite` one that holds an analysis.
+        overwrite: replace the analysis in it.
+        command: what repeats it, for the record.
+
+    Raises:
+        OSError: if the folder cannot be used.
+        ValueError: if the weights are not finite.
+        FloatingPointError: if states are not finite.
+
+    Example:
+        >>> import tempfile
+        >>> from hdnn.jobs import analyze, untrained
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     found = analyze(untrained("h2", layers=8, samples=5), Path(place) / "h2")
+        ...     found.report.is_file(), found.summary["lower_bound"]
+        (True, 1.0)
+    """
+    require_free(folder, overwrite=overwrite)
+    _ = subject.states  # divergence is found before anything is written
+    findings = find(subject)
+    found = [finding for finding in findings if isinstance(finding, Finding)]
+    left_out = [finding for finding in findings if isinstance(finding, LeftOut)]
+    summary = {name: value for finding in found for name, value in finding.summary.items()}
+    numbers = {
+        "format": FORMAT,
+        "kind": _KIND,
+        "subject": subject.lead,
+        "command": command,
+        "versions": versions(),
+        "summary": summary,
+        **{finding.key: finding.numbers for finding in found},
+        "left_out": {each.key: each.reason for each in left_out},
+    }
+    document = json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    _clear(folder)
+    write_whole(folder / _NUMBERS, document)
+    sections = [
+        Section(finding.title, [*[_picture(folder, each) for each in finding.drawings], *finding.tables], finding.text)
+        for finding in found
+    ]
+    if left_out:
+        rows = [(each.title, each.reason) for each in left_out]
+        sections.append(Section("Left out", [Table("What does not apply", ("analysis", "reason"), rows)]))
+    sections.append(Section("Flow", [Table("Factors", ("", ""), _factors(subject.flow))]))
+    report = Report(
+        title=subject.title,
+        lead=subject.lead,
+        headline=_headline(summary, subject.flow),
+        sections=sections,
+        notes=subject.notes,
+        command=command,
+        versions=versions(),
+    )
+    write_whole(folder / _REPORT, render(report))
+    return Analysis(folder, summary, {each.title: each.reason for each in left_out})
+
+
+def require_free(folder: Path, *, overwrite: bool = False) -> None:
+    """See that an analysis can go into a folder, before any work is done for it.
+
+    Raises:
+        FileExistsError: if the folder is a file or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file. Choose another folder with --output.")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not overwrite:
+        raise FileExistsError(
+            f"The folder {folder} exists and is not empty; nothing in it was changed. Choose another with --output, or "
+            f"give --overwrite to replace the analysis in it."
+        )
+    if not _holds_analysis(folder):
+        raise FileExistsError(
+            f"The folder {folder} holds no analysis, so --overwrite leaves it alone. Choose another with --output."
+        )
+
+
+def _holds_analysis(folder: Path) -> bool:
+    try:
+        document: Any = json.loads((folder / _NUMBERS).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("kind") == _KIND
+
+
+def _clear(folder: Path) -> None:
+    """Make the folder, without the files of an older analysis; what else is there is the user's."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (_REPORT, *[f"{_FIGURES}/{drawn}" for drawn in _DRAWN], _NUMBERS):
+            (folder / name).unlink(missing_ok=True)
+        (folder / _FIGURES).mkdir(exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"The folder {folder} cannot be written: {error.strerror or error}. Choose another with --output."
+        ) from error
+
+
+def _picture(folder: Path, drawing: Drawing) -> Picture:
+    place = plots.save(drawing.figure, folder / _FIGURES / drawing.file)
+    return Picture(
+        drawing.title, place.read_bytes(), alt=f"{drawing.title}. {drawing.caption}", caption=drawing.caption
+    )
+
+
+def _headline(summary: Summary, flow: Flow) -> list[tuple[str, object]]:
+    kept = "M J Mᵀ = J" if flow.preserves_structure else "volume" if flow.preserves_volume else "nothing exactly"
+    return [
+        (f"largest ‖∂y_N/∂y_{summary.get('from_layer', 0)}‖", summary["largest_norm"]),
+        ("smallest ‖∂y_N/∂y_j‖, j < N", summary["smallest_norm_at_any_depth"]),
+        ("guaranteed lower bound", summary["lower_bound"]),
+        ("keeps", kept),
+    ]
+
+
+def _factors(flow: Flow) -> Sequence[tuple[str, object]]:
+    return [
+        ("layers", flow.layers),
+        ("features", flow.features),
+        ("step", flow.step),
+        ("horizon", flow.horizon),
+        ("shared weights", flow.shared),
+        ("structure", repr(flow.structure)),
+        ("J", reprlib.repr(flow.interconnection)),
+        ("activation", repr(flow.activation)),
+        ("integrator", repr(flow.integrator)),
+        ("computed in", str(flow.weight.dtype).removeprefix("torch.")),
+    ]

@@ -1,0 +1,280 @@
+"""What an analysis looks at: a flow and states to start it from, of a run and its data, or fresh and random."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdnn.analysis import Gradients, gradients, log_norms, sensitivities
+from hdnn.data import Dataset
+from hdnn.flow import Flow
+from hdnn.jobs.prediction import _alike, _opened, _source
+from hdnn.jobs.sources import load
+from hdnn.jobs.train import count, seeded_network
+from hdnn.networks import Network, NetworkConfig
+from hdnn.training import Objective
+
+# Bytes of all sensitivities together, and their number times n³, which takes some ten seconds: samples are left out
+# until both are kept.
+_BYTES, _WORK = 2**30, 5e9
+# Fewer samples say too little: then no matrices are built.
+_FEWEST = 4
+# Depths at which matrices are taken apart: more are not seen in a figure.
+_DEPTHS = 65
+# Matrices of larger norms are not taken apart: the fourth power in ‖M J Mᵀ‖² would exceed what 64 bits can hold.
+TAME = 1e70
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A flow in float64 and the states it starts from. Made by `trained` and `untrained`.
+
+    Attributes:
+        title: which network.
+        lead: a sentence on flow and states.
+        model: preset.
+        flow: on vectors; on images only where its layers couple pixels.
+        y0: (S, n) or (B, n, H, W).
+        notes: what a reader must know of the choice of states.
+        gradients: computes the gradients of the loss; None for an untrained flow.
+    """
+
+    title: str
+    lead: str
+    model: str
+    flow: Flow
+    y0: Tensor
+    notes: list[str] = field(default_factory=list)
+    gradients: Callable[[], Gradients] | None = None
+
+    @cached_property
+    def states(self) -> Tensor:
+        """y_j for j = 0 … N.
+
+        Raises:
+            FloatingPointError: if one is not finite.
+        """
+        with torch.no_grad():
+            states = self.flow.trajectory(self.y0)
+        broken = (~states.isfinite()).flatten(1).any(1).nonzero()
+        if len(broken):
+            raise FloatingPointError(
+                f"The state after layer {int(broken[0]) - 1} is not finite, so there is nothing to analyse. Use a "
+                f"smaller step, or fewer layers."
+            )
+        return states
+
+    @property
+    def has_matrices(self) -> bool:
+        """Whether Jacobians of one sample are small enough to be built."""
+        return self.flow.kernel_size is None and _affordable(self.flow) >= _FEWEST
+
+    @cached_property
+    def first(self) -> int:
+        """The first depth j from which no ‖∂y_N/∂y_j‖ exceeds `TAME`.
+
+        Raises:
+            FloatingPointError: if the last layer alone exceeds it.
+        """
+        wild = (log_norms(self.flow, self.y0, "fro") > math.log(TAME)).any(1).nonzero()
+        found = int(wild[-1]) + 1 if len(wild) else 0
+        if found == self.flow.layers:
+            raise FloatingPointError(f"The Jacobian of the last layer exceeds {TAME:g}. Use smaller weights.")
+        return found
+
+    @cached_property
+    def depths(self) -> list[int]:
+        """At most 65 depths j, evenly from the first tame one to N."""
+        last = self.flow.layers
+        shown = min(_DEPTHS, last - self.first + 1)
+        return sorted({self.first + round((last - self.first) * i / max(1, shown - 1)) for i in range(shown)})
+
+    @cached_property
+    def sensitivities(self) -> Tensor:
+        """∂y_N/∂y_j at `depths`, (len(depths), S, n, n)."""
+        M: Tensor = sensitivities(self.flow[self.first :], self.states[self.first], limit=2 * _BYTES)
+        return M[[j - self.first for j in self.depths]]
+
+
+def choose_subject(
+    run: Path | None, network: Mapping[str, Any], samples: int, seed: int, mnist_folder: str | None = None
+) -> Subject:
+    """The flow of a run, or else an untrained one.
+
+    Args:
+        run: a folder, or None.
+        network: the arguments of `untrained` by name, for an untrained flow; None stands for the default.
+        samples: how many states.
+        seed: see `trained` and `untrained`.
+        mnist_folder: see `trained`.
+
+    Raises:
+        ValueError: if both or neither are given.
+    """
+    chosen = {name: value for name, value in network.items() if value is not None}
+    if run is not None and chosen:
+        raise ValueError(f"The network of a run is that of the run; leave out {', '.join(chosen)}.")
+    if run is not None:
+        return trained(run, samples=samples, seed=seed, mnist_folder=mnist_folder)
+    if "model" not in chosen:
+        raise ValueError("Give the folder of a run, or the model of an untrained flow, as in --model h2.")
+    if mnist_folder is not None:
+        raise ValueError("`data_folder` is for runs on MNIST; an untrained flow needs none. Leave it out.")
+    return untrained(**chosen, samples=samples, seed=seed)
+
+
+def trained(folder: Path, *, samples: int = 100, seed: int = 0, mnist_folder: str | None = None) -> Subject:
+    """The flow of a run, at samples of its test part.
+
+    Args:
+        folder: of the run.
+        samples: how many, at random.
+        seed: of the choice.
+        mnist_folder: where the MNIST files are now, if they have moved.
+
+    Raises:
+        OSError: if a file is not there.
+        ValueError: if the run or its data is damaged, or the flow has no layers.
+    """
+    _check_samples(samples)
+    run, encoder, target, network = _opened(folder)
+    dataset = load(_source(run, mnist_folder))
+    if not _alike(dataset.encoder.to_dict(), encoder.to_dict()) or not _alike(
+        dataset.target.to_dict(), target.to_dict()
+    ):
+        raise ValueError(f"The data of this run, {run.config.data.get('data')}, has changed since it was trained.")
+    network = network.double()
+    chosen = torch.randperm(len(dataset.x_test), generator=torch.Generator().manual_seed(seed))[:samples]
+    with torch.no_grad():
+        y0 = network.lift(torch.from_numpy(dataset.x_test)[chosen].double())
+    found = _loss_gradients(network, dataset, chosen, y0)
+    flow, states, notes = network.flow, y0, []
+    if flow.kernel_size == 1:
+        flow = of_vectors(flow)
+        pixels = y0.movedim(1, -1).reshape(-1, flow.features)
+        states = pixels[torch.randperm(len(pixels), generator=torch.Generator().manual_seed(seed))[:samples]]
+        notes.append(
+            f"The layers of this flow couple no pixels, so everything but the gradients of the loss is that of "
+            f"{count(len(states), 'single pixel')}. The norm of an image's matrix is the largest of its pixels'."
+        )
+    where = f"{count(len(chosen), 'test sample')} of {dataset.name}"
+    model = run.config.network.model
+    return _subject(model, f"{model} trained on {dataset.name}", where, flow, states, notes, found)
+
+
+def untrained(
+    model: str = "h2",
+    *,
+    layers: int = 64,
+    features: int = 4,
+    step: float | None = None,
+    horizon: float | None = None,
+    activation: str = "tanh",
+    interconnection: str | None = None,
+    width: int | None = None,
+    shared: bool = False,
+    init_std: float | None = None,
+    samples: int = 100,
+    seed: int = 0,
+) -> Subject:
+    """A flow with random weights, at random states N(0, 1).
+
+    Args:
+        model: "ms1", "ms2", "ms3", "h1" or "h2".
+        layers: N.
+        features: n.
+        step: h; 0.1 where `horizon` is not given either.
+        horizon: T = N h.
+        activation: name of σ.
+        interconnection: J of h1 and h2, "canonical" or "upper_ones".
+        width: hidden units a layer, for h1 and h2.
+        shared: one K and b for all layers.
+        init_std: of the weights; None means 1/√n.
+        samples: how many states.
+        seed: of weights and states.
+
+    Raises:
+        ValueError: for choices that make no flow, or one without layers.
+    """
+    _check_samples(samples)
+    if step is not None and horizon is not None:
+        raise ValueError(f"Give `step` (h) or `horizon` (T = layers · h), not both; got {step:g} and {horizon:g}.")
+    config = NetworkConfig(
+        task="classification",
+        inputs=(features,),
+        outputs=2,
+        model=model,
+        features=features,
+        layers=layers,
+        step=step if step is not None else 0.1 if horizon is None else horizon / (layers or 1),
+        interconnection=interconnection,
+        activation=activation,
+        width=width,
+        shared=shared,
+    )
+    flow = seeded_network(config, init_std, seed).flow.double()
+    # Other numbers than the weights were drawn from, whatever the seed.
+    y0 = torch.randn(samples, features, generator=torch.Generator().manual_seed(seed + 2**32), dtype=torch.float64)
+    return _subject(model, f"{model}, untrained", f"{count(samples, 'random state')} N(0, 1)", flow, y0, [], None)
+
+
+def of_vectors(flow: Flow) -> Flow:
+    """A flow of images with kernel_size=1 as the flow of the vectors that stand at its pixels."""
+    vectors = Flow(
+        flow.features,
+        flow.layers,
+        step=flow.step,
+        structure=flow.structure,
+        interconnection=flow.interconnection,
+        activation=flow.activation,
+        integrator=flow.integrator,
+        shared=flow.shared,
+        device=flow.weight.device,
+        dtype=flow.weight.dtype,
+    )
+    shapes = {name: value.shape for name, value in vectors.state_dict().items()}
+    vectors.load_state_dict({name: value.reshape(shapes[name]) for name, value in flow.state_dict().items()})
+    return vectors
+
+
+def _subject(
+    model: str, title: str, where: str, flow: Flow, y0: Tensor, notes: list[str], found: Callable[[], Gradients] | None
+) -> Subject:
+    if flow.layers == 0:
+        raise ValueError("A flow without layers is the identity, so there is nothing to analyse. Give it layers.")
+    if flow.kernel_size is None:
+        kept = max(_FEWEST, _affordable(flow))
+        if kept < len(y0):
+            notes.append(f"For {count(len(y0), 'sample')} this would take too long, or too much memory: {kept} used.")
+            y0 = y0[:kept]
+    shape = f"{count(flow.layers, 'layer')}, {flow.features} features, step {flow.step:.4g}"
+    return Subject(title, f"{model} with {shape}, at {where}.", model, flow.eval(), y0, notes, found)
+
+
+def _affordable(flow: Flow) -> int:
+    """How many samples' sensitivities memory and patience allow."""
+    n, matrices = flow.features, flow.layers + 1
+    return int(min(_BYTES / (8 * matrices * n**2), _WORK / (min(matrices, _DEPTHS) * n**3)))
+
+
+def _loss_gradients(network: Network, dataset: Dataset, chosen: Tensor, y0: Tensor) -> Callable[[], Gradients]:
+    labels = torch.from_numpy(dataset.y_test)[chosen]
+    labels = labels if network.task == "classification" else labels.double()
+    objective = Objective(network)
+
+    def loss(y: Tensor) -> Tensor:
+        return objective.data_loss(network.head(y.flatten(1)), labels)
+
+    return lambda: gradients(network.flow, y0, loss)
+
+
+def _check_samples(samples: int) -> None:
+    if samples < 1:
+        raise ValueError(f"`samples` must be at least 1; got {samples}.")
