@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import warnings
 from functools import cache
 
 import pytest
@@ -297,3 +299,14 @@ def test_arguments() -> None:
     assert SymplecticEuler() == SymplecticEuler("p")
     assert tanh.kernel == "tanh"
     assert Hamiltonian(4, BlockDiagonal(), Fixed(canonical(4)), tanh).separable
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the default compiler of torch.compile needs a C++ compiler")
+def test_the_default_compiler_keeps_the_step_size() -> None:
+    """Inductor of PyTorch 2.13 makes `addmm` of `torch.add(y, a @ b, alpha=h)` and forgets h."""
+    flow = preset("h1", 4, 2, backend="eager")
+    y = state(flow, 5)
+    torch._dynamo.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.testing.assert_close(torch.compile(flow, fullgraph=True)(y), flow(y), rtol=1e-12, atol=1e-12)

@@ -58,7 +58,7 @@ class ForwardEuler(Integrator):
 
     def step(self, field: Field, y: Tensor, h: float) -> Tensor:
         """Y + h f(y)."""
-        return torch.add(y, field(y), alpha=h)
+        return _moved(y, field(y), h)
 
     def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
         """No explicit inverse exists."""
@@ -93,11 +93,11 @@ class SymplecticEuler(Integrator):
         """Move one half, then the other."""
         p, q = field.split(y)
         if self.first == "p":
-            p = torch.add(p, field.p(q), alpha=h)
-            q = torch.add(q, field.q(p), alpha=h)
+            p = _moved(p, field.p(q), h)
+            q = _moved(q, field.q(p), h)
         else:
-            q = torch.add(q, field.q(p), alpha=h)
-            p = torch.add(p, field.p(q), alpha=h)
+            q = _moved(q, field.q(p), h)
+            p = _moved(p, field.p(q), h)
         return field.join(p, q)
 
     def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
@@ -132,13 +132,13 @@ class StormerVerlet(Integrator):
         """Half, whole, half."""
         p, q = field.split(y)
         if self.first == "p":
-            p = torch.add(p, field.p(q), alpha=h / 2)
-            q = torch.add(q, field.q(p), alpha=h)
-            p = torch.add(p, field.p(q), alpha=h / 2)
+            p = _moved(p, field.p(q), h / 2)
+            q = _moved(q, field.q(p), h)
+            p = _moved(p, field.p(q), h / 2)
         else:
-            q = torch.add(q, field.q(p), alpha=h / 2)
-            p = torch.add(p, field.p(q), alpha=h)
-            q = torch.add(q, field.q(p), alpha=h / 2)
+            q = _moved(q, field.q(p), h / 2)
+            p = _moved(p, field.p(q), h)
+            q = _moved(q, field.q(p), h / 2)
         return field.join(p, q)
 
     def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
@@ -256,10 +256,10 @@ class RungeKutta4(Integrator):
     def step(self, field: Field, y: Tensor, h: float) -> Tensor:
         """Y + h (k₁ + 2 k₂ + 2 k₃ + k₄) / 6."""
         k1 = field(y)
-        k2 = field(torch.add(y, k1, alpha=h / 2))
-        k3 = field(torch.add(y, k2, alpha=h / 2))
-        k4 = field(torch.add(y, k3, alpha=h))
-        return torch.add(y, k1 + 2 * (k2 + k3) + k4, alpha=h / 6)
+        k2 = field(_moved(y, k1, h / 2))
+        k3 = field(_moved(y, k2, h / 2))
+        k4 = field(_moved(y, k3, h))
+        return _moved(y, k1 + 2 * (k2 + k3) + k4, h / 6)
 
     def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
         """No explicit inverse exists."""
@@ -276,3 +276,8 @@ def _no_inverse(name: str) -> str:
 def _check_half(first: str) -> None:
     if first not in ("p", "q"):
         raise ValueError(f'`first` must be "p" or "q", the half of the state that moves first; got {first!r}.')
+
+
+def _moved(y: Tensor, f: Tensor, h: float) -> Tensor:
+    """Y + h f, as a difference: Inductor of PyTorch 2.13 makes `addmm` of a sum with a product and forgets h."""
+    return torch.sub(y, f, alpha=-h)
