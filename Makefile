@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MNIST ?=
 
-.PHONY: demo test test-slow bench lint types sanitize setup clean
+.PHONY: demo test test-slow bench docs lint types sanitize setup clean
 
 demo: setup
 	$(BIN)/hdnn train digits --output runs/demo --overwrite
@@ -26,6 +26,20 @@ bench: .venv/peers
 
 .venv/peers: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	touch $@
+
+# Strict and without the network: warnings are errors, examples run, what the pages compute is checked.
+SPHINX = $(BIN)/python -m sphinx -q -W --keep-going -d build/docs/doctrees docs
+
+docs: .venv/docs
+	$(SPHINX) -b html build/docs/html
+	$(SPHINX) -b doctest build/docs/doctest
+	@echo build/docs/html/index.html
+
+# The requirements alone: to install '.[docs]' would compile the kernels once more.
+.venv/docs: .venv/installed
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > $@.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r $@.txt
 	touch $@
 
 lint: setup
@@ -57,5 +71,5 @@ setup: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist docs/commands.md docs/gallery docs/results .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
