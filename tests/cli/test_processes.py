@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from command_lines import CODE, QUICK, SMALL
-from hdnn import cli
+from hdnn.display import Display
 
 # Interrupts and divergence
 
@@ -31,7 +31,7 @@ def test_an_interrupt_leaves_a_run_and_says_so(hdnn, place, monkeypatch, batch):
         if len(told) == batch:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.Display, "step", interrupt)
+    monkeypatch.setattr(Display, "step", interrupt)
     code, out, err = hdnn("train double-moons --size 1000 --layers 2 -o run --json")
     assert code == 130
     assert json.loads(out)["interrupted"] is True

@@ -1,0 +1,81 @@
+"""Look inside a flow: `hdnn analyze`."""
+
+import json
+import shlex
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hdnn.cli.messages import say
+from hdnn.cli.options import (
+    OUTPUT,
+    ActivationName,
+    AsJson,
+    Features,
+    Horizon,
+    InitStd,
+    InterconnectionName,
+    Layers,
+    MnistFolder,
+    Model,
+    Shared,
+    Step,
+    Width,
+    option,
+)
+from hdnn.display import shown
+
+
+def analyze(
+    run: Annotated[Path | None, typer.Argument(help="Folder that `hdnn train` wrote; none with --model.")] = None,
+    model: Model = None,
+    layers: Layers = None,
+    step: Step = None,
+    horizon: Horizon = None,
+    features: Features = None,
+    width: Width = None,
+    activation: ActivationName = None,
+    interconnection: InterconnectionName = None,
+    shared: Shared = False,
+    init_std: InitStd = None,
+    samples: Annotated[int, typer.Option(help="Test samples of the run, or random states.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of the samples, and of the weights of an untrained flow.")] = 0,
+    data_folder: MnistFolder = None,
+    output: Annotated[
+        Path | None,
+        option(OUTPUT, "Folder to write. Default: RUN/analysis, or analyses/MODEL-TIME.", "--output", "-o"),
+    ] = None,
+    overwrite: Annotated[bool, option(OUTPUT, "Replace the analysis in the output folder.", "--overwrite")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """See what the flow of a run, or an untrained one, does to states and gradients: numbers, figures, a report."""
+    from hdnn.jobs import analyze, choose_subject
+
+    network = {
+        "model": model,
+        "layers": layers,
+        "step": step,
+        "horizon": horizon,
+        "features": features,
+        "width": width,
+        "activation": activation,
+        "interconnection": interconnection,
+        "shared": shared or None,
+        "init_std": init_std,
+    }
+    folder = output or (run / "analysis" if run else Path("analyses") / f"{model}-{datetime.now():%Y%m%d-%H%M%S}")
+    subject = choose_subject(run, network, samples, seed, str(data_folder) if data_folder else None)
+    say(subject.lead)
+    found = analyze(subject, folder, overwrite=overwrite, command=shlex.join(["hdnn", *sys.argv[1:]]))
+    if as_json:
+        print(json.dumps({**found.summary, "left_out": found.left_out, "report": str(found.report)}))
+        return
+    for name, value in found.summary.items():
+        if value is not None:
+            print(f"{name.replace('_', ' ')}: {value if isinstance(value, str) else shown(name, value)}")
+    for title, reason in found.left_out.items():
+        say(f"Left out: {title}. {reason}")
+    print(f"Report: {found.report}")

@@ -1,0 +1,23 @@
+"""What runs here: `hdnn info`."""
+
+import json
+
+from hdnn.cli.options import AsJson
+
+
+def info(as_json: AsJson = False) -> None:
+    """Versions, devices and backends of this installation."""
+    from hdnn.info import info
+
+    facts = info()
+    if as_json:
+        print(json.dumps(facts))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in facts.items():
+        lines = [f"{key} {item}" for key, item in value.items()] if isinstance(value, dict) else value
+        table.add_row(name, "\n".join(lines) if isinstance(lines, list) else str(lines))
+    Console().print(table, markup=False, highlight=False)

@@ -1,0 +1,160 @@
+"""Train a network: `hdnn train`."""
+
+import json
+import shlex
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hdnn.cli.messages import say
+from hdnn.cli.options import (
+    DATA,
+    NETWORK,
+    OUTPUT,
+    TRAINING,
+    ActivationName,
+    AsJson,
+    Features,
+    Horizon,
+    InitStd,
+    InterconnectionName,
+    Layers,
+    Lifts,
+    Methods,
+    Model,
+    Optimizers,
+    Shared,
+    Step,
+    Tasks,
+    Width,
+    option,
+)
+from hdnn.display import Display, shown
+
+
+def train(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="digits, mnist, swiss-roll, double-moons, double-circles, or a .csv, .tsv or .parquet table."
+        ),
+    ] = "digits",
+    model: Model = None,
+    layers: Layers = None,
+    step: Step = None,
+    horizon: Horizon = None,
+    features: Features = None,
+    width: Width = None,
+    activation: ActivationName = None,
+    interconnection: InterconnectionName = None,
+    lift: Annotated[Lifts | None, option(NETWORK, "How vectors become states.")] = None,
+    shared: Shared = False,
+    init_std: InitStd = None,
+    epochs: Annotated[int | None, option(TRAINING, "Passes over the training data.")] = None,
+    batch_size: Annotated[int | None, option(TRAINING, "Samples a step.")] = None,
+    optimizer: Annotated[Optimizers | None, option(TRAINING, "Optimizer.")] = None,
+    learning_rate: Annotated[float | None, option(TRAINING, "Largest learning rate of the schedule.")] = None,
+    alpha: Annotated[float | None, option(TRAINING, "Weight of smoothness over depth.")] = None,
+    alpha_c: Annotated[float | None, option(TRAINING, "Weight decay of the output layer, in the loss.")] = None,
+    weight_decay: Annotated[float | None, option(TRAINING, "Weight decay of all parameters.")] = None,
+    label_smoothing: Annotated[float | None, option(TRAINING, "Label smoothing, 0 to 1.")] = None,
+    clip: Annotated[float | None, option(TRAINING, "Largest norm of the gradient.")] = None,
+    method: Annotated[Methods | None, option(TRAINING, "joint, or alternating as in the paper.")] = None,
+    validation: Annotated[float | None, option(TRAINING, "Share of the training data held back to watch.")] = None,
+    patience: Annotated[
+        int | None, option(TRAINING, "Stop after so many epochs without a better validation score.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of data, weights and batches.", rich_help_panel=TRAINING)] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...", rich_help_panel=TRAINING)] = "cpu",
+    threads: Annotated[int | None, option(TRAINING, "Processor threads. Default: as many as pay.")] = None,
+    target: Annotated[str | None, option(DATA, "Column of a table to predict.")] = None,
+    task: Annotated[Tasks | None, option(DATA, "What the target of a table is.")] = None,
+    column: Annotated[
+        list[str] | None, option(DATA, "Input column of a table; repeat for several. Default: all that can help.")
+    ] = None,
+    size: Annotated[int | None, option(DATA, "Points of a planar set. Default: 8000.")] = None,
+    data_folder: Annotated[Path | None, option(DATA, "Where the MNIST files are, or go with --download.")] = None,
+    download: Annotated[bool, option(DATA, "Fetch MNIST if it is not there.", "--download")] = False,
+    output: Annotated[
+        Path | None, option(OUTPUT, "Run folder to write. Default: runs/DATA-TIME.", "--output", "-o")
+    ] = None,
+    overwrite: Annotated[bool, option(OUTPUT, "Replace the run in the output folder.", "--overwrite")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a Hamiltonian network and write a run folder with weights, results and a report.
+
+    What you do not choose is taken from a set-up that suits the data.
+    """
+    from hdnn.jobs import Choices, Source, train
+
+    source = Source(
+        data,
+        seed=seed,
+        size=size,
+        target=target,
+        task=task.value if task else None,
+        columns=tuple(column) if column else None,
+        folder=str(data_folder) if data_folder else None,
+        download=download,
+    )
+    choices = Choices(
+        model=model,
+        layers=layers,
+        step=step,
+        horizon=horizon,
+        features=features,
+        width=width,
+        activation=activation,
+        interconnection=interconnection,
+        lift=lift.value if lift else None,
+        shared=shared,
+        init_std=init_std,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optimizer.value if optimizer else None,
+        learning_rate=learning_rate,
+        alpha=alpha,
+        alpha_c=alpha_c,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        clip=clip,
+        method=method.value if method else None,
+        validation=validation,
+        patience=patience,
+    )
+    name = Path(data).stem
+    folder = output or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    with Display() as display:
+        outcome = train(
+            source,
+            choices,
+            folder,
+            seed=seed,
+            device=device,
+            threads=threads,
+            overwrite=overwrite,
+            command=shlex.join(["hdnn", *sys.argv[1:]]),
+            callbacks=(display.step,),
+            announce=display.say,
+            download_progress=display.fetch,
+        )
+    metrics = outcome.metrics
+    if as_json:
+        print(json.dumps({**metrics, "run": str(folder), "report": str(outcome.run.report)}))
+    else:
+        for line in _result_lines(metrics):
+            print(line)
+        print(f"Report: {outcome.run.report}")
+    if outcome.interrupted:
+        done = "1 epoch" if metrics["epochs"] == 1 else f"{metrics['epochs']} epochs"
+        say(f"Interrupted after {done}. The weights of that moment are in {folder}; it can be loaded.")
+        sys.exit(130)
+
+
+def _result_lines(metrics: dict[str, Any]) -> list[str]:
+    names = [name for name in ("test_accuracy", "test_error", "test_r2") if name in metrics]
+    rows = f"on {metrics['test_rows']} test rows"
+    return [f"{name.replace('_', ' ').capitalize()}: {shown(name, metrics[name])} {rows}" for name in names]
