@@ -132,6 +132,10 @@ class Interconnection(ABC):
     def layers(self, start: int, stop: int) -> Interconnection:
         """The interconnection of the layers start … stop − 1."""
 
+    def refined(self, factor: int) -> Interconnection:
+        """The interconnection of a flow with `factor` layers in place of each; itself where it does not vary."""
+        return self
+
     def drive(self, J: Tensor | None, K: Tensor, images: bool) -> Tensor | None:
         """K Jᵀ, shape of K; its adjoint is J Kᵀ. None where J Kᵀ = I."""
         return None if J is None else linear.mix(J, K, images)
@@ -207,6 +211,10 @@ class Fixed(Interconnection):
     def layers(self, start: int, stop: int) -> Interconnection:
         """The same J, or those of the chosen layers."""
         return self if self.J.dim() == 2 else Fixed(self.J[start:stop])
+
+    def refined(self, factor: int) -> Interconnection:
+        """The same J, or each as often as its layer is divided."""
+        return self if self.J.dim() == 2 else Fixed(self.J.repeat_interleave(factor, dim=0))
 
     def _check_size(self, features: int) -> None:
         if self.J.shape[-1] != features:

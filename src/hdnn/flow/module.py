@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from hdnn.activations import Activation, tanh
+from hdnn.flow.depth import part, refined
 from hdnn.flow.memory import Memory, layer_by_layer
-from hdnn.flow.plans import make_plan, served
+from hdnn.flow.plans import autocasts, make_plan, served
 from hdnn.flow.settings import (
     check_backend,
     check_layer,
@@ -23,7 +24,6 @@ from hdnn.flow.settings import (
     check_sizes,
     check_state,
     floating_point,
-    layer_range,
     standard_deviation,
     step_size,
 )
@@ -248,7 +248,8 @@ class Flow(nn.Module):
         """The state after the last layer.
 
         Args:
-            y: (..., n), or images (B, n, H, W).
+            y: (..., n), or images (B, n, H, W). Under `torch.autocast` it is cast to the kind of number of the weights,
+                in which the flow runs and answers.
 
         Returns:
             The shape of y.
@@ -256,6 +257,10 @@ class Flow(nn.Module):
         Raises:
             ValueError: if the features of y are not n.
         """
+        if autocasts(y.device.type):
+            # A flow adds many small steps up, which half precision would round away.
+            with torch.autocast(y.device.type, enabled=False):
+                return self.forward(y.to(self.weight.dtype))
         check_state(y, self.features, self.kernel_size)
         plan = served(self.plan, self.backend, self.memory, y, self.weight)
         if plan is not None:
@@ -340,32 +345,35 @@ class Flow(nn.Module):
         Args:
             layers: a slice without stride, or one index for a flow of one layer.
         """
-        start, stop = layer_range(layers, self.layers)
-        part = Flow(
-            self.features,
-            stop - start,
-            step=self.step,
-            structure=self.structure,
-            interconnection=self.interconnection.layers(start, stop),
-            activation=self.activation,
-            integrator=self.integrator,
-            kernel_size=self.kernel_size,
-            shared=self.shared,
-            backend=self.backend,
-            memory=self.memory,
-            init_std=self.init_std,
-            device="meta",
-            dtype=self.weight.dtype,
-        ).to_empty(device=self.weight.device)
-        state = self.state_dict()
-        if not self.shared:
-            state.update({name: state[name][start:stop] for name in ("weight", "bias")})
-        if self.interconnection_matrix is not None and self.interconnection_matrix.dim() == 3:
-            state["interconnection_matrix"] = self.interconnection_matrix[start:stop]
-        part.load_state_dict(state)
-        for name, parameter in part.named_parameters():
-            parameter.requires_grad_(self.get_parameter(name).requires_grad)
-        return part.train(self.training)
+        return part(self, layers)
+
+    def refine(self, factor: int = 2) -> Flow:
+        """A flow of the same horizon in finer steps: the weights of the layers, interpolated over time.
+
+        Layer j acts over [j h, (j + 1) h], and its weights stand for the middle of it. Between the middles they change
+        linearly; before the first and after the last they are constant. As the ODE stays, so does what a trained flow
+        does, up to the error O(h) of its steps: train few layers, refine, and train on.
+
+        Args:
+            factor: new layers for each old one, N becomes N · factor and h becomes h / factor.
+
+        Returns:
+            A flow with weights of its own.
+
+        Raises:
+            ValueError: if `factor` is not a whole number of at least 1.
+
+        References:
+            Haber, Ruthotto, Stable architectures for deep neural networks, Inverse Problems 34:014004, 2017
+            (multi-level learning), https://arxiv.org/abs/1705.03341
+
+        Example:
+            >>> import hdnn
+            >>> fine = hdnn.h1(4, layers=8, horizon=1.0).refine()
+            >>> fine.layers, fine.step
+            (16, 0.0625)
+        """
+        return refined(self, factor)
 
     def extra_repr(self) -> str:
         """The sizes and the four factors."""
