@@ -70,6 +70,12 @@ class Display:
         """Progress of a download."""
         self._update(name, name, done, total, f"{done / 1e6:.1f} of {total / 1e6:.1f} MB")
 
+    def cell(self, done: int, total: int, name: str) -> None:
+        """Progress of an experiment: runs done, and the cell of the last one."""
+        self._update("runs", "runs", done, total, f"{done} of {total} {name}")
+        if not self.console.is_terminal and name:
+            self.say(f"{done} of {total}: {name}")
+
     def _update(self, key: str, description: str, done: int, total: int, numbers: str) -> None:
         if key not in self.tasks:
             self.tasks[key] = self.bar.add_task(description, total=total, numbers=numbers)

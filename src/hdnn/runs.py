@@ -5,6 +5,7 @@
     RUN/history.csv         one line an epoch
     RUN/metrics.json        the results
     RUN/report.html         a page to read;  RUN/figures/ its pictures
+    RUN/checkpoint.safetensors   while it is trained: where to go on, see `hdnn.checkpoints`
 
 Every file appears whole or not at all. Nothing in a folder is unpickled or executed when it is opened.
 """
@@ -14,11 +15,13 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import reprlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +29,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
-from hdnn.files import write_whole
+from hdnn.data import documents
+from hdnn.files import leftovers, write_whole
+from hdnn.locks import held
 from hdnn.networks import Network, NetworkConfig, build_network
 
 FORMAT = 1
 _CONFIG, _WEIGHTS, _HISTORY, _METRICS = "config.json", "model.safetensors", "history.csv", "metrics.json"
 _REPORT, _FIGURES = "report.html", "figures"
+_CHECKPOINT, _LOCK = "checkpoint.safetensors", ".lock"
+_WRITTEN = (_REPORT, _METRICS, _HISTORY, _WEIGHTS, _CHECKPOINT, _CONFIG)
 _DTYPES = {"F32": torch.float32, "F64": torch.float64}
 # All that `hdnn.jobs` draws; whatever else stands beside these is the user's.
 _DRAWN = ("confusion.png", "features.png", "features.gif", "regions.png", "training.png", "predicted_*.png")
@@ -53,6 +60,8 @@ class RunConfig:
         seed: of weights, batches and splits.
         command: what repeats the run.
         versions: of hdnn, PyTorch, NumPy and Python.
+        start: the rest of what decides the bits of the result: "init_std", "device", "threads" and "fingerprint" of the
+            data. Empty in runs of earlier versions, which cannot be resumed.
     """
 
     data: Mapping[str, Any]
@@ -63,6 +72,7 @@ class RunConfig:
     seed: int
     command: str
     versions: Mapping[str, str]
+    start: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,12 +105,12 @@ class Run:
         new = not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            # The old configuration gives way to the new one at once, so that a folder killed in between holds a run.
             _remove_run(folder)
             write_whole(folder / _CONFIG, document)
         except OSError as error:
             if new:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+                _remove_empty(folder)
             raise OSError(
                 f"The run folder {folder} cannot be written: {error.strerror or error}. Choose another with --output."
             ) from error
@@ -175,13 +185,31 @@ class Run:
         write_whole(self.folder / _METRICS, _json(metrics))
 
     def read_metrics(self) -> dict[str, Any]:
-        """The results that `write_metrics` wrote."""
-        metrics: dict[str, Any] = json.loads((self.folder / _METRICS).read_text(encoding="utf-8"))
+        """The results that `write_metrics` wrote; ValueError if they are something else."""
+        path = self.folder / _METRICS
+        metrics: dict[str, Any] = documents.read(path, _LARGEST_FILE)
+        if not isinstance(metrics, dict) or type(metrics.get("interrupted")) is not bool:
+            raise ValueError(f"{path} does not hold the results of a run. Remove it, or train again.")
         return metrics
 
     def write_report(self, page: str) -> None:
         """Write the page to read."""
         write_whole(self.folder / _REPORT, page)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the checkpoint stands while the run is trained."""
+        return self.folder / _CHECKPOINT
+
+    @property
+    def digest(self) -> str:
+        """Of the configuration as it is written, to tell what belongs to it."""
+        return hashlib.sha256((self.folder / _CONFIG).read_bytes()).hexdigest()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training came to its end and all was written."""
+        return self.report.is_file() and (self.folder / _METRICS).is_file() and not self.read_metrics()["interrupted"]
 
     @property
     def report(self) -> Path:
@@ -207,12 +235,12 @@ def require_free(folder: Path, *, overwrite: bool = False) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file. Choose another folder with --output.")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or {*folder.iterdir()} <= {folder / _LOCK, *leftovers(folder, _WRITTEN)}:
         return
     if not overwrite:
         raise FileExistsError(
             f"The folder {folder} exists and is not empty; nothing in it was changed. Choose another with "
-            f"--output, or give --overwrite to replace the run in it."
+            f"--output, or give --overwrite to replace the run in it. A run that was cut off goes on with --resume."
         )
     try:
         # Other programs have a config.json and a model.safetensors too.
@@ -222,6 +250,49 @@ def require_free(folder: Path, *, overwrite: bool = False) -> None:
             f"The folder {folder} holds no run that can be read, so --overwrite leaves it alone. Choose another with "
             f"--output. ({error})"
         ) from error
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in a folder; what killed ones left half-written is removed.
+
+    Args:
+        folder: made with its parents; removed again if it is new and nothing was written to it.
+
+    Raises:
+        OSError: if another process works there, or the folder cannot be written; nothing was changed.
+    """
+    new = not folder.exists()
+    with contextlib.ExitStack() as stack:
+        if new:
+            stack.callback(_remove_empty, folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(folder / _LOCK))
+            sweep(folder)
+        except BlockingIOError as error:
+            raise OSError(
+                f"Another process is training in {folder}; nothing was changed. Wait for it, or choose another folder "
+                f"with --output."
+            ) from error
+        except OSError as error:
+            raise OSError(
+                f"The run folder {folder} cannot be written: {error.strerror or error}. Choose another with --output."
+            ) from error
+        yield
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half-written."""
+    for place in (folder, folder / _FIGURES):
+        drawn = {path.name for pattern in _DRAWN for path in place.glob(pattern)}
+        for path in leftovers(place, {*_WRITTEN, *drawn}):
+            path.unlink()
 
 
 def _described(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
@@ -237,22 +308,18 @@ def _described(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
 
 def _read_config(path: Path) -> RunConfig:
     """The configuration, checked before anything is built from it."""
-    if path.stat().st_size > _LARGEST_FILE:
-        raise ValueError(f"{path} has more than {_LARGEST_FILE} bytes. Is this the folder of a run?")
-    try:
-        document = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}. Is this the folder of a run?") from error
+    document = documents.read(path, _LARGEST_FILE)
     if not isinstance(document, dict) or "format" not in document:
         raise ValueError(f"{path} does not describe a run of hdnn. Give a folder that `hdnn train` made.")
     if document["format"] != FORMAT:
         raise ValueError(f"{path} is not a run of format {FORMAT}; it may come from a newer hdnn. Update hdnn.")
+    document.setdefault("start", {})  # earlier versions wrote none
     fields = {field.name for field in dataclasses.fields(RunConfig)}
     missing = fields - document.keys()
     if missing:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}. Is it whole?")
     values = {name: document[name] for name in fields}
-    for name in ("data", "network", "recipe", "encoder", "target", "versions"):
+    for name in ("data", "network", "recipe", "encoder", "target", "versions", "start"):
         if not isinstance(values[name], dict):
             raise ValueError(f"{path}: `{name}` must be an object; got {type(values[name]).__name__}.")
     values["network"] = _read_network(values["network"], path)
@@ -297,14 +364,15 @@ def _read_network(document: Mapping[str, Any], path: Path) -> NetworkConfig:
 
 
 def _remove_run(folder: Path) -> None:
-    """Remove what runs write and nothing else; the configuration last, so that a half-removed run stays one."""
+    """Remove what runs write and nothing else, but for the configuration: a half-removed run stays one."""
     figures = folder / _FIGURES
     for drawn in [path for pattern in _DRAWN for path in figures.glob(pattern)]:
         drawn.unlink()
     if figures.is_dir() and not any(figures.iterdir()):
         figures.rmdir()
-    for name in (_REPORT, _METRICS, _HISTORY, _WEIGHTS, _CONFIG):
-        (folder / name).unlink(missing_ok=True)
+    for name in _WRITTEN:
+        if name != _CONFIG:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _json(document: Mapping[str, Any]) -> str:

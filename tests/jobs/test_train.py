@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import sys
 
 import numpy as np
@@ -129,6 +130,7 @@ def test_every_choice_reaches_network_and_recipe(tmp_path):
         method="joint",
         validation=0.3,
         patience=4,
+        restarts=2,
     )
     outcome = train(source_of("moons", tmp_path), choices, tmp_path / "run", seed=9)
     found = {**vars(outcome.run.config.network), **outcome.run.config.recipe}
@@ -214,7 +216,8 @@ def test_an_interrupt_while_the_report_is_drawn_keeps_the_weights(tmp_path, monk
 
 
 def test_divergence_is_an_error_and_the_run_has_no_weights(tmp_path):
-    choices = dataclasses.replace(SMALL, learning_rate=1e30, optimizer="sgd", activation="identity", epochs=9)
+    wild = {"learning_rate": 1e30, "optimizer": "sgd", "activation": "identity", "epochs": 9}
+    choices = dataclasses.replace(SMALL, **wild, clip=math.inf, restarts=1)
     with pytest.raises(FloatingPointError, match="learning rate"):
         train(source_of("moons", tmp_path), choices, tmp_path / "run")
     with pytest.raises(FileNotFoundError, match="stopped before it had any weights"):

@@ -73,9 +73,9 @@ def batches_seen(monkeypatch, recipe, network_seed=0):
     seen = []
     step = module.joint_step
 
-    def spy(objective, optimizer, x, y, recipe):
+    def spy(objective, optimizer, x, y, recipe, weight):
         seen.append(x.clone())
-        return step(objective, optimizer, x, y, recipe)
+        return step(objective, optimizer, x, y, recipe, weight)
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "joint_step", spy)
@@ -159,10 +159,10 @@ def test_the_last_head_is_trained_after_the_last_epoch_and_the_flow_then_rests(m
     flows = []
     train_head = module.train_head
 
-    def spy(objective, x, y, recipe):
+    def spy(objective, x, y, recipe, weight):
         flows.append(weights(objective.network.flow))
         assert recipe.head_epochs == 50
-        train_head(objective, x, y, recipe)
+        train_head(objective, x, y, recipe, weight)
 
     monkeypatch.setattr(module, "train_head", spy)
     network = network_of()

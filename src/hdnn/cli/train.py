@@ -5,7 +5,7 @@ import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,8 +34,12 @@ from hdnn.cli.options import (
 )
 from hdnn.display import Display, shown
 
+if TYPE_CHECKING:
+    from hdnn.jobs import Outcome
+
 
 def train(
+    context: typer.Context,
     data: Annotated[
         str,
         typer.Argument(
@@ -61,11 +65,14 @@ def train(
     alpha_c: Annotated[float | None, option(TRAINING, "Weight decay of the output layer, in the loss.")] = None,
     weight_decay: Annotated[float | None, option(TRAINING, "Weight decay of all parameters.")] = None,
     label_smoothing: Annotated[float | None, option(TRAINING, "Label smoothing, 0 to 1.")] = None,
-    clip: Annotated[float | None, option(TRAINING, "Largest norm of the gradient.")] = None,
+    clip: Annotated[float | None, option(TRAINING, "Largest norm of the gradient; inf leaves it alone.")] = None,
     method: Annotated[Methods | None, option(TRAINING, "joint, or alternating as in the paper.")] = None,
     validation: Annotated[float | None, option(TRAINING, "Share of the training data held back to watch.")] = None,
     patience: Annotated[
         int | None, option(TRAINING, "Stop after so many epochs without a better validation score.")
+    ] = None,
+    restarts: Annotated[
+        int | None, option(TRAINING, "Starts from fresh weights, of which the best is trained on; 1 begins once.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of data, weights and batches.", rich_help_panel=TRAINING)] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...", rich_help_panel=TRAINING)] = "cpu",
@@ -82,12 +89,22 @@ def train(
         Path | None, option(OUTPUT, "Run folder to write. Default: runs/DATA-TIME.", "--output", "-o")
     ] = None,
     overwrite: Annotated[bool, option(OUTPUT, "Replace the run in the output folder.", "--overwrite")] = False,
+    resume: Annotated[
+        Path | None, option(OUTPUT, "Go on with this run, which was killed or interrupted, as it was begun.")
+    ] = None,
+    checkpoint_every: Annotated[
+        float, typer.Option(help="Seconds from one checkpoint to the next.", rich_help_panel=OUTPUT)
+    ] = 30.0,
     as_json: AsJson = False,
 ) -> None:
     """Train a Hamiltonian network and write a run folder with weights, results and a report.
 
     What you do not choose is taken from a set-up that suits the data.
     """
+    if resume is not None:
+        _require_alone(context)
+        _report(_resumed(resume, checkpoint_every), as_json)
+        return
     from hdnn.jobs import Choices, Source, train
 
     source = Source(
@@ -124,6 +141,7 @@ def train(
         method=method.value if method else None,
         validation=validation,
         patience=patience,
+        restarts=restarts,
     )
     name = Path(data).stem
     folder = output or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -137,11 +155,40 @@ def train(
             threads=threads,
             overwrite=overwrite,
             command=shlex.join(["hdnn", *sys.argv[1:]]),
+            checkpoint_every=checkpoint_every,
             callbacks=(display.step,),
             announce=display.say,
             download_progress=display.fetch,
         )
-    metrics = outcome.metrics
+    _report(outcome, as_json)
+
+
+def _resumed(folder: Path, checkpoint_every: float) -> "Outcome":
+    from hdnn.jobs import resume
+
+    with Display() as display:
+        return resume(folder, checkpoint_every=checkpoint_every, callbacks=(display.step,), announce=display.say)
+
+
+def _require_alone(context: typer.Context) -> None:
+    """A run goes on as it was begun, so nothing else may be chosen."""
+    free = {"resume", "checkpoint_every", "as_json"}
+    chosen = [
+        parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.opts[0].upper()
+        for parameter in context.command.params
+        if parameter.name not in free
+        and getattr(context.get_parameter_source(parameter.name or ""), "name", "DEFAULT") == "COMMANDLINE"
+    ]
+    if chosen:
+        raise ValueError(
+            f"--resume goes on with what the run was begun with, so it takes no {', '.join(chosen)}. Leave that out, "
+            f"or train anew without --resume."
+        )
+
+
+def _report(outcome: "Outcome", as_json: bool) -> None:
+    """Print the results; an interrupted run ends with exit code 130."""
+    metrics, folder = outcome.metrics, outcome.run.folder
     if as_json:
         print(json.dumps({**metrics, "run": str(folder), "report": str(outcome.run.report)}))
     else:
@@ -150,7 +197,10 @@ def train(
         print(f"Report: {outcome.run.report}")
     if outcome.interrupted:
         done = "1 epoch" if metrics["epochs"] == 1 else f"{metrics['epochs']} epochs"
-        say(f"Interrupted after {done}. The weights of that moment are in {folder}; it can be loaded.")
+        say(
+            f"Interrupted after {done}. The weights of that moment are in {folder}; it can be loaded. To go on from "
+            f"the last checkpoint: {shlex.join(['hdnn', 'train', '--resume', str(folder)])}"
+        )
         sys.exit(130)
 
 

@@ -1,11 +1,12 @@
 """The jobs of the command line as Python functions: train, evaluate, predict, analyze."""
 
 from hdnn.jobs.analyze import Analysis, analyze
-from hdnn.jobs.prediction import Prediction, evaluate, predict
+from hdnn.jobs.choices import Choices
+from hdnn.jobs.prediction import Prediction, evaluate, predict, predictions
 from hdnn.jobs.setups import SETUPS, Setup, table_setup
 from hdnn.jobs.sources import NAMED, Source, load, mnist_folder
 from hdnn.jobs.subjects import Subject, choose_subject, trained, untrained
-from hdnn.jobs.train import Choices, Outcome, train
+from hdnn.jobs.train import Outcome, resume, train
 
 __all__ = [
     "NAMED",
@@ -23,6 +24,8 @@ __all__ = [
     "load",
     "mnist_folder",
     "predict",
+    "predictions",
+    "resume",
     "table_setup",
     "train",
     "trained",

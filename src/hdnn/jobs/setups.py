@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from hdnn.networks import Lift
 from hdnn.training import Recipe
+from hdnn.training.recipes import DOUBLE_MOONS, SWISS_ROLL
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,9 @@ class Setup:
 
 
 SETUPS: dict[str, Setup] = {
-    "swiss-roll": Setup("h1", 4, 64, 3.2, Recipe(epochs=100, batch_size=125, learning_rate=0.02), init_std=1.0),
-    "double-moons": Setup("h1", 4, 4, 2.0, Recipe(epochs=50, batch_size=125, learning_rate=0.05)),
-    "double-circles": Setup(
-        "h2", 4, 32, 6.4, Recipe(epochs=200, batch_size=125, learning_rate=0.03, clip=1.0), init_std=1.0
-    ),
+    "swiss-roll": Setup("h1", 4, 64, 2.5, SWISS_ROLL),
+    "double-moons": Setup("h1", 4, 4, 2.0, DOUBLE_MOONS),
+    "double-circles": Setup("h2", 4, 32, 6.4, SWISS_ROLL),
     "digits": Setup(
         "h2",
         128,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,83 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hdnn.checkpoints import Saver, largest_checkpoint, read_checkpoint, require_interval
 from hdnn.data import Dataset
+from hdnn.jobs.beginnings import beginning, fingerprint
+from hdnn.jobs.choices import Choices, chosen_recipe, network_config
 from hdnn.jobs.scores import measure
-from hdnn.jobs.setups import SETUPS, Setup, table_setup
+from hdnn.jobs.setups import SETUPS, table_setup
 from hdnn.jobs.sources import Source, load
 from hdnn.jobs.summary import write_summary
-from hdnn.names import unknown
-from hdnn.networks import INTERCONNECTIONS, PRESETS, Lift, Network, NetworkConfig, build_network
-from hdnn.runs import Run, RunConfig, require_free, versions
-from hdnn.training import Callback, Progress, Recipe, Record, fit, split
+from hdnn.networks import Network, NetworkConfig, build_network
+from hdnn.runs import Run, RunConfig, claimed, require_free, versions
+from hdnn.training import Callback, Progress, Recipe, Record, TrainingState, fit, split
+from hdnn.training.devices import require_device, using_threads, worthwhile_threads
 
-_WORTH_SHARING = 2**17  # numbers in the state of a batch from which a second thread pays
+CHECKPOINT_EVERY = 30.0
 
-
-@dataclass(frozen=True)
-class Choices:
-    """What the user chose; None leaves it to the set-up of the data set.
-
-    Args:
-        model: "ms1", "ms2", "ms3", "h1" or "h2".
-        layers: N.
-        step: h; give at most one of `step` and `horizon`.
-        horizon: T = N h.
-        features: n.
-        width: hidden units a layer, for h1 and h2.
-        activation: name of σ.
-        interconnection: J of h1 and h2, "canonical" or "upper_ones".
-        lift: "zeros" or "linear", for vectors.
-        shared: one K and b for all layers.
-        init_std: of the initial weights.
-        epochs: see `Recipe`, as are the following.
-        batch_size: see `Recipe`.
-        optimizer: see `Recipe`.
-        learning_rate: see `Recipe`.
-        alpha: see `Recipe`.
-        alpha_c: see `Recipe`.
-        weight_decay: see `Recipe`.
-        label_smoothing: see `Recipe`.
-        clip: see `Recipe`.
-        method: see `Recipe`.
-        validation: see `Recipe`.
-        patience: see `Recipe`.
-    """
-
-    model: str | None = None
-    layers: int | None = None
-    step: float | None = None
-    horizon: float | None = None
-    features: int | None = None
-    width: int | None = None
-    activation: str | None = None
-    interconnection: str | None = None
-    lift: Lift | None = None
-    shared: bool = False
-    init_std: float | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    optimizer: str | None = None
-    learning_rate: float | None = None
-    alpha: float | None = None
-    alpha_c: float | None = None
-    weight_decay: float | None = None
-    label_smoothing: float | None = None
-    clip: float | None = None
-    method: str | None = None
-    validation: float | None = None
-    patience: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.model is not None and self.model not in PRESETS:
-            raise ValueError(unknown("model", self.model, PRESETS))
-        if self.step is not None and self.horizon is not None:
-            raise ValueError(
-                f"Give `step` (h) or `horizon` (T = layers · h), not both; got step={self.step:g} and "
-                f"horizon={self.horizon:g}."
-            )
-        if self.layers is not None and self.layers < 0:
-            raise ValueError(f"`layers` must be 0 (the identity) or more; got {self.layers}.")
+Parts = tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]
 
 
 @dataclass(frozen=True)
@@ -118,13 +56,15 @@ def train(
     threads: int | None = None,
     overwrite: bool = False,
     command: str = "",
+    checkpoint_every: float = CHECKPOINT_EVERY,
     callbacks: tuple[Callback, ...] = (),
     announce: Callable[[str], None] = lambda text: None,
     download_progress: Callable[[str, int, int], None] | None = None,
 ) -> Outcome:
     """Train a network and write its run folder.
 
-    An interrupt (Ctrl-C) while training ends it; what has been learned so far is written and can be loaded.
+    An interrupt (Ctrl-C) while training ends it; what has been learned so far is written and can be loaded. After that,
+    or after the process was killed, `resume` goes on.
 
     Args:
         source: the data.
@@ -136,6 +76,8 @@ def train(
             to be worth sharing, else PyTorch's own number. The same seed and threads give the same bits.
         overwrite: replace the run in `output`.
         command: what repeats the run, for the record.
+        checkpoint_every: seconds from one checkpoint to the next, from which `resume` goes on; longer where writing
+            takes more than a fiftieth of the time. 0 writes one after every step.
         callbacks: called after every step, see `fit`.
         announce: told in words what was decided.
         download_progress: told of downloads: file name, bytes so far, bytes in all.
@@ -146,9 +88,13 @@ def train(
     Raises:
         ValueError: for choices or data that make no sense.
         OSError: if the folder or a file cannot be used.
-        FloatingPointError: if training diverged; the run then holds its configuration only.
+        FloatingPointError: if training diverged; the run then holds its configuration and the last good checkpoint.
     """
+    require_interval(checkpoint_every)
     require_free(output, overwrite=overwrite)
+    if output.is_dir():
+        with claimed(output):
+            pass  # a run in it that is being trained shows before the data are read
     place = require_device(device)
     if threads is not None and threads < 1:
         raise ValueError(f"`threads` must be at least 1; got {threads}. Leave it out to let hdnn choose.")
@@ -159,114 +105,150 @@ def train(
     recipe = chosen_recipe(setup, choices, seed)
     init_std = setup.init_std if choices.init_std is None else choices.init_std
     network = seeded_network(config, init_std, seed).to(place)
-    x, y, validation = _parts(dataset, recipe)
+    parts = _parts(dataset, recipe)
     announce(describe(network, config, recipe))
-    run = Run.create(
-        output,
-        RunConfig(
-            data=dataclasses.asdict(source.located()),
-            network=config,
-            recipe=dataclasses.asdict(recipe),
-            encoder=dataset.encoder.to_dict(),
-            target=dataset.target.to_dict(),
-            seed=seed,
-            command=command,
-            versions=versions(),
-        ),
-        overwrite=overwrite,
-    )
-    history: list[Record] = []
-    start = time.perf_counter()
     used = threads or _threads(dataset, config, recipe)
-    with _using_threads(used):
-        try:
-            fit(network, x, y, recipe, validation=validation, callbacks=(_remember(history), *callbacks))
-            interrupted = False
-        except KeyboardInterrupt:
-            interrupted = True
-        seconds = time.perf_counter() - start
-        run.save_network(network)
-        run.write_history(history)
-        try:
-            metrics = {**_metrics(network, dataset, history, interrupted), "seconds": seconds, "threads": used}
-            run.write_metrics(metrics)
-            write_summary(run, network, dataset, history, metrics)
-        except KeyboardInterrupt:
-            announce(f"Interrupted before the report was complete. The weights are in {output}; it can be loaded.")
-            raise
-    return Outcome(run, metrics, interrupted)
+    described = RunConfig(
+        data=dataclasses.asdict(source.located()),
+        network=config,
+        recipe=dataclasses.asdict(recipe),
+        encoder=dataset.encoder.to_dict(),
+        target=dataset.target.to_dict(),
+        seed=seed,
+        command=command,
+        versions=versions(),
+        start={"init_std": init_std, "device": device, "threads": used, "fingerprint": fingerprint(dataset)},
+    )
+    with claimed(output):
+        run = Run.create(output, described, overwrite=overwrite)
+        task = _Task(run, dataset, network, recipe, parts, used, Saver(run, checkpoint_every), callbacks, announce)
+        return task.carry_out(None)
 
 
-def require_device(device: str) -> torch.device:
-    """The device of that name, if it is there.
+def resume(
+    folder: Path,
+    *,
+    checkpoint_every: float = CHECKPOINT_EVERY,
+    callbacks: tuple[Callback, ...] = (),
+    announce: Callable[[str], None] = lambda text: None,
+) -> Outcome:
+    """Go on with a run whose process was killed or interrupted, from its last checkpoint or else from the beginning.
+
+    On the same machine, with the same versions, the weights, the results and the history (but for its times) get the
+    same bits as without the pause.
+
+    Args:
+        folder: the run.
+        checkpoint_every: as for `train`, as are the following.
+        callbacks: called after every step that is left.
+        announce: told in words what was decided.
+
+    Returns:
+        As `train`.
 
     Raises:
-        ValueError: if PyTorch does not know it or the machine does not have it.
+        FileNotFoundError: if there is no run.
+        ValueError: if the run is finished, cannot be resumed, or its data have changed.
+        OSError: if another process works on it, or it cannot be written.
+        FloatingPointError: if training diverged.
     """
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"There is no device {device!r}. Use cpu, cuda, cuda:1 and so on.") from error
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"Device {device!r} was asked for, but this PyTorch ({torch.__version__}) finds no CUDA device. "
-            f"Use --device cpu, or install a CUDA build of PyTorch and its driver."
+    require_interval(checkpoint_every)
+    Run.open(folder)
+    with claimed(folder):
+        run = Run.open(folder)
+        source, recipe, init_std, device, threads = beginning(run)
+        if run.is_finished:
+            run.checkpoint.unlink(missing_ok=True)
+            raise ValueError(
+                f"The run {folder} is finished, so there is nothing to resume. Look at {run.report}, or train anew "
+                f"with --output or --overwrite."
+            )
+        place = require_device(device)
+        dataset = load(source)
+        announce(dataset.description)
+        if fingerprint(dataset) != run.config.start["fingerprint"]:
+            raise ValueError(
+                f"The data of this run, {source.data}, have changed since it began, so it cannot go on as it would "
+                f"have. Bring the old data back, or train anew with --output or --overwrite."
+            )
+        network = seeded_network(run.config.network, init_std, run.config.seed).to(place)
+        parts = _parts(dataset, recipe)
+        state = read_checkpoint(run, largest_checkpoint(network, recipe, len(dataset.x_train)))
+        announce(_where(run, recipe, state))
+        task = _Task(run, dataset, network, recipe, parts, threads, Saver(run, checkpoint_every), callbacks, announce)
+        return task.carry_out(state)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A training that is ready to begin or to go on."""
+
+    run: Run
+    dataset: Dataset
+    network: Network
+    recipe: Recipe
+    parts: Parts
+    threads: int
+    saver: Saver
+    callbacks: tuple[Callback, ...]
+    announce: Callable[[str], None]
+
+    def carry_out(self, state: TrainingState | None) -> Outcome:
+        """Train to the end and write all that belongs to a run."""
+        run, network = self.run, self.network
+        history: list[Record] = [] if state is None else [dict(record) for record in state.history]
+        before = 0.0 if state is None else state.seconds + sum(record["seconds"] for record in history)
+        callbacks: list[Callback] = [_remember(history), self.saver, *self.callbacks]
+        start = time.perf_counter()
+        x, y, validation = self.parts
+        with using_threads(self.threads):
+            try:
+                fit(network, x, y, self.recipe, validation=validation, callbacks=callbacks, resume=state)
+                interrupted = False
+            except KeyboardInterrupt:
+                interrupted = True
+            except FloatingPointError as error:
+                raise FloatingPointError(f"{error}{self._last_good()}") from error
+            seconds = before + time.perf_counter() - start
+            run.save_network(network)
+            run.write_history(history)
+            try:
+                scores = _metrics(network, self.dataset, history, interrupted)
+                metrics = {**scores, "seconds": seconds, "threads": self.threads}
+                run.write_metrics(metrics)
+                write_summary(run, network, self.dataset, history, metrics)
+            except KeyboardInterrupt:
+                self.announce(
+                    f"Interrupted before the report was complete. The weights are in {run.folder}; it can be loaded."
+                )
+                raise
+        if not interrupted:
+            run.checkpoint.unlink(missing_ok=True)
+        return Outcome(run, metrics, interrupted)
+
+    def _last_good(self) -> str:
+        """What a run that diverged leaves."""
+        state = read_checkpoint(self.run, self.largest)
+        if state is None:
+            return ""
+        return (
+            f" The last good checkpoint, after {count(state.epochs, 'epoch')} and {count(state.batches, 'step')}, "
+            f"stays in {self.run.folder}; the same settings would go wrong again, so train anew with others."
         )
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"Device {device!r} was asked for, but there are {torch.cuda.device_count()} CUDA devices.")
-    try:
-        # Whether the others are there shows when they are used; "meta" computes nothing.
-        float(torch.ones((), device=place))
-    except (RuntimeError, NotImplementedError, AssertionError) as error:
-        raise ValueError(
-            f"Device {device!r} does not work with this PyTorch ({torch.__version__}). Use cpu."
-        ) from error
-    return place
+
+    @property
+    def largest(self) -> int:
+        """Bytes that a checkpoint of it can have."""
+        return largest_checkpoint(self.network, self.recipe, len(self.dataset.x_train))
 
 
-def network_config(dataset: Dataset, setup: Setup, choices: Choices) -> NetworkConfig:
-    """The network of a set-up with the user's choices in place of its own."""
-    model = choices.model or setup.model
-    layers = setup.layers if choices.layers is None else choices.layers
-    horizon = setup.horizon if choices.horizon is None else choices.horizon
-    if choices.lift is not None and setup.kernel_size is not None:
-        raise ValueError(f"`lift` is for vectors; images are lifted by a convolution. Leave out lift={choices.lift!r}.")
-    interconnection = choices.interconnection
-    if interconnection is None and model == setup.model:
-        interconnection = setup.interconnection
-    elif interconnection is not None and interconnection not in INTERCONNECTIONS:
-        raise ValueError(unknown("interconnection", interconnection, INTERCONNECTIONS))
-    return NetworkConfig(
-        task=dataset.task,
-        inputs=dataset.inputs,
-        outputs=dataset.outputs,
-        model=model,
-        features=setup.features if choices.features is None else choices.features,
-        layers=layers,
-        step=horizon / (layers or 1) if choices.step is None else choices.step,
-        lift=choices.lift or setup.lift,
-        interconnection=interconnection,
-        activation="tanh" if choices.activation is None else choices.activation,
-        width=choices.width,
-        kernel_size=setup.kernel_size,
-        shared=choices.shared,
-    )
-
-
-def chosen_recipe(setup: Setup, choices: Choices, seed: int) -> Recipe:
-    """The recipe of a set-up with the user's choices in place of its own.
-
-    Weight decay means something else to every optimizer, and L-BFGS searches along a line from rate 1, unclipped: with
-    another optimizer the set-up's values go.
-    """
-    recipe = setup.recipe
-    if choices.optimizer not in (None, recipe.optimizer):
-        recipe = dataclasses.replace(recipe, weight_decay=0.0)
-        if choices.optimizer == "lbfgs":
-            recipe = dataclasses.replace(recipe, learning_rate=1.0, clip=None)
-    names = {field.name for field in dataclasses.fields(Recipe)} & {field.name for field in dataclasses.fields(Choices)}
-    chosen = {name: getattr(choices, name) for name in names if getattr(choices, name) is not None}
-    return dataclasses.replace(recipe, seed=seed, **chosen)
+def _where(run: Run, recipe: Recipe, state: TrainingState | None) -> str:
+    """One line on where a run goes on, and on what may make a difference to its bits."""
+    since = {name: text for name, text in versions().items() if run.config.versions.get(name) != text}
+    changed = f" It began with other versions than {', '.join(map(' '.join, since.items()))}: bits may differ."
+    where = f"{count(state.epochs, 'epoch')} of {recipe.epochs} and {count(state.batches, 'step')}" if state else ""
+    start = f"Going on after {where}." if state else "There is no checkpoint yet: starting from the beginning."
+    return start + (changed if since else "")
 
 
 def seeded_network(config: NetworkConfig, init_std: float | None, seed: int) -> Network:
@@ -282,9 +264,11 @@ def describe(network: Network, config: NetworkConfig, recipe: Recipe) -> str:
     J = f", J {config.interconnection}" if config.interconnection else ""
     batches = "full batches" if recipe.optimizer == "lbfgs" else f"batches of {recipe.batch_size}"
     alternating = " (alternating)" if recipe.method == "alternating" else ""
+    starts = f"the best of {recipe.restarts} starts of {count(recipe.restart_epochs, 'epoch')}, then "
     return (
         f"{config.model}: {count(config.layers, 'layer')}, {config.features} features, step {config.step:.4g}{J}, "
-        f"{config.activation}, {parameters:,} parameters; {count(recipe.epochs, 'epoch')} of {recipe.optimizer}"
+        f"{config.activation}, {parameters:,} parameters; {starts if recipe.restarts > 1 else ''}"
+        f"{count(recipe.epochs, 'epoch')} of {recipe.optimizer}"
         f"{alternating}, learning rate {recipe.learning_rate:g}, {batches}"
     )
 
@@ -294,7 +278,7 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _parts(dataset: Dataset, recipe: Recipe) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+def _parts(dataset: Dataset, recipe: Recipe) -> Parts:
     """Inputs and targets to train on, and those held back; split here so that too few rows show before any file."""
     x, y = tensors(dataset.x_train, dataset.y_train)
     if not recipe.validation:
@@ -314,21 +298,10 @@ def _remember(history: list[Record]) -> Callback:
 
 
 def _threads(dataset: Dataset, config: NetworkConfig, recipe: Recipe) -> int:
-    """One thread for small steps: sharing them gains little, and loses much when the processors are busy."""
+    """As many threads as pay."""
     pixels = math.prod(config.inputs[1:])
     batch = len(dataset.x_train) if recipe.optimizer == "lbfgs" else recipe.batch_size
-    small = batch * config.features * pixels < _WORTH_SHARING
-    return 1 if small else torch.get_num_threads()
-
-
-@contextmanager
-def _using_threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return worthwhile_threads(batch * config.features * pixels)
 
 
 def _metrics(network: Network, dataset: Dataset, history: list[Record], interrupted: bool) -> dict[str, Any]:

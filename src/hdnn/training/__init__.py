@@ -1,9 +1,11 @@
 """Training: the objective of the paper, the recipes that minimize it, a plain loop, and callbacks that record."""
 
+from hdnn.training.ensemble import fit_together
 from hdnn.training.loop import Callback, Progress, fit, split
 from hdnn.training.objective import Objective, Penalty, Record, evaluate, outputs
 from hdnn.training.recipe import Recipe
 from hdnn.training.recorders import GradientRecorder, SensitivityRecorder
+from hdnn.training.state import TrainingState
 
 __all__ = [
     "Callback",
@@ -14,8 +16,10 @@ __all__ = [
     "Recipe",
     "Record",
     "SensitivityRecorder",
+    "TrainingState",
     "evaluate",
     "fit",
+    "fit_together",
     "outputs",
     "split",
 ]

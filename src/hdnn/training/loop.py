@@ -5,19 +5,26 @@ Legend: s samples, x inputs, y targets. A step is one optimizer step on one batc
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from hdnn.networks import Network
+from hdnn.training.checks import check_data, check_penalties, checked_weight
+from hdnn.training.diagnosis import stopped, where_states, where_weights
+from hdnn.training.ensemble import start_well
 from hdnn.training.objective import Objective, Penalty, Record, evaluate, mean_score, score_name, score_sum
 from hdnn.training.recipe import Recipe, make_optimizer, rate_factor
+from hdnn.training.state import TrainingState, Weights, copied, memory, remember, require_alike
 from hdnn.training.steps import alternating_step, joint_step, train_head
+
+
+def _no_state() -> TrainingState:
+    raise ValueError("This progress was not told by `fit`, so there is no training whose state could be taken.")
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,9 @@ class Progress:
         batches: steps of an epoch.
         loss: the objective on the batch, a scalar tensor without gradient (reading it may wait for the device).
         record: the epoch's record when this step ended it, else None.
+        state: call it for the `TrainingState` of the moment, with which `fit(..., resume=...)` goes on. It copies the
+            weights, so call it now and then. After `fit` it still tells the optimizer's memory, beside the weights that
+            `fit` returned. It raises FloatingPointError where weights are no longer finite.
     """
 
     epoch: int
@@ -39,6 +49,7 @@ class Progress:
     batches: int
     loss: Tensor
     record: Record | None
+    state: Callable[[], TrainingState] = field(default=_no_state, repr=False, compare=False)
 
     @property
     def iteration(self) -> int:
@@ -55,31 +66,40 @@ def fit(
     y: Tensor,
     recipe: Recipe,
     *,
+    sample_weight: Tensor | None = None,
     validation: tuple[Tensor, Tensor] | None = None,
     callbacks: Iterable[Callback] = (),
     penalties: Sequence[Penalty] = (),
+    resume: TrainingState | None = None,
 ) -> list[Record]:
     """Train a network in place.
 
-    The order of the batches depends on `recipe.seed` alone; the initial weights are the caller's.
+    The order of the batches depends on `recipe.seed` alone; the initial weights are the caller's. With
+    `recipe.restarts` they are one of several starts, of which the best is trained on; see `Recipe`.
 
     Args:
         network: trained in place, on the device where its parameters are.
         x: (s, ...), inputs.
         y: (s,) class indices, or (s, outputs) targets.
         recipe: how.
+        sample_weight: (s,), w, not negative, in any unit: the loss of a batch is Σ w L / Σ w. Regularisers, and the
+            scores in the records, training and validation, do not know them.
         validation: (inputs, targets) to watch instead of the share `recipe.validation` of x and y.
         callbacks: called with a `Progress` after every step.
         penalties: (weight, function of the network) pairs to add to the objective, see `Objective`.
+        resume: go on from here, towards `recipe.epochs` epochs in all. With data, recipe, device and number of threads
+            as before, weights and records get the bits that they would have had without the pause. Other data or
+            another recipe are accepted where an epoch has just ended.
 
     Returns:
         One record an epoch: "epoch", "loss" (mean objective), "train_accuracy" or "train_error" (root mean square)
         while training, the same with "validation_" where there is validation data, "learning_rate", "seconds".
 
     Raises:
-        ValueError: if x and y do not fit each other or the network, or are too few for a validation part, or if a
-            penalty cannot be minimized.
-        FloatingPointError: if objective or weights are no longer finite; the message says when and what to do.
+        ValueError: if x and y do not fit each other or the network, or are too few for a validation part, if a
+            penalty cannot be minimized, or if `resume` does not fit network, recipe and data.
+        FloatingPointError: if objective, gradient or weights are no longer finite; the message says when, where and
+            what to do.
 
     Example:
         >>> import torch, hdnn
@@ -90,13 +110,15 @@ def fit(
         3
     """
     for part in ((x, y), *([validation] if validation is not None else [])):
-        _check_data(network, *part)
+        check_data(network, *part)
     device = network.head.weight.device
     x, y = x.to(device), y.to(device)
+    weight = None if sample_weight is None else checked_weight(sample_weight, y, x.dtype)
     if validation is None and recipe.validation:
         train, held = split(y, recipe.validation, recipe.seed, stratify=network.task == "classification")
         validation = (x[held], y[held])
         x, y = x[train], y[train]
+        weight = None if weight is None else checked_weight(weight[train], y, x.dtype)
     objective = Objective(
         network,
         alpha=recipe.alpha,
@@ -104,16 +126,19 @@ def fit(
         label_smoothing=recipe.label_smoothing,
         penalties=penalties,
     )
-    _check_penalties(objective)
-    alternating = recipe.method == "alternating"
-    take_step = alternating_step if alternating else joint_step
-    history = _epochs(objective, x, y, recipe, validation, tuple(callbacks), take_step)
-    if alternating:
-        train_head(objective, x, y, recipe)
-    if not all(bool(p.isfinite().all()) for p in network.parameters()):
-        # The last step may diverge after the last objective was seen to be finite.
-        raise FloatingPointError(_not_finite("weights", len(history)))
-    return history
+    check_penalties(objective)
+    if recipe.restarts > 1 and resume is None:
+        weights = None if weight is None else weight[None]
+        start_well([network], x[None], y[None], recipe, seeds=[recipe.seed], sample_weight=weights, penalties=penalties)
+    training = _Training(objective, recipe, len(x))
+    if resume is not None:
+        training.resume(resume)
+    training.run(x, y, weight, validation, tuple(callbacks))
+    if recipe.method == "alternating":
+        train_head(objective, x, y, recipe, weight)
+    # The last step may diverge after the last objective was seen to be finite.
+    training.require_finite()
+    return training.history
 
 
 def split(y: Tensor, share: float, seed: int, *, stratify: bool) -> tuple[Tensor, Tensor]:
@@ -143,135 +168,196 @@ def split(y: Tensor, share: float, seed: int, *, stratify: bool) -> tuple[Tensor
     return torch.from_numpy(train), torch.from_numpy(held)
 
 
-Step = Callable[[Objective, torch.optim.Optimizer, Tensor, Tensor, Recipe], tuple[Tensor, Tensor]]
+class _Training:
+    """What changes from step to step while a network trains."""
 
+    def __init__(self, objective: Objective, recipe: Recipe, rows: int) -> None:
+        self.objective = objective
+        self.network = objective.network
+        self.recipe = recipe
+        self.alternating = recipe.method == "alternating"
+        self.size = rows if recipe.optimizer == "lbfgs" else recipe.batch_size
+        self.batches = math.ceil(rows / self.size)
+        trained = list(self.network.parameters())
+        if self.alternating:
+            trained = [p for p in trained if p is not self.network.head.weight and p is not self.network.head.bias]
+        self.optimizer = make_optimizer(recipe, trained)
+        self.rates = rate_factor(recipe, self.batches)
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.order = self.generator.get_state()
+        self.best = _Best(recipe.patience)
+        self.history: list[Record] = []
+        # Summed up once an epoch: small steps are too short for more.
+        self.losses: list[Tensor] = []
+        self.outputs: list[Tensor] = []
+        self.start = time.perf_counter()
 
-def _epochs(
-    objective: Objective,
-    x: Tensor,
-    y: Tensor,
-    recipe: Recipe,
-    validation: tuple[Tensor, Tensor] | None,
-    callbacks: Sequence[Callback],
-    take_step: Step,
-) -> list[Record]:
-    network = objective.network
-    size = len(x) if recipe.optimizer == "lbfgs" else recipe.batch_size
-    batches = math.ceil(len(x) / size)
-    trained = list(network.parameters())
-    if recipe.method == "alternating":
-        trained = [p for p in trained if p is not network.head.weight and p is not network.head.bias]
-    optimizer = make_optimizer(recipe, trained)
-    factor = rate_factor(recipe, batches)
-    order = torch.Generator().manual_seed(recipe.seed)
-    best = _Best(network, recipe.patience)
-    history: list[Record] = []
-    for epoch in range(1, recipe.epochs + 1):
-        start = time.perf_counter()
-        rate = recipe.learning_rate * factor((epoch - 1) * batches)
-        permutation = torch.randperm(len(x), generator=order).to(x.device)
-        losses, outputs = [], []  # summed up once an epoch: small steps are too short for more
-        for batch, chosen in enumerate(torch.split(permutation, size), start=1):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * factor((epoch - 1) * batches + batch - 1)
-            loss, output = take_step(objective, optimizer, x[chosen], y[chosen], recipe)
-            losses.append(loss)
-            outputs.append(output)
-            if batch < batches and callbacks:
-                _tell(callbacks, Progress(epoch, recipe.epochs, batch, batches, loss, None))
-        record = {"epoch": float(epoch), "loss": _mean_loss(losses, outputs), "learning_rate": rate}
+    def run(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor | None,
+        validation: tuple[Tensor, Tensor] | None,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        """Epoch after epoch, from where it stands to the end or until patience runs out."""
+        for epoch in range(len(self.history) + 1, self.recipe.epochs + 1):
+            if self.best.is_stuck:
+                break
+            permutation = torch.randperm(len(x), generator=self.generator).to(x.device)
+            for batch, chosen in enumerate(torch.split(permutation, self.size), start=1):
+                if batch <= len(self.losses):
+                    continue
+                loss = self.step(epoch, batch, x[chosen], y[chosen], None if weight is None else weight[chosen])
+                if batch < self.batches and callbacks:
+                    self.tell(callbacks, epoch, batch, loss, None)
+            record = self.record(epoch, y[permutation], validation)
+            self.tell(callbacks, epoch, self.batches, loss, record)
+        self.best.restore(self.network)
+
+    def step(self, epoch: int, batch: int, x: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        """One step on one batch; its objective."""
+        rate = self.rate((epoch - 1) * self.batches + batch - 1)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        take_step = alternating_step if self.alternating else joint_step
+        try:
+            loss, output = take_step(self.objective, self.optimizer, x, y, self.recipe, weight)
+        except (FloatingPointError, ValueError) as error:
+            where = where_weights(self.network)
+            # A penalty refuses weights that are not finite in its own words.
+            if isinstance(error, FloatingPointError) or where:
+                when = f"is infinite or not a number in epoch {epoch}, step {batch} of {self.batches}"
+                where = where or where_states(self.network, x)
+                raise FloatingPointError(stopped("objective", when, where)) from error
+            raise
+        self.losses.append(loss)
+        self.outputs.append(output)
+        return loss
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return self.recipe.learning_rate * self.rates(step)
+
+    def record(self, epoch: int, y: Tensor, validation: tuple[Tensor, Tensor] | None) -> Record:
+        """End an epoch. Its targets are in the order in which it saw them."""
+        rate = self.rate((epoch - 1) * self.batches)
+        record = {"epoch": float(epoch), "loss": _mean_loss(self.losses, self.outputs), "learning_rate": rate}
         if not math.isfinite(record["loss"]):
-            raise FloatingPointError(_not_finite("objective", epoch))
-        scores = score_sum(network, torch.cat(outputs), y[permutation])
-        record[f"train_{score_name(network)}"] = mean_score(network, float(scores), y)
+            when = f"became infinite or not a number in epoch {epoch}"
+            raise FloatingPointError(stopped("objective", when, where_weights(self.network)))
+        self.require_finite()
+        scores = score_sum(self.network, torch.cat(self.outputs), y)
+        record[f"train_{score_name(self.network)}"] = mean_score(self.network, float(scores), y)
         if validation is not None:
-            watched = evaluate(network, *validation)
+            watched = evaluate(self.network, *validation)
             record |= {f"validation_{name}": value for name, value in watched.items()}
-        record["seconds"] = time.perf_counter() - start
-        history.append(record)
-        _tell(callbacks, Progress(epoch, recipe.epochs, batches, batches, loss, record))
-        if best.is_stuck(record):
-            break
-    best.restore()
-    return history
+        self.best.note(self.network, record)
+        now = time.perf_counter()
+        record["seconds"], self.start = now - self.start, now
+        self.history.append(record)
+        self.losses, self.outputs = [], []
+        self.order = self.generator.get_state()
+        return record
+
+    def tell(self, callbacks: Sequence[Callback], epoch: int, batch: int, loss: Tensor, record: Record | None) -> None:
+        """Tell callbacks of a step."""
+        progress = Progress(epoch, self.recipe.epochs, batch, self.batches, loss, record, self.state)
+        for callback in callbacks:
+            callback(progress)
+
+    def state(self) -> TrainingState:
+        """The state of the moment."""
+        self.require_finite()
+        head = self.network.head
+        empty = head.weight.new_empty(0, head.out_features).detach()
+        return TrainingState(
+            network=copied(self.network.state_dict()),
+            optimizer=memory(self.optimizer),
+            order=self.order.clone(),
+            losses=torch.stack(self.losses) if self.losses else empty.new_empty(0),
+            outputs=torch.cat(self.outputs) if self.outputs else empty,
+            history=tuple(dict(record) for record in self.history),
+            seconds=time.perf_counter() - self.start,
+            best=copied(self.best.weights),
+            best_score=self.best.score,
+            waited=self.best.waited,
+        )
+
+    def resume(self, state: TrainingState) -> None:
+        """Go to a state."""
+        mine = self.network.state_dict()
+        require_alike("weights", state.network, mine)
+        if state.best:
+            require_alike("best weights", state.best, mine)
+        seen = (state.batches * self.size, self.network.head.out_features)
+        if state.batches and (state.batches >= self.batches or tuple(state.outputs.shape) != seen):
+            raise ValueError(
+                f"The training state stands after {state.batches} batches with outputs of shape "
+                f"{tuple(state.outputs.shape)}, in an epoch of {self.batches} batches of {self.size}: it belongs to "
+                f"other data or another recipe."
+            )
+        remember(self.optimizer, state.optimizer)
+        try:
+            self.generator.set_state(state.order)
+        except RuntimeError as error:
+            raise ValueError(f"The order of the batches is none that PyTorch knows: {error}.") from error
+        self.order = state.order.clone()
+        self.network.load_state_dict(state.network)
+        self.best.weights = copied(state.best)
+        self.best.score, self.best.waited = state.best_score, state.waited
+        self.history = [dict(record) for record in state.history]
+        device = self.network.head.weight.device
+        self.losses = list(state.losses.to(device, copy=True).unbind())
+        self.outputs = list(torch.split(state.outputs.to(device, copy=True), self.size)) if state.batches else []
+        self.start = time.perf_counter() - state.seconds
+
+    def require_finite(self) -> None:
+        """Raise FloatingPointError if weights or the optimizer's memory are no numbers.
+
+        A squared gradient may overflow where the gradient does not; Adam would then never move that weight again.
+        """
+        when = f"became infinite or not a number in epoch {len(self.history) + bool(self.losses)}"
+        if where := where_weights(self.network):
+            raise FloatingPointError(stopped("weights", when, where))
+        kept = [value for each in self.optimizer.state.values() for value in each.values()]
+        if not all(bool(value.isfinite().all()) for value in kept if isinstance(value, Tensor)):
+            where = "The weights are still finite, but gradients were so large that their squares overflowed."
+            raise FloatingPointError(stopped("memory of the optimizer", when, where))
 
 
 class _Best:
     """The best weights by validation score, when training may stop early."""
 
-    def __init__(self, network: Network, patience: int | None) -> None:
-        self.network = network
+    def __init__(self, patience: int | None) -> None:
         self.patience = patience
         self.score = (-math.inf, -math.inf)
         self.waited = 0
-        self.weights: dict[str, Tensor] | None = None
+        self.weights: Weights = {}
 
-    def is_stuck(self, record: Record) -> bool:
-        """Note an epoch; True when patience has run out."""
+    @property
+    def is_stuck(self) -> bool:
+        """True when patience has run out."""
+        return self.patience is not None and self.waited >= self.patience
+
+    def note(self, network: Network, record: Record) -> None:
+        """Note an epoch."""
         if self.patience is None:
-            return False
+            return
         score = (record.get("validation_accuracy", 0.0), -record["validation_loss"])
         if score > self.score:
             self.score, self.waited = score, 0
-            self.weights = copy.deepcopy(self.network.state_dict())
+            self.weights = copied(network.state_dict())
         else:
             self.waited += 1
-        return self.waited >= self.patience
 
-    def restore(self) -> None:
+    def restore(self, network: Network) -> None:
         """Put the best weights back."""
-        if self.weights is not None:
-            self.network.load_state_dict(self.weights)
+        if self.weights:
+            network.load_state_dict(self.weights)
 
 
 def _mean_loss(losses: Sequence[Tensor], outputs: Sequence[Tensor]) -> float:
     """The mean over samples of the losses of batches."""
     sizes = torch.tensor([len(output) for output in outputs], dtype=torch.float64)
     return float(torch.stack(list(losses)).to("cpu", torch.float64) @ sizes / sizes.sum())
-
-
-def _tell(callbacks: Sequence[Callback], progress: Progress) -> None:
-    for callback in callbacks:
-        callback(progress)
-
-
-def _check_data(network: Network, x: Tensor, y: Tensor) -> None:
-    if len(x) != len(y) or len(x) == 0:
-        raise ValueError(f"Inputs and targets must have one equal, positive length; got {len(x)} and {len(y)}.")
-    dtype, outputs = network.head.weight.dtype, network.head.out_features
-    if x.dtype != dtype:
-        raise ValueError(f"Inputs must be {dtype}, as the network is; got {x.dtype}. Use x.to({dtype}).")
-    if network.task == "regression":
-        if y.shape != (len(x), outputs) or y.dtype != dtype:
-            raise ValueError(
-                f"Targets must be {dtype} of shape {(len(x), outputs)}, one number an output; got {y.dtype} of shape "
-                f"{tuple(y.shape)}."
-            )
-        return
-    classes = max(2, outputs)
-    if y.dtype != torch.int64 or y.dim() != 1:
-        raise ValueError(f"Targets must be class indices, int64 (s,); got {y.dtype} of shape {tuple(y.shape)}.")
-    if int(y.min()) < 0 or int(y.max()) >= classes:
-        raise ValueError(f"Class indices run from 0 to {classes - 1}; got {int(y.min())} to {int(y.max())}.")
-
-
-def _check_penalties(objective: Objective) -> None:
-    for i, (factor, penalty) in enumerate(objective.penalties):
-        if not math.isfinite(factor):
-            raise ValueError(f"The weight of penalty {i} must be finite; got {factor}.")
-        value = penalty(objective.network)
-        if not isinstance(value, Tensor) or value.dim():
-            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"Penalty {i} must return one number, a tensor without axes; got {shape}. Sum it up.")
-        if not value.requires_grad:
-            raise ValueError(
-                f"Penalty {i} depends on no parameter that learns, so it would change nothing. Look for a detach(), a "
-                f"no_grad(), or frozen weights."
-            )
-
-
-def _not_finite(what: str, epoch: int) -> str:
-    return (
-        f"The {what} became infinite or not a number in epoch {epoch}, so training stopped. Use a smaller learning "
-        f"rate or step, clip the gradient (clip=1.0), or check the inputs for extreme values."
-    )

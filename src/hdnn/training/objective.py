@@ -67,18 +67,19 @@ class Objective(nn.Module):
         self.label_smoothing = label_smoothing
         self.penalties = tuple(penalties)
 
-    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The objective and the network's outputs on a batch.
 
         Args:
             x: (B, ...), inputs.
             y: (B,) class indices, or (B, outputs) targets.
+            weight: (B,), w, see `data_loss`.
 
         Returns:
             A scalar and (B, outputs).
         """
         output = self.network(x)
-        loss = self.data_loss(output, y)
+        loss = self.data_loss(output, y, weight)
         if self.alpha_c:
             head = self.network.head
             loss = loss + self.alpha_c * (head.weight.square().sum() + head.bias.square().sum())
@@ -89,25 +90,38 @@ class Objective(nn.Module):
             loss = loss + factor * penalty(self.network)
         return loss, output
 
-    def data_loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """The mean of L over a batch, without regularisers.
+    def data_loss(self, output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The mean of L over a batch, without regularisers; with weights w of the samples Σ w L / Σ w.
+
+        Args:
+            output: (B, outputs).
+            y: (B,) class indices, or (B, outputs) targets.
+            weight: (B,), not negative; None counts all samples alike. A batch whose weights are all zero has loss 0.
 
         Raises:
             ValueError: if outputs and targets of a regression differ in shape.
         """
+        if weight is None:
+            return self._losses(output, y, "mean")
+        losses = self._losses(output, y, "none")
+        if losses.dim() > 1:
+            losses = losses.mean(1)
+        return (weight * losses).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
+
+    def _losses(self, output: Tensor, y: Tensor, reduction: str) -> Tensor:
         if self.network.task == "regression":
             # PyTorch would spread (B,) over (B, 1) to (B, B) and train on nonsense.
             if output.shape != y.shape:
                 raise ValueError(
                     f"Expected targets of the shape of the outputs, {tuple(output.shape)}; got {tuple(y.shape)}."
                 )
-            return functional.mse_loss(output, y)
+            return functional.mse_loss(output, y, reduction=reduction)
         if output.shape[-1] > 1:
-            return functional.cross_entropy(output, y, label_smoothing=self.label_smoothing)
+            return functional.cross_entropy(output, y, label_smoothing=self.label_smoothing, reduction=reduction)
         target = y.to(output.dtype)
         if self.label_smoothing:
             target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
-        return functional.binary_cross_entropy_with_logits(output.squeeze(-1), target)
+        return functional.binary_cross_entropy_with_logits(output.squeeze(-1), target, reduction=reduction)
 
 
 def evaluate(network: Network, x: Tensor, y: Tensor) -> Record:

@@ -42,7 +42,12 @@ class Recipe:
         validation: share of the training data held back to watch and, with `patience`, to stop.
         patience: epochs without a better validation score after which training stops and the best weights return;
             None trains for all epochs and keeps the last weights.
-        seed: of the order of the batches and of the validation split.
+        restarts: trainings that begin from fresh weights each, all in one. The one with the smallest objective on the
+            training data goes on, for `epochs` epochs; 1 begins with the weights that are there. Small networks land
+            in very different places by the luck of their first weights.
+        restart_epochs: of each of the `restarts`, with a schedule of their own.
+        restart_learning_rate: of the `restarts`; None means `learning_rate`.
+        seed: of the order of the batches, of the validation split, and of the weights of the restarts.
 
     Raises:
         ValueError: if a value makes no sense; the message names it.
@@ -66,13 +71,18 @@ class Recipe:
     head_learning_rate: float = 0.05
     validation: float = 0.0
     patience: int | None = None
+    restarts: int = 1
+    restart_epochs: int = 100
+    restart_learning_rate: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "head_steps", "head_epochs"):
+        for name in ("epochs", "batch_size", "head_steps", "head_epochs", "restarts", "restart_epochs"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be a whole number, at least 1; got {getattr(self, name)}.")
-        for name in ("learning_rate", "decay", "head_learning_rate"):
+        for name in ("learning_rate", "decay", "head_learning_rate", "restart_learning_rate"):
+            if getattr(self, name) is None and name == "restart_learning_rate":
+                continue
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"`{name}` must be positive and finite; got {getattr(self, name)}.")
         for name in ("alpha", "alpha_c", "weight_decay"):
@@ -103,6 +113,8 @@ class Recipe:
             raise ValueError('`weight_decay` is not part of "lbfgs"; use `alpha_c`, or "adamw".')
         if self.clip is not None:
             raise ValueError('`clip` would mislead the line search of "lbfgs"; leave it out, or use "adam".')
+        if self.restarts > 1:
+            raise ValueError('`restarts` train together, step by step, which the line search of "lbfgs" cannot.')
 
 
 def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

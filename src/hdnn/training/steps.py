@@ -5,6 +5,8 @@ Legend: features are the flattened states after the flow; the output layer is W 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -13,43 +15,64 @@ from hdnn.training.recipe import Recipe
 
 
 def joint_step(
-    objective: Objective, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, recipe: Recipe
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    y: Tensor,
+    recipe: Recipe,
+    weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One optimizer step on everything."""
+    """One optimizer step on everything.
+
+    Raises:
+        FloatingPointError: if the objective is not finite, before anything is changed (on the CPU; looking would make
+            another device wait).
+    """
     if recipe.optimizer == "lbfgs":
-        return _line_search_step(objective, optimizer, x, y)
+        return _line_search_step(objective, optimizer, x, y, weight)
+    loss, output = objective(x, y, weight)
+    _require_finite(loss)
     # Of what this optimizer moves: a frozen output layer still carries the gradient of its own last step.
     moved = [p for group in optimizer.param_groups for p in group["params"]]
     for parameter in moved:
         parameter.grad = None
-    loss, output = objective(x, y)
     torch.autograd.backward(loss)
     if recipe.clip is not None:
         nn.utils.clip_grad_norm_(moved, recipe.clip)
     optimizer.step()
+    _forget_casts()
     return loss.detach(), output.detach()
 
 
 def _line_search_step(
-    objective: Objective, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor
+    objective: Objective, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """L-BFGS evaluates the objective as often as it needs; loss and output are those before the step."""
     seen: list[tuple[Tensor, Tensor]] = []
 
     def closure() -> Tensor:
+        _forget_casts()
+        loss, output = objective(x, y, weight)
+        if not seen:  # a line search may look at places where the objective overflows, and turns back
+            _require_finite(loss)
         optimizer.zero_grad()
-        loss, output = objective(x, y)
         torch.autograd.backward(loss)
         seen.append((loss.detach(), output.detach()))
         value: Tensor = loss
         return value
 
     optimizer.step(closure)  # type: ignore[arg-type]  # annotated to return a float, documented to return a tensor
+    _forget_casts()
     return seen[0]
 
 
 def alternating_step(
-    objective: Objective, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, recipe: Recipe
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    x: Tensor,
+    y: Tensor,
+    recipe: Recipe,
+    weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A fresh output layer fitted to frozen features, then one step of the flow under it."""
     head = objective.network.head
@@ -59,15 +82,15 @@ def alternating_step(
         head.bias.zero_()
     inner = torch.optim.Adam(head.parameters(), lr=recipe.head_learning_rate)
     for _ in range(recipe.head_steps):
-        _head_step(objective, inner, features, y)
+        _head_step(objective, inner, features, y, weight)
     head.requires_grad_(False)
     try:
-        return joint_step(objective, optimizer, x, y, recipe)
+        return joint_step(objective, optimizer, x, y, recipe, weight)
     finally:
         head.requires_grad_(True)
 
 
-def train_head(objective: Objective, x: Tensor, y: Tensor, recipe: Recipe) -> None:
+def train_head(objective: Objective, x: Tensor, y: Tensor, recipe: Recipe, weight: Tensor | None = None) -> None:
     """The output layer alone, on the features of the finished flow."""
     network = objective.network
     with torch.no_grad():
@@ -79,12 +102,26 @@ def train_head(objective: Objective, x: Tensor, y: Tensor, recipe: Recipe) -> No
     for _ in range(recipe.head_epochs):
         permutation = torch.randperm(len(x), generator=order).to(x.device)
         for chosen in torch.split(permutation, recipe.batch_size):
-            _head_step(objective, optimizer, features[chosen], y[chosen])
+            weights = None if weight is None else weight[chosen]
+            _head_step(objective, optimizer, features[chosen], y[chosen], weights)
 
 
-def _head_step(objective: Objective, optimizer: torch.optim.Optimizer, features: Tensor, y: Tensor) -> None:
+def _head_step(
+    objective: Objective, optimizer: torch.optim.Optimizer, features: Tensor, y: Tensor, weight: Tensor | None
+) -> None:
     head = objective.network.head
     optimizer.zero_grad()
     penalty = head.weight.square().sum() + head.bias.square().sum()
-    torch.autograd.backward(objective.data_loss(head(features), y) + objective.alpha_c * penalty)
+    torch.autograd.backward(objective.data_loss(head(features), y, weight) + objective.alpha_c * penalty)
     optimizer.step()
+    _forget_casts()
+
+
+def _require_finite(loss: Tensor) -> None:
+    if loss.is_cpu and not math.isfinite(loss.item()):
+        raise FloatingPointError(f"The objective is {loss.item()}.")
+
+
+def _forget_casts() -> None:
+    """Under `torch.autocast` around the whole training, PyTorch would go on with the weights before the step."""
+    torch.clear_autocast_cache()

@@ -1,0 +1,64 @@
+"""From what a run began: read back out of its configuration, and checked, so that it can go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from hdnn.data import Dataset
+from hdnn.jobs.sources import Source
+from hdnn.runs import Run
+from hdnn.training import Recipe
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """A digest of the arrays that a network is trained and tested on; other data have another."""
+    digest = hashlib.sha256()
+    for array in (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test):
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def beginning(run: Run) -> tuple[Source, Recipe, float | None, str, int]:
+    """Data, recipe, deviation of the initial weights, device and threads of a run.
+
+    Raises:
+        ValueError: if the configuration lacks them or they make no sense.
+    """
+    start = dict(run.config.start)
+    if not start:
+        raise ValueError(
+            f"The run {run.folder} was begun by an earlier hdnn, which wrote no checkpoints. Train anew with --output "
+            f"or --overwrite; its command was: {run.config.command}"
+        )
+    kinds: dict[str, tuple[type, ...]] = {
+        "init_std": (int, float, type(None)),
+        "device": (str,),
+        "threads": (int,),
+        "fingerprint": (str,),
+    }
+    if start.keys() != kinds.keys() or not all(type(start[name]) in kind for name, kind in kinds.items()):
+        raise ValueError(f"{run.folder}: `start` of the configuration must hold {', '.join(kinds)}. Was it edited?")
+    if not 1 <= start["threads"] <= 2**10:
+        raise ValueError(f"{run.folder}: a run cannot use {start['threads']} threads. Was the configuration edited?")
+    source = _made(run, Source, {**run.config.data, "download": False})
+    recipe = _made(run, Recipe, dict(run.config.recipe))
+    return source, recipe, start["init_std"], start["device"], start["threads"]
+
+
+def _made(run: Run, kind: type[Any], values: dict[str, Any]) -> Any:
+    """A dataclass of a configuration's values; what an older hdnn did not know of keeps its default."""
+    fields = dataclasses.fields(kind)
+    needed = {f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
+    odd = sorted((values.keys() - {field.name for field in fields}) | (needed - values.keys()))
+    if odd:
+        raise ValueError(f"{run.folder}: {odd[0]!r} of the configuration is missing, or unknown to this hdnn.")
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    try:
+        return kind(**plain)
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"{run.folder}: a value of the configuration is of the wrong kind: {error}.") from error

@@ -1,0 +1,57 @@
+"""Where training runs: a device that is there, and as many threads as pay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+_WORTH_SHARING = 2**17  # numbers in the state of a batch from which a second thread pays
+
+
+def require_device(device: str) -> torch.device:
+    """The device of that name, if it is there.
+
+    Raises:
+        ValueError: if PyTorch does not know it or the machine does not have it.
+    """
+    try:
+        place = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"There is no device {device!r}. Use cpu, cuda, cuda:1 and so on.") from error
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"Device {device!r} was asked for, but this PyTorch ({torch.__version__}) finds no CUDA device. "
+            f"Use cpu, or install a CUDA build of PyTorch and its driver."
+        )
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"Device {device!r} was asked for, but there are {torch.cuda.device_count()} CUDA devices.")
+    try:
+        # Whether the others are there shows when they are used; "meta" computes nothing.
+        float(torch.ones((), device=place))
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        raise ValueError(
+            f"Device {device!r} does not work with this PyTorch ({torch.__version__}). Use cpu."
+        ) from error
+    return place
+
+
+def worthwhile_threads(numbers: int) -> int:
+    """One thread for small steps: sharing them gains little, and loses much when the processors are busy.
+
+    Args:
+        numbers: in the state of a batch, B n.
+    """
+    return 1 if numbers < _WORTH_SHARING else torch.get_num_threads()
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Let PyTorch use that many threads, and then as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,123 @@
+"""Training together: each member ends where a training of its own would."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+import hdnn
+from hdnn.training import Recipe, fit, fit_together
+
+DOUBLE = torch.float64
+
+
+def make(task: str, layers: int = 3) -> torch.nn.Module:
+    if task == "regression":
+        return hdnn.vector_regressor(2, 2, hdnn.h2(4, layers, horizon=1.0, dtype=DOUBLE))
+    flow = hdnn.h1(4, layers, horizon=1.0, dtype=DOUBLE)
+    return hdnn.vector_classifier(2, 2 if task == "two classes" else 3, flow, lift="linear")
+
+
+def draw(task: str, members: int, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.randn(members, rows, 2, dtype=DOUBLE)
+    if task == "regression":
+        return x, torch.randn(members, rows, 2, dtype=DOUBLE)
+    return x, torch.randint(2 if task == "two classes" else 3, (members, rows))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("method", ["joint", "alternating"])
+@pytest.mark.parametrize("task", ["two classes", "three classes", "regression"])
+def test_each_member_ends_where_its_own_training_ends(task, method, weighted) -> None:
+    weight = torch.rand(3, 70, dtype=DOUBLE) if weighted else None
+    networks = [make(task) for _ in range(3)]
+    alone = copy.deepcopy(networks)
+    x, y = draw(task, 3, 70)
+    recipe = Recipe(
+        epochs=3,
+        batch_size=16,
+        clip=0.1,
+        alpha=1e-2,
+        alpha_c=1e-3,
+        weight_decay=1e-3,
+        label_smoothing=0.0 if task == "regression" else 0.1,
+        method=method,
+        head_epochs=2,
+    )
+    histories = fit_together(networks, x, y, recipe, seeds=[1, 2, 3], sample_weight=weight)
+    for i, seed in enumerate([1, 2, 3]):
+        own_weight = None if weight is None else weight[i]
+        expected = fit(alone[i], x[i], y[i], dataclasses.replace(recipe, seed=seed), sample_weight=own_weight)
+        for together, own in zip(networks[i].parameters(), alone[i].parameters(), strict=True):
+            torch.testing.assert_close(together, own, rtol=1e-8, atol=1e-8)
+        for record, own_record in zip(histories[i], expected, strict=True):
+            assert record.keys() == own_record.keys()
+            for name in record.keys() - {"seconds"}:
+                assert record[name] == pytest.approx(own_record[name], rel=1e-8, abs=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("schedule", ["exponential", "constant"])
+def test_other_optimizers_and_schedules(optimizer, schedule) -> None:
+    networks = [make("two classes") for _ in range(2)]
+    alone = copy.deepcopy(networks)
+    x, y = draw("two classes", 2, 40)
+    recipe = Recipe(epochs=2, batch_size=16, optimizer=optimizer, schedule=schedule, weight_decay=1e-2)
+    fit_together(networks, x, y, recipe, seeds=[5, 6])
+    fit(alone[1], x[1], y[1], dataclasses.replace(recipe, seed=6))
+    for together, own in zip(networks[1].parameters(), alone[1].parameters(), strict=True):
+        torch.testing.assert_close(together, own, rtol=1e-9, atol=1e-9)
+
+
+def test_a_member_that_diverges_leaves_the_others_alone() -> None:
+    networks = [make("two classes") for _ in range(2)]
+    with torch.no_grad():
+        networks[0].flow.weight.fill_(float("nan"))
+    x, y = draw("two classes", 2, 40)
+    lost, kept = fit_together(networks, x, y, Recipe(epochs=2), seeds=[0, 1])
+    assert lost[-1]["loss"] != lost[-1]["loss"]
+    assert kept[-1]["loss"] < 1.0
+    assert all(p.isfinite().all() for p in networks[1].parameters())
+
+
+def test_frozen_parameters_stay() -> None:
+    networks = [make("two classes") for _ in range(2)]
+    for network in networks:
+        network.flow.bias.requires_grad_(False)
+    before = networks[1].flow.bias.clone()
+    x, y = draw("two classes", 2, 40)
+    fit_together(networks, x, y, Recipe(epochs=1), seeds=[0, 1])
+    assert torch.equal(networks[1].flow.bias, before)
+
+
+def test_one_set_of_data_serves_all() -> None:
+    networks = [make("two classes") for _ in range(2)]
+    x, y = draw("two classes", 1, 40)
+    histories = fit_together(networks, x.expand(2, 40, 2), y.expand(2, 40), Recipe(epochs=1), seeds=[0, 1])
+    assert len(histories) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer": "lbfgs", "learning_rate": 1.0}, "one by one"),
+        ({"validation": 0.2}, "one by one"),
+    ],
+)
+def test_recipes_that_need_their_own_time_are_refused(change, message) -> None:
+    x, y = draw("two classes", 2, 40)
+    with pytest.raises(ValueError, match=message):
+        fit_together([make("two classes") for _ in range(2)], x, y, Recipe(**change), seeds=[0, 1])
+
+
+def test_unlike_networks_are_refused() -> None:
+    x, y = draw("two classes", 2, 40)
+    with pytest.raises(ValueError, match="alike"):
+        fit_together([make("two classes", 3), make("two classes", 4)], x, y, Recipe(), seeds=[0, 1])
+
+
+def test_every_network_needs_a_seed_of_its_own() -> None:
+    x, y = draw("two classes", 2, 40)
+    with pytest.raises(ValueError, match="its own inputs, targets and seed"):
+        fit_together([make("two classes") for _ in range(2)], x, y, Recipe(), seeds=[0])
