@@ -1,0 +1,189 @@
+"""A classifier with scikit-learn's interface."""
+
+from __future__ import annotations
+
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+
+from hdnn.estimator.network_estimator import NetworkEstimator
+from hdnn.estimator.targets import Array, ClassWeight, Labels
+from hdnn.networks import Lift, class_probabilities
+from hdnn.training.recipe import Optimizer
+
+
+class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A Hamiltonian network for the classes of the rows of a table.
+
+    P(c | x) = softmax(W y_N + μ)_c, y_N = flow(lift(z)), z = (x − mean) / scale; two classes share one logit. Minimizes
+    the cross-entropy. The defaults are for tables of tens to thousands of rows.
+
+    Args:
+        model: "ms1", "ms2", "ms3", "h1" or "h2".
+        layers: N.
+        horizon: T = N h, kept when another depth is asked for.
+        features: n; None takes 2 d, at least 16 and at most 128.
+        lift: "zeros" appends zeros to a row, "linear" learns a linear map from d to n; None takes zeros if n ≥ d.
+        activation: σ: "tanh", "relu", "leaky_relu", "sigmoid", "softplus" or "identity".
+        interconnection: J of h1 and h2, "canonical" or "upper_ones"; None is canonical.
+        width: hidden units a layer, for h1 and h2; None means n.
+        shared: one K and b for all layers.
+        init_std: standard deviation of the initial weights; None means 1/√n.
+        epochs: passes over the table.
+        batch_size: rows a step; None takes an eighth of the rows, at least 32 and at most 128. L-BFGS takes all.
+        optimizer: "adamw", "adam", "sgd" or "lbfgs"; the defaults of the next two suit "adamw".
+        learning_rate: the largest rate; it warms up and falls along a cosine, and is constant in `partial_fit`.
+        weight_decay: of all weights; must be 0 for "lbfgs".
+        alpha: weight of the smoothness of K and b over depth.
+        alpha_c: weight of the squares of the output layer.
+        clip: largest norm of the gradient; None leaves it alone.
+        validation: share of the rows held back to watch, and to stop by with `patience`.
+        patience: epochs without a better validation score before training stops; the best weights return.
+        class_weight: weight for each label (1 for those not named), "balanced" for classes of the same weight in sum,
+            or None. `warm_start` and `partial_fit` keep those of their first call.
+        standardize: scale every column to mean 0 and standard deviation 1 first.
+        warm_start: let `fit` go on from the weights of the last fit, for `epochs` epochs more. The network stays as it
+            is, whatever other sizes were set since; so do the scales.
+        dtype: "float32" or "float64"; None takes that of X, float64 where X is neither.
+        device: "cpu", "cuda" or another that PyTorch knows.
+        verbose: print a line an epoch.
+        random_state: of the initial weights, the order of the batches and the validation part. The same number gives
+            the same bits on the same machine.
+
+    Attributes:
+        classes_: (classes,), the labels in order.
+        network_: the `hdnn.Network`; it reads standardised rows.
+        history_: one record an epoch, as `hdnn.fit` returns them.
+        loss_curve_: the mean objective of every epoch.
+        n_iter_: epochs behind the weights, those of earlier calls with `warm_start` and `partial_fit` too.
+        n_features_in_: d.
+        feature_names_in_: names of the columns, if X had names that are text.
+
+    Raises:
+        ValueError: in `fit`, if an argument makes no sense; so that scikit-learn can clone, nothing is checked before.
+
+    Example:
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = HamiltonianClassifier(random_state=0).fit(X[::2], y[::2])
+        >>> model.score(X[1::2], y[1::2]) > 0.9
+        True
+        >>> model.predict_proba(X[:2]).shape
+        (2, 3)
+    """
+
+    def __init__(
+        self,
+        model: str = "h2",
+        *,
+        layers: int = 8,
+        horizon: float = 3.2,
+        features: int | None = None,
+        lift: Lift | None = None,
+        activation: str = "tanh",
+        interconnection: str | None = None,
+        width: int | None = None,
+        shared: bool = False,
+        init_std: float | None = None,
+        epochs: int = 40,
+        batch_size: int | None = None,
+        optimizer: Optimizer = "adamw",
+        learning_rate: float = 0.02,
+        weight_decay: float = 0.1,
+        alpha: float = 0.0,
+        alpha_c: float = 0.0,
+        clip: float | None = None,
+        validation: float = 0.0,
+        patience: int | None = None,
+        class_weight: ClassWeight = None,
+        standardize: bool = True,
+        warm_start: bool = False,
+        dtype: str | None = None,
+        device: str = "cpu",
+        verbose: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        super().__init__(
+            model,
+            layers=layers,
+            horizon=horizon,
+            features=features,
+            lift=lift,
+            activation=activation,
+            interconnection=interconnection,
+            width=width,
+            shared=shared,
+            init_std=init_std,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            alpha=alpha,
+            alpha_c=alpha_c,
+            clip=clip,
+            validation=validation,
+            patience=patience,
+            standardize=standardize,
+            warm_start=warm_start,
+            dtype=dtype,
+            device=device,
+            verbose=verbose,
+            random_state=random_state,
+        )
+        self.class_weight = class_weight
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """One more epoch, on these rows, at the constant rate `learning_rate`.
+
+        The optimizer's memory is kept from call to call. The scale of the columns follows all rows seen so far.
+
+        Args:
+            X: (s, d), rows.
+            y: (s,), labels.
+            classes: all labels that will come; the first call needs them, later ones do not.
+            sample_weight: (s,), not negative, or None.
+
+        Raises:
+            ValueError: if classes are missing or change, or the weights are to be "balanced", for which all rows would
+                have to be known.
+        """
+        if self.class_weight == "balanced":
+            raise ValueError(
+                'class_weight="balanced" counts the rows of all classes, which `partial_fit` does not see together. '
+                "Give the weights as a dictionary, or use `fit`."
+            )
+        if classes is None and not hasattr(self, "network_"):
+            raise ValueError("The first call of `partial_fit` needs `classes`, all labels that will come.")
+        if classes is not None and hasattr(self, "network_") and not np.array_equal(np.unique(classes), self.classes_):
+            raise ValueError(
+                f"`classes` must stay as they were, {self.classes_.tolist()}; got {np.unique(classes).tolist()}."
+            )
+        return self._fit_more(X, y, classes, sample_weight)
+
+    def predict(self, X: Any) -> Array:
+        """The most probable label of each row, (s,)."""
+        scores = self.decision_function(X)
+        indices = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(1)
+        return np.asarray(self.classes_[indices])
+
+    def predict_proba(self, X: Any) -> Array:
+        """Probabilities of the classes, (s, classes), in the order of `classes_`."""
+        return class_probabilities(torch.from_numpy(self._outputs(X))).numpy()
+
+    def decision_function(self, X: Any) -> Array:
+        """Logits: (s,) for two classes, positive for the second; (s, classes) for more."""
+        logits = self._outputs(X)
+        return logits[:, 0] if logits.shape[1] == 1 else logits
+
+    @property
+    def classes_(self) -> Array:
+        """The labels in order."""
+        return cast(Labels, self._fitted.targets).classes
+
+    def _new_targets(self, y: Array, weight: Array | None, classes: Array | None) -> Labels:
+        check_classification_targets(y)
+        return Labels(np.unique(y) if classes is None else classes, self.class_weight)

@@ -1,0 +1,117 @@
+"""A network with what stands before and after it: the scale of its inputs and the meaning of its outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from hdnn.estimator.targets import Array, Targets
+from hdnn.networks import Network
+from hdnn.training import Callback, Progress, Recipe, Record, TrainingState, fit
+from hdnn.training.devices import using_threads, worthwhile_threads
+from hdnn.training.objective import batches
+
+
+@dataclass
+class Fitted:
+    """What an estimator has learned.
+
+    Args:
+        network: reads standardised inputs.
+        scaler: of the inputs; None leaves them as they are.
+        targets: what the outputs mean.
+        seed: of the initial weights, the order of the batches and the validation part.
+        state: the optimizer's memory, after `partial_fit`.
+        history: one record an epoch.
+    """
+
+    network: Network
+    scaler: StandardScaler | None
+    targets: Targets
+    seed: int
+    state: TrainingState | None = None
+    history: list[Record] = field(default_factory=list)
+
+    def widen(self, x: Array, y: Array, weight: Array | None) -> None:
+        """Take more rows into the scale of the inputs and targets."""
+        if self.scaler is not None:
+            self.scaler.partial_fit(x, sample_weight=self.targets.weights(y, weight))
+        self.targets.update(y, weight)
+
+    def train(
+        self,
+        x: Array,
+        y: Array,
+        weight: Array | None,
+        recipe: Recipe,
+        *,
+        callbacks: Sequence[Callback],
+        remember: bool = False,
+    ) -> None:
+        """Train the network.
+
+        Args:
+            x: (s, d), rows.
+            y: their targets.
+            weight: (s,), or None.
+            recipe: how.
+            callbacks: told of every step.
+            remember: go on with the optimizer's memory of the last call, and keep it for the next.
+        """
+        inputs = self.inputs(x)
+        targets = self.targets.encode(y, inputs.dtype)
+        weight = self.targets.weights(y, weight)
+        last: list[Progress] = []
+
+        def note(progress: Progress) -> None:
+            last[:] = [progress]
+
+        rows = len(x) if recipe.optimizer == "lbfgs" else min(len(x), recipe.batch_size)
+        with using_threads(worthwhile_threads(rows * self.network.head.in_features)):
+            self.history += fit(
+                self.network,
+                inputs,
+                targets,
+                recipe,
+                sample_weight=None if weight is None else torch.from_numpy(weight),
+                callbacks=(*callbacks, note) if remember else callbacks,
+                resume=self.state if remember else None,
+            )
+        self.state = dataclasses.replace(last[0].state(), history=()) if remember else None
+        for epoch, record in enumerate(self.history, start=1):
+            record["epoch"] = float(epoch)
+
+    def inputs(self, x: Array) -> Tensor:
+        """Rows as inputs of the network, (s, d).
+
+        Raises:
+            ValueError: if they are too large for its kind of numbers.
+        """
+        dtype = self.network.head.weight.dtype
+        scaled = x if self.scaler is None else self.scaler.transform(x)
+        found = torch.from_numpy(np.ascontiguousarray(scaled)).to(dtype)
+        if not bool(found.isfinite().all()):
+            raise ValueError(
+                f"X has values that are too large for {dtype}: up to {np.abs(x).max():g}. Correct them, scale the "
+                f'columns, or use dtype="float64".'
+            )
+        return found
+
+    def features(self, x: Array) -> Tensor:
+        """The state after the flow, (s, n)."""
+        head = self.network.head
+        parts = batches(self.inputs(x))
+        with torch.no_grad(), using_threads(worthwhile_threads(len(parts[0]) * head.in_features)):
+            return torch.cat([self.network.features(part.to(head.weight.device)) for part in parts])
+
+    def outputs(self, x: Array) -> Array:
+        """What the network says to rows, (s, outputs), float64."""
+        features = self.features(x)
+        with torch.no_grad():
+            return np.asarray(self.network.head(features).cpu(), dtype=np.float64)

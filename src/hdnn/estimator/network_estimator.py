@@ -1,0 +1,222 @@
+"""What the estimators have in common: a table in, a network fitted to it, its outputs out.
+
+Legend: s rows, d columns of X, n features of the state, N layers, T = N h horizon.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from abc import ABC, abstractmethod
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from hdnn.estimator.fitted import Fitted
+from hdnn.estimator.settings import batch_rows, checked_weight, duration, floating_point, real, state_size, whole
+from hdnn.estimator.targets import Array, Targets
+from hdnn.networks import Lift, Network, NetworkConfig, build_network
+from hdnn.training import Callback, Progress, Recipe
+from hdnn.training.devices import require_device
+from hdnn.training.recipe import Optimizer
+
+_SHOWN = ("loss", "train_accuracy", "train_error", "validation_loss", "validation_accuracy", "validation_error")
+
+
+class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
+    """An estimator that fits a Hamiltonian network to a table: see its three kinds."""
+
+    def __init__(
+        self,
+        model: str = "h2",
+        *,
+        layers: int = 8,
+        horizon: float = 3.2,
+        features: int | None = None,
+        lift: Lift | None = None,
+        activation: str = "tanh",
+        interconnection: str | None = None,
+        width: int | None = None,
+        shared: bool = False,
+        init_std: float | None = None,
+        epochs: int = 40,
+        batch_size: int | None = None,
+        optimizer: Optimizer = "adamw",
+        learning_rate: float = 0.02,
+        weight_decay: float = 0.1,
+        alpha: float = 0.0,
+        alpha_c: float = 0.0,
+        clip: float | None = None,
+        validation: float = 0.0,
+        patience: int | None = None,
+        standardize: bool = True,
+        warm_start: bool = False,
+        dtype: str | None = None,
+        device: str = "cpu",
+        verbose: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.model = model
+        self.layers = layers
+        self.horizon = horizon
+        self.features = features
+        self.lift = lift
+        self.activation = activation
+        self.interconnection = interconnection
+        self.width = width
+        self.shared = shared
+        self.init_std = init_std
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.alpha = alpha
+        self.alpha_c = alpha_c
+        self.clip = clip
+        self.validation = validation
+        self.patience = patience
+        self.standardize = standardize
+        self.warm_start = warm_start
+        self.dtype = dtype
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @abstractmethod
+    def _new_targets(self, y: Array, weight: Array | None, classes: Array | None) -> Targets:
+        """How targets are written for a network."""
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit a network to a table.
+
+        Args:
+            X: (s, d), numbers: an array, a data frame or lists.
+            y: (s,), targets; (s, outputs) for several quantities.
+            sample_weight: (s,), not negative; None weighs all rows alike. Rows of weight 0 take no part.
+
+        Returns:
+            Itself.
+
+        Raises:
+            ValueError: if data or arguments make no sense; the message names them.
+            TypeError: if X is sparse, or an argument is of the wrong kind.
+            FloatingPointError: if training diverged; the message says what to do.
+        """
+        going_on = bool(self.warm_start) and hasattr(self, "network_")
+        x, t, weight = self._read(X, y, sample_weight, reset=not going_on)
+        fitted = copy.deepcopy(self._fitted) if going_on else self._start(x, t, weight, None)
+        fitted.train(x, t, weight, self._recipe(len(x), fitted.seed), callbacks=self._callbacks())
+        return self._finish(fitted)
+
+    def _fit_more(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
+        """One epoch at a constant rate on more rows, with the optimizer's memory of the last call."""
+        first = not hasattr(self, "network_")
+        x, t, weight = self._read(X, y, sample_weight, reset=first)
+        if first:
+            fitted = self._start(x, t, weight, None if classes is None else np.unique(classes))
+        else:
+            fitted = copy.deepcopy(self._fitted)
+            fitted.widen(x, t, weight)
+        recipe = self._recipe(len(x), fitted.seed)
+        one = dataclasses.replace(recipe, epochs=1, schedule="constant", validation=0.0, patience=None)
+        fitted.train(x, t, weight, one, callbacks=self._callbacks(), remember=True)
+        return self._finish(fitted)
+
+    def _read(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Array, Array, Array | None]:
+        """The rows that take part, their targets and their weights."""
+        tags = self.__sklearn_tags__()
+        x, t = validate_data(
+            self,
+            X,
+            y,
+            reset=reset,
+            dtype=[np.float64, np.float32],
+            order="C",  # sums over rows in memory and over columns differ in their last bits
+            multi_output=tags.target_tags.multi_output,
+            y_numeric=tags.estimator_type == "regressor",
+        )
+        if sample_weight is None:
+            return x, t, None
+        weight = checked_weight(sample_weight, len(x))
+        return x[weight > 0], t[weight > 0], weight[weight > 0]
+
+    def _start(self, x: Array, t: Array, weight: Array | None, classes: Array | None) -> Fitted:
+        """A fresh network for data of this size, and what stands before and after it."""
+        dtype = floating_point(x.dtype.name if self.dtype is None else self.dtype)
+        device = require_device(self.device)
+        targets = self._new_targets(t, weight, classes)
+        scaler = StandardScaler().fit(x, sample_weight=targets.weights(t, weight)) if self.standardize else None
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = build_network(self._config(x.shape[1], targets), init_std=self.init_std)
+        return Fitted(network.to(device, dtype), scaler, targets, seed)
+
+    def _config(self, inputs: int, targets: Targets) -> NetworkConfig:
+        features = state_size(inputs) if self.features is None else whole("features", self.features)
+        layers = whole("layers", self.layers)
+        return NetworkConfig(
+            task=targets.task,
+            inputs=(inputs,),
+            outputs=targets.outputs,
+            model=self.model,
+            features=features,
+            layers=layers,
+            step=duration("horizon", self.horizon) / (layers or 1),
+            lift=self.lift or ("zeros" if features >= inputs else "linear"),
+            interconnection=self.interconnection,
+            activation=self.activation,
+            width=None if self.width is None else whole("width", self.width),
+            shared=bool(self.shared),
+        )
+
+    def _recipe(self, rows: int, seed: int) -> Recipe:
+        return Recipe(
+            epochs=whole("epochs", self.epochs),
+            batch_size=batch_rows(rows) if self.batch_size is None else whole("batch_size", self.batch_size),
+            optimizer=self.optimizer,
+            learning_rate=real("learning_rate", self.learning_rate),
+            weight_decay=real("weight_decay", self.weight_decay),
+            alpha=real("alpha", self.alpha),
+            alpha_c=real("alpha_c", self.alpha_c),
+            clip=None if self.clip is None else real("clip", self.clip),
+            validation=real("validation", self.validation),
+            patience=None if self.patience is None else whole("patience", self.patience),
+            seed=seed,
+        )
+
+    def _callbacks(self) -> tuple[Callback, ...]:
+        return (_show,) if self.verbose else ()
+
+    def _finish(self, fitted: Fitted) -> Self:
+        """Keep what was learned; only now, so that a fit that failed leaves the last one as it was."""
+        self._fitted = fitted
+        self.network_: Network = fitted.network
+        self.history_ = fitted.history
+        self.loss_curve_ = [record["loss"] for record in fitted.history]
+        self.n_iter_ = len(fitted.history)
+        return self
+
+    def _table(self, X: Any) -> Array:
+        """A table like the one of `fit`."""
+        check_is_fitted(self)
+        x: Array = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
+        return x
+
+    def _outputs(self, X: Any) -> Array:
+        """What the network says to the rows of a table, (s, outputs)."""
+        x = self._table(X)
+        return self._fitted.outputs(x)
+
+
+def _show(progress: Progress) -> None:
+    """One line an epoch."""
+    if progress.record is not None:
+        numbers = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in progress.record.items() if name in _SHOWN]
+        print(f"Epoch {progress.epoch} of {progress.epochs}: {', '.join(numbers)}")

@@ -1,0 +1,93 @@
+"""A regressor with scikit-learn's interface."""
+
+from __future__ import annotations
+
+from typing import Any, Self, cast
+
+from sklearn.base import RegressorMixin
+
+from hdnn.estimator.network_estimator import NetworkEstimator
+from hdnn.estimator.targets import Array, Quantities
+
+
+class HamiltonianRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A Hamiltonian network for quantities of the rows of a table.
+
+    ŷ = mean_y + scale_y (W y_N + μ), y_N = flow(lift(z)), z = (x − mean) / scale. Minimizes the mean square error, in
+    units of the standard deviation of each quantity. The defaults are for tables of tens to thousands of rows.
+
+    Args:
+        model: "ms1", "ms2", "ms3", "h1" or "h2".
+        layers: N.
+        horizon: T = N h, kept when another depth is asked for.
+        features: n; None takes 2 d, at least 16 and at most 128.
+        lift: "zeros" appends zeros to a row, "linear" learns a linear map from d to n; None takes zeros if n ≥ d.
+        activation: σ: "tanh", "relu", "leaky_relu", "sigmoid", "softplus" or "identity".
+        interconnection: J of h1 and h2, "canonical" or "upper_ones"; None is canonical.
+        width: hidden units a layer, for h1 and h2; None means n.
+        shared: one K and b for all layers.
+        init_std: standard deviation of the initial weights; None means 1/√n.
+        epochs: passes over the table.
+        batch_size: rows a step; None takes an eighth of the rows, at least 32 and at most 128. L-BFGS takes all.
+        optimizer: "adamw", "adam", "sgd" or "lbfgs"; the defaults of the next two suit "adamw".
+        learning_rate: the largest rate; it warms up and falls along a cosine, and is constant in `partial_fit`.
+        weight_decay: of all weights; must be 0 for "lbfgs".
+        alpha: weight of the smoothness of K and b over depth.
+        alpha_c: weight of the squares of the output layer.
+        clip: largest norm of the gradient; None leaves it alone.
+        validation: share of the rows held back to watch, and to stop by with `patience`.
+        patience: epochs without a better validation score before training stops; the best weights return.
+        standardize: scale every column, and every quantity, to mean 0 and standard deviation 1 first.
+        warm_start: let `fit` go on from the weights of the last fit, for `epochs` epochs more. The network stays as it
+            is, whatever other sizes were set since; so do the scales.
+        dtype: "float32" or "float64"; None takes that of X, float64 where X is neither.
+        device: "cpu", "cuda" or another that PyTorch knows.
+        verbose: print a line an epoch.
+        random_state: of the initial weights, the order of the batches and the validation part. The same number gives
+            the same bits on the same machine.
+
+    Attributes:
+        network_: the `hdnn.Network`; it reads standardised rows and predicts standardised quantities.
+        history_: one record an epoch, as `hdnn.fit` returns them.
+        loss_curve_: the mean objective of every epoch.
+        n_iter_: epochs behind the weights, those of earlier calls with `warm_start` and `partial_fit` too.
+        n_features_in_: d.
+        feature_names_in_: names of the columns, if X had names that are text.
+
+    Raises:
+        ValueError: in `fit`, if an argument makes no sense; so that scikit-learn can clone, nothing is checked before.
+
+    Example:
+        >>> from sklearn.datasets import make_friedman1
+        >>> X, y = make_friedman1(400, random_state=0)
+        >>> model = HamiltonianRegressor(random_state=0).fit(X[::2], y[::2])
+        >>> model.score(X[1::2], y[1::2]) > 0.7
+        True
+    """
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """One more epoch, on these rows, at the constant rate `learning_rate`.
+
+        The optimizer's memory is kept from call to call. The scales of columns and quantities follow all rows seen so
+        far.
+
+        Args:
+            X: (s, d), rows.
+            y: (s,) or (s, outputs), quantities.
+            sample_weight: (s,), not negative, or None.
+        """
+        return self._fit_more(X, y, None, sample_weight)
+
+    def predict(self, X: Any) -> Array:
+        """The quantities of each row: (s,) if those of `fit` were, else (s, outputs)."""
+        outputs = self._outputs(X)
+        return cast(Quantities, self._fitted.targets).decode(outputs)
+
+    def _new_targets(self, y: Array, weight: Array | None, classes: Array | None) -> Quantities:
+        return Quantities(y, weight, standardize=bool(self.standardize))
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks of estimators: this one takes several quantities."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

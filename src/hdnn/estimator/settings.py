@@ -1,0 +1,85 @@
+"""The plain arguments of an estimator: checked, and completed from the size of the table where they were left open."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hdnn.names import unknown
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_LARGEST_STATE = 128
+
+
+def whole(name: str, value: object) -> int:
+    """A whole number of any kind, NumPy's too.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"`{name}` must be a whole number; got {value!r}.")
+    return int(value)
+
+
+def real(name: str, value: object) -> float:
+    """A number of any kind, NumPy's too.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"`{name}` must be a number; got {value!r}.")
+    return float(value)
+
+
+def duration(name: str, value: object) -> float:
+    """A positive, finite time.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    time = real(name, value)
+    if not 0 < time < float("inf"):
+        raise ValueError(f"`{name}` must be a positive, finite time; got {value!r}.")
+    return time
+
+
+def floating_point(dtype: object) -> torch.dtype:
+    """The kind of numbers of that name.
+
+    Raises:
+        ValueError: if it is neither "float32" nor "float64".
+    """
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ValueError(unknown("dtype", str(dtype), DTYPES))
+    return DTYPES[dtype]
+
+
+def state_size(inputs: int) -> int:
+    """Features for d inputs: p takes the inputs and q as many zeros, up to a size that is still fast."""
+    return min(max(16, 2 * inputs), _LARGEST_STATE)
+
+
+def batch_rows(rows: int) -> int:
+    """Rows of a batch: about as many steps an epoch for small tables as for middling ones."""
+    return max(32, min(128, rows // 8))
+
+
+def checked_weight(sample_weight: object, rows: int) -> NDArray[np.float64]:
+    """Weights of rows as decimal numbers.
+
+    Raises:
+        ValueError: if they are not one finite number a row, none of them negative and one positive.
+    """
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    if weight.shape != (rows,):
+        raise ValueError(f"`sample_weight` must be of shape {(rows,)}, one number a row; got {weight.shape}.")
+    if not np.isfinite(weight).all() or (weight < 0).any():
+        raise ValueError(f"`sample_weight` must be finite and not negative; got {weight.min():g} to {weight.max():g}.")
+    if not weight.any():
+        raise ValueError("`sample_weight` is zero for all rows, so there is nothing to learn from.")
+    return weight

@@ -1,0 +1,142 @@
+"""What a network is asked for: labels as indices, or quantities in units of their spread, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from hdnn.networks import Task
+
+Array = NDArray[Any]
+ClassWeight = Mapping[Any, float] | str | None
+
+
+class Labels:
+    """Classes and their indices.
+
+    Args:
+        classes: sorted labels of any kind.
+        class_weight: "balanced", a weight for each label, or None.
+
+    Raises:
+        ValueError: if there are fewer than two classes, or a weight belongs to none.
+    """
+
+    task: ClassVar[Task] = "classification"
+
+    def __init__(self, classes: Array, class_weight: ClassWeight = None) -> None:
+        if len(classes) < 2:
+            raise ValueError(
+                f"A classifier needs two classes or more to tell apart; the targets have one class only, "
+                f"{classes.tolist()[0]!r}. Add rows of another class."
+            )
+        _check_class_weight(class_weight, classes)
+        self.classes = classes
+        self.class_weight = class_weight
+
+    @property
+    def outputs(self) -> int:
+        """How many classes."""
+        return len(self.classes)
+
+    def update(self, y: Array, weight: Array | None) -> None:
+        """Labels need no more than their classes."""
+
+    def encode(self, y: Array, dtype: torch.dtype) -> Tensor:
+        """Indices of labels, (s,).
+
+        Raises:
+            ValueError: if a label is none of the classes.
+        """
+        return torch.from_numpy(self._indices(y))
+
+    def weights(self, y: Array, weight: Array | None) -> Array | None:
+        """Weights of rows, times those of their classes; balanced classes weigh the same in sum."""
+        if self.class_weight is None:
+            return weight
+        indices = self._indices(y)
+        if isinstance(self.class_weight, str):
+            counts = np.bincount(indices, weight, minlength=self.outputs)
+            factors = counts.sum() / np.where(counts > 0, counts, np.inf)
+        else:
+            factors = np.array([self.class_weight.get(label, 1.0) for label in self.classes.tolist()], dtype=np.float64)
+        of_rows: Array = factors[indices] if weight is None else weight * factors[indices]
+        return of_rows
+
+    def _indices(self, y: Array) -> NDArray[np.intp]:
+        strange = np.setdiff1d(y, self.classes)
+        if len(strange):
+            raise ValueError(
+                f"The targets have labels that are none of the classes {self.classes.tolist()}: {strange.tolist()}. "
+                f"Name all classes in the first call of partial_fit, or fit anew."
+            )
+        return np.searchsorted(self.classes, y)
+
+
+def _check_class_weight(class_weight: ClassWeight, classes: Array) -> None:
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(f'`class_weight` must be "balanced", a dictionary or None; got {class_weight!r}.')
+    elif class_weight is not None:
+        if not isinstance(class_weight, Mapping):
+            raise TypeError(f'`class_weight` must be "balanced", a dictionary or None; got {class_weight!r}.')
+        strange = [label for label in class_weight if label not in classes]
+        if strange:
+            raise ValueError(f"`class_weight` names {strange}, which are none of the classes {classes.tolist()}.")
+
+
+class Quantities:
+    """Columns of numbers, in units of their standard deviation from their mean.
+
+    Args:
+        y: (s,) or (s, outputs).
+        weight: (s,), or None.
+        standardize: False leaves the numbers as they are.
+    """
+
+    task: ClassVar[Task] = "regression"
+
+    def __init__(self, y: Array, weight: Array | None, *, standardize: bool) -> None:
+        self.flat = y.ndim == 1
+        self.outputs = 1 if self.flat else y.shape[1]
+        self.scaler = StandardScaler() if standardize else None
+        self.update(y, weight)
+
+    def update(self, y: Array, weight: Array | None) -> None:
+        """Take more rows into mean and spread."""
+        columns = self._columns(y)
+        if self.scaler is not None:
+            self.scaler.partial_fit(columns, sample_weight=weight)
+
+    def encode(self, y: Array, dtype: torch.dtype) -> Tensor:
+        """Targets of a network, (s, outputs).
+
+        Raises:
+            ValueError: if there are more or fewer columns than before.
+        """
+        columns = self._columns(y)
+        return torch.from_numpy(columns if self.scaler is None else self.scaler.transform(columns)).to(dtype)
+
+    def weights(self, y: Array, weight: Array | None) -> Array | None:
+        """The weights of rows, as they are."""
+        return weight
+
+    def decode(self, outputs: Array) -> Array:
+        """Quantities from outputs of a network: (s,) if the targets were, else (s, outputs)."""
+        y = outputs if self.scaler is None else self.scaler.inverse_transform(outputs)
+        return y[:, 0] if self.flat else y
+
+    def _columns(self, y: Array) -> Array:
+        columns = y.reshape(len(y), -1)
+        if columns.shape[1] != self.outputs:
+            raise ValueError(f"The network predicts {self.outputs} quantities; got targets of shape {y.shape}.")
+        return columns
+
+
+Targets = Labels | Quantities
