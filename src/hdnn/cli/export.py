@@ -1,0 +1,26 @@
+"""Write a network for other programs: `hdnn export`."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+from hdnn.cli.options import OUTPUT, AsJson, RunFolder, option
+
+
+def export(
+    run: RunFolder,
+    onnx: Annotated[Path | None, option(OUTPUT, "ONNX file to write; needs pip install 'hdnn[onnx]'.")] = None,
+    torch: Annotated[Path | None, option(OUTPUT, "PyTorch program (.pt2) to write.")] = None,
+    overwrite: Annotated[bool, option(OUTPUT, "Replace the files.", "--overwrite")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the network of a run as an ONNX file or a PyTorch program that needs no hdnn to be loaded."""
+    from hdnn.jobs.export import export
+
+    written = export(run, onnx=onnx, program=torch, overwrite=overwrite)
+    if as_json:
+        print(json.dumps([{**dataclasses.asdict(each), "file": str(each.file)} for each in written]))
+        return
+    for each in written:
+        print(each.description)

@@ -1,0 +1,135 @@
+"""The model card of a network: a page in Markdown with a head that the hub can read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hdnn.runs import RunConfig
+
+_TAGS = ["hamiltonian-neural-network", "hdnn", "model_hub_mixin", "pytorch_model_hub_mixin"]
+# Name in metrics.json: name on the hub, name for people, how to print it.
+_SCORES = {
+    "test_accuracy": ("accuracy", "accuracy", "{:.4f}"),
+    "test_error": ("rmse", "root mean square error", "{:.4g}"),
+    "test_r2": ("r_squared", "R²", "{:.4f}"),
+}
+
+
+def describe(config: RunConfig, metrics: Mapping[str, Any], license: str | None = None) -> str:
+    """The text of README.md.
+
+    Args:
+        config: of the run.
+        metrics: of the run; empty where there was none, and then the card claims nothing.
+        license: of the weights.
+    """
+    data = _data(config)
+    scores = {name: metrics[name] for name in _SCORES if name in metrics}
+    network = config.network
+    parts = [
+        f"---\n{_head(config, data, scores, license)}\n---\n",
+        f"# {network.model} on {data}\n" if data else f"# {network.model}\n",
+        f"A Hamiltonian deep neural network (`{network.model}`) of {network.layers} layers and {network.features} "
+        f"features, {_purpose(config)}. Made with the Python library hdnn.\n",
+        _results(metrics, scores),
+        _LOADING,
+        _facts(config, metrics),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+_LOADING = """## How to use it
+
+```python
+from hdnn.hub import HubNetwork  # pip install 'hdnn[hub]'
+
+network = HubNetwork.from_pretrained("USER/NAME")
+outputs = network(x)  # x: encoded inputs
+```
+
+This repository is a run folder of hdnn. Download it to predict raw rows:
+`hf download USER/NAME --local-dir run`, then `hdnn predict run rows.csv`. The weights are safetensors and the
+configuration is JSON; nothing is unpickled.
+"""
+
+
+def _head(config: RunConfig, data: str, scores: Mapping[str, Any], license: str | None) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type=_pipeline(config),
+            dataset_type=data,
+            dataset_name=data,
+            dataset_split="test",
+            metric_type=_SCORES[name][0],
+            metric_name=_SCORES[name][1],
+            metric_value=value,
+        )
+        for name, value in scores.items()
+        if data
+    ]
+    head = ModelCardData(
+        library_name="hdnn",
+        pipeline_tag=_pipeline(config),
+        tags=[*_TAGS, config.network.model],
+        license=license,
+        model_name=f"{config.network.model} on {data}" if results else None,
+        metrics=[_SCORES[name][0] for name in scores] or None,
+        eval_results=results or None,
+    )
+    text: str = head.to_yaml()
+    return text.strip()
+
+
+def _pipeline(config: RunConfig) -> str:
+    if len(config.network.inputs) == 3:
+        return "image-classification"
+    return f"tabular-{config.network.task}"
+
+
+def _data(config: RunConfig) -> str:
+    data = config.data.get("data")
+    return _plain(data) if isinstance(data, str) else ""
+
+
+def _purpose(config: RunConfig) -> str:
+    network = config.network
+    inputs = " x ".join(map(str, network.inputs))
+    if network.task == "classification":
+        return f"which sorts inputs of size {inputs} into {network.outputs} classes"
+    return f"which predicts {network.outputs} number{'' if network.outputs == 1 else 's'} from inputs of size {inputs}"
+
+
+def _results(metrics: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
+    if not scores:
+        return "## Results\n\nNone are recorded with these weights.\n"
+    lines = [f"| {_SCORES[name][1]} | {_SCORES[name][2].format(value)} |" for name, value in scores.items()]
+    rows = metrics.get("test_rows")
+    note = f"One run, measured on {rows} rows that took no part in training; nothing is averaged over seeds."
+    if metrics.get("interrupted"):
+        note += " Training was interrupted before its end."
+    return "\n".join(["## Results", "", "| on test data | |", "|---|---|", *lines, "", note, ""])
+
+
+def _facts(config: RunConfig, metrics: Mapping[str, Any]) -> str:
+    facts: dict[str, object] = {"model": config.network.model}
+    for name in ("layers", "features", "step", "activation", "interconnection", "width", "kernel_size", "shared"):
+        value = getattr(config.network, name)
+        if value not in (None, False):
+            facts[name.replace("_", " ")] = value
+    if "parameters" in metrics:
+        facts["parameters"] = f"{metrics['parameters']:,}"
+    if config.recipe:
+        facts |= {name.replace("_", " "): value for name, value in config.recipe.items() if value is not None}
+        facts["seed"] = config.seed
+    facts |= {f"version of {name}": value for name, value in config.versions.items()}
+    lines = [f"| {name} | `{_plain(value)}` |" for name, value in facts.items()]
+    again = ["", "The command of the run:", "", f"    {_plain(config.command)}", ""] if config.command else [""]
+    return "\n".join(["## How it was made", "", "| | |", "|---|---|", *lines, *again])
+
+
+def _plain(value: object) -> str:
+    """A value in one line, without what ends a cell or a span of code."""
+    return " ".join(str(value).split()).replace("`", "'").replace("|", "/")
