@@ -12,9 +12,10 @@ import hdnn
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_extensions"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads share the small tensors of examples badly
-# Reports of benchmarks are pages, too. They stand beside the programs that wrote them.
+# Reports of benchmarks and verdicts of reproductions are pages, too.
 shutil.rmtree(HERE / "results", ignore_errors=True)
-shutil.copytree(HERE.parent / "benchmarks" / "results", HERE / "results")
+for reports in (HERE.parent / "benchmarks" / "results", HERE.parent / "results"):
+    shutil.copytree(reports, HERE / "results", dirs_exist_ok=True)
 # The commands say themselves what they do. Before the first of them stands a list of them, cut short.
 DESCRIBE = [sys.executable, "-m", "typer", "hdnn.cli", "utils", "docs", "--name", "hdnn"]
 commands = subprocess.run(DESCRIBE, check=True, capture_output=True, encoding="utf-8").stdout

@@ -8,15 +8,15 @@ import pytest
 import hdnn
 
 FLOORS = (
-    "entries activations linear kernels data files names",
+    "entries activations linear kernels data files locks names",
     "structures interconnections",
     "hamiltonian",
     "integrators",
     "flow",
     "presets analysis",
     "networks",
-    "training plots runs",
-    "report estimator",
+    "training plots runs export",
+    "report estimator checkpoints hub",
     "experiments bench info jobs display",
     "cli",
 )

@@ -56,7 +56,8 @@ def test_only_the_command_line_prints_and_nothing_asserts(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         assert not isinstance(node, ast.Assert), node.lineno
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
-            assert path.parent.name == "cli", node.lineno
+            # Estimators print what `verbose` asks for, as those of scikit-learn do.
+            assert path.parent.name in ("cli", "estimator"), node.lineno
 
 
 def test_the_wheel_carries_the_type_marker():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         softplus,
         tanh,
     )
+    from hdnn.estimator import HamiltonianClassifier, HamiltonianFeatures, HamiltonianRegressor
     from hdnn.flow import Flow
     from hdnn.hamiltonian import Field, Hamiltonian
     from hdnn.integrators import (
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from hdnn.networks import Network, image_classifier, vector_classifier, vector_regressor
     from hdnn.presets import h1, h2, ms1, ms2, ms3
     from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew, Structure
-    from hdnn.training import GradientRecorder, Objective, Recipe, SensitivityRecorder, evaluate, fit
+    from hdnn.training import GradientRecorder, Objective, Recipe, SensitivityRecorder, evaluate, fit, fit_together
 
 __version__ = "0.1.0"
 
@@ -69,10 +70,11 @@ _HOME = {
         "StormerVerlet",
         "SymplecticEuler",
     ),
+    "estimator": ("HamiltonianClassifier", "HamiltonianFeatures", "HamiltonianRegressor"),
     "flow": ("Flow",),
     "networks": ("Network", "image_classifier", "vector_classifier", "vector_regressor"),
     "presets": ("h1", "h2", "ms1", "ms2", "ms3"),
-    "training": ("GradientRecorder", "Objective", "Recipe", "SensitivityRecorder", "evaluate", "fit"),
+    "training": ("GradientRecorder", "Objective", "Recipe", "SensitivityRecorder", "evaluate", "fit", "fit_together"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 _SUBMODULES = ("analysis", "data", "plots")
@@ -88,6 +90,9 @@ __all__ = [
     "ForwardEuler",
     "GradientRecorder",
     "Hamiltonian",
+    "HamiltonianClassifier",
+    "HamiltonianFeatures",
+    "HamiltonianRegressor",
     "ImplicitMidpoint",
     "Integrator",
     "Interconnection",
@@ -112,6 +117,7 @@ __all__ = [
     "data",
     "evaluate",
     "fit",
+    "fit_together",
     "h1",
     "h2",
     "identity",

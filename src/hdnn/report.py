@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 
@@ -28,12 +28,14 @@ class Table:
         rows: C cells each: text as it stands, numbers rounded to four digits, None a dash. Under a head, the
             numbers of a column get equally many decimals.
         note: how to read it, written below.
+        marked: indices of rows to be noticed, such as those of results that fall short.
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
     note: str = ""
+    marked: Collection[int] = ()
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -85,10 +87,14 @@ class Picture:
         return int.from_bytes(self.data[6:8], "little"), int.from_bytes(self.data[8:10], "little")
 
     @property
+    def kind(self) -> str:
+        """Png or gif."""
+        return "png" if self.data.startswith(_PNG) else "gif"
+
+    @property
     def source(self) -> str:
         """The picture as an address that holds it."""
-        kind = "png" if self.data.startswith(_PNG) else "gif"
-        return f"data:image/{kind};base64,{base64.b64encode(self.data).decode('ascii')}"
+        return f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode('ascii')}"
 
 
 @dataclass(frozen=True)

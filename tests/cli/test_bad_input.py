@@ -137,7 +137,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(hdnn, place, line, word):
 def test_cuda_that_is_absent(hdnn, place):
     code, _, err = hdnn("train digits --device cuda -o run")
     assert code == 2
-    assert "finds no CUDA device. Use --device cpu" in err
+    assert "finds no CUDA device. Use cpu" in err
     assert not (place / "run").exists()
 
 

@@ -10,9 +10,11 @@ import typer
 from hdnn.cli.analyze import analyze
 from hdnn.cli.bench import bench
 from hdnn.cli.evaluate import evaluate
+from hdnn.cli.export import export
 from hdnn.cli.info import info
 from hdnn.cli.messages import failed, say
 from hdnn.cli.predict import predict
+from hdnn.cli.reproduce import reproduce
 from hdnn.cli.train import train
 
 app = typer.Typer(
@@ -23,7 +25,7 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, predict, evaluate, analyze, info, bench):
+for command in (train, predict, evaluate, analyze, export, reproduce, info, bench):
     app.command()(command)
 
 

@@ -1,0 +1,102 @@
+"""Remake a result of the papers: `hdnn reproduce`."""
+
+import json
+import re
+import shlex
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hdnn.cli.messages import say
+from hdnn.cli.options import DATA, OUTPUT, AsJson, option
+
+
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="Which result; --list shows all.")] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="Show all results that can be remade.")] = False,
+    seeds: Annotated[
+        str | None, typer.Option(help='Seeds: "10" is 0 to 9, "0-9" the same, "3,5,8" these.', show_default=False)
+    ] = None,
+    cells: Annotated[
+        list[str] | None, typer.Option(help='Pattern of cells, as "swiss-roll/*"; may be repeated.', show_default=False)
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Processes, each on one thread; results do not depend on it.")] = 1,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Small runs in seconds, to see that all works.")] = False,
+    data_folder: Annotated[Path | None, option(DATA, "Where data files are, for table2 the MNIST files.")] = None,
+    output: Annotated[
+        Path | None, option(OUTPUT, "Folder of the results. Default: reproductions/NAME.", "--output", "-o")
+    ] = None,
+    overwrite: Annotated[bool, option(OUTPUT, "Forget what the folder holds of these cells.", "--overwrite")] = False,
+    publish: Annotated[Path | None, option(OUTPUT, "Write a dated copy of the verdict to this folder, too.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remake a result of the papers, with seeds and spreads; an interrupted reproduction goes on where it stopped."""
+    from hdnn.experiments import TITLES, load
+
+    if list_all or name is None:
+        show_all(TITLES, as_json)
+        return
+    chosen = None if seeds is None else read_seeds(seeds)
+    experiment = load(name)
+    from hdnn.display import Display
+    from hdnn.experiments import verdict
+    from hdnn.experiments.laboratory import reproduce
+
+    folder = output or Path("reproductions") / (f"{name}-smoke" if smoke else name)
+    command = shlex.join(["hdnn", *sys.argv[1:]])
+    try:
+        with Display() as display:
+            done = reproduce(
+                experiment,
+                folder,
+                seeds=chosen,
+                cells=cells or (),
+                jobs=jobs,
+                smoke=smoke,
+                data_folder=data_folder,
+                overwrite=overwrite,
+                announce=display.cell,
+            )
+    except KeyboardInterrupt:
+        say(f"What is done is kept in {folder}; the same command goes on from there.")
+        raise
+    page, text, *_ = verdict.write(done, folder, "verdict", command)
+    if publish is not None:
+        verdict.write(done, publish, f"{date.today():%Y-%m-%d}-{name}", command)
+    if as_json:
+        print(json.dumps({**verdict.numbers(done), "report": str(page)}))
+        return
+    print(text.read_text(encoding="utf-8"))
+    say(f"Report: {page}")
+
+
+def show_all(titles: dict[str, str], as_json: bool) -> None:
+    """Print names and titles."""
+    if as_json:
+        print(json.dumps(titles))
+        return
+    width = max(map(len, titles))
+    for name, title in titles.items():
+        print(f"{name:{width}}  {title}")
+
+
+def read_seeds(text: str) -> list[int]:
+    """The seeds that "10", "0-9" or "3,5,8" mean.
+
+    Raises:
+        ValueError: if it means none.
+    """
+    if re.fullmatch(r"\d{1,6}", text) and int(text):
+        return list(range(int(text)))
+    found: list[int] = []
+    for part in text.split(","):
+        bounds = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part.strip())
+        if bounds is None or ("," not in text and "-" not in text) or int(bounds[2] or bounds[1]) < int(bounds[1]):
+            raise ValueError(
+                f'--seeds takes a number of seeds ("10"), a range ("0-9") or a list ("3,5,8"); got {text!r}.'
+            )
+        found.extend(range(int(bounds[1]), int(bounds[2] or bounds[1]) + 1))
+    return found

@@ -1,0 +1,168 @@
+"""Plain deep networks to compare flows with, many of them trained at once: rates and seeds in one loop over the layers.
+
+Legend: E members, B samples, n features, N layers; layer j of a member is y⁺ = tanh(K_j y + b_j), with a skip
+y⁺ = y + tanh(K_j y + b_j). At 4096 layers a step takes little longer for ten members than for one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hdnn.training import Recipe
+from hdnn.training.recipe import rate_factor
+
+
+class Chains(nn.Module):
+    """E classifiers of the plane: [x 0 0], N layers as wide as the state, one logit.
+
+    Weights start as `nn.Linear` starts them, uniform over ± 1/√n; the output layer starts at zero, as that of a flow.
+
+    Args:
+        seeds: of the initial weights, one a member; equal seeds give equal members.
+        features: n.
+        layers: N.
+        skip: whether a layer adds to its input (a ResNet of step 1) or replaces it (a perceptron).
+    """
+
+    def __init__(self, seeds: Sequence[int], features: int, layers: int, *, skip: bool) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(features)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        free = [
+            bound * (2 * torch.rand(layers, features, features + 1, generator=generator) - 1)
+            for generator in generators
+        ]
+        stacked = torch.stack(free, dim=1)  # (N, E, n, n + 1)
+        self.weight = nn.Parameter(stacked[..., :-1].contiguous())
+        self.bias = nn.Parameter(stacked[..., -1:].contiguous())
+        self.head_weight = nn.Parameter(torch.zeros(len(seeds), 1, features))
+        self.head_bias = nn.Parameter(torch.zeros(len(seeds), 1, 1))
+        self.skip = skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(E, B, 2) to logits (E, B)."""
+        # Samples last: batched products of small matrices run ten times as fast.
+        y = functional.pad(x, (0, self.weight.shape[-1] - x.shape[-1])).mT.contiguous()
+        if torch.is_grad_enabled():
+            y = _Layers.apply(y, self.weight, self.bias, self.skip)  # type: ignore[no-untyped-call]
+        else:
+            for K, b in zip(self.weight.unbind(), self.bias.unbind(), strict=True):
+                y = self._layer(y, K, b)
+        return torch.baddbmm(self.head_bias, self.head_weight, y).squeeze(1)
+
+    def layers(self, member: int) -> list[Callable[[Tensor], Tensor]]:
+        """The layers of a member in float64, each from (B, n) to (B, n)."""
+        K, b = (p[:, member : member + 1].detach().double() for p in (self.weight, self.bias))
+        return [_Layer(self, K_j, b_j) for K_j, b_j in zip(K.unbind(), b.unbind(), strict=True)]
+
+    def _layer(self, y: Tensor, K: Tensor, b: Tensor) -> Tensor:
+        z = torch.baddbmm(b, K, y).tanh()
+        return y + z if self.skip else z
+
+
+class _Layers(torch.autograd.Function):
+    """All layers, forward and backward by hand: a few times as fast as autograd, which this must agree with."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, K: Tensor, b: Tensor, skip: bool) -> Tensor:
+        """From y_0 (E, n, B) to y_N."""
+        Y = [y]
+        T = []
+        for K_j, b_j in zip(K.unbind(), b.unbind(), strict=True):
+            t = torch.baddbmm(b_j, K_j, Y[-1]).tanh_()
+            T.append(t)
+            Y.append(Y[-1] + t if skip else t)
+        ctx.skip, ctx.states, ctx.tanh = skip, Y, T
+        ctx.save_for_backward(K)
+        return Y[-1].clone()
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """From g = dL/dy_N to dL/dy_0, dL/dK and dL/db; tanh' = 1 − tanh²."""
+        (K,) = ctx.saved_tensors
+        g = cotangents[0]
+        dK, db = torch.empty_like(K), K.new_empty(*K.shape[:-1], 1)
+        for j in reversed(range(len(K))):
+            t = ctx.tanh[j]
+            d = torch.addcmul(g, g * t, t, value=-1)
+            torch.bmm(d, ctx.states[j].mT, out=dK[j])
+            torch.sum(d, -1, keepdim=True, out=db[j])
+            g = torch.baddbmm(g, K[j].mT, d) if ctx.skip else torch.bmm(K[j].mT, d)
+        return g, dK, db, None
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """A layer of one member."""
+
+    chains: Chains
+    K: Tensor
+    b: Tensor
+
+    def __call__(self, y: Tensor) -> Tensor:
+        return self.chains._layer(y.mT[None], self.K, self.b)[0].mT
+
+
+def train_chains(chains: Chains, x: Tensor, y: Tensor, recipe: Recipe, rates: Tensor, orders: Sequence[int]) -> Tensor:
+    """Train all members, as `hdnn.fit` trains one with Adam: schedule, clipping and order of the batches are the same.
+
+    Args:
+        chains: trained in place.
+        x: (E, s, 2), the training points of every member.
+        y: (E, s), their classes.
+        recipe: epochs, batch size, schedule and clip are used.
+        rates: (E,), the largest learning rate of every member.
+        orders: seeds of the order of the batches.
+
+    Returns:
+        (steps, E), the loss of every batch; a member that diverged has NaN from there on, and the others go on.
+    """
+    parameters = list(chains.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=1.0)
+    batches = math.ceil(x.shape[1] / recipe.batch_size)
+    factor = rate_factor(recipe, batches)
+    generators = [torch.Generator().manual_seed(order) for order in orders]
+    members = torch.arange(len(rates))[:, None]
+    losses: list[Tensor] = []
+    for _ in range(recipe.epochs):
+        order = torch.stack([torch.randperm(x.shape[1], generator=generator) for generator in generators])
+        for chosen in torch.split(order, recipe.batch_size, dim=1):
+            logits = chains(x[members, chosen])
+            loss = functional.binary_cross_entropy_with_logits(logits, y[members, chosen].to(x.dtype), reduction="none")
+            loss = loss.mean(1)
+            gradients = _clipped(torch.autograd.grad(loss.sum(), parameters), recipe.clip)
+            before = [p.detach().clone() for p in parameters]
+            for p, gradient in zip(parameters, gradients, strict=True):
+                p.grad = gradient
+            optimizer.step()
+            # Adam's step is proportional to the rate: taken at rate 1, then shortened member by member.
+            with torch.no_grad():
+                for p, old in zip(parameters, before, strict=True):
+                    p.copy_(torch.lerp(old, p, _per_member(factor(len(losses)) * rates, p)))
+            losses.append(loss.detach())
+    return torch.stack(losses)
+
+
+def _clipped(gradients: Sequence[Tensor], most: float | None) -> Sequence[Tensor]:
+    """The gradients, shortened member by member to a norm of at most `most`."""
+    if most is None:
+        return gradients
+    squares = [g.square().sum([axis for axis in range(g.dim()) if axis != _axis(g)]) for g in gradients]
+    scale = (most / (torch.stack(squares).sum(0).sqrt() + 1e-6)).clamp(max=1)
+    return [g * _per_member(scale, g) for g in gradients]
+
+
+def _per_member(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape([-1 if axis == _axis(like) else 1 for axis in range(like.dim())])
+
+
+def _axis(p: Tensor) -> int:
+    """Where a parameter has its members: behind the layers, where it has layers."""
+    return 1 if p.dim() == 4 else 0

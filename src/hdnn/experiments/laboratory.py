@@ -1,0 +1,230 @@
+"""Running an experiment: what is left to do, on one process or several, each result written as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hdnn.experiments import store
+from hdnn.experiments.experiment import Experiment, Numbers, Outcome, Run, RunTogether
+from hdnn.experiments.provenance import provenance
+from hdnn.experiments.store import Record
+from hdnn.names import unknown
+from hdnn.runs import versions
+
+_MOST_JOBS = 256
+_SAME = ("hdnn", "torch")  # versions that all results of a cell must share
+
+Announce = Callable[[int, int, str], None]
+"""Called with the runs done, the runs in all, and the cell of the last one; first with what was done before, and ""."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """An experiment with what was found.
+
+    Attributes:
+        experiment: what was run.
+        folder: where its results are.
+        records: by cell and seed, in the order of the cells and of the seeds.
+        smoke: whether these are the small cells of tests, which say nothing about the paper.
+    """
+
+    experiment: Experiment
+    folder: Path
+    records: Mapping[str, Mapping[int, Record]]
+    smoke: bool = False
+
+    @property
+    def found(self) -> dict[str, dict[int, Outcome]]:
+        """The outcomes by cell and seed, without those that diverged."""
+        return {
+            cell: {seed: record.outcome for seed, record in records.items() if record.outcome is not None}
+            for cell, records in self.records.items()
+        }
+
+
+def reproduce(
+    experiment: Experiment,
+    folder: Path,
+    *,
+    seeds: Sequence[int] | None = None,
+    cells: Sequence[str] = (),
+    jobs: int = 1,
+    smoke: bool = False,
+    data_folder: Path | None = None,
+    overwrite: bool = False,
+    announce: Announce = lambda done, total, cell: None,
+) -> Reproduction:
+    """Run what is not yet done of an experiment.
+
+    Every result is written when it is there; a call that was interrupted goes on where it stopped. The results do not
+    depend on `jobs`.
+
+    Args:
+        experiment: what to run; see `hdnn.experiments.load`.
+        folder: where results are kept; made if it is not there.
+        seeds: which; None takes 0 to `experiment.seeds` − 1.
+        cells: patterns of names, as "swiss-roll/*"; none takes all.
+        jobs: processes, each on one thread.
+        smoke: run the small cells of tests instead.
+        data_folder: where data files are, for experiments that need some.
+        overwrite: forget what the folder holds of the chosen cells.
+        announce: told what has been done.
+
+    Raises:
+        ValueError: if no cell fits, a number makes no sense, or the folder holds results of other settings.
+        FileNotFoundError: if the experiment needs data files and no folder is given.
+    """
+    if not 1 <= jobs <= _MOST_JOBS:
+        raise ValueError(f"`jobs` counts processes, so it must lie between 1 and {_MOST_JOBS}; got {jobs}.")
+    if experiment.needs and not smoke and data_folder is None:
+        raise FileNotFoundError(
+            f"{experiment.name} needs {experiment.needs}. Say where they are: --data-folder FOLDER."
+        )
+    wanted = sorted(set(range(experiment.seeds) if seeds is None else seeds))
+    if not wanted or wanted[0] < 0:
+        raise ValueError(f"Seeds are whole numbers from 0 on, one at least; got {wanted}.")
+    configs = choose_cells(experiment, cells, smoke=smoke)
+    same = {name: version for name, version in versions().items() if name in _SAME}
+    known: dict[str, dict[int, Record]] = {
+        cell: {} if overwrite else store.read(folder, cell, config, same) for cell, config in configs.items()
+    }
+    units = [
+        _Unit(cell, config, chosen, data_folder, experiment.run, experiment.run_together)
+        for cell, config in configs.items()
+        for chosen in _portions([seed for seed in wanted if seed not in known[cell]], experiment)
+    ]
+    total = len(configs) * len(wanted)
+    done = total - sum(len(unit.seeds) for unit in units)
+    announce(done, total, "")
+    made = provenance()
+    for unit, results in _performed(units, jobs):
+        for seed, result in zip(unit.seeds, results, strict=True):
+            known[unit.cell][seed] = Record(**result, made=made)
+        store.write(folder, unit.cell, unit.config, known[unit.cell])
+        done += len(unit.seeds)
+        announce(done, total, unit.cell)
+    records = {cell: {seed: known[cell][seed] for seed in wanted} for cell in configs}
+    return Reproduction(experiment, folder, records, smoke)
+
+
+def choose_cells(experiment: Experiment, patterns: Sequence[str], *, smoke: bool = False) -> dict[str, Any]:
+    """The cells whose names fit one of the patterns, with their Configs, in the order of the experiment.
+
+    Raises:
+        ValueError: if a pattern fits none.
+    """
+    configs = experiment.smoke if smoke else experiment.cells
+    for pattern in patterns:
+        if not any(fnmatchcase(cell, pattern) for cell in configs):
+            raise ValueError(unknown(f"cell of {experiment.name}", pattern, configs))
+    return {
+        cell: config
+        for cell, config in configs.items()
+        if not patterns or any(fnmatchcase(cell, pattern) for pattern in patterns)
+    }
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """What one process does in one go."""
+
+    cell: str
+    config: Any
+    seeds: tuple[int, ...]
+    folder: Path | None
+    run: Run
+    run_together: RunTogether | None
+
+
+def _portions(seeds: Sequence[int], experiment: Experiment) -> list[tuple[int, ...]]:
+    if experiment.run_together is None:
+        return [(seed,) for seed in seeds]
+    return [tuple(seeds)] if seeds else []
+
+
+def _performed(units: Sequence[_Unit], jobs: int) -> Iterator[tuple[_Unit, list[dict[str, Any]]]]:
+    """The results of all units, as they come."""
+    if jobs == 1 or len(units) < 2:
+        with _one_thread():
+            for unit in units:
+                yield unit, _perform(unit)
+        return
+    # Not forked: a child must not inherit the locks of PyTorch's threads.
+    context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(min(jobs, len(units)), mp_context=context, initializer=_begin) as pool:
+        futures = {pool.submit(_perform, unit): unit for unit in units}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            # What is running would be waited for: hours, maybe, after an interrupt.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in set(multiprocessing.active_children()) - others:
+                child.terminate()
+            raise
+
+
+def _begin() -> None:
+    """Of a child: the interrupt of a terminal reaches it as well, but its parent is the one to act on it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _perform(unit: _Unit) -> list[dict[str, Any]]:
+    """What every seed found and how long it took, as parts of a `Record`."""
+    wall, processor = time.perf_counter(), time.process_time()
+    outcomes: Sequence[Outcome | None]
+    failure = ""
+    try:
+        if unit.run_together is not None:
+            outcomes = unit.run_together(unit.config, unit.seeds, unit.folder)
+        else:
+            outcomes = [unit.run(unit.config, seed, unit.folder) for seed in unit.seeds]
+    except FloatingPointError as error:
+        outcomes, failure = [None] * len(unit.seeds), str(error)
+    share = 1 / len(unit.seeds)
+    times = {
+        "wall_seconds": share * (time.perf_counter() - wall),
+        "processor_seconds": share * (time.process_time() - processor),
+    }
+    return [{**_checked(outcome, failure), **times} for outcome in outcomes]
+
+
+def _checked(outcome: Outcome | None, failure: str) -> dict[str, Any]:
+    """The outcome as it is stored; one with a number that is not finite has diverged."""
+    if outcome is None:
+        return {"outcome": None, "failure": failure}
+    metrics = {name: float(value) for name, value in outcome.metrics.items()}
+    broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+    if broken:
+        return {"outcome": None, "failure": f"Not finite: {', '.join(broken)}."}
+    arrays = {name: _short(values) for name, values in outcome.arrays.items()}
+    return {"outcome": Outcome(metrics, arrays), "failure": ""}
+
+
+def _short(values: Numbers) -> Numbers:
+    return float(f"{values:.5g}") if isinstance(values, int | float) else [_short(value) for value in values]

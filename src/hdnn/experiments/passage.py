@@ -1,0 +1,29 @@
+"""How much of a gradient passes back through the layers.
+
+Legend: y_j the state before layer j, y_N the output, L = Σ y_N, g_j = dL/dy_j per sample.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hdnn.analysis import gradients
+from hdnn.analysis.pullback import Layers
+
+SMALLEST = -300.0  # powers of ten; what is less cannot be told from zero
+
+
+def passage(layers: Layers, y0: Tensor) -> list[float]:
+    """log₁₀ of mean ‖g_j‖ / mean ‖g_N‖ over the samples, for j = 0 … N; at least −300.
+
+    L is the sum of the outputs, since the gradient of a loss is zero where an output layer starts at zero.
+
+    Raises:
+        FloatingPointError: if the gradients are not finite.
+    """
+    found = gradients(layers, y0, torch.sum).state_norms.double().mean(1)
+    if not found.isfinite().all():
+        raise FloatingPointError(f"The gradients of {len(found) - 1} layers are not finite.")
+    share: list[float] = (found / found[-1]).log10().clamp(min=SMALLEST).tolist()
+    return share

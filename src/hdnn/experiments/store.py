@@ -1,0 +1,118 @@
+"""The folder of a reproduction: what every seed of every cell found, one JSON file a cell.
+
+A file holds the Config that its results belong to, so that a reproduction goes on only where it is the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from hdnn.experiments.experiment import Outcome
+from hdnn.files import write_whole
+
+_FORMAT = 1
+_ADVICE = "Give --overwrite to make it again, or another --output."
+
+
+@dataclass(frozen=True)
+class Record:
+    """One seed of one cell.
+
+    Attributes:
+        outcome: what it found; None if it diverged.
+        failure: why it diverged; empty if it did not.
+        wall_seconds: how long it took.
+        processor_seconds: of the process that ran it.
+        made: where it comes from, by name; see `provenance`.
+    """
+
+    outcome: Outcome | None
+    failure: str
+    wall_seconds: float
+    processor_seconds: float
+    made: Mapping[str, str]
+
+
+def path(folder: Path, cell: str) -> Path:
+    """Where the results of a cell are."""
+    return folder / "cells" / f"{cell}.json"
+
+
+def read(folder: Path, cell: str, config: Any, versions: Mapping[str, str]) -> dict[int, Record]:
+    """The seeds of a cell that are done, by seed.
+
+    Args:
+        folder: of the reproduction.
+        cell: its name.
+        config: what it must have been made with.
+        versions: of software that results must have been made with, by the names of `Record.made`.
+
+    Raises:
+        ValueError: if the file is damaged, or was made with another Config or other versions.
+    """
+    place = path(folder, cell)
+    if not place.exists():
+        return {}
+    try:
+        document = json.loads(place.read_text(encoding="utf-8"))
+        if document["format"] != _FORMAT:
+            raise ValueError(f"format {document['format']}")
+        known, seeds = document["config"], document["seeds"]
+        records = {int(seed): Record(**{**entry, "outcome": _outcome(entry)}) for seed, entry in seeds.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{place} does not hold results of this laboratory ({error}). {_ADVICE}") from error
+    changes = list(_changes(known, config))
+    if changes:
+        raise ValueError(f"{place} was made with other settings: {'; '.join(changes)}. {_ADVICE}")
+    for record in records.values():
+        for name, wanted in versions.items():
+            if record.made.get(name) != wanted:
+                raise ValueError(
+                    f"{place} was made with {name} {record.made.get(name)}; this is {name} {wanted}. {_ADVICE}"
+                )
+    return dict(sorted(records.items()))
+
+
+def write(folder: Path, cell: str, config: Any, records: Mapping[int, Record]) -> None:
+    """Write the results of a cell, all at once."""
+    place = path(folder, cell)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    document = {
+        "format": _FORMAT,
+        "cell": cell,
+        "config": asdict(config),
+        "seeds": {str(seed): asdict(records[seed]) for seed in sorted(records)},
+    }
+    write_whole(place, json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _outcome(entry: Mapping[str, Any]) -> Outcome | None:
+    return None if entry["outcome"] is None else Outcome(**entry["outcome"])
+
+
+def _plain(value: Any) -> Any:
+    """A value of a Config as a file gives it back."""
+    return json.loads(json.dumps(asdict(value) if is_dataclass(value) else value, allow_nan=False))  # type: ignore[arg-type]
+
+
+def _changes(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    """What differs between a stored Config and one of now, each a few words.
+
+    A setting that did not exist when the results were stored is no change as long as it has its default.
+    """
+    if is_dataclass(new) and isinstance(old, dict):
+        known = {field.name: field for field in fields(new)}
+        for key in [*known, *(key for key in old if key not in known)]:
+            inner = f"{name}.{key}" if name else key
+            if key not in known:
+                yield f"{inner} was {old[key]}, is no longer there"
+            elif key in old:
+                yield from _changes(old[key], getattr(new, key), inner)
+            elif getattr(new, key) != known[key].default:
+                yield f"{inner} was not there, is now {_plain(getattr(new, key))}"
+    elif old != _plain(new):
+        yield f"{name} was {old}, is now {_plain(new)}"

@@ -1,0 +1,170 @@
+"""Table 1 of the L4DC paper: test accuracy of five networks by depth, on Swiss roll and double moons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from hdnn import data
+from hdnn.experiments.experiment import Experiment, Measure, Outcome, Paper
+from hdnn.experiments.models import flow
+from hdnn.networks import Network, vector_classifier
+from hdnn.training import Recipe, evaluate, fit_together
+from hdnn.training.recipes import DOUBLE_MOONS, SWISS_ROLL
+
+MODELS = ("ms1", "ms2", "ms3", "h1-j1", "h1-j2")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A cell: a network and how it is trained.
+
+    Attributes:
+        problem: of the plane.
+        model: "ms1", "ms2", "ms3", "h1-j1" (H1 of the paper) or "h1-j2" (its H2).
+        layers: N.
+        horizon: T.
+        recipe: how it is trained; every seed has its own.
+        scale: what centred inputs of unit variance are multiplied by; None leaves the coordinates as they are.
+        init_std: of the initial weights; None means 1/√n.
+        size: points, half of them for training.
+    """
+
+    problem: str
+    model: str
+    layers: int
+    horizon: float
+    recipe: Recipe
+    scale: float | None = 1.0
+    init_std: float | None = None
+    size: int = 8000
+
+
+# One recipe a problem, and one horizon a depth for all networks.
+HORIZONS = {"swiss_roll": {4: 3.0, 8: 2.5, 16: 2.0, 32: 2.0, 64: 2.5}, "double_moons": {1: 2.4, 2: 2.0, 4: 2.0}}
+SCALES = {"swiss_roll": 1.0, "double_moons": 2.0}
+RECIPES = {"swiss_roll": SWISS_ROLL, "double_moons": DOUBLE_MOONS}
+# The learning rate that the published script's 0.05 amounts to: it overwrites Adam's count of steps.
+PUBLISHED = Recipe(epochs=50, learning_rate=0.0125, schedule="constant", method="alternating", alpha=5e-4, alpha_c=1e-4)
+
+
+def _cells() -> dict[str, Config]:
+    cells = {}
+    for problem, horizons in HORIZONS.items():
+        for layers, horizon in horizons.items():
+            for model in MODELS:
+                cell = f"{problem.replace('_', '-')}/{layers}/{model}"
+                cells[cell] = Config(problem, model, layers, horizon, RECIPES[problem], SCALES[problem])
+                cells[f"{cell}@published"] = Config(problem, model, layers, 0.8, PUBLISHED, None, init_std=1.0)
+    return cells
+
+
+def _smoke(cell: str) -> Config:
+    config = CELLS[cell]
+    recipe = replace(config.recipe, epochs=1, restarts=min(2, config.recipe.restarts), restart_epochs=1, head_epochs=1)
+    return replace(config, recipe=recipe, size=500)
+
+
+CELLS = _cells()
+SMOKE = {
+    cell: _smoke(cell)
+    for cell in ("swiss-roll/4/ms1", "swiss-roll/4/ms1@published", "double-moons/1/ms3", "double-moons/1/h1-j2")
+}
+
+_PUBLISHED_NUMBERS = {
+    "swiss-roll/4": (77.1, 79.7, 90.1, 93.6, 98.9),
+    "swiss-roll/8": (91.5, 90.7, 87.0, 99.0, 99.4),
+    "swiss-roll/16": (97.7, 99.7, 97.1, 99.8, 99.8),
+    "swiss-roll/32": (100, 100, 98.4, 99.8, 99.2),
+    "swiss-roll/64": (100, 100, 100, 99.8, 100),
+    "double-moons/1": (92.5, 91.3, 97.6, 100, 99.9),
+    "double-moons/2": (98.2, 94.9, 99.8, 100, 100),
+    "double-moons/4": (99.5, 100, 100, 100, 100),
+}
+PAPER = Paper(
+    "Galimberti, Xu, Ferrari-Trecate, A unified framework for Hamiltonian deep neural networks, L4DC 2021, table 1",
+    "https://arxiv.org/abs/2104.13166",
+    numbers={
+        f"{row}/{model}": {"test_accuracy": number}
+        for row, numbers in _PUBLISHED_NUMBERS.items()
+        for model, number in zip(MODELS, numbers, strict=True)
+    },
+    note="One number a cell, without seeds, spread or horizon. A printed 100 is met from 99.95 up, which rounds to it.",
+)
+
+
+def meets(mean: float, published: float) -> bool:
+    """The mean is not below the published number; a printed 100 is met from 99.95 up."""
+    return mean >= min(published, 99.95)
+
+
+def run_together(config: Config, seeds: Sequence[int], folder: Path | None) -> list[Outcome]:
+    """All seeds of a cell as one training; the seed draws points, weights and batches."""
+    standardize = config.scale is not None
+    parts = [data.planar(config.problem, config.size, seed, standardize=standardize) for seed in seeds]
+    scale = config.scale or 1.0
+    x, x_test = (
+        torch.stack([scale * torch.from_numpy(points) for points in each])
+        for each in ([p.x_train for p in parts], [p.x_test for p in parts])
+    )
+    y, y_test = (
+        torch.stack([torch.from_numpy(labels) for labels in each])
+        for each in ([p.y_train for p in parts], [p.y_test for p in parts])
+    )
+    networks = [network(config, seed) for seed in seeds]
+    fit_together(networks, x, y, config.recipe, seeds=seeds)
+    return [
+        Outcome(
+            {
+                "test_accuracy": 100 * evaluate(trained, *test)["accuracy"],
+                "train_accuracy": 100 * evaluate(trained, *known)["accuracy"],
+            }
+        )
+        for trained, test, known in zip(networks, zip(x_test, y_test, strict=True), zip(x, y, strict=True), strict=True)
+    ]
+
+
+def run(config: Config, seed: int, folder: Path | None) -> Outcome:
+    """One seed of a cell."""
+    return run_together(config, [seed], folder)[0]
+
+
+def network(config: Config, seed: int) -> Network:
+    """The network of a cell, with the fresh weights of a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = flow(config.model, 4, config.layers, horizon=config.horizon, init_std=config.init_std)
+        return vector_classifier(2, 2, made)
+
+
+METHOD = (
+    "8000 points, half of them for training; features [x1 x2 0 0]. One recipe a problem (hdnn.training.recipes), one "
+    "horizon a depth, the same for all five networks: centred and scaled inputs, weights from N(0, 1/n), several "
+    "starts in one training, of which the one with the smallest training objective is trained on at a smaller rate; "
+    "Adam, batches of 125, gradients clipped at norm 1, no regulariser. The times hold all starts. Found on seeds 100 "
+    "to 115, on 800 of the 4000 training points that were held back; test points took no part. Tried there: 16 random "
+    "settings of horizon, rate, input scale and initial scale at 4 layers, 4 at 16 layers, 16 at one layer of the "
+    "moons; N(0, 1) on raw inputs, one start of 50 epochs (4 layers: MS1 80.4, MS2 73.0, MS3 70.9, H1 83.8, with J2 "
+    "75.6); one start of 300 epochs (H1 95.9, MS1 91.6 at 4 layers); 8 and 16 starts of 50 to 100 epochs; going on at "
+    "the rate of the starts (the best start is lost again: H1 with J2 at 8 layers 99.41 before, 98.96 after) or at a "
+    "third of it (99.78). @published: alternating training as the paper has it, on raw inputs, K and b from N(0, 1), "
+    "constant rate 0.0125 (what 0.05 amounts to in the published script), T = 0.8 (the only horizon that its figures "
+    "name)."
+)
+EXPERIMENT = Experiment(
+    "table1",
+    PAPER,
+    CELLS,
+    SMOKE,
+    run,
+    (
+        Measure("test_accuracy", "test accuracy, %", meets=meets, better=max),
+        Measure("train_accuracy", "train accuracy, %"),
+    ),
+    METHOD,
+    seeds=10,
+    run_together=run_together,
+)

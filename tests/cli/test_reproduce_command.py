@@ -1,0 +1,89 @@
+"""`hdnn reproduce`: what it prints, what it writes, what it refuses."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from hdnn.cli.reproduce import read_seeds
+from hdnn.experiments import TITLES
+
+
+@pytest.mark.parametrize("line", ["reproduce --list", "reproduce"])
+def test_a_list_of_all(hdnn, line):
+    code, out, _ = hdnn(line)
+    assert code == 0
+    assert [row.split()[0] for row in out.splitlines()] == list(TITLES)
+    assert json.loads(hdnn(f"{line} --json")[1]) == TITLES
+
+
+def test_the_list_waits_for_nothing_heavy():
+    code = (
+        "import sys\nfrom hdnn.cli import main\ntry:\n    main()\nexcept SystemExit:\n"
+        "    assert not {'torch', 'numpy', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "reproduce", "--list"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_reproduction_and_its_files(hdnn, place):
+    code, out, err = hdnn("reproduce counterexample --smoke --publish results")
+    assert code == 0
+    assert out.startswith(f"# {TITLES['counterexample']}")
+    assert "2 of 2: euler/first" in err
+    folder = place / "reproductions" / "counterexample-smoke"
+    assert {path.name for path in folder.iterdir()} >= {"cells", "verdict.html", "verdict.md", "verdict.json"}
+    assert sorted(path.suffix for path in (place / "results").iterdir()) == [".html", ".json", ".md", ".png"]
+    code, out, err = hdnn("reproduce counterexample --smoke --json")
+    assert "of 2" not in err, "nothing was left to do"
+    assert json.loads(out)["cells"]["ode"]["seeds"]["0"]["metrics"]["norm_5"] == pytest.approx(1.91, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("reproduce table3", "There is no experiment 'table3'.*counterexample"),
+        ("reproduce counterexample --seeds 0", "--seeds takes"),
+        ("reproduce counterexample --seeds 4-2", "--seeds takes"),
+        ("reproduce counterexample --seeds x", "--seeds takes"),
+        ("reproduce counterexample --cells moons", "There is no cell of counterexample 'moons'"),
+        ("reproduce counterexample --jobs 0", "`jobs` counts processes"),
+    ],
+)
+def test_bad_requests_are_explained(hdnn, place, line, said):
+    code, out, err = hdnn(line)
+    assert (code, out) == (2, "")
+    assert re.search(said, err), err
+    assert not (place / "reproductions").exists()
+
+
+def test_an_interrupt_keeps_what_is_done(hdnn, place, monkeypatch):
+    from hdnn.experiments import counterexample
+
+    def stopped(config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(counterexample, "stepped", lambda config, first: stopped(config))
+    code, out, err = hdnn("reproduce counterexample --smoke")
+    assert (code, out) == (130, "")
+    assert "What is done is kept in" in err
+    assert "Traceback" not in err
+    assert (place / "reproductions" / "counterexample-smoke" / "cells" / "ode.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("10", list(range(10))), ("0-9", list(range(10))), ("3,5,8", [3, 5, 8]), ("7-7", [7]), ("1,4-6", [1, 4, 5, 6])],
+)
+def test_seeds(text, seeds):
+    assert read_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "3-", "5-2", "a", "1;2", "1 2", "9999999999"])
+def test_what_names_no_seeds(text):
+    with pytest.raises(ValueError, match="--seeds takes"):
+        read_seeds(text)

@@ -1,0 +1,188 @@
+"""The laboratory: what it keeps, what it refuses, and that processes change nothing."""
+
+import json
+import multiprocessing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hdnn.experiments import load, store
+from hdnn.experiments.experiment import Experiment, Measure, Outcome, Paper
+from hdnn.experiments.laboratory import choose_cells, reproduce
+
+
+@dataclass(frozen=True)
+class Config:
+    """Of the experiment of these tests: the seeds that diverge, and how."""
+
+    factor: float = 1.0
+    raises: tuple[int, ...] = ()
+    infinite: tuple[int, ...] = ()
+
+
+def run(config, seed, folder):
+    assert torch.get_num_threads() == 1
+    if seed in config.raises:
+        raise FloatingPointError("Too large a step.")
+    value = float("inf") if seed in config.infinite else config.factor * seed
+    return Outcome({"value": value}, {"line": [1 / 3, seed]})
+
+
+def experiment(**options):
+    cells = {"a/1": Config(), "a/2": Config(2.0, raises=(1,)), "b": Config(3.0, infinite=(2,))}
+    made = Experiment("counterexample", Paper("", ""), cells, cells, run, (Measure("value", "value"),), "")
+    return replace(made, **options)
+
+
+def test_results_are_kept_and_only_missing_ones_are_run(tmp_path):
+    calls = []
+
+    def counted(config, seed, folder):
+        calls.append((config.factor, seed))
+        return run(config, seed, folder)
+
+    counting = experiment(run=counted)
+    first = reproduce(counting, tmp_path, seeds=[0, 3])
+    assert len(calls) == 6
+    again = reproduce(counting, tmp_path, seeds=[3, 0])
+    assert len(calls) == 6
+    assert again == first
+    more = reproduce(counting, tmp_path, seeds=[0, 3, 4], cells=["a/*"])
+    assert calls[6:] == [(1.0, 4), (2.0, 4)]
+    assert list(more.records) == ["a/1", "a/2"]
+    assert list(more.records["a/1"]) == [0, 3, 4]
+    reproduce(counting, tmp_path, seeds=[0], cells=["b"], overwrite=True)
+    assert calls[8:] == [(3.0, 0)]
+
+
+def test_all_seeds_of_a_cell_may_run_together(tmp_path):
+    calls = []
+
+    def together(config, seeds, folder):
+        calls.append(tuple(seeds))
+        return [run(config, seed, folder) for seed in seeds]
+
+    joint = experiment(run_together=together, cells={"a": Config()})
+    found = reproduce(joint, tmp_path, seeds=range(3)).found
+    reproduce(joint, tmp_path, seeds=range(5))
+    assert calls == [(0, 1, 2), (3, 4)]
+    assert found == reproduce(experiment(cells={"a": Config()}), tmp_path / "alone", seeds=range(3)).found
+
+
+def test_diverged_seeds_are_kept_as_such(tmp_path):
+    done = reproduce(experiment(), tmp_path, seeds=range(3))
+    assert done.records["a/2"][1].failure == "Too large a step."
+    assert "value" in done.records["b"][2].failure
+    assert list(done.found["a/2"]) == [0, 2]
+    assert reproduce(experiment(), tmp_path, seeds=range(3)) == done
+
+
+def test_arrays_are_the_same_before_and_after_storage(tmp_path):
+    first = reproduce(experiment(), tmp_path, seeds=[1], cells=["a/1"]).found
+    assert first["a/1"][1].arrays["line"] == [0.33333, 1.0]
+    assert reproduce(experiment(), tmp_path, seeds=[1], cells=["a/1"]).found == first
+
+
+def test_results_of_other_settings_are_refused_until_told(tmp_path):
+    reproduce(experiment(), tmp_path, seeds=[0])
+    other = experiment(cells={"b": Config(4.0, infinite=(2, 3))})
+    with pytest.raises(
+        ValueError, match=r"other settings: factor was 3.0, is now 4.0; infinite was .* Give --overwrite"
+    ):
+        reproduce(other, tmp_path, seeds=[0])
+    assert reproduce(other, tmp_path, seeds=[2, 1], overwrite=True).found["b"][1].metrics == {"value": 4.0}
+
+
+@dataclass(frozen=True)
+class Later(Config):
+    """The Config of a later version, with one setting more."""
+
+    power: int = 1
+
+
+def test_a_setting_that_came_later_is_no_change_at_its_default(tmp_path):
+    first = reproduce(experiment(cells={"b": Config()}), tmp_path, seeds=[0]).found
+    assert reproduce(experiment(cells={"b": Later()}), tmp_path, seeds=[0]).found == first
+    with pytest.raises(ValueError, match="power was not there, is now 2"):
+        reproduce(experiment(cells={"b": Later(power=2)}), tmp_path, seeds=[0])
+    reproduce(experiment(cells={"b": Later()}), tmp_path, seeds=[0], overwrite=True)
+    with pytest.raises(ValueError, match="power was 1, is no longer there"):
+        reproduce(experiment(cells={"b": Config()}), tmp_path, seeds=[0])
+
+
+def test_results_of_other_versions_are_refused(tmp_path, monkeypatch):
+    reproduce(experiment(), tmp_path, seeds=[0], cells=["b"])
+    monkeypatch.setattr(torch, "__version__", "99.0")
+    with pytest.raises(ValueError, match=r"was made with torch .* this is torch 99.0"):
+        reproduce(experiment(), tmp_path, seeds=[0], cells=["b"])
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 9}', '{"format": 1, "config": {}, "seeds": {"0": 1}}'])
+def test_damaged_files_are_told(tmp_path, content):
+    place = store.path(tmp_path, "b")
+    place.parent.mkdir(parents=True)
+    place.write_text(content)
+    with pytest.raises(ValueError, match="does not hold results of this laboratory"):
+        reproduce(experiment(), tmp_path, seeds=[0])
+
+
+def test_a_file_holds_plain_json(tmp_path):
+    reproduce(experiment(), tmp_path, seeds=range(3))
+    for path in tmp_path.rglob("*.json"):
+        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda text: pytest.fail(text))
+        assert list(document["seeds"]) == ["0", "1", "2"]
+    assert [path for path in tmp_path.rglob("*") if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("bad", [{"seeds": []}, {"seeds": [-1]}, {"jobs": 0}, {"cells": ["c*"]}])
+def test_what_makes_no_sense_is_refused(tmp_path, bad):
+    with pytest.raises(ValueError, match=r"got|There is no cell"):
+        reproduce(experiment(), tmp_path, **bad)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_that_are_needed_are_asked_for_before_anything_runs(tmp_path):
+    needy = experiment(needs="the four MNIST files")
+    with pytest.raises(FileNotFoundError, match=r"needs the four MNIST files.*--data-folder"):
+        reproduce(needy, tmp_path, seeds=[0])
+    reproduce(needy, tmp_path, seeds=[0], smoke=True)
+    reproduce(needy, tmp_path / "more", seeds=[0], data_folder=Path("."))
+
+
+def test_the_number_of_threads_comes_back(tmp_path):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        reproduce(experiment(), tmp_path, seeds=[0])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_patterns_choose_in_the_order_of_the_experiment():
+    assert list(choose_cells(experiment(), ["b", "a/?"])) == ["a/1", "a/2", "b"]
+
+
+def test_results_do_not_depend_on_the_processes(tmp_path):
+    counterexample = load("counterexample")
+    alone = reproduce(counterexample, tmp_path / "1", smoke=True)
+    shared = reproduce(counterexample, tmp_path / "2", smoke=True, jobs=2)
+    assert shared.found == alone.found
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_processes(tmp_path):
+    before = multiprocessing.active_children()
+
+    def interrupt(done, total, cell):
+        if cell:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(load("counterexample"), tmp_path, seeds=[0, 1], smoke=True, jobs=2, announce=interrupt)
+    for child in multiprocessing.active_children():
+        child.join(10)
+    assert multiprocessing.active_children() == before
+    assert len(list(tmp_path.rglob("*.json"))) >= 1
