@@ -114,3 +114,10 @@ def test_large_differences_are_said():
     assert "more than 1e-05: this network magnifies rounding" in job.Exported(Path("f"), "ONNX", 1, 2e-4).description
     assert "more than" in job.Exported(Path("f"), "ONNX", 1, float("nan")).description
     assert "more than" not in job.Exported(Path("f"), "ONNX", 1, 2e-7).description
+
+
+def test_training_writes_logs_for_tensorboard(hdnn, place):
+    pytest.importorskip("tensorboard")
+    code, _, err = hdnn("train double-moons --size 40 --layers 2 --epochs 2 --restarts 1 --tensorboard logs -o logged")
+    assert code == 0, err
+    assert list((place / "logs").glob("events.out.*"))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import hdnn
-from hdnn.training import Recipe, fit, fit_together
+from hdnn.training import Recipe, ensemble, fit, fit_together
 
 DOUBLE = torch.float64
 
@@ -121,3 +121,82 @@ def test_every_network_needs_a_seed_of_its_own() -> None:
     x, y = draw("two classes", 2, 40)
     with pytest.raises(ValueError, match="its own inputs, targets and seed"):
         fit_together([make("two classes") for _ in range(2)], x, y, Recipe(), seeds=[0])
+
+
+# Several starts
+
+
+def fresh(seed: int = 0) -> hdnn.Network:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return make("two classes")
+
+
+RESTARTS = Recipe(epochs=2, batch_size=16, restarts=3, restart_epochs=4, restart_learning_rate=0.05)
+
+
+def test_several_starts_give_the_same_bits_again_and_leave_the_generator_alone() -> None:
+    x, y = draw("two classes", 1, 40)
+    before = torch.random.get_rng_state()
+    first, second = fresh(), fresh()
+    for network in (first, second):
+        fit(network, x[0], y[0], RESTARTS)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_training_goes_on_from_the_start_with_the_smallest_objective(monkeypatch) -> None:
+    seen = []
+    honest = ensemble.fit_together
+
+    def listening(networks, *arguments, **options):
+        histories = honest(networks, *arguments, **options)
+        seen.append(([history[-1]["loss"] for history in histories], [copy.deepcopy(n) for n in networks]))
+        return histories
+
+    monkeypatch.setattr(ensemble, "fit_together", listening)
+    network = fresh()
+    x, y = draw("two classes", 1, 40)
+    ensemble.start_well([network], x, y, RESTARTS, seeds=[0])
+    [(losses, starts)] = seen
+    assert len(set(losses)) == RESTARTS.restarts, "starts must differ"
+    best = starts[losses.index(min(losses))]
+    for own, expected in zip(network.parameters(), best.parameters(), strict=True):
+        assert torch.equal(own, expected)
+
+
+def test_together_or_alone_the_starts_are_the_same() -> None:
+    x, y = draw("two classes", 2, 40)
+    together, alone = [fresh(0), fresh(1)], [fresh(0), fresh(1)]
+    fit_together(together, x, y, RESTARTS, seeds=[7, 8])
+    for i, seed in enumerate([7, 8]):
+        fit(alone[i], x[i], y[i], dataclasses.replace(RESTARTS, seed=seed))
+        for a, b in zip(together[i].parameters(), alone[i].parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
+
+
+def test_one_start_that_diverges_is_passed_over() -> None:
+    network = fresh()
+    with torch.no_grad():
+        network.flow.weight.fill_(float("nan"))
+    x, y = draw("two classes", 1, 40)
+    fit(network, x[0], y[0], RESTARTS)
+    assert all(p.isfinite().all() for p in network.parameters())
+
+
+def test_starts_that_all_diverge_are_an_error() -> None:
+    x, y = draw("two classes", 1, 40)
+    wild = dataclasses.replace(RESTARTS, optimizer="sgd", restart_learning_rate=1e200)
+    with pytest.raises(FloatingPointError, match="All 3 starts diverged"):
+        fit(fresh(), x[0], y[0], wild)
+
+
+def test_resuming_does_not_start_again() -> None:
+    x, y = draw("two classes", 1, 40)
+    states = []
+    network, again = fresh(), fresh()
+    fit(network, x[0], y[0], RESTARTS, callbacks=[lambda progress: states.append(progress.state())])
+    fit(again, x[0], y[0], RESTARTS, resume=states[1])
+    for a, b in zip(network.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)

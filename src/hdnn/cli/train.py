@@ -95,6 +95,9 @@ def train(
     checkpoint_every: Annotated[
         float, typer.Option(help="Seconds from one checkpoint to the next.", rich_help_panel=OUTPUT)
     ] = 30.0,
+    tensorboard: Annotated[
+        Path | None, option(OUTPUT, "Folder for TensorBoard's logs (pip install 'hdnn[tensorboard]').")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a Hamiltonian network and write a run folder with weights, results and a report.
@@ -103,9 +106,10 @@ def train(
     """
     if resume is not None:
         _require_alone(context)
-        _report(_resumed(resume, checkpoint_every), as_json)
+        _report(_resumed(resume, checkpoint_every, tensorboard), as_json)
         return
     from hdnn.jobs import Choices, Source, train
+    from hdnn.training.tensorboard import logging_to
 
     source = Source(
         data,
@@ -145,7 +149,7 @@ def train(
     )
     name = Path(data).stem
     folder = output or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    with Display() as display:
+    with Display() as display, logging_to(tensorboard) as watching:
         outcome = train(
             source,
             choices,
@@ -156,23 +160,29 @@ def train(
             overwrite=overwrite,
             command=shlex.join(["hdnn", *sys.argv[1:]]),
             checkpoint_every=checkpoint_every,
-            callbacks=(display.step,),
+            callbacks=(display.step, *watching),
             announce=display.say,
             download_progress=display.fetch,
         )
     _report(outcome, as_json)
 
 
-def _resumed(folder: Path, checkpoint_every: float) -> "Outcome":
+def _resumed(folder: Path, checkpoint_every: float, tensorboard: Path | None) -> "Outcome":
     from hdnn.jobs import resume
+    from hdnn.training.tensorboard import logging_to
 
-    with Display() as display:
-        return resume(folder, checkpoint_every=checkpoint_every, callbacks=(display.step,), announce=display.say)
+    with Display() as display, logging_to(tensorboard) as watching:
+        return resume(
+            folder,
+            checkpoint_every=checkpoint_every,
+            callbacks=(display.step, *watching),
+            announce=display.say,
+        )
 
 
 def _require_alone(context: typer.Context) -> None:
     """A run goes on as it was begun, so nothing else may be chosen."""
-    free = {"resume", "checkpoint_every", "as_json"}
+    free = {"resume", "checkpoint_every", "tensorboard", "as_json"}
     chosen = [
         parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.opts[0].upper()
         for parameter in context.command.params
