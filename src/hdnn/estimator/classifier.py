@@ -10,6 +10,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 
 from hdnn.estimator.network_estimator import NetworkEstimator
+from hdnn.estimator.settings import real
 from hdnn.estimator.targets import Array, ClassWeight, Labels
 from hdnn.networks import Lift, class_probabilities
 from hdnn.training.recipe import Optimizer
@@ -24,7 +25,8 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
     Args:
         model: "ms1", "ms2", "ms3", "h1" or "h2".
         layers: N.
-        horizon: T = N h, kept when another depth is asked for.
+        horizon: T = N h, kept when another depth is asked for; None takes 3.2, and 0.8 for less than 200 rows or more
+            than 24 columns.
         features: n; None takes 2 d, at least 16 and at most 128.
         lift: "zeros" appends zeros to a row, "linear" learns a linear map from d to n; None takes zeros if n ≥ d.
         activation: σ: "tanh", "relu", "leaky_relu", "sigmoid", "softplus" or "identity".
@@ -39,6 +41,8 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
         weight_decay: of all weights; must be 0 for "lbfgs".
         alpha: weight of the smoothness of K and b over depth.
         alpha_c: weight of the squares of the output layer.
+        label_smoothing: share of probability spread evenly over the classes in training. It makes for better classes,
+            and for probabilities that are less sure of themselves; 0 where those must be calibrated.
         clip: largest norm of the gradient; None leaves it alone.
         validation: share of the rows held back to watch, and to stop by with `patience`.
         patience: epochs without a better validation score before training stops; the best weights return.
@@ -47,7 +51,8 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
         standardize: scale every column to mean 0 and standard deviation 1 first.
         warm_start: let `fit` go on from the weights of the last fit, for `epochs` epochs more. The network stays as it
             is, whatever other sizes were set since; so do the scales.
-        dtype: "float32" or "float64"; None takes that of X, float64 where X is neither.
+        dtype: "float32" or "float64"; None takes that of X (float64 where X is neither) for states of at most 64
+            features, and float32 for larger ones.
         device: "cpu", "cuda" or another that PyTorch knows.
         verbose: print a line an epoch.
         random_state: of the initial weights, the order of the batches and the validation part. The same number gives
@@ -80,7 +85,7 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
         model: str = "h2",
         *,
         layers: int = 8,
-        horizon: float = 3.2,
+        horizon: float | None = None,
         features: int | None = None,
         lift: Lift | None = None,
         activation: str = "tanh",
@@ -95,6 +100,7 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
         weight_decay: float = 0.1,
         alpha: float = 0.0,
         alpha_c: float = 0.0,
+        label_smoothing: float = 0.1,
         clip: float | None = None,
         validation: float = 0.0,
         patience: int | None = None,
@@ -134,7 +140,11 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
             verbose=verbose,
             random_state=random_state,
         )
+        self.label_smoothing = label_smoothing
         self.class_weight = class_weight
+
+    def _smoothing(self) -> float:
+        return real("label_smoothing", self.label_smoothing)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """One more epoch, on these rows, at the constant rate `learning_rate`.

@@ -10,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from hdnn.estimator.network_estimator import NetworkEstimator
+from hdnn.estimator.settings import real
 from hdnn.estimator.targets import Array, Labels, Quantities, Targets
 from hdnn.networks import Lift, Task
 from hdnn.training.recipe import Optimizer
@@ -28,7 +29,8 @@ class HamiltonianFeatures(
     Args:
         model: "ms1", "ms2", "ms3", "h1" or "h2".
         layers: N.
-        horizon: T = N h, kept when another depth is asked for.
+        horizon: T = N h, kept when another depth is asked for; None takes 3.2, and 0.8 for less than 200 rows or more
+            than 24 columns.
         features: n; None takes 2 d, at least 16 and at most 128.
         lift: "zeros" appends zeros to a row, "linear" learns a linear map from d to n; None takes zeros if n ≥ d.
         activation: σ: "tanh", "relu", "leaky_relu", "sigmoid", "softplus" or "identity".
@@ -43,6 +45,7 @@ class HamiltonianFeatures(
         weight_decay: of all weights; must be 0 for "lbfgs".
         alpha: weight of the smoothness of K and b over depth.
         alpha_c: weight of the squares of the output layer.
+        label_smoothing: share of probability spread evenly over the classes; without meaning for a regression.
         clip: largest norm of the gradient; None leaves it alone.
         validation: share of the rows held back to watch, and to stop by with `patience`.
         patience: epochs without a better validation score before training stops; the best weights return.
@@ -51,7 +54,8 @@ class HamiltonianFeatures(
         standardize: scale every column, and every quantity, to mean 0 and standard deviation 1 first.
         warm_start: let `fit` go on from the weights of the last fit, for `epochs` epochs more. The network stays as it
             is, whatever other sizes were set since; so do the scales.
-        dtype: "float32" or "float64"; None takes that of X, float64 where X is neither.
+        dtype: "float32" or "float64"; None takes that of X (float64 where X is neither) for states of at most 64
+            features, and float32 for larger ones.
         device: "cpu", "cuda" or another that PyTorch knows.
         verbose: print a line an epoch.
         random_state: of the initial weights, the order of the batches and the validation part. The same number gives
@@ -86,7 +90,7 @@ class HamiltonianFeatures(
         model: str = "h2",
         *,
         layers: int = 8,
-        horizon: float = 3.2,
+        horizon: float | None = None,
         features: int | None = None,
         lift: Lift | None = None,
         activation: str = "tanh",
@@ -101,6 +105,7 @@ class HamiltonianFeatures(
         weight_decay: float = 0.1,
         alpha: float = 0.0,
         alpha_c: float = 0.0,
+        label_smoothing: float = 0.1,
         clip: float | None = None,
         validation: float = 0.0,
         patience: int | None = None,
@@ -140,7 +145,11 @@ class HamiltonianFeatures(
             verbose=verbose,
             random_state=random_state,
         )
+        self.label_smoothing = label_smoothing
         self.task = task
+
+    def _smoothing(self) -> float:
+        return real("label_smoothing", self.label_smoothing)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """One more epoch, on these rows, at the constant rate `learning_rate`.

@@ -18,7 +18,17 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from hdnn.estimator.fitted import Fitted
-from hdnn.estimator.settings import batch_rows, checked_weight, duration, floating_point, real, state_size, whole
+from hdnn.estimator.settings import (
+    batch_rows,
+    checked_weight,
+    dtype_of,
+    duration,
+    floating_point,
+    horizon_of,
+    real,
+    state_size,
+    whole,
+)
 from hdnn.estimator.targets import Array, Targets
 from hdnn.networks import Lift, Network, NetworkConfig, build_network
 from hdnn.training import Callback, Progress, Recipe
@@ -36,7 +46,7 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
         model: str = "h2",
         *,
         layers: int = 8,
-        horizon: float = 3.2,
+        horizon: float | None = None,
         features: int | None = None,
         lift: Lift | None = None,
         activation: str = "tanh",
@@ -148,19 +158,21 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
 
     def _start(self, x: Array, t: Array, weight: Array | None, classes: Array | None) -> Fitted:
         """A fresh network for data of this size, and what stands before and after it."""
-        dtype = floating_point(x.dtype.name if self.dtype is None else self.dtype)
         device = require_device(self.device)
         targets = self._new_targets(t, weight, classes)
+        config = self._config(len(x), x.shape[1], targets)
+        dtype = floating_point(dtype_of(config.features, x.dtype) if self.dtype is None else self.dtype)
         scaler = StandardScaler().fit(x, sample_weight=targets.weights(t, weight)) if self.standardize else None
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = build_network(self._config(x.shape[1], targets), init_std=self.init_std)
+            network = build_network(config, init_std=self.init_std)
         return Fitted(network.to(device, dtype), scaler, targets, seed)
 
-    def _config(self, inputs: int, targets: Targets) -> NetworkConfig:
+    def _config(self, rows: int, inputs: int, targets: Targets) -> NetworkConfig:
         features = state_size(inputs) if self.features is None else whole("features", self.features)
         layers = whole("layers", self.layers)
+        horizon = horizon_of(rows, inputs) if self.horizon is None else duration("horizon", self.horizon)
         return NetworkConfig(
             task=targets.task,
             inputs=(inputs,),
@@ -168,13 +180,17 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
             model=self.model,
             features=features,
             layers=layers,
-            step=duration("horizon", self.horizon) / (layers or 1),
+            step=horizon / (layers or 1),
             lift=self.lift or ("zeros" if features >= inputs else "linear"),
             interconnection=self.interconnection,
             activation=self.activation,
             width=None if self.width is None else whole("width", self.width),
             shared=bool(self.shared),
         )
+
+    def _smoothing(self) -> float:
+        """Label smoothing, where there are labels."""
+        return 0.0
 
     def _recipe(self, rows: int, seed: int) -> Recipe:
         return Recipe(
@@ -185,6 +201,7 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
             weight_decay=real("weight_decay", self.weight_decay),
             alpha=real("alpha", self.alpha),
             alpha_c=real("alpha_c", self.alpha_c),
+            label_smoothing=self._smoothing(),
             clip=None if self.clip is None else real("clip", self.clip),
             validation=real("validation", self.validation),
             patience=None if self.patience is None else whole("patience", self.patience),

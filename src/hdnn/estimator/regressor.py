@@ -19,7 +19,8 @@ class HamiltonianRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[mi
     Args:
         model: "ms1", "ms2", "ms3", "h1" or "h2".
         layers: N.
-        horizon: T = N h, kept when another depth is asked for.
+        horizon: T = N h, kept when another depth is asked for; None takes 3.2, and 0.8 for less than 200 rows or more
+            than 24 columns.
         features: n; None takes 2 d, at least 16 and at most 128.
         lift: "zeros" appends zeros to a row, "linear" learns a linear map from d to n; None takes zeros if n ≥ d.
         activation: σ: "tanh", "relu", "leaky_relu", "sigmoid", "softplus" or "identity".
@@ -40,7 +41,8 @@ class HamiltonianRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[mi
         standardize: scale every column, and every quantity, to mean 0 and standard deviation 1 first.
         warm_start: let `fit` go on from the weights of the last fit, for `epochs` epochs more. The network stays as it
             is, whatever other sizes were set since; so do the scales.
-        dtype: "float32" or "float64"; None takes that of X, float64 where X is neither.
+        dtype: "float32" or "float64"; None takes that of X (float64 where X is neither) for states of at most 64
+            features, and float32 for larger ones.
         device: "cpu", "cuda" or another that PyTorch knows.
         verbose: print a line an epoch.
         random_state: of the initial weights, the order of the batches and the validation part. The same number gives

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from hdnn.names import unknown
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _LARGEST_STATE = 128
+_LARGEST_EXACT_STATE = 64
+_FEW_ROWS, _MANY_COLUMNS = 200, 24
 
 
 def whole(name: str, value: object) -> int:
@@ -62,6 +65,16 @@ def floating_point(dtype: object) -> torch.dtype:
 def state_size(inputs: int) -> int:
     """Features for d inputs: p takes the inputs and q as many zeros, up to a size that is still fast."""
     return min(max(16, 2 * inputs), _LARGEST_STATE)
+
+
+def horizon_of(rows: int, inputs: int) -> float:
+    """A long one winds up what is wound into each other; with few rows or many columns it follows their accidents."""
+    return 0.8 if rows < _FEW_ROWS or inputs > _MANY_COLUMNS else 3.2
+
+
+def dtype_of(features: int, table: np.dtype[Any]) -> str:
+    """The kind of numbers of the table, but single precision where double precision would take twice the time."""
+    return "float32" if features > _LARGEST_EXACT_STATE else table.name
 
 
 def batch_rows(rows: int) -> int:
