@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import subprocess
 import sys
 
@@ -276,6 +277,9 @@ def test_differences_are_seen(plain, program):
     content = export.program_bytes(program, {})
     assert export.program_difference(content, plain, (2,)) < TOLERANCE
     assert export.program_difference(content, other, (2,)) > 0.05
+    with torch.no_grad():
+        other.head.bias.fill_(math.nan)
+    assert math.isnan(export.program_difference(content, other, (2,)))
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])

@@ -1,3 +1,4 @@
+import contextlib
 import os
 
 import pytest
@@ -71,3 +72,20 @@ def test_a_file_is_no_folder_to_write_to(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError, match="no folder"):
         write_whole(tmp_path / "file" / "a.txt", "x")
+
+
+def test_pieces_take_the_name_together_or_not_at_all(tmp_path):
+    path = tmp_path / "a.txt"
+    with files.writing_whole(path) as write:
+        write("one")
+        assert not path.exists()
+        write(b" two")
+    assert path.read_text() == "one two"
+    with contextlib.suppress(KeyError), files.writing_whole(path) as write:
+        write("three")
+        raise KeyError
+    with pytest.raises(OSError, match="elsewhere") as caught, files.writing_whole(path):
+        raise OSError(5, "elsewhere", "input.csv")
+    assert caught.value.filename == "input.csv"  # no fault of this file
+    assert path.read_text() == "one two"
+    assert os.listdir(tmp_path) == ["a.txt"]

@@ -29,7 +29,7 @@ def trained_run(folder, network=VECTORS, **changes):
     """A run folder as `hdnn train` leaves it, with random weights everywhere."""
     config = RunConfig(
         **{
-            "data": {"data": "/home/someone/secret/flowers.csv", "folder": "/home/someone/mnist", "seed": 1},
+            "data": {"data": "/home/someone/secret/flowers.csv", "folder": r"C:\Users\someone\mnist", "seed": 1},
             "network": network,
             "recipe": {"epochs": 7, "optimizer": "adam", "clip": None},
             "encoder": {},

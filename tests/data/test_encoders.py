@@ -139,7 +139,7 @@ def test_categories_are_read_however_they_are_stored(cells):
         ([3, [1], 4], r"data row 2 holds \[1\]"),
         (pd.to_datetime(["2020-01-01"] * 3), "data row 1 holds Timestamp"),
         (np.array([1, 1j, 1]), "data row 1 holds"),
-        ([3, math.inf, -math.inf], r"Column 'age', data row 2: the value is infinite \(2 such"),
+        ([3, math.inf, -math.inf], "Column 'age', data row 2: the value is infinite"),
         (["3", "inf", "4"], "data row 2: the value is infinite"),
         ([3, 10**400, 4], "data row 2: the value is infinite"),
         ([3, 1e300, 4], r"data row 2: .*1e\+300.* is too far from the training values"),
@@ -194,9 +194,9 @@ def test_images_are_scaled_exactly():
 def test_bad_images_teach():
     with pytest.raises(ValueError, match=r"must be bytes \(uint8, 0 to 255\); got float64"):
         IMAGE.encode(np.zeros((1, 28, 28)))
-    with pytest.raises(ValueError, match=r"shape \(samples, 1, 28, 28\); got \(1, 28, 27\)|\(1, 1, 28, 27\)"):
+    with pytest.raises(ValueError, match=r"shape \(samples, 1, 28, 28\); got \(samples, 1, 28, 27\)"):
         IMAGE.encode(np.zeros((1, 28, 27), np.uint8))
-    with pytest.raises(ValueError, match=r"shape \(samples, 3, 2, 2\); got \(1, 2, 2\)"):
+    with pytest.raises(ValueError, match=r"shape \(samples, 3, 2, 2\); got \(samples, 2, 2\)"):
         ImageEncoder(0.5, 0.5, 3, 2, 2).encode(np.zeros((1, 2, 2), np.uint8))
 
 

@@ -60,6 +60,8 @@ def test_balanced_classes_weigh_the_same_in_sum():
         ("even", ValueError, '"balanced", a dictionary or None'),
         ([1, 2, 3], TypeError, '"balanced", a dictionary or None'),
         ({"rose": 2.0}, ValueError, "none of the classes"),
+        ({"setosa": -1.0}, ValueError, "finite and not negative; got -1.0 for 'setosa'"),
+        ({"setosa": "two"}, TypeError, "must be a number"),
     ],
 )
 def test_weights_of_classes_that_make_no_sense(class_weight, error, words):

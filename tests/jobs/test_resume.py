@@ -124,6 +124,25 @@ def test_an_interrupted_run_goes_on_too(tmp_path, peace):
     alike(folder, peace)
 
 
+def test_the_report_of_an_interrupt_does_not_finish_a_run(tmp_path, monkeypatch):
+    def interrupt(progress):
+        if progress.iteration == 7:
+            raise KeyboardInterrupt
+
+    def killed(*anything):
+        raise Stop
+
+    folder = tmp_path / "run"
+    train(SOURCE, CHOICES, folder, threads=1, checkpoint_every=0.0, callbacks=(interrupt,))
+    Run.open(folder).write_report("of the interrupt")
+    with monkeypatch.context() as during:
+        during.setattr(sys.modules["hdnn.jobs.train"], "write_summary", killed)
+        with pytest.raises(Stop):
+            resume(folder)
+    assert not Run.open(folder).is_finished
+    assert not resume(folder).interrupted
+
+
 def test_a_run_cut_off_after_its_last_step_is_made_whole(tmp_path, peace):
     folder = tmp_path / "run"
     shutil.copytree(peace, folder)

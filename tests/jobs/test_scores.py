@@ -49,7 +49,7 @@ def test_outputs_that_overflow_are_named_and_large_ones_are_scored():
     torch.nn.init.ones_(network.head.weight)
     target = TargetEncoder(("a",), mean=(0.0,), scale=(1.0,))
     x = torch.tensor([[0.0, 0.0], [3e38, 3e38], [1.0, 1.0]])
-    with pytest.raises(FloatingPointError, match=r"not finite in 1 of 3 rows \(first: row 2\)"):
+    with pytest.raises(FloatingPointError, match="output for row 2 is not finite"):
         measure(network, target, x, torch.zeros(3, 1))
     assert finite_outputs(network, x[::2]).shape == (2, 1)
     scores = measure(network, target, torch.tensor([[1e38, 1e38], [1.0, 1.0]]), torch.zeros(2, 1))

@@ -28,6 +28,14 @@ def message(network, x=X, y=Y, recipe=RECIPE, **choices):
     return text
 
 
+def test_weights_that_begin_as_no_numbers_are_called_so():
+    network = network_of()
+    with torch.no_grad():
+        network.flow.weight[3] = math.nan
+    text = message(network)
+    assert "not finite in `flow.weight`, layer 3 of 0 … 7 (1 of 8 layers). They were so before the first step." in text
+
+
 @pytest.mark.parametrize("layer", [0, 3, 7])
 def test_the_layer_in_which_a_state_overflows_is_named(layer):
     network = network_of(activation=hdnn.relu)

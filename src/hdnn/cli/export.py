@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from hdnn.cli.options import OUTPUT, AsJson, RunFolder, option
 
@@ -20,7 +20,13 @@ def export(
 
     written = export(run, onnx=onnx, program=torch, overwrite=overwrite)
     if as_json:
-        print(json.dumps([{**dataclasses.asdict(each), "file": str(each.file)} for each in written]))
+        print(json.dumps([_plain(dataclasses.asdict(each)) for each in written]))
         return
     for each in written:
         print(each.description)
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """What JSON can say: paths as text, a difference that is not a number as null."""
+    texts = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    return {name: None if isinstance(value, float) and value != value else value for name, value in texts.items()}

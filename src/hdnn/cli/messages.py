@@ -7,7 +7,15 @@ import sys
 
 def say(text: str) -> None:
     """Print a message."""
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal would obey: names in files from elsewhere can hold such characters."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def failed(error: Exception, code: int) -> int:

@@ -1,6 +1,7 @@
 """Predict new rows: `hdnn predict`."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -17,21 +18,33 @@ def predict(
     overwrite: Annotated[bool, option(OUTPUT, "Replace the output file.", "--overwrite")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Predict the rows of a table, or the images of an IDX file, with a trained run."""
-    from hdnn.files import write_whole
-    from hdnn.jobs import predict
+    """Predict the rows of a table, or the images of an IDX file, with a trained run; files may exceed the memory."""
+    from hdnn.display import Display
+    from hdnn.files import writing_whole
+    from hdnn.jobs import predictions
 
     if output is not None and output.is_dir():
         raise IsADirectoryError(f"{output} is a folder. Name the file to write, as in {output / 'predictions.csv'}.")
     if output is not None and output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; nothing was changed. Choose another --output, or give --overwrite.")
-    prediction = predict(run, file)
-    frame = prediction.frame
-    text = frame.to_json(orient="records") + "\n" if as_json else frame.to_csv(index=False)
-    if output is None:
-        sys.stdout.write(text)
-    else:
-        write_whole(output, text)
-        say(f"{len(frame)} predictions: {output}")
-    if prediction.remarks:
-        say(prediction.remarks)
+    rows, remarks = 0, ""
+    with (
+        nullcontext(sys.stdout.write) if output is None else writing_whole(output) as write,
+        # A bar between the lines of the result would make both unreadable.
+        nullcontext() if output is None and sys.stdout.isatty() else Display() as display,
+    ):
+        total = file.stat().st_size if file.exists() else 0
+        progress = None if display is None else lambda done: display.fetch("predicting", done, total)
+        for part in predictions(run, file, progress=progress):
+            if as_json:
+                # Each part is a list of its own; without brackets they make one.
+                write(("," if rows else "[") + part.frame.to_json(orient="records")[1:-1])
+            else:
+                write(part.frame.to_csv(index=False, header=not rows))
+            rows, remarks = rows + len(part.frame), part.remarks
+        if as_json:
+            write("]\n")
+    if output is not None:
+        say(f"{rows} predictions: {output}")
+    if remarks:
+        say(remarks)

@@ -207,9 +207,11 @@ def _report(outcome: "Outcome", as_json: bool) -> None:
         print(f"Report: {outcome.run.report}")
     if outcome.interrupted:
         done = "1 epoch" if metrics["epochs"] == 1 else f"{metrics['epochs']} epochs"
+        saved = outcome.run.checkpoint.is_file()
+        place = "the last checkpoint" if saved else "the beginning, for there is no checkpoint yet"
         say(
             f"Interrupted after {done}. The weights of that moment are in {folder}; it can be loaded. To go on from "
-            f"the last checkpoint: {shlex.join(['hdnn', 'train', '--resume', str(folder)])}"
+            f"{place}: {shlex.join(['hdnn', 'train', '--resume', str(folder)])}"
         )
         sys.exit(130)
 

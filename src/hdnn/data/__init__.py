@@ -3,13 +3,16 @@
 from hdnn.data.columns import Categorical, Numeric
 from hdnn.data.dataset import Dataset, planar, split
 from hdnn.data.encoders import ImageEncoder, Report, TableEncoder, encoder_from_dict
-from hdnn.data.images import digits, mnist, read_idx
+from hdnn.data.idx import idx_parts, read_idx
+from hdnn.data.images import digits, mnist
 from hdnn.data.planar import DOMAINS, double_circles, double_moons, swiss_roll
-from hdnn.data.tables import read_table, table
+from hdnn.data.reading import PART, read_table, table_parts
+from hdnn.data.tables import table
 from hdnn.data.targets import TargetEncoder, Task
 
 __all__ = [
     "DOMAINS",
+    "PART",
     "Categorical",
     "Dataset",
     "ImageEncoder",
@@ -22,6 +25,7 @@ __all__ = [
     "double_circles",
     "double_moons",
     "encoder_from_dict",
+    "idx_parts",
     "mnist",
     "planar",
     "read_idx",
@@ -29,4 +33,5 @@ __all__ = [
     "split",
     "swiss_roll",
     "table",
+    "table_parts",
 ]

@@ -1,12 +1,14 @@
 """One column of a table: what it holds, as numbers or as text, and how the network gets to see it.
 
-Data rows are counted from 1 in every message. A cell is missing if it is NaN, None or blank.
+Data rows are counted from 1 in every message, also those of a part of a table. A cell is missing if it is NaN, None
+or blank.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,6 +21,9 @@ from hdnn.data import documents
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# As files write true and false: a column of nothing else is read as booleans.
+_TRUTH = {"True": 1.0, "TRUE": 1.0, "true": 1.0, "False": 0.0, "FALSE": 0.0, "false": 0.0}
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -74,8 +79,8 @@ class Numeric:
         if not np.isfinite(scaled).all():
             row = int(np.flatnonzero(~np.isfinite(scaled))[0])
             raise ValueError(
-                f"Column {self.name!r}, data row {row + 1}: {x[row]!r} is too far from the training values "
-                f"(mean {self.mean:.6g}, scale {self.scale:.6g}) for 32-bit numbers. Correct that value."
+                f"Column {self.name!r}, data row {row_number(column, row)}: {x[row]!r} is too far from the training "
+                f"values (mean {self.mean:.6g}, scale {self.scale:.6g}) for 32-bit numbers. Correct that value."
             )
         return scaled[:, None], np.zeros(0, dtype=np.int64)
 
@@ -188,17 +193,26 @@ def numbers(name: str, column: pd.Series[Any]) -> FloatArray:
             value = _number(cell)
             if value is None:
                 raise ValueError(
-                    f"Column {name!r} must hold numbers, but data row {row + 1} holds {_shown(cell)}. "
+                    f"Column {name!r} must hold numbers, but data row {row_number(column, row)} holds "
+                    f"{_shown(cell)}. "
                     f"Correct that value, or leave it empty to have it filled in."
                 )
             x[row] = value
     infinite = np.flatnonzero(np.isinf(x))
     if len(infinite):
         raise ValueError(
-            f"Column {name!r}, data row {infinite[0] + 1}: the value is infinite "
-            f"({len(infinite)} such in this column). Correct it, or leave it empty to have it filled in."
+            f"Column {name!r}, data row {row_number(column, int(infinite[0]))}: the value is infinite. "
+            f"Correct it, or leave it empty to have it filled in."
         )
     return x
+
+
+def row_number(column: pd.Series[Any], place: int) -> int:
+    """The number of the data row at a place, counted from 1; a part of a table knows where in the table it began."""
+    import pandas as pd
+
+    index = column.index
+    return place + 1 + (index.start if isinstance(index, pd.RangeIndex) and index.step == 1 else 0)
 
 
 def texts(name: str, column: pd.Series[Any]) -> tuple[IntArray, list[str]]:
@@ -268,12 +282,23 @@ def hint(name: str, names: Iterable[str]) -> str:
     return f"There are: {', '.join(map(repr, listed[:12])) or 'none'}{more}."
 
 
+def require_different(where: object, names: Iterable[str]) -> None:
+    """See that no column name occurs twice, else raise ValueError."""
+    twice = [str(name) for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"{where} has more than one column named {', '.join(map(repr, twice))}. Give each its own name."
+        )
+
+
 def _number(cell: object) -> float | None:
     if not isinstance(cell, str | bool | int | float | Decimal | np.generic):
         return None
     # float() would read the digit separator of Python source, "1_000", which no table means.
     if isinstance(cell, str) and "_" in cell:
         return None
+    if isinstance(cell, str) and cell in _TRUTH:
+        return _TRUTH[cell]
     try:
         return float(cell)
     except OverflowError:

@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import math
 from numbers import Real
+from pathlib import Path
 from typing import Any
+
+
+def read(path: Path, largest: int) -> Any:
+    """Read a JSON file, refusing what makes readers disagree: a key twice, NaN, numbers beyond 64 bits.
+
+    Args:
+        path: The file.
+        largest: Bytes that it may have.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is larger, no JSON, or nested too deeply.
+    """
+    if path.stat().st_size > largest:
+        raise ValueError(f"{path} has more than {largest} bytes. Is this the folder of a run?")
+    try:
+        return json.loads(
+            path.read_bytes().decode(), object_pairs_hook=_once, parse_constant=_refused, parse_float=_finite
+        )
+    except RecursionError:
+        raise ValueError(f"{path} is not JSON that can be read: it is nested too deeply.") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}. Is this the folder of a run?") from error
 
 
 def mapping(document: object, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
@@ -66,6 +91,25 @@ def names(value: object, what: str, *, least: int = 1) -> tuple[str, ...]:
             raise ValueError(f"{what} must not name anything twice; got {item!r} more than once.")
         seen.add(item)
     return listed
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return found
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def _finite(written: str) -> float:
+    x = float(written)
+    if not math.isfinite(x):
+        raise ValueError(f"{written[:40]} is beyond numbers of 64 bits")
+    return x
 
 
 def shown(value: object) -> str:

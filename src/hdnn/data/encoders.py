@@ -7,7 +7,7 @@ JSON plus weights, and a changed file is refused in words.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -51,7 +51,8 @@ class Report:
         if self.unseen:
             parts.append(f"{_total(self.unseen, 'value', 'not in the training part')} encoded as zeros")
         if self.ignored:
-            parts.append(f"columns not used: {', '.join(self.ignored)}")
+            more = f" and {len(self.ignored) - 20} more" if len(self.ignored) > 20 else ""
+            parts.append(f"columns not used: {', '.join(self.ignored[:20])}{more}")
         return "; ".join(parts)
 
 
@@ -93,8 +94,13 @@ class TableEncoder:
         return tuple(column.name for column in self.columns)
 
     @property
+    def numeric_columns(self) -> tuple[str, ...]:
+        """The columns of numbers."""
+        return tuple(column.name for column in self.columns if isinstance(column, Numeric))
+
+    @property
     def text_columns(self) -> tuple[str, ...]:
-        """The categorical columns; give them to `read_table(text=...)` so that "007" stays "007"."""
+        """The categorical columns; give them to `table_parts(text=...)` so that "007" stays "007"."""
         return tuple(column.name for column in self.columns if isinstance(column, Categorical))
 
     @property
@@ -151,10 +157,23 @@ class TableEncoder:
                 unseen[column.name] = len(column.encode(cells)[1])
         return Report(
             rows=len(frame),
-            missing=MappingProxyType({name: count for name, count in missing.items() if count}),
-            unseen=MappingProxyType({name: count for name, count in unseen.items() if count}),
+            missing=self._in_order(missing),
+            unseen=self._in_order(unseen),
             ignored=tuple(str(name) for name in frame.columns if name not in self.names),
         )
+
+    def combined(self, reports: Iterable[Report]) -> Report:
+        """Return the report of a table from those of its parts."""
+        rows, missing, unseen = 0, Counter[str](), Counter[str]()
+        ignored: tuple[str, ...] = ()
+        for report in reports:
+            rows, ignored = rows + report.rows, report.ignored
+            missing.update(report.missing)
+            unseen.update(report.unseen)
+        return Report(rows, self._in_order(missing), self._in_order(unseen), ignored)
+
+    def _in_order(self, counts: Mapping[str, int]) -> Mapping[str, int]:
+        return MappingProxyType({name: counts[name] for name in self.names if counts.get(name)})
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -255,8 +274,8 @@ class ImageEncoder:
         if images.ndim == 3 and self.channels == 1:
             images = images[:, None]
         if images.ndim != 4 or images.shape[1:] != self.shape:
-            expected = ", ".join(map(str, self.shape))
-            raise ValueError(f"Expected images of shape (samples, {expected}); got {images.shape}.")
+            expected, found = ", ".join(map(str, self.shape)), ", ".join(map(str, images.shape[1:]))
+            raise ValueError(f"Expected images of shape (samples, {expected}); got (samples, {found}).")
         inputs: Inputs = self._levels()[images]
         return inputs
 

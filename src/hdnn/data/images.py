@@ -1,19 +1,15 @@
 """Images of handwritten digits: those that scikit-learn carries, and MNIST from its four IDX files.
 
-Legend: s images, C channels, H x W pixels; IDX is the file format of http://yann.lecun.com/exdb/mnist.
+Legend: s images, C channels, H x W pixels.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
-import math
 import os
-import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +17,7 @@ from numpy.typing import NDArray
 from hdnn.data.columns import Numeric, center
 from hdnn.data.dataset import Dataset, split
 from hdnn.data.encoders import ImageEncoder, TableEncoder
+from hdnn.data.idx import read_idx
 from hdnn.data.targets import TargetEncoder
 
 Bytes = NDArray[np.uint8]
@@ -37,9 +34,6 @@ SHA256 = {
     "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
-
-_LARGEST = 2**30
-_CHUNK = 2**20
 
 
 def digits(seed: int = 0) -> Dataset:
@@ -133,71 +127,6 @@ def mnist(folder: str | os.PathLike[str], download: bool = False, progress: Prog
         target=target,
         notes=("brightness less 0.1307, over 0.3081", "split as the files are"),
     )
-
-
-def read_idx(path: str | os.PathLike[str]) -> Bytes:
-    """Read an IDX file of bytes, as it is or compressed by gzip.
-
-    Two zero bytes, the type 8 (uint8), the number of dimensions, each dimension as a big-endian 32-bit
-    number, then the values. No more is decompressed than the header announces.
-
-    Args:
-        path: The file.
-
-    Returns:
-        uint8, of the shape in the header (one to four dimensions).
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not such a file, of another type, damaged, too short, too long or too large.
-    """
-    place = Path(path)
-    if not place.exists():
-        raise FileNotFoundError(f"There is no file {place}. An IDX file was expected there.")
-    if not place.is_file():
-        raise ValueError(f"{place} is not a file. An IDX file was expected there.")
-    with place.open("rb") as raw:
-        start = raw.read(2)
-        raw.seek(0)
-        if not start:
-            raise ValueError(f"{place} is empty (0 bytes). Fetch the file again.")
-        if start != b"\x1f\x8b":
-            return _read(raw, place)
-        try:
-            with gzip.GzipFile(fileobj=raw) as unpacked:
-                return _read(unpacked, place)  # type: ignore[arg-type]
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"{place} is damaged gzip ({error}). Fetch the file again.") from None
-
-
-def _read(stream: BinaryIO, place: Path) -> Bytes:
-    magic = stream.read(4)
-    if len(magic) < 4 or magic[:2] != b"\0\0":
-        raise ValueError(
-            f"{place} is no IDX file: it begins with {magic.hex(' ') or 'nothing'}, but an IDX file of bytes "
-            f"begins with 00 00 08."
-        )
-    if magic[2] != 8:
-        raise ValueError(f"{place} holds IDX values of type 0x{magic[2]:02x}; only bytes (0x08) are read.")
-    if not 1 <= magic[3] <= 4:
-        raise ValueError(f"{place} announces {magic[3]} dimensions; 1 to 4 can be read.")
-    header = stream.read(4 * magic[3])
-    if len(header) < 4 * magic[3]:
-        raise ValueError(f"{place} ends inside its header of {4 + 4 * magic[3]} bytes. Fetch the file again.")
-    shape = tuple(int(n) for n in np.frombuffer(header, dtype=">u4"))
-    size = math.prod(shape)
-    if not 1 <= size <= _LARGEST:
-        raise ValueError(f"{place} announces {shape} = {size} values; 1 to {_LARGEST} can be read.")
-    values = bytearray()
-    # Piece by piece, so that a header that promises much costs no memory unless the file keeps it.
-    while len(values) < size and (piece := stream.read(min(_CHUNK, size - len(values)))):
-        values += piece
-    if len(values) < size:
-        raise ValueError(f"{place} announces {shape} = {size} values but holds {len(values)}. Fetch the file again.")
-    # Asking for one byte more also makes gzip compare its checksum.
-    if stream.read(1):
-        raise ValueError(f"{place} goes on after the {size} values of {shape} that it announces.")
-    return np.frombuffer(values, dtype=np.uint8).reshape(shape)
 
 
 def _check_pair(place: Path, part: str, images: Bytes, labels: Bytes) -> None:

@@ -5,9 +5,7 @@ Data rows are counted from 1 in every message.
 
 from __future__ import annotations
 
-import csv
 import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hdnn.data.columns import hint, kind_of, label_of, numbers, texts
+from hdnn.data.columns import hint, kind_of, label_of, numbers, require_different, texts
 from hdnn.data.dataset import Dataset, split
 from hdnn.data.encoders import TableEncoder
+from hdnn.data.reading import read_table
 from hdnn.data.targets import TargetEncoder, Task, complete
 
 if TYPE_CHECKING:
@@ -28,38 +27,6 @@ MOST_CATEGORIES = 100
 
 MOST_INTEGER_CLASSES = 20
 """A target of whole numbers with more different values than this is a quantity, not a class."""
-
-
-def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a table with one header line.
-
-    Args:
-        path: A .csv (commas), .tsv (tabs) or .parquet file.
-        text: Columns of a .csv or .tsv to read as text even if they look like numbers ("007").
-
-    Returns:
-        At least one row; column names are different texts.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is empty, not of these formats, or its columns are not told apart by name.
-    """
-    place = Path(path)
-    if not place.exists():
-        raise FileNotFoundError(f"There is no file {place}. A .csv, .tsv or .parquet table was expected there.")
-    readers = {".csv": ",", ".tsv": "\t", ".parquet": None}
-    suffix = place.suffix.lower()
-    if suffix not in readers or not place.is_file():
-        raise ValueError(f"{place} is no table that can be read. Give a .csv, .tsv or .parquet file.")
-    if not place.stat().st_size:
-        raise ValueError(f"{place} is empty (0 bytes). It needs a header line and data rows.")
-    separator = readers[suffix]
-    frame = _read_parquet(place) if separator is None else _read_text(place, separator, tuple(text))
-    frame.columns = frame.columns.map(str)
-    _require_different(place, list(frame.columns))
-    if not len(frame):
-        raise ValueError(f"{place} has a header ({', '.join(frame.columns[:5])}) but no data rows. Add rows.")
-    return frame
 
 
 def table(
@@ -100,7 +67,7 @@ so classes (set task= to override); split by seed 0, stratified; columns: size"
 
     frame = path.rename(columns=str) if isinstance(path, pd.DataFrame) else read_table(path)
     name = "table" if isinstance(path, pd.DataFrame) else Path(path).stem
-    _require_different(name, list(frame.columns))
+    require_different(name, list(frame.columns))
     targets = _target_columns(frame, target)
     decided, reason = _decide(frame, targets, task)
     labels = None
@@ -129,58 +96,6 @@ so classes (set task= to override); split by seed 0, stratified; columns: size"
     found = encoder.report(frame[chosen]).description
     notes += [found] if found else []
     return Dataset(name, decided, x[train], y[train], x[test], y[test], encoder, fitted, tuple(notes))
-
-
-def _read_text(place: Path, separator: str, text: tuple[str, ...]) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        with place.open(encoding="utf-8-sig", newline="") as lines:
-            header = next((row for row in csv.reader(lines, delimiter=separator) if any(row)), [])
-        # Read here because pandas renames a second "a" to "a.1" without a word.
-        _require_different(place, [cell for cell in header if cell])
-        frame = pd.read_csv(
-            place,
-            sep=separator,
-            encoding="utf-8-sig",
-            low_memory=False,
-            dtype=dict.fromkeys([column for column in text if column in header], str),
-        )
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{place} is not UTF-8 text (byte {error.object[error.start]:#04x} at position {error.start}). Save "
-            f"it as UTF-8; a spreadsheet calls that 'CSV UTF-8'."
-        ) from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
-        raise ValueError(f"{place} cannot be read as a table: {' '.join(str(error).split())}") from None
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise ValueError(
-            f"{place} has data rows with more fields than the header, which has {len(header)}. Name every "
-            f"column, and put values that hold the separator into quotes."
-        )
-    return frame
-
-
-def _read_parquet(place: Path) -> pd.DataFrame:
-    import pandas as pd
-    import pyarrow as pa
-
-    try:
-        frame = pd.read_parquet(place, engine="pyarrow")
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{place} cannot be read as Parquet: {' '.join(str(error).split())}") from None
-    if frame.index.names == [None]:
-        # An unnamed index is a row number, which must not become an input.
-        return frame.reset_index(drop=True)
-    return frame.reset_index()
-
-
-def _require_different(where: object, names: list[str]) -> None:
-    twice = [str(name) for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(
-            f"{where} has more than one column named {', '.join(map(repr, twice))}. Give each its own name."
-        )
 
 
 def _target_columns(frame: pd.DataFrame, target: str | Sequence[str]) -> list[str]:

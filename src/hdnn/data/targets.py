@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdnn.data import documents
-from hdnn.data.columns import center, hint, numbers, ordered, texts
+from hdnn.data.columns import center, hint, numbers, ordered, row_number, texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,10 +114,10 @@ class TargetEncoder:
             with np.errstate(over="ignore"):
                 scaled: NDArray[np.float32] = ((x - np.array(self.mean)) / np.array(self.scale)).astype(np.float32)
             if not np.isfinite(scaled).all():
-                row, column = np.argwhere(~np.isfinite(scaled))[0]
+                row, column = map(int, np.argwhere(~np.isfinite(scaled))[0])
                 raise ValueError(
-                    f"Target column {self.columns[column]!r}, data row {row + 1}: {x[row, column]!r} is too far "
-                    f"from the training values for 32-bit numbers. Correct that value."
+                    f"Target column {self.columns[column]!r}, data row {row_number(frame[self.columns[column]], row)}: "
+                    f"{x[row, column]!r} is too far from the training values for 32-bit numbers. Correct that value."
                 )
             return scaled
         name = self.columns[0]
@@ -125,7 +125,7 @@ class TargetEncoder:
         position = {label: i for i, label in enumerate(self.classes)}
         unknown = [label for label in labels if label not in position]
         if unknown:
-            row = int(np.flatnonzero(codes == labels.index(unknown[0]))[0]) + 1
+            row = row_number(frame[name], int(np.flatnonzero(codes == labels.index(unknown[0]))[0]))
             raise ValueError(
                 f"Target column {name!r}, data row {row}: {unknown[0]!r} is none of the {len(self.classes)} "
                 f"classes of the training part. {hint(unknown[0], self.classes)}"

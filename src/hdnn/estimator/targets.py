@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from hdnn.estimator.settings import real
 from hdnn.networks import Task
 
 Array = NDArray[Any]
@@ -89,6 +90,9 @@ def _check_class_weight(class_weight: ClassWeight, classes: Array) -> None:
         strange = [label for label in class_weight if label not in classes]
         if strange:
             raise ValueError(f"`class_weight` names {strange}, which are none of the classes {classes.tolist()}.")
+        for label, weight in class_weight.items():
+            if not 0 <= real("class_weight", weight) < float("inf"):
+                raise ValueError(f"`class_weight` must be finite and not negative; got {weight} for {label!r}.")
 
 
 class Quantities:

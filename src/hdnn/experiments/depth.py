@@ -146,7 +146,7 @@ def _flows(config: Config, seeds: Sequence[int], parts: Sequence[_Data]) -> list
 
 
 def _flow(config: Config, rate: float, seed: int, part: _Data) -> _Tried:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = vector_classifier(2, 2, h2(FEATURES, config.layers, horizon=config.horizon))
     recipe = replace(config.recipe, learning_rate=rate, seed=seed, validation=0.0)
@@ -179,7 +179,7 @@ def _chains(config: Config, seeds: Sequence[int], parts: Sequence[_Data]) -> lis
     losses = train_chains(network, stacked("train", 0), stacked("train", 1), config.recipe, rates, each)
     with torch.no_grad():
         held, test = network(stacked("held", 0)), network(stacked("test", 0))
-    alive = losses[-1].isfinite() & held.isfinite().all(1) & test.isfinite().all(1)
+    alive = losses[-1].isfinite() & held.isfinite().all(1)  # test points take no part in the choice of the rate
     return [
         [
             _Tried(

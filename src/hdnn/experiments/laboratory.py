@@ -113,6 +113,9 @@ def reproduce(
     for unit, results in _performed(units, jobs):
         for seed, result in zip(unit.seeds, results, strict=True):
             known[unit.cell][seed] = Record(**result, made=made)
+        # Another process may have written other seeds of this cell since.
+        written = {} if overwrite else store.read(folder, unit.cell, unit.config, same)
+        known[unit.cell] = {**written, **known[unit.cell]}
         store.write(folder, unit.cell, unit.config, known[unit.cell])
         done += len(unit.seeds)
         announce(done, total, unit.cell)

@@ -67,7 +67,7 @@ PAPER = Paper(
 def run(config: Config, seed: int, folder: Path | None) -> Outcome:
     """Accuracies, the last training loss, and how much of the gradient reaches the first layer."""
     trained = train(lambda: network(config), "double_moons", config.size, config.recipe, seed)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         untrained = network(config)
     y0 = trained.network.lift(trained.x[:WATCHED].double())

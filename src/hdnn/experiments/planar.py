@@ -68,7 +68,7 @@ def train(
     problems = data.planar(problem, size, seed, standardize=standardize)
     x, x_test = (torch.from_numpy(points).to(dtype) for points in (problems.x_train, problems.x_test))
     y, y_test = torch.from_numpy(problems.y_train), torch.from_numpy(problems.y_test)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = make().to(dtype)
         callbacks = () if watch is None else watch(network, x_test)

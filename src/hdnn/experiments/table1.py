@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from hdnn import data
 from hdnn.experiments.experiment import Experiment, Measure, Outcome, Paper
@@ -119,12 +121,18 @@ def run_together(config: Config, seeds: Sequence[int], folder: Path | None) -> l
     return [
         Outcome(
             {
-                "test_accuracy": 100 * evaluate(trained, *test)["accuracy"],
-                "train_accuracy": 100 * evaluate(trained, *known)["accuracy"],
+                "test_accuracy": _accuracy(trained, *test),
+                "train_accuracy": _accuracy(trained, *known),
             }
         )
         for trained, test, known in zip(networks, zip(x_test, y_test, strict=True), zip(x, y, strict=True), strict=True)
     ]
+
+
+def _accuracy(network: Network, x: Tensor, y: Tensor) -> float:
+    """In %; nan for a member that diverged, which would else be counted as guessing the first class."""
+    found = evaluate(network, x, y)
+    return 100 * found["accuracy"] if math.isfinite(found["loss"]) else math.nan
 
 
 def run(config: Config, seed: int, folder: Path | None) -> Outcome:

@@ -125,7 +125,7 @@ def _facts(config: RunConfig, metrics: Mapping[str, Any]) -> str:
         facts |= {name.replace("_", " "): value for name, value in config.recipe.items() if value is not None}
         facts["seed"] = config.seed
     facts |= {f"version of {name}": value for name, value in config.versions.items()}
-    lines = [f"| {name} | `{_plain(value)}` |" for name, value in facts.items()]
+    lines = [f"| {_plain(name)} | `{_plain(value)}` |" for name, value in facts.items()]
     again = ["", "The command of the run:", "", f"    {_plain(config.command)}", ""] if config.command else [""]
     return "\n".join(["## How it was made", "", "| | |", "|---|---|", *lines, *again])
 

@@ -10,7 +10,7 @@ import json
 import shlex
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path, PurePath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from hdnn.files import write_whole
@@ -190,9 +190,9 @@ def _metrics(path: Path) -> dict[str, Any]:
 
 
 def _file_name(word: str) -> str:
-    """A path without its folders; also after "=", as in --output=/home/me/run."""
+    """A path of any system without its folders; also after "=", as in --output=/home/me/run."""
     option, equals, value = word.rpartition("=")
-    return f"{option}{equals}{PurePath(value).name or value}" if "/" in value or "\\" in value else word
+    return f"{option}{equals}{PureWindowsPath(value).name or value}" if "/" in value or "\\" in value else word
 
 
 def _shapes(network: Network) -> dict[str, tuple[int, ...]]:

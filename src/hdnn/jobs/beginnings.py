@@ -47,6 +47,8 @@ def beginning(run: Run) -> tuple[Source, Recipe, float | None, str, int]:
         raise ValueError(f"{run.folder}: a run cannot use {start['threads']} threads. Was the configuration edited?")
     source = _made(run, Source, {**run.config.data, "download": False})
     recipe = _made(run, Recipe, dict(run.config.recipe))
+    if run.config.seed != recipe.seed:
+        raise ValueError(f"{run.folder}: the seeds of run and recipe differ. Was the configuration edited?")
     return source, recipe, start["init_std"], start["device"], start["threads"]
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from hdnn import data
 from hdnn.jobs.scores import finite_outputs, measure
 from hdnn.jobs.sources import Source, load
 from hdnn.networks import Network, class_probabilities, predicted_classes
 from hdnn.runs import Run
+from hdnn.training.objective import EVALUATION_BATCH
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,19 +51,76 @@ def predict(folder: Path, file: Path) -> Prediction:
     """
     import pandas as pd
 
-    _, encoder, target, network = _opened(folder)
-    if isinstance(encoder, data.TableEncoder):
-        rows = data.read_table(file, text=encoder.text_columns)
-        x, remarks = encoder.encode(rows), encoder.report(rows).description
-    else:
-        x, remarks = encoder.encode(data.read_idx(file)), ""
-    output = finite_outputs(network, torch.from_numpy(x))
+    parts = list(predictions(folder, file))
+    return Prediction(pd.concat([part.frame for part in parts], ignore_index=True), parts[-1].remarks)
+
+
+def predictions(
+    folder: Path, file: Path, *, part: int = data.PART, progress: Callable[[int], None] | None = None
+) -> Iterator[Prediction]:
+    """Predict part by part, for files larger than memory; all parts together are the bits that `predict` returns.
+
+    Args:
+        folder: of a run.
+        file: as for `predict`.
+        part: bytes of the file to read at a time, about; of no influence on what is yielded.
+        progress: told how many bytes of the file have been read.
+
+    Yields:
+        Predictions of the next rows, with remarks on all rows so far.
+
+    Raises:
+        OSError, ValueError, FloatingPointError: as `predict`; the rows before a defect have been yielded.
+    """
+    _, encoder, target, network = opened(folder)
+    done = 0
+    for x, remarks in _batches(_encoded(encoder, file, part, progress)):
+        output = finite_outputs(network, torch.from_numpy(x), done)
+        done += len(x)
+        yield Prediction(_answers(network, target, output), remarks)
+
+
+def _answers(network: Network, target: data.TargetEncoder, output: Tensor) -> pd.DataFrame:
+    """The network's outputs in the words and units of the data."""
+    import pandas as pd
+
     if network.task == "regression":
-        return Prediction(pd.DataFrame(target.decode(output.numpy()), columns=list(target.columns)), remarks)
+        return pd.DataFrame(target.decode(output.numpy()), columns=list(target.columns))
     probabilities = class_probabilities(output).numpy()
     frame = pd.DataFrame(probabilities, columns=[f"probability_{label}" for label in target.classes])
     frame.insert(0, target.columns[0], target.decode(predicted_classes(output).numpy()))
-    return Prediction(frame, remarks)
+    return frame
+
+
+def _encoded(
+    encoder: data.TableEncoder | data.ImageEncoder, file: Path, part: int, progress: Callable[[int], None] | None
+) -> Iterator[tuple[NDArray[np.float32], str]]:
+    """Inputs of the network, and remarks on all rows so far."""
+    if isinstance(encoder, data.ImageEncoder):
+        for images in data.idx_parts(file, part=part, progress=progress):
+            yield encoder.encode(images), ""
+        return
+    report = encoder.combined([])
+    columns = {"numeric": encoder.numeric_columns, "text": encoder.text_columns}
+    for rows in data.table_parts(file, **columns, part=part, progress=progress):
+        report = encoder.combined([report, encoder.report(rows)])
+        yield encoder.encode(rows), report.description
+
+
+def _batches(parts: Iterable[tuple[NDArray[np.float32], str]]) -> Iterator[tuple[NDArray[np.float32], str]]:
+    """The same rows in batches of fixed length: the last bits of a row depend on how many are computed together."""
+    held: list[NDArray[np.float32]] = []
+    remarks = ""
+    for x, remarks in parts:
+        held.append(x)
+        if sum(map(len, held)) < EVALUATION_BATCH:
+            continue
+        rows = np.concatenate(held)
+        whole = len(rows) - len(rows) % EVALUATION_BATCH
+        yield rows[:whole], remarks
+        held = [rows[whole:]]
+    if sum(map(len, held)):
+        yield np.concatenate(held), remarks
 
 
 def evaluate(folder: Path, file: Path | None = None, *, mnist_folder: str | None = None) -> dict[str, float]:
@@ -79,10 +139,10 @@ def evaluate(folder: Path, file: Path | None = None, *, mnist_folder: str | None
         ValueError: if the run or the data is damaged or they do not fit each other.
         FloatingPointError: if values are so extreme that an output is not finite.
     """
-    run, encoder, target, network = _opened(folder)
+    run, encoder, target, network = opened(folder)
     if file is None:
-        dataset = load(_source(run, mnist_folder))
-        if not _alike(dataset.encoder.to_dict(), encoder.to_dict()) or not _alike(
+        dataset = load(source_of(run, mnist_folder))
+        if not alike(dataset.encoder.to_dict(), encoder.to_dict()) or not alike(
             dataset.target.to_dict(), target.to_dict()
         ):
             # Other rows would be split otherwise, and rows of the training part could be counted as test.
@@ -94,13 +154,22 @@ def evaluate(folder: Path, file: Path | None = None, *, mnist_folder: str | None
     else:
         if not isinstance(encoder, data.TableEncoder):
             raise ValueError("A run on images is evaluated on its own test images; give no file.")
-        rows = data.read_table(file, text=(*encoder.text_columns, *(target.columns if target.classes else ())))
+        rows = _rows(encoder, target, file)
         x, y = encoder.encode(rows), target.encode(rows)
     scores = measure(network, target, torch.from_numpy(x), torch.from_numpy(np.ascontiguousarray(y)))
     return {**scores, "rows": len(x)}
 
 
-def _opened(folder: Path) -> tuple[Run, data.TableEncoder | data.ImageEncoder, data.TargetEncoder, Network]:
+def _rows(encoder: data.TableEncoder, target: data.TargetEncoder, file: Path) -> pd.DataFrame:
+    """All rows of a table, their cells read as `predict` reads them."""
+    import pandas as pd
+
+    texts, numbers = (target.columns, ()) if target.classes else ((), target.columns)
+    parts = data.table_parts(file, numeric=(*encoder.numeric_columns, *numbers), text=(*encoder.text_columns, *texts))
+    return pd.concat(list(parts))
+
+
+def opened(folder: Path) -> tuple[Run, data.TableEncoder | data.ImageEncoder, data.TargetEncoder, Network]:
     """A run and its three parts, which must fit each other."""
     run = Run.open(folder)
     encoder, target = data.encoder_from_dict(run.config.encoder), data.TargetEncoder.from_dict(run.config.target)
@@ -122,7 +191,8 @@ _KINDS = {
 }
 
 
-def _source(run: Run, mnist_folder: str | None) -> Source:
+def source_of(run: Run, mnist_folder: str | None) -> Source:
+    """Where the data of a run came from, checked."""
     described = dict(run.config.data)
     if described.keys() != _KINDS.keys() or not all(isinstance(described[name], _KINDS[name]) for name in _KINDS):
         raise ValueError(f"The run {run.folder} does not say where its data came from. Give the data as a file.")
@@ -133,12 +203,12 @@ def _source(run: Run, mnist_folder: str | None) -> Source:
     return Source(**{**described, "download": False})
 
 
-def _alike(a: object, b: object) -> bool:
+def alike(a: object, b: object) -> bool:
     """Whether plain values are the same, numbers up to the rounding in which machines differ."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return a.keys() == b.keys() and all(_alike(a[key], b[key]) for key in a)
+        return a.keys() == b.keys() and all(alike(a[key], b[key]) for key in a)
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return len(a) == len(b) and all(_alike(one, other) for one, other in zip(a, b, strict=True))
+        return len(a) == len(b) and all(alike(one, other) for one, other in zip(a, b, strict=True))
     if isinstance(a, float) and isinstance(b, float):
         return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
     return a == b

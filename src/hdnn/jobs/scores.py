@@ -41,17 +41,22 @@ def measure(network: Network, target: TargetEncoder, x: Tensor, y: Tensor) -> di
     return {"loss": loss, "error": float(errors.mean()), "r2": r2}
 
 
-def finite_outputs(network: Network, x: Tensor) -> Tensor:
+def finite_outputs(network: Network, x: Tensor, before: int = 0) -> Tensor:
     """The network's outputs on data of any length, (s, outputs) on the CPU.
 
+    Args:
+        network: the network.
+        x: (s, ...), inputs.
+        before: rows of the data that came before these, for the message.
+
     Raises:
-        FloatingPointError: if one is not finite; the message says how many and where the first is.
+        FloatingPointError: if one is not finite; the message says where the first is.
     """
     output = outputs(network, x).cpu()
     strange = (~output.isfinite().all(-1)).nonzero().flatten()
     if len(strange):
         raise FloatingPointError(
-            f"The network's outputs are not finite in {len(strange)} of {len(output)} rows (first: row "
-            f"{int(strange[0]) + 1}). Look there for values far from those it was trained on."
+            f"The network's output for row {before + int(strange[0]) + 1} is not finite. Look there for values far "
+            f"from those it was trained on."
         )
     return output

@@ -15,7 +15,7 @@ from torch import Tensor
 from hdnn.analysis import Gradients, gradients, log_norms, sensitivities
 from hdnn.data import Dataset
 from hdnn.flow import Flow
-from hdnn.jobs.prediction import _alike, _opened, _source
+from hdnn.jobs.prediction import alike, opened, source_of
 from hdnn.jobs.sources import load
 from hdnn.jobs.train import count, seeded_network
 from hdnn.networks import Network, NetworkConfig
@@ -144,11 +144,9 @@ def trained(folder: Path, *, samples: int = 100, seed: int = 0, mnist_folder: st
         ValueError: if the run or its data is damaged, or the flow has no layers.
     """
     _check_samples(samples)
-    run, encoder, target, network = _opened(folder)
-    dataset = load(_source(run, mnist_folder))
-    if not _alike(dataset.encoder.to_dict(), encoder.to_dict()) or not _alike(
-        dataset.target.to_dict(), target.to_dict()
-    ):
+    run, encoder, target, network = opened(folder)
+    dataset = load(source_of(run, mnist_folder))
+    if not alike(dataset.encoder.to_dict(), encoder.to_dict()) or not alike(dataset.target.to_dict(), target.to_dict()):
         raise ValueError(f"The data of this run, {run.config.data.get('data')}, has changed since it was trained.")
     network = network.double()
     chosen = torch.randperm(len(dataset.x_test), generator=torch.Generator().manual_seed(seed))[:samples]

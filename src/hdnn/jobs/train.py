@@ -197,7 +197,6 @@ class _Task:
         """Train to the end and write all that belongs to a run."""
         run, network = self.run, self.network
         history: list[Record] = [] if state is None else [dict(record) for record in state.history]
-        before = 0.0 if state is None else state.seconds + sum(record["seconds"] for record in history)
         callbacks: list[Callback] = [_remember(history), self.saver, *self.callbacks]
         start = time.perf_counter()
         x, y, validation = self.parts
@@ -209,12 +208,15 @@ class _Task:
                 interrupted = True
             except FloatingPointError as error:
                 raise FloatingPointError(f"{error}{self._last_good()}") from error
-            seconds = before + time.perf_counter() - start
+            seconds = time.perf_counter() - start
+            if state is not None:
+                seconds += state.seconds + sum(record["seconds"] for record in state.history)
             run.save_network(network)
             run.write_history(history)
             try:
                 scores = _metrics(network, self.dataset, history, interrupted)
                 metrics = {**scores, "seconds": seconds, "threads": self.threads}
+                run.report.unlink(missing_ok=True)  # of an earlier interrupt: killed from here on, it is not finished
                 run.write_metrics(metrics)
                 write_summary(run, network, self.dataset, history, metrics)
             except KeyboardInterrupt:

@@ -34,6 +34,8 @@ def where_weights(network: Network) -> str:
             continue
         found = f"The weights are not finite in `{name}`{_layer(name, p, layers, last=False)}."
         gradients = {other: q.grad for other, q in network.named_parameters() if q.grad is not None}
+        if not gradients:
+            return f"{found} They were so before the first step."
         bad = [(other, g) for other, g in gradients.items() if not bool(g.isfinite().all())]
         if not bad:
             return (

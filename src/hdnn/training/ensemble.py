@@ -70,6 +70,8 @@ def fit_together(
         (5, 3)
     """
     _check(networks, x, y, recipe, seeds)
+    device = networks[0].head.weight.device
+    x, y = x.to(device), y.to(device)
     weight = None
     if sample_weight is not None:
         weight = torch.stack([checked_weight(w, targets, x.dtype) for w, targets in zip(sample_weight, y, strict=True)])

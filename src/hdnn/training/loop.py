@@ -297,6 +297,9 @@ class _Training:
                 f"{tuple(state.outputs.shape)}, in an epoch of {self.batches} batches of {self.size}: it belongs to "
                 f"other data or another recipe."
             )
+        told = {"epoch", "loss", "learning_rate", "seconds", f"train_{score_name(self.network)}"}
+        if missing := sorted({name for record in state.history for name in told - record.keys()}):
+            raise ValueError(f"The history of the training state lacks {missing[0]!r}: it belongs to another training.")
         remember(self.optimizer, state.optimizer)
         try:
             self.generator.set_state(state.order)

@@ -13,7 +13,7 @@ from hdnn.training.loop import Callback, Progress
 from hdnn.training.recorders import GradientRecorder
 
 # Scores of one kind share a chart: the part of the data is the last word of their tag.
-_PARTS = {"train": "train", "validation": "validation"}
+_PARTS = ("train", "validation")
 
 
 class TensorBoardLogger:
