@@ -87,3 +87,11 @@ def test_seeds(text, seeds):
 def test_what_names_no_seeds(text):
     with pytest.raises(ValueError, match="--seeds takes"):
         read_seeds(text)
+
+
+def test_the_first_table_in_small(hdnn, place):
+    code, out, err = hdnn("reproduce table1 --smoke --json")
+    assert code == 0, err
+    found = json.loads(out)["cells"]
+    assert {"swiss-roll/4/ms1", "double-moons/1/h1-j2"} <= found.keys()
+    assert all(len(cell["seeds"]) == 10 for cell in found.values())
