@@ -23,6 +23,8 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/figure.py --output $(RESULT)-cost.png
 	$(BIN)/python benchmarks/depth.py --output $(RESULT)-depth.md
 	$(BIN)/python benchmarks/training.py --output $(RESULT)-training.md
+	$(BIN)/python benchmarks/estimators.py --output $(RESULT)-estimators.md
+	$(BIN)/python benchmarks/together.py --output $(RESULT)-together.md
 
 .venv/peers: .venv/installed
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"], sep="\n")' > $@.txt
