@@ -14,8 +14,8 @@ sys.path.insert(0, str(HERE / "_extensions"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads share the small tensors of examples badly
 # Reports of benchmarks and verdicts of reproductions are pages, too.
 shutil.rmtree(HERE / "results", ignore_errors=True)
-for reports in (HERE.parent / "benchmarks" / "results", HERE.parent / "results"):
-    shutil.copytree(reports, HERE / "results", dirs_exist_ok=True)
+shutil.copytree(HERE.parent / "benchmarks" / "results", HERE / "results")
+shutil.copytree(HERE.parent / "results", HERE / "results" / "papers")
 # The commands say themselves what they do. Before the first of them stands a list of them, cut short.
 DESCRIBE = [sys.executable, "-m", "typer", "hdnn.cli", "utils", "docs", "--name", "hdnn"]
 commands = subprocess.run(DESCRIBE, check=True, capture_output=True, encoding="utf-8").stdout
