@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hdnn.data import read_table, rows, table_parts
@@ -37,6 +37,13 @@ def joined(path, **options):
 
 
 @settings(max_examples=30, deadline=None)
+@example(cells=[("True", "a"), ("1e999", "a")], part=1, ends="\n", separator=",")
+@example(
+    cells=[("2.5", "True"), ("1e999", "a"), ("True", '"'), ("2.5", '"'), ("1e999", "a")],
+    part=1,
+    ends="\n",
+    separator=",",
+)
 @given(
     cells=st.lists(st.tuples(st.sampled_from(CELLS), st.sampled_from(TEXTS)), min_size=1, max_size=12),
     part=st.integers(1, 60),

@@ -197,14 +197,20 @@ def numbers(name: str, column: pd.Series[Any]) -> FloatArray:
                     f"{_shown(cell)}. "
                     f"Correct that value, or leave it empty to have it filled in."
                 )
+            if math.isinf(value):
+                raise _infinite(name, column, row)
             x[row] = value
     infinite = np.flatnonzero(np.isinf(x))
     if len(infinite):
-        raise ValueError(
-            f"Column {name!r}, data row {row_number(column, int(infinite[0]))}: the value is infinite. "
-            f"Correct it, or leave it empty to have it filled in."
-        )
+        raise _infinite(name, column, int(infinite[0]))
     return x
+
+
+def _infinite(name: str, column: pd.Series[Any], place: int) -> ValueError:
+    return ValueError(
+        f"Column {name!r}, data row {row_number(column, place)}: the value is infinite. "
+        f"Correct it, or leave it empty to have it filled in."
+    )
 
 
 def row_number(column: pd.Series[Any], place: int) -> int:

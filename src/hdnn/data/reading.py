@@ -107,8 +107,7 @@ def _text_parts(
             frame = _parsed(header + block, separator, place, {**texts, **plain}, lines, count)
             frame.index = pd.RangeIndex(count, count + len(frame))
             for name in plain:
-                if frame[name].dtype.kind != "f":
-                    frame[name] = numbers(name, frame[name])
+                frame[name] = numbers(name, frame[name])
             count, lines = count + len(frame), lines + block.count(b"\n")
             if len(frame):
                 yield frame
