@@ -73,7 +73,7 @@ def halves_columns(y: Tensor, K: Tensor, b: Tensor, h: float) -> Tensor:
 
 
 def odeint(y: Tensor, K: Tensor, b: Tensor, h: float) -> Tensor:
-    """Torchdiffeq: one Euler step a layer, the layer's number is the time."""
+    """torchdiffeq: one Euler step a layer, the layer's number is the time."""
     integrate = importlib.import_module("torchdiffeq").odeint
     k, w, c = K.mT.unbind(), drive(K, h).unbind(), b.unbind()
 

@@ -1,26 +1,19 @@
-"""Imports go strictly downward: a module uses floors below its own, and its own package."""
+"""Imports go strictly downward: a module uses floors below its own, and its own package.
+
+The floors are those that CONTRIBUTING.md shows, from the top to what is below everything.
+"""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 import hdnn
 
-FLOORS = (
-    "entries activations linear kernels data files locks names",
-    "structures interconnections",
-    "hamiltonian",
-    "integrators",
-    "flow",
-    "presets analysis",
-    "networks",
-    "training plots runs export",
-    "report estimator checkpoints hub",
-    "experiments bench info jobs display",
-    "cli",
-)
-FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names.split()}
+PAGE = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+FLOORS = re.findall(r"^ {4,}(?:\d+ +|   )([a-z]+(?: · [a-z]+)*)", PAGE, re.MULTILINE)[::-1]
+FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names.split(" · ")}
 SOURCE = Path(hdnn.__file__).parent
 MODULES = [path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py"]
 
@@ -38,6 +31,11 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.Import):
             found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("hdnn.")}
     return found
+
+
+def test_contributing_shows_every_part_once():
+    parts = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in MODULES}
+    assert sorted(" · ".join(FLOORS).split(" · ")) == sorted(parts - {"py.typed"})
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))

@@ -85,3 +85,10 @@ def test_links_of_the_readme_lead_to_files():
     for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
         if not re.match(r"[a-z]+:", link):
             assert (ROOT / link).exists(), link
+
+
+def test_docstrings_keep_the_letters_of_the_mathematics():
+    # y and Y, p and P, u and U are different letters; the linter's D403 capitalised them.
+    for path in SOURCES:
+        wrong = re.findall(r'"""(?:[YUPQX]\'?|Tanh|Log) [^"\n]*', path.read_text(encoding="utf-8"))
+        assert not wrong, f"{path}: {wrong}"

@@ -59,11 +59,11 @@ class Tanh(Activation):
     kernel: ClassVar[str | None] = "tanh"
 
     def value(self, u: Tensor) -> Tensor:
-        """Tanh u."""
+        """tanh u."""
         return torch.tanh(u)
 
     def potential(self, u: Tensor) -> Tensor:
-        """Log cosh u, without overflow for large |u| and without cancellation for small |u|."""
+        """log cosh u, without overflow for large |u| and without cancellation for small |u|."""
         small = u.abs() < 1
         # Both branches are evaluated: the clamp keeps sinh finite, so that no 0 · inf reaches the gradient.
         near = 0.5 * torch.log1p(torch.sinh(torch.where(small, u, 0.0)).square())
@@ -117,7 +117,7 @@ class LeakyReLU(Activation):
             )
 
     def value(self, u: Tensor) -> Tensor:
-        """U for u > 0, else a u."""
+        """u for u > 0, else a u."""
         return functional.leaky_relu(u, self.negative_slope)
 
     def potential(self, u: Tensor) -> Tensor:
@@ -199,7 +199,7 @@ class Identity(Activation):
     kernel: ClassVar[str | None] = "identity"
 
     def value(self, u: Tensor) -> Tensor:
-        """U itself."""
+        """u itself."""
         return u
 
     def potential(self, u: Tensor) -> Tensor:

@@ -73,12 +73,12 @@ class Field:
 
     @property
     def p(self) -> Drive:
-        """P' as a function of q."""
+        """p' as a function of q."""
         return self._half(0)
 
     @property
     def q(self) -> Drive:
-        """Q' as a function of p."""
+        """q' as a function of p."""
         return self._half(1)
 
     def split(self, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -57,7 +57,7 @@ class ForwardEuler(Integrator):
     kernel: ClassVar[Literal["euler", "partitioned"] | None] = "euler"
 
     def step(self, field: Field, y: Tensor, h: float) -> Tensor:
-        """Y + h f(y)."""
+        """y + h f(y)."""
         return _moved(y, field(y), h)
 
     def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
@@ -179,7 +179,7 @@ class ImplicitMidpoint(Integrator):
             raise ValueError(f"`iterations` must be at least 1; got {self.iterations}.")
 
     def step(self, field: Field, y: Tensor, h: float) -> Tensor:
-        """Y + h f(m), with m solved to the tolerance.
+        """y + h f(m), with m solved to the tolerance.
 
         Raises:
             RuntimeError: if Newton's method does not reach the tolerance; the message names the step size.
@@ -254,7 +254,7 @@ class RungeKutta4(Integrator):
     order: ClassVar[int] = 4
 
     def step(self, field: Field, y: Tensor, h: float) -> Tensor:
-        """Y + h (k₁ + 2 k₂ + 2 k₃ + k₄) / 6."""
+        """y + h (k₁ + 2 k₂ + 2 k₃ + k₄) / 6."""
         k1 = field(y)
         k2 = field(_moved(y, k1, h / 2))
         k3 = field(_moved(y, k2, h / 2))
@@ -279,5 +279,5 @@ def _check_half(first: str) -> None:
 
 
 def _moved(y: Tensor, f: Tensor, h: float) -> Tensor:
-    """Y + h f, as a difference: Inductor of PyTorch 2.13 makes `addmm` of a sum with a product and forgets h."""
+    """y + h f, as a difference: Inductor of PyTorch 2.13 makes `addmm` of a sum with a product and forgets h."""
     return torch.sub(y, f, alpha=-h)

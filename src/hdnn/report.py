@@ -88,7 +88,7 @@ class Picture:
 
     @property
     def kind(self) -> str:
-        """Png or gif."""
+        """png or gif."""
         return "png" if self.data.startswith(_PNG) else "gif"
 
     @property

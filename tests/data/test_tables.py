@@ -217,7 +217,7 @@ def test_a_named_column_is_used_even_if_constant():
     ("frame", "arguments", "message"),
     [
         (flowers(), {"target": "specis"}, "no target column 'specis'. Did you mean 'species'"),
-        (numbers(), {"target": "t"}, "There are: 'a'"),
+        (numbers(), {"target": "t"}, "There are: a"),
         (flowers(), {"target": "species", "columns": ["lenght"]}, "no column 'lenght'. Did you mean 'length'"),
         (flowers(), {"target": "species", "columns": ["species"]}, "'species' is the target"),
         (flowers(), {"target": "species", "columns": ["Id", "Id"]}, "names 'Id' twice"),

@@ -6,7 +6,6 @@ or blank.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -275,17 +274,6 @@ def center(x: FloatArray) -> tuple[float, float]:
     z = x / size
     scale = float(z.std()) * size if x.min() < x.max() else 1.0
     return float(z.mean()) * size, scale or 1.0
-
-
-def hint(name: str, names: Iterable[str]) -> str:
-    """Name the nearest of `names`, or list them."""
-    listed = list(names)
-    lower = {other.lower(): other for other in reversed(listed)}
-    near = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.6)
-    if near:
-        return f"Did you mean {lower[near[0]]!r}?"
-    more = f" and {len(listed) - 12} more" if len(listed) > 12 else ""
-    return f"There are: {', '.join(map(repr, listed[:12])) or 'none'}{more}."
 
 
 def require_different(where: object, names: Iterable[str]) -> None:

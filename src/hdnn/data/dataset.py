@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hdnn.data.columns import Numeric, hint
+from hdnn.data.columns import Numeric
 from hdnn.data.encoders import ImageEncoder, TableEncoder
 from hdnn.data.planar import Labels, Points, double_circles, double_moons, swiss_roll
 from hdnn.data.targets import TargetEncoder, Task
+from hdnn.names import unknown
 
 Targets = NDArray[np.int64] | NDArray[np.float32]
 
@@ -190,7 +191,7 @@ def planar(name: str, size: int = 8000, seed: int = 0, *, standardize: bool = Tr
     import pandas as pd
 
     if name not in _PLANAR:
-        raise ValueError(f"There is no planar data set {name!r}. {hint(name, _PLANAR)}")
+        raise ValueError(unknown("planar data set", name, _PLANAR))
     if isinstance(size, Integral) and 2 <= size < 4:
         raise ValueError(f"Two classes in a training and a test part need at least 4 points; got size={size}.")
     x, y = _PLANAR[name](size, seed)

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdnn.data import documents
-from hdnn.data.columns import Categorical, Column, Numeric, hint, kind_of, numbers, texts
+from hdnn.data.columns import Categorical, Column, Numeric, kind_of, numbers, texts
+from hdnn.names import hint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,7 +205,7 @@ class TableEncoder:
                 raise ValueError(f"The table has {found[name]} columns {name!r}. Rename all but one.")
         absent = [name for name in self.names if name not in found]
         if absent:
-            hints = " ".join(f"{name!r} is missing: {hint(name, map(str, found))}" for name in absent[:3])
+            hints = " ".join(f"{name!r} is missing: {hint(name, found)}" for name in absent[:3])
             raise ValueError(f"The table lacks {len(absent)} of {len(self.names)} columns. {hints}")
 
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hdnn.data.columns import hint, kind_of, label_of, numbers, require_different, texts
+from hdnn.data.columns import kind_of, label_of, numbers, require_different, texts
 from hdnn.data.dataset import Dataset, split
 from hdnn.data.encoders import TableEncoder
 from hdnn.data.reading import read_table
 from hdnn.data.targets import TargetEncoder, Task, complete
+from hdnn.names import unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +105,7 @@ def _target_columns(frame: pd.DataFrame, target: str | Sequence[str]) -> list[st
         raise ValueError("`target` names no column. Name the column to predict.")
     for name in targets:
         if name not in frame.columns:
-            raise ValueError(f"There is no target column {name!r}. {hint(name, map(str, frame.columns))}")
+            raise ValueError(unknown("target column", name, frame.columns))
     if len(set(targets)) < len(targets):
         raise ValueError(f"`target` names a column twice: {', '.join(targets)}.")
     return targets
@@ -151,7 +152,7 @@ def _given(frame: pd.DataFrame, columns: Sequence[str] | None, targets: list[str
         raise ValueError("`columns` is empty. Name the input columns, or leave it out to use all.")
     for name in chosen:
         if name not in frame.columns:
-            raise ValueError(f"There is no column {name!r}. {hint(name, map(str, frame.columns))}")
+            raise ValueError(unknown("column", name, frame.columns))
         if name in targets:
             raise ValueError(f"Column {name!r} is the target; as an input it would give the answer away.")
         if chosen.count(name) > 1:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdnn.data import documents
-from hdnn.data.columns import center, hint, numbers, ordered, row_number, texts
+from hdnn.data.columns import center, numbers, ordered, row_number, texts
+from hdnn.names import hint
 
 if TYPE_CHECKING:
     import pandas as pd

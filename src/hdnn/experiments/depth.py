@@ -72,7 +72,7 @@ PAPER = Paper(
 
 @dataclass(frozen=True, eq=False)
 class _Data:
-    """Float32 points and classes of one seed, by part."""
+    """float32 points and classes of one seed, by part."""
 
     train: tuple[Tensor, Tensor]
     held: tuple[Tensor, Tensor]
