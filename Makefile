@@ -10,10 +10,10 @@ demo: setup
 	$(BIN)/hdnn train digits --output runs/demo --overwrite
 
 test: setup
-	$(BIN)/python -m pytest $(if $(MNIST),--mnist=$(MNIST))
+	$(BIN)/python -m pytest -n auto $(if $(MNIST),--mnist=$(MNIST))
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow $(if $(MNIST),--mnist=$(MNIST))
+	$(BIN)/python -m pytest -n auto -m slow $(if $(MNIST),--mnist=$(MNIST))
 
 # About forty minutes. Nothing else should run beside it.
 RESULT = benchmarks/results/$(shell date +%F)
