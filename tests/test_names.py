@@ -1,6 +1,6 @@
 import pytest
 
-from hdnn.names import unknown
+from hdnn.names import few, printable, unknown
 
 KNOWN = ["digits", "swiss-roll", "double-moons"]
 
@@ -24,3 +24,18 @@ def test_a_far_name_gets_the_list_and_no_guess(given):
 
 def test_names_may_come_from_any_iterable_once():
     assert "There are: a, b." in unknown("thing", "x", iter("ab"))
+
+
+class TestFew:
+    def test_many_names_are_counted(self):
+        assert few(map(str, range(30_000)), 3) == "0, 1, 2 and 29997 more"
+        assert few(["a", "b", "c"], 3) == "a, b, c"
+        assert few([]) == ""
+
+    def test_a_long_name_is_cut(self):
+        assert len(few(["long " * 1000, "b"])) < 100
+
+
+def test_what_is_printable_stands_and_what_a_terminal_would_obey_is_spelt_out():
+    assert printable("größe, 猫, 😀\n") == "größe, 猫, 😀\n"
+    assert printable("a\x1b[31m\u202e\r") == r"a\x1b[31m\u202e\r"

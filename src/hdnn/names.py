@@ -1,4 +1,4 @@
-"""Answers to a name that is not known."""
+"""Names that others gave: one that is not known, one that cannot be shown as it is, and more than anyone reads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 _MOST_SHOWN = 16
+_LONGEST_SHOWN = 60
 
 
 def unknown(kind: str, name: object, known: Iterable[object]) -> str:
@@ -42,5 +43,31 @@ def hint(name: object, known: Iterable[object]) -> str:
     near = part or [lower[each] for each in difflib.get_close_matches(given, lower, n=1, cutoff=0.5)]
     guess = f"Did you mean {near[0]!r}? " if near else ""
     shown = [each if re.fullmatch(r"[\w.-]+", each) else repr(each) for each in names[:_MOST_SHOWN]]
-    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
-    return f"{guess}There are: {', '.join(shown) or 'none'}{more}."
+    return f"{guess}There are: {few([*shown, *names[_MOST_SHOWN:]], _MOST_SHOWN) or 'none'}."
+
+
+def printable(text: str) -> str:
+    r"""Text without what a terminal or a browser would obey: names in files from elsewhere can hold such characters.
+
+    Example:
+        >>> printable("bell\x07")
+        'bell\\x07'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+def few(names: Iterable[str], most: int = 8) -> str:
+    """The first of many names, long ones cut, and how many more there are.
+
+    Example:
+        >>> few(["a", "b", "c", "d"], 2)
+        'a, b and 2 more'
+    """
+    listed = list(names)
+    shown = [name if len(name) <= _LONGEST_SHOWN else name[: _LONGEST_SHOWN - 1] + "…" for name in listed[:most]]
+    return ", ".join(shown) + (f" and {len(listed) - most} more" if len(listed) > most else "")

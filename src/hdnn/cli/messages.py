@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from hdnn.names import printable
+
 
 def say(text: str) -> None:
     """Print a message."""
     print(printable(text), file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """Text without what a terminal would obey: names in files from elsewhere can hold such characters."""
-    return "".join(
-        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
 
 
 def failed(error: Exception, code: int) -> int:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hdnn.data import documents
 from hdnn.data.columns import Categorical, Column, Numeric, kind_of, numbers, texts
-from hdnn.names import hint
+from hdnn.names import few, hint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,8 +52,7 @@ class Report:
         if self.unseen:
             parts.append(f"{_total(self.unseen, 'value', 'not in the training part')} encoded as zeros")
         if self.ignored:
-            more = f" and {len(self.ignored) - 20} more" if len(self.ignored) > 20 else ""
-            parts.append(f"columns not used: {', '.join(self.ignored[:20])}{more}")
+            parts.append(f"columns not used: {few(self.ignored)}")
         return "; ".join(parts)
 
 
@@ -326,5 +325,5 @@ def _expect(found: object, kind: str) -> None:
 def _total(counts: Mapping[str, int], noun: str = "missing value", tail: str = "") -> str:
     total = sum(counts.values())
     most: Sequence[tuple[str, int]] = sorted(counts.items(), key=lambda item: -item[1])
-    listed = ", ".join(f"{name} {count}" for name, count in most[:5]) + (", ..." if len(most) > 5 else "")
+    listed = few([f"{name} {count}" for name, count in most], 5)
     return " ".join(filter(None, [f"{total} {noun}{'' if total == 1 else 's'}", tail, f"({listed})"]))

@@ -18,7 +18,7 @@ from hdnn.data.dataset import Dataset, split
 from hdnn.data.encoders import TableEncoder
 from hdnn.data.reading import read_table
 from hdnn.data.targets import TargetEncoder, Task, complete
-from hdnn.names import unknown
+from hdnn.names import few, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +82,7 @@ so classes (set task= to override); split by seed 0, stratified; columns: size"
     chosen = _given(frame, columns, targets)
     if chosen is None:
         chosen, dropped = _useful(frame, targets, train)
-        notes += [f"left out: {', '.join(dropped)}"] if dropped else []
+        notes += [f"left out: {few(dropped)}"] if dropped else []
     for column_name in chosen:
         _require_usable(frame, column_name)
     encoder = TableEncoder.fit(frame[chosen].iloc[train])
@@ -93,7 +93,7 @@ so classes (set task= to override); split by seed 0, stratified; columns: size"
     )
     # The whole table at once, so that a row named in a message is a row of the file.
     x, y = encoder.encode(frame), fitted.encode(frame)
-    notes.append(f"columns: {', '.join(chosen[:8])}{f' and {len(chosen) - 8} more' if len(chosen) > 8 else ''}")
+    notes.append(f"columns: {few(chosen)}")
     found = encoder.report(frame[chosen]).description
     notes += [found] if found else []
     return Dataset(name, decided, x[train], y[train], x[test], y[test], encoder, fitted, tuple(notes))
@@ -171,7 +171,7 @@ def _useful(frame: pd.DataFrame, targets: list[str], train: NDArray[np.int64]) -
             chosen.append(name)
     if not chosen:
         raise ValueError(
-            f"No column is left to learn from; left out: {', '.join(dropped) or 'none'}. Name the input "
+            f"No column is left to learn from; left out: {few(dropped) or 'none'}. Name the input "
             f"columns with columns=[...] if some of these should be used."
         )
     return chosen, dropped
