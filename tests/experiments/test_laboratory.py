@@ -2,13 +2,20 @@
 
 import json
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from hdnn.experiments import load, store
+from hdnn.experiments import laboratory, load, store
 from hdnn.experiments.experiment import Experiment, Measure, Outcome, Paper
 from hdnn.experiments.laboratory import choose_cells, reproduce
 
@@ -71,6 +78,15 @@ def test_all_seeds_of_a_cell_may_run_together(tmp_path):
     assert found == reproduce(experiment(cells={"a": Config()}), tmp_path / "alone", seeds=range(3)).found
 
 
+def test_a_seed_that_diverges_does_not_take_the_others_with_it(tmp_path):
+    def together(config, seeds, folder):
+        return [run(config, seed, folder) for seed in seeds]  # raises for all where one of them does
+
+    done = reproduce(experiment(run_together=together), tmp_path, seeds=range(3))
+    assert list(done.found["a/2"]) == [0, 2]
+    assert done.records["a/2"][1].failure == "Too large a step."
+
+
 def test_diverged_seeds_are_kept_as_such(tmp_path):
     done = reproduce(experiment(), tmp_path, seeds=range(3))
     assert done.records["a/2"][1].failure == "Too large a step."
@@ -83,6 +99,91 @@ def test_arrays_are_the_same_before_and_after_storage(tmp_path):
     first = reproduce(experiment(), tmp_path, seeds=[1], cells=["a/1"]).found
     assert first["a/1"][1].arrays["line"] == [0.33333, 1.0]
     assert reproduce(experiment(), tmp_path, seeds=[1], cells=["a/1"]).found == first
+
+
+def test_two_that_share_a_folder_lose_nothing(tmp_path, monkeypatch):
+    """The worst moment: one has read all there is and is about to write, when the other does all of its work."""
+    whole = store.write_whole
+
+    def late(place, content):
+        monkeypatch.setattr(store, "write_whole", whole)
+        reproduce(experiment(), tmp_path, seeds=[1, 3])
+        return whole(place, content)
+
+    monkeypatch.setattr(store, "write_whole", late)
+    reproduce(experiment(), tmp_path, seeds=[0, 2])
+    kept = store.read(tmp_path, "a/1", Config(), {})
+    assert [record.outcome.metrics["value"] for record in kept.values()] == [0, 1, 2, 3]
+
+
+def older(folder, records):
+    """Keep results as the version before did: one file a cell."""
+    for cell, of_cell in records.items():
+        documents = [json.loads(store.path(folder, cell, seed).read_text(encoding="utf-8")) for seed in of_cell]
+        store.forget(folder, cell)
+        seeds = {seed: entry for document in documents for seed, entry in document["seeds"].items()}
+        (folder / "cells" / f"{cell}.json").write_text(json.dumps({**documents[0], "seeds": seeds}), encoding="utf-8")
+
+
+def test_a_folder_of_an_older_version_goes_on(tmp_path):
+    first = reproduce(experiment(), tmp_path, seeds=range(3))
+    older(tmp_path, first.records)
+    files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert len(files) == 3
+    assert reproduce(experiment(), tmp_path, seeds=range(3)) == first
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == files
+    more = reproduce(experiment(), tmp_path, seeds=range(4))
+    assert list(more.records["b"]) == [0, 1, 2, 3]
+    fresh = reproduce(experiment(), tmp_path, seeds=[4], overwrite=True)
+    assert list(store.read(tmp_path, "b", fresh.experiment.cells["b"], {})) == [4]
+
+
+class Pool:
+    """Worker processes of which one is killed when it begins the second unit."""
+
+    def __init__(self, *_, **__):
+        self.done = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def submit(self, function, unit):
+        future = Future()
+        self.done += 1
+        if self.done == 2:
+            future.set_exception(BrokenProcessPool("A process was terminated abruptly."))
+        else:
+            with laboratory._one_thread():
+                future.set_result(function(unit))
+        return future
+
+
+def test_a_killed_worker_is_told_and_what_is_finished_is_kept(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(laboratory, "ProcessPoolExecutor", Pool)
+        with pytest.raises(ChildProcessError, match=r"One of 2 worker processes was killed.*is kept in"):
+            reproduce(experiment(), tmp_path, seeds=[0], jobs=2)
+    assert sorted(path.parent.name for path in tmp_path.rglob("*.json")) == ["1", "b"]
+    assert len(reproduce(experiment(), tmp_path, seeds=[0]).found) == 3
+
+
+@pytest.mark.slow
+def test_a_worker_killed_by_the_system_ends_the_command_in_words(tmp_path):
+    line = [sys.executable, "-c", "from hdnn.cli import main; main()", "reproduce", "counterexample", "--jobs", "2"]
+    with subprocess.Popen([*line, "-o", str(tmp_path)], stderr=subprocess.PIPE, text=True) as command:
+        workers = []
+        while not workers:
+            time.sleep(0.05)
+            children = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
+            workers = [child for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
+        os.kill(int(workers[0]), signal.SIGKILL)
+        said = command.communicate(timeout=120)[1]
+    assert command.returncode == 2
+    assert "worker processes was killed" in said
+    assert "Traceback" not in said
 
 
 def test_results_of_other_settings_are_refused_until_told(tmp_path):
@@ -121,18 +222,18 @@ def test_results_of_other_versions_are_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 9}', '{"format": 1, "config": {}, "seeds": {"0": 1}}'])
 def test_damaged_files_are_told(tmp_path, content):
-    place = store.path(tmp_path, "b")
-    place.parent.mkdir(parents=True)
-    place.write_text(content)
-    with pytest.raises(ValueError, match="does not hold results of this laboratory"):
-        reproduce(experiment(), tmp_path, seeds=[0])
+    for place in (store.path(tmp_path / "new", "b", 0), tmp_path / "old" / "cells" / "b.json"):
+        place.parent.mkdir(parents=True)
+        place.write_text(content)
+        with pytest.raises(ValueError, match="does not hold results of this laboratory"):
+            reproduce(experiment(), place.parents[len(place.parents) - len(tmp_path.parents) - 2], seeds=[0])
 
 
 def test_a_file_holds_plain_json(tmp_path):
     reproduce(experiment(), tmp_path, seeds=range(3))
     for path in tmp_path.rglob("*.json"):
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda text: pytest.fail(text))
-        assert list(document["seeds"]) == ["0", "1", "2"]
+        assert [f"seed-{seed}.json" for seed in document["seeds"]] == [path.name]
     assert [path for path in tmp_path.rglob("*") if path.name.startswith(".")] == []
 
 

@@ -9,7 +9,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,8 @@ def reproduce(
 ) -> Reproduction:
     """Run what is not yet done of an experiment.
 
-    Every result is written when it is there; a call that was interrupted goes on where it stopped. The results do not
-    depend on `jobs`.
+    Every result is written when it is there; a call that was interrupted goes on where it stopped, and several may
+    share a folder. The results do not depend on `jobs`.
 
     Args:
         experiment: what to run; see `hdnn.experiments.load`.
@@ -86,6 +87,7 @@ def reproduce(
     Raises:
         ValueError: if no cell fits, a number makes no sense, or the folder holds results of other settings.
         FileNotFoundError: if the experiment needs data files and no folder is given.
+        ChildProcessError: if one of the processes was killed; what is finished is kept.
     """
     if not 1 <= jobs <= _MOST_JOBS:
         raise ValueError(f"`jobs` counts processes, so it must lie between 1 and {_MOST_JOBS}; got {jobs}.")
@@ -98,9 +100,10 @@ def reproduce(
         raise ValueError(f"Seeds are whole numbers from 0 on, one at least; got {wanted}.")
     configs = choose_cells(experiment, cells, smoke=smoke)
     same = {name: version for name, version in versions().items() if name in _SAME}
-    known: dict[str, dict[int, Record]] = {
-        cell: {} if overwrite else store.read(folder, cell, config, same) for cell, config in configs.items()
-    }
+    if overwrite:
+        for cell in configs:
+            store.forget(folder, cell)
+    known = {cell: store.read(folder, cell, config, same) for cell, config in configs.items()}
     units = [
         _Unit(cell, config, chosen, data_folder, experiment.run, experiment.run_together)
         for cell, config in configs.items()
@@ -110,13 +113,10 @@ def reproduce(
     done = total - sum(len(unit.seeds) for unit in units)
     announce(done, total, "")
     made = provenance()
-    for unit, results in _performed(units, jobs):
+    for unit, results in _performed(units, jobs, folder):
         for seed, result in zip(unit.seeds, results, strict=True):
             known[unit.cell][seed] = Record(**result, made=made)
-        # Another process may have written other seeds of this cell since.
-        written = {} if overwrite else store.read(folder, unit.cell, unit.config, same)
-        known[unit.cell] = {**written, **known[unit.cell]}
-        store.write(folder, unit.cell, unit.config, known[unit.cell])
+            store.write(folder, unit.cell, unit.config, seed, known[unit.cell][seed])
         done += len(unit.seeds)
         announce(done, total, unit.cell)
     records = {cell: {seed: known[cell][seed] for seed in wanted} for cell in configs}
@@ -158,7 +158,7 @@ def _portions(seeds: Sequence[int], experiment: Experiment) -> list[tuple[int, .
     return [tuple(seeds)] if seeds else []
 
 
-def _performed(units: Sequence[_Unit], jobs: int) -> Iterator[tuple[_Unit, list[dict[str, Any]]]]:
+def _performed(units: Sequence[_Unit], jobs: int, folder: Path) -> Iterator[tuple[_Unit, list[dict[str, Any]]]]:
     """The results of all units, as they come."""
     if jobs == 1 or len(units) < 2:
         with _one_thread():
@@ -168,17 +168,27 @@ def _performed(units: Sequence[_Unit], jobs: int) -> Iterator[tuple[_Unit, list[
     # Not forked: a child must not inherit the locks of PyTorch's threads.
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
+    killed = 0
     with ProcessPoolExecutor(min(jobs, len(units)), mp_context=context, initializer=_begin) as pool:
         futures = {pool.submit(_perform, unit): unit for unit in units}
         try:
             for future in as_completed(futures):
-                yield futures[future], future.result()
+                if isinstance(future.exception(), BrokenProcessPool):
+                    killed += 1  # so do all that are left; what was finished before still comes
+                else:
+                    yield futures[future], future.result()
         except BaseException:
             # What is running would be waited for: hours, maybe, after an interrupt.
             pool.shutdown(wait=False, cancel_futures=True)
             for child in set(multiprocessing.active_children()) - others:
                 child.terminate()
             raise
+    if killed:
+        raise ChildProcessError(
+            f"One of {min(jobs, len(units))} worker processes was killed, most often by the system where memory ran "
+            f"out. What is finished is kept in {folder}; the same again goes on from there, with fewer processes if "
+            "memory is short."
+        )
 
 
 def _begin() -> None:
@@ -200,27 +210,26 @@ def _one_thread() -> Iterator[None]:
 def _perform(unit: _Unit) -> list[dict[str, Any]]:
     """What every seed found and how long it took, as parts of a `Record`."""
     wall, processor = time.perf_counter(), time.process_time()
-    outcomes: Sequence[Outcome | None]
-    failure = ""
     try:
         if unit.run_together is not None:
             outcomes = unit.run_together(unit.config, unit.seeds, unit.folder)
         else:
             outcomes = [unit.run(unit.config, seed, unit.folder) for seed in unit.seeds]
+        found = [_checked(outcome) for outcome in outcomes]
     except FloatingPointError as error:
-        outcomes, failure = [None] * len(unit.seeds), str(error)
+        if len(unit.seeds) > 1:  # one that diverged says nothing about the others
+            return [part for seed in unit.seeds for part in _perform(replace(unit, seeds=(seed,)))]
+        found = [{"outcome": None, "failure": str(error)}]
     share = 1 / len(unit.seeds)
     times = {
         "wall_seconds": share * (time.perf_counter() - wall),
         "processor_seconds": share * (time.process_time() - processor),
     }
-    return [{**_checked(outcome, failure), **times} for outcome in outcomes]
+    return [{**one, **times} for one in found]
 
 
-def _checked(outcome: Outcome | None, failure: str) -> dict[str, Any]:
+def _checked(outcome: Outcome) -> dict[str, Any]:
     """The outcome as it is stored; one with a number that is not finite has diverged."""
-    if outcome is None:
-        return {"outcome": None, "failure": failure}
     metrics = {name: float(value) for name, value in outcome.metrics.items()}
     broken = [name for name, value in metrics.items() if not math.isfinite(value)]
     if broken:

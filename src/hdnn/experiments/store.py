@@ -1,6 +1,9 @@
-"""The folder of a reproduction: what every seed of every cell found, one JSON file a cell.
+"""The folder of a reproduction: what every seed of every cell found, one JSON file each.
 
-A file holds the Config that its results belong to, so that a reproduction goes on only where it is the same.
+A file is written once and whole, and no other file is changed for it: processes that share a folder need no lock, and
+one that is killed loses what it had not finished. A file holds the Config that its result belongs to, so that a
+reproduction goes on only where it is the same. Folders of older versions have one file a cell, with all of its seeds in
+it: they are read as well.
 """
 
 from __future__ import annotations
@@ -37,9 +40,15 @@ class Record:
     made: Mapping[str, str]
 
 
-def path(folder: Path, cell: str) -> Path:
-    """Where the results of a cell are."""
-    return folder / "cells" / f"{cell}.json"
+def path(folder: Path, cell: str, seed: int) -> Path:
+    """Where the result of a seed is."""
+    return folder / "cells" / cell / f"seed-{seed}.json"
+
+
+def paths(folder: Path, cell: str) -> list[Path]:
+    """The files that hold results of a cell: that of an older version first, then one a seed."""
+    older = folder / "cells" / f"{cell}.json"
+    return [*([older] if older.exists() else []), *sorted((folder / "cells" / cell).glob("seed-*.json"))]
 
 
 def read(folder: Path, cell: str, config: Any, versions: Mapping[str, str]) -> dict[int, Record]:
@@ -54,9 +63,13 @@ def read(folder: Path, cell: str, config: Any, versions: Mapping[str, str]) -> d
     Raises:
         ValueError: if the file is damaged, or was made with another Config or other versions.
     """
-    place = path(folder, cell)
-    if not place.exists():
-        return {}
+    records: dict[int, Record] = {}
+    for place in paths(folder, cell):
+        records.update(_read(place, config, versions))
+    return dict(sorted(records.items()))
+
+
+def _read(place: Path, config: Any, versions: Mapping[str, str]) -> dict[int, Record]:
     try:
         document = json.loads(place.read_text(encoding="utf-8"))
         if document["format"] != _FORMAT:
@@ -74,20 +87,21 @@ def read(folder: Path, cell: str, config: Any, versions: Mapping[str, str]) -> d
                 raise ValueError(
                     f"{place} was made with {name} {record.made.get(name)}; this is {name} {wanted}. {_ADVICE}"
                 )
-    return dict(sorted(records.items()))
+    return records
 
 
-def write(folder: Path, cell: str, config: Any, records: Mapping[int, Record]) -> None:
-    """Write the results of a cell, all at once."""
-    place = path(folder, cell)
+def write(folder: Path, cell: str, config: Any, seed: int, record: Record) -> None:
+    """Write the result of a seed, all at once."""
+    place = path(folder, cell, seed)
     place.parent.mkdir(parents=True, exist_ok=True)
-    document = {
-        "format": _FORMAT,
-        "cell": cell,
-        "config": asdict(config),
-        "seeds": {str(seed): asdict(records[seed]) for seed in sorted(records)},
-    }
+    document = {"format": _FORMAT, "cell": cell, "config": asdict(config), "seeds": {str(seed): asdict(record)}}
     write_whole(place, json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def forget(folder: Path, cell: str) -> None:
+    """Remove the results of a cell."""
+    for place in paths(folder, cell):
+        place.unlink(missing_ok=True)
 
 
 def _outcome(entry: Mapping[str, Any]) -> Outcome | None:
