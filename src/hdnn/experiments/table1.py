@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +34,7 @@ class Config:
         scale: what centred inputs of unit variance are multiplied by; None leaves the coordinates as they are.
         init_std: of the initial weights; None means 1/√n.
         size: points, half of them for training.
+        tries: trainings by the recipe, each with starts of its own; that of the smallest training objective counts.
     """
 
     problem: str
@@ -43,12 +45,15 @@ class Config:
     scale: float | None = 1.0
     init_std: float | None = None
     size: int = 8000
+    tries: int = 1
 
 
 # One recipe a problem, and one horizon a depth for all networks.
 HORIZONS = {"swiss_roll": {4: 3.0, 8: 2.5, 16: 2.0, 32: 2.0, 64: 2.5}, "double_moons": {1: 2.4, 2: 2.0, 4: 2.0}}
 SCALES = {"swiss_roll": 1.0, "double_moons": 2.0}
 RECIPES = {"swiss_roll": SWISS_ROLL, "double_moons": DOUBLE_MOONS}
+# So few layers are scant for the Swiss roll: where a training ends depends on its luck, however long it is.
+TRIES = {("swiss_roll", 4): 4, ("swiss_roll", 8): 2, ("swiss_roll", 16): 2}
 # The learning rate that the published script's 0.05 amounts to: it overwrites Adam's count of steps.
 PUBLISHED = Recipe(epochs=50, learning_rate=0.0125, schedule="constant", method="alternating", alpha=5e-4, alpha_c=1e-4)
 
@@ -59,7 +64,8 @@ def _cells() -> dict[str, Config]:
         for layers, horizon in horizons.items():
             for model in MODELS:
                 cell = f"{problem.replace('_', '-')}/{layers}/{model}"
-                cells[cell] = Config(problem, model, layers, horizon, RECIPES[problem], SCALES[problem])
+                tries = TRIES.get((problem, layers), 1)
+                cells[cell] = Config(problem, model, layers, horizon, RECIPES[problem], SCALES[problem], tries=tries)
                 cells[f"{cell}@published"] = Config(problem, model, layers, 0.8, PUBLISHED, None, init_std=1.0)
     return cells
 
@@ -67,7 +73,7 @@ def _cells() -> dict[str, Config]:
 def _smoke(cell: str) -> Config:
     config = CELLS[cell]
     recipe = replace(config.recipe, epochs=1, restarts=min(2, config.recipe.restarts), restart_epochs=1, head_epochs=1)
-    return replace(config, recipe=recipe, size=500)
+    return replace(config, recipe=recipe, size=500, tries=min(2, config.tries))
 
 
 CELLS = _cells()
@@ -116,17 +122,29 @@ def run_together(config: Config, seeds: Sequence[int], folder: Path | None) -> l
         torch.stack([torch.from_numpy(labels) for labels in each])
         for each in ([p.y_train for p in parts], [p.y_test for p in parts])
     )
-    networks = [network(config, seed) for seed in seeds]
-    fit_together(networks, x, y, config.recipe, seeds=seeds)
+    trained = _best_of(config, x, y, seeds)
     return [
-        Outcome(
-            {
-                "test_accuracy": _accuracy(trained, *test),
-                "train_accuracy": _accuracy(trained, *known),
-            }
-        )
-        for trained, test, known in zip(networks, zip(x_test, y_test, strict=True), zip(x, y, strict=True), strict=True)
+        Outcome({"test_accuracy": _accuracy(best, *test), "train_accuracy": _accuracy(best, *known)})
+        for best, test, known in zip(trained, zip(x_test, y_test, strict=True), zip(x, y, strict=True), strict=True)
     ]
+
+
+def _best_of(config: Config, x: Tensor, y: Tensor, seeds: Sequence[int]) -> list[Network]:
+    """For every seed the network that ends with the smallest objective on the training points, of all tries at once."""
+    tries = config.tries
+    draws = [draw for seed in seeds for draw in (seed, *_more_draws(seed, tries - 1))]
+    networks = [network(config, draw) for draw in draws]
+    member = torch.arange(len(seeds)).repeat_interleave(tries)
+    histories = fit_together(networks, x[member], y[member], config.recipe, seeds=draws)
+    losses = [history[-1]["loss"] for history in histories]
+    return [
+        networks[min(range(first, first + tries), key=lambda i: losses[i] if math.isfinite(losses[i]) else math.inf)]
+        for first in range(0, len(networks), tries)
+    ]
+
+
+def _more_draws(seed: int, count: int) -> list[int]:
+    return [int(number) for number in np.random.SeedSequence([seed, count]).generate_state(count)] if count else []
 
 
 def _accuracy(network: Network, x: Tensor, y: Tensor) -> float:
@@ -149,18 +167,24 @@ def network(config: Config, seed: int) -> Network:
 
 
 METHOD = (
-    "8000 points, half of them for training; features [x1 x2 0 0]. One recipe a problem (hdnn.training.recipes), one "
-    "horizon a depth, the same for all five networks: centred and scaled inputs, weights from N(0, 1/n), several "
+    "8000 points, half of them for training; features [x1 x2 0 0]. One recipe a problem (hdnn.training.recipes) and "
+    "one horizon a depth, the same for all five networks: centred and scaled inputs, weights from N(0, 1/n), several "
     "starts in one training, of which the one with the smallest training objective is trained on at a smaller rate; "
-    "Adam, batches of 125, gradients clipped at norm 1, no regulariser. The times hold all starts. Found on seeds 100 "
-    "to 115, on 800 of the 4000 training points that were held back; test points took no part. Tried there: 16 random "
-    "settings of horizon, rate, input scale and initial scale at 4 layers, 4 at 16 layers, 16 at one layer of the "
-    "moons; N(0, 1) on raw inputs, one start of 50 epochs (4 layers: MS1 80.4, MS2 73.0, MS3 70.9, H1 83.8, with J2 "
-    "75.6); one start of 300 epochs (H1 95.9, MS1 91.6 at 4 layers); 8 and 16 starts of 50 to 100 epochs; going on at "
-    "the rate of the starts (the best start is lost again: H1 with J2 at 8 layers 99.41 before, 98.96 after) or at a "
-    "third of it (99.78). @published: alternating training as the paper has it, on raw inputs, K and b from N(0, 1), "
-    "constant rate 0.0125 (what 0.05 amounts to in the published script), T = 0.8 (the only horizon that its figures "
-    "name)."
+    "Adam, batches of 125, gradients clipped at norm 1, no regulariser. On the Swiss roll this whole training is tried "
+    "4 times with 4 layers and twice with 8 and 16, and the try that ends with the smallest training objective counts. "
+    "The times hold all starts and tries.\n\n"
+    "All of it was found on seeds 100 to 115, on 800 of the 4000 training points that were held back; test points took "
+    "no part. The seeds of the table had never been used for anything before and were run once.\n\n"
+    "Tried there: 16 random settings of horizon, rate, input scale and initial scale at 4 layers, 4 at 16 layers, 16 "
+    "at one layer of the moons; N(0, 1) on raw inputs, one start of 50 epochs (4 layers: MS1 80.4, MS2 73.0, MS3 70.9, "
+    "H1 83.8, with J2 75.6); one start of 300 epochs (H1 95.9, MS1 91.6 at 4 layers); 8 and 16 starts of 50 to 100 "
+    "epochs; going on at the rate of the starts (the best start is lost again: H1 with J2 at 8 layers 99.41 before, "
+    "98.96 after) or at a third of it (99.78). For H1 with J2 at 4 layers: the best of 8, 16, 24, 32 starts of 100 "
+    "epochs 98.98, 99.06, 99.30, 99.55, of 8 and 16 starts of 200 epochs 99.49, 99.73; four of 32 starts trained on, "
+    "the best of them kept, 99.84; one to four tries of the whole training 98.98, 99.56, 99.76, 99.78. One and two "
+    "tries at 8 layers 99.08 and 99.91, at 16 layers 99.91 and 99.96.\n\n"
+    "The published recipe: alternating training as the paper has it, on raw inputs, K and b from N(0, 1), constant "
+    "rate 0.0125 (what 0.05 amounts to in the published script), T = 0.8 (the only horizon that its figures name)."
 )
 EXPERIMENT = Experiment(
     "table1",
