@@ -102,18 +102,43 @@ class Field:
         Raises:
             ValueError: for convolutions with more than one tap, which act on whole images.
         """
+        drive = self._matrices()
+        scaled = drive.activation.slope(linear.apply(drive.K, y, drive.b)).unsqueeze(-1) * drive.K
+        return scaled if drive.W is None else torch.matmul(drive.W.mT, scaled)
+
+    def magnitude(self, y: Tensor) -> Tensor:
+        """|W|ᵀ (|σ(u)| + |σ′(u)| (|K| |y| + |b|)) with u = K y + b: the size of the numbers that f(y) is summed from.
+
+        Rounding moves f(y) by a few units of it, however small their sum.
+
+        Args:
+            y: (..., n), the features last, as for `jacobian`.
+
+        Returns:
+            (..., n).
+
+        Raises:
+            ValueError: for convolutions with more than one tap, which act on whole images.
+        """
+        drive = self._matrices()
+        u = linear.apply(drive.K, y, drive.b)
+        of_u = linear.apply(drive.K.abs(), y.abs(), drive.b.abs())
+        of_z = drive.activation.value(u).abs() + drive.activation.slope(u).abs() * of_u
+        return of_z if drive.W is None else linear.apply_adjoint(drive.W.abs(), of_z)
+
+    def _matrices(self) -> Drive:
+        """The drive of the whole state, with K and W as matrices."""
         if self.whole is None:
             raise ValueError("This field was bound as two halves; bind it whole to ask for its Jacobian.")
-        K, W, b = self.whole.K, self.whole.W, self.whole.b
-        if K.dim() == 4:
-            if K.shape[-1] > 1:
-                raise ValueError(
-                    f"A {K.shape[-1]} x {K.shape[-1]} convolution couples all pixels, so its Jacobian is no matrix "
-                    f"per pixel. Use kernel_size=1, or an explicit integrator."
-                )
-            K, W = K[..., 0, 0], None if W is None else W[..., 0, 0]
-        scaled = self.whole.activation.slope(linear.apply(K, y, b)).unsqueeze(-1) * K
-        return scaled if W is None else torch.matmul(W.mT, scaled)
+        K, W = self.whole.K, self.whole.W
+        if K.dim() == 2:
+            return self.whole
+        if K.shape[-1] > 1:
+            raise ValueError(
+                f"A {K.shape[-1]} x {K.shape[-1]} convolution couples all pixels, so its Jacobian is no matrix per "
+                f"pixel. Use kernel_size=1, or an explicit integrator."
+            )
+        return Drive(K[..., 0, 0], None if W is None else W[..., 0, 0], self.whole.b, self.whole.activation)
 
     def _half(self, which: int) -> Drive:
         if self.halves is None:

@@ -13,12 +13,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from hdnn.continuation import Equations, solve
 from hdnn.hamiltonian import Field
 
 Half = Literal["p", "q"]
-
-# A Newton step shorter than 2^-20 of its length makes no progress worth another evaluation.
-_HALVINGS = 20
 
 
 class Integrator(ABC):
@@ -150,9 +148,11 @@ class StormerVerlet(Integrator):
 class ImplicitMidpoint(Integrator):
     """y⁺ = y + h f((y + y⁺) / 2). Order 2, symmetric, keeps every constant J, separable or not.
 
-    The midpoint m = y + (h/2) f(m) is found per sample by Newton's method, with halved steps where a full one does not
-    reduce the residual. (For σ′ ≥ 0 the matrix I − (h/2) A is never singular, so the direction exists.) Steps may be
-    large: N(0, 1) weights on 16 features allow h = 1. The cost is a solve of n equations per sample and iteration.
+    The midpoint m = y + (h/2) f(m) exists and is the only one for every h and every σ with σ′ ≥ 0, ReLU included. It is
+    found per sample by Newton's method with halved steps; where these get stuck, by continuation: the equation is
+    solved for a part of h, and that solution followed to the whole of h. N(0, 1) weights on 64 features allow h = 1
+    and more, linear flows any h. The cost is a solve of n equations per sample and iteration, a dozen times that where
+    continuation is needed.
     Gradients follow from the implicit function theorem: the derivatives of a Newton step at the solution are those of
     the solution itself. Two such steps are differentiated, which makes the second and third derivatives right as well.
 
@@ -160,8 +160,9 @@ class ImplicitMidpoint(Integrator):
     fullgraph `torch.compile` or in `torch.export`. It needs vectors, or images with kernel_size=1.
 
     Args:
-        tolerance: accepted residual |m − y − (h/2) f(m)|, relative to 1 + ‖m‖₁; None means 64 units of rounding.
-        iterations: Newton steps after which it gives up.
+        tolerance: accepted residual |m − y − (h/2) f(m)|, relative to 1 + ‖m‖₁. None means what rounding leaves: 64
+            units of it, or 8 units of the numbers that the residual is summed from, which grow with h ‖J‖ ‖K‖².
+        iterations: Newton steps after which it gives up; and a quarter of the stages of the continuation.
 
     References:
         Hairer, Lubich, Wanner, Geometric Numerical Integration, 2nd ed., section VI.4.
@@ -182,7 +183,7 @@ class ImplicitMidpoint(Integrator):
         """y + h f(m), with m solved to the tolerance.
 
         Raises:
-            RuntimeError: if Newton's method does not reach the tolerance; the message names the step size.
+            RuntimeError: if the tolerance is not reached; the message names the step size.
         """
         # Features last, so that the pixels of a pointwise image flow are samples like any other.
         start = y.movedim(field.axis, -1)
@@ -197,50 +198,49 @@ class ImplicitMidpoint(Integrator):
         return self.step(field, y, -h)
 
     def _solve(self, field: Field, y: Tensor, h: float) -> Tensor:
-        tolerance = 64 * torch.finfo(y.dtype).eps if self.tolerance is None else self.tolerance
-        m, residual = y, self._residual(field, y, y, h)
-        for _ in range(self.iterations):
-            if self._solved(m, residual, tolerance):
-                return m
-            m, residual = self._damped(field, y, m, residual, h)
-        if self._solved(m, residual, tolerance):
-            return m
-        raise RuntimeError(
-            f"ImplicitMidpoint did not converge in {self.iterations} Newton steps at step size {h:g}: the residual is "
-            f"{float(residual.abs().max()):.3g}, the tolerance {tolerance:.3g} relative to the state. "
-            f"Use a smaller step, or check the state for NaN."
+        rows = y.reshape(-1, y.shape[-1])
+        steps = torch.full_like(rows[:, :1], h)
+        m, solved = solve(Equations(_Rows(field), rows, steps, self.tolerance), self.iterations)
+        if not bool(solved.all()):
+            raise RuntimeError(self._excuse(int((~solved).sum()), rows, h))
+        return m.reshape(y.shape)
+
+    def _excuse(self, unsolved: int, y: Tensor, h: float) -> str:
+        why = "" if y.isfinite().all() else "The state holds NaN or infinity. "
+        accepted = "what rounding leaves" if self.tolerance is None else f"the tolerance {self.tolerance:g}"
+        return (
+            f"ImplicitMidpoint did not converge in {self.iterations} Newton steps at step size {h:g}, nor by "
+            f"approaching it in {4 * self.iterations} stages: {unsolved} of {len(y)} samples miss {accepted}. {why}"
+            f"Use a smaller step, smaller weights or float64."
         )
-
-    def _solved(self, m: Tensor, residual: Tensor, tolerance: float) -> bool:
-        bar = tolerance * (1 + m.abs().sum(-1, keepdim=True))
-        return bool((residual.abs() <= bar).all())
-
-    def _damped(self, field: Field, y: Tensor, m: Tensor, residual: Tensor, h: float) -> tuple[Tensor, Tensor]:
-        """A Newton step, halved for the samples whose residual it does not reduce; and the residual after it."""
-        direction = self._direction(field, m, residual, h)
-        size = torch.linalg.vector_norm(residual, dim=-1, keepdim=True)
-        share = torch.ones_like(size)
-        for _ in range(_HALVINGS):
-            trial = m - share * direction
-            after = self._residual(field, y, trial, h)
-            worse = torch.linalg.vector_norm(after, dim=-1, keepdim=True) > (1 - share / 4) * size
-            if not worse.any():
-                break
-            share = torch.where(worse, share / 2, share)
-        return trial, after
 
     def _residual(self, field: Field, y: Tensor, m: Tensor, h: float) -> Tensor:
         f = field(m.movedim(-1, field.axis)).movedim(field.axis, -1)
         return torch.sub(m, y).sub(f, alpha=h / 2)
 
-    def _direction(self, field: Field, m: Tensor, residual: Tensor, h: float) -> Tensor:
+    def _newton(self, field: Field, y: Tensor, m: Tensor, h: float) -> Tensor:
         A = field.jacobian(m)
         system = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device) - (h / 2) * A
-        direction: Tensor = torch.linalg.solve(system, residual.unsqueeze(-1))
-        return direction.squeeze(-1)
+        step: Tensor = torch.linalg.solve(system, self._residual(field, y, m, h).unsqueeze(-1))
+        return m - step.squeeze(-1)
 
-    def _newton(self, field: Field, y: Tensor, m: Tensor, h: float) -> Tensor:
-        return m - self._direction(field, m, self._residual(field, y, m, h), h)
+
+@dataclass(frozen=True)
+class _Rows:
+    """A field on samples as rows, the features last, also of the pixels of a pointwise image flow."""
+
+    field: Field
+
+    def __call__(self, y: Tensor) -> Tensor:
+        if self.field.axis == -1:
+            return self.field(y)
+        return self.field(y[..., None, None])[..., 0, 0]
+
+    def jacobian(self, y: Tensor) -> Tensor:
+        return self.field.jacobian(y)
+
+    def magnitude(self, y: Tensor) -> Tensor:
+        return self.field.magnitude(y)
 
 
 @dataclass(frozen=True)
