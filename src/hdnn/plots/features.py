@@ -72,7 +72,7 @@ def features_by_layer(
     figure, axes = blank(rows, columns, width=max(1.9 * columns, 4.5), height=2.0 * rows + 0.4)
     window = _window(C)
     for place, (ax, layer) in enumerate(zip(axes, chosen, strict=False)):
-        scatter(ax, C[layer], labels, size=float(np.clip(2500 / len(labels), 3, 16)))
+        scatter(ax, C[layer], labels, size=float(np.clip(4000 / len(labels), 5, 18)))
         dress(ax, _layer(layer), grid=True)
         _look_through(ax, window, C[layer])
         # Numbers at the left and under the lowest panel of each column are enough.
@@ -120,7 +120,7 @@ def animate_features(
         raise ValueError(f"`frames` must be at least 2, for the first and the last layer; got {frames}.")
     chosen = np.unique(np.linspace(0, len(C) - 1, min(frames, len(C))).round().astype(int))
     figure, (ax,) = blank(1, 1, width=4.8, height=4.8)
-    groups = scatter(ax, C[0], labels, size=float(np.clip(6000 / len(labels), 6, 24)))
+    dots = scatter(ax, C[0], labels, size=float(np.clip(9000 / len(labels), 9, 26)))
     title = dress(ax, _layer(0), x="component 1", y="component 2", grid=True)
     _look_through(ax, _window(C))
     class_legend(figure, classes)
@@ -130,8 +130,7 @@ def animate_features(
     figure.set_layout_engine("none")  # later frames must not jump
     pictures: list[Image.Image] = []
     for layer in chosen:
-        for dots, members in groups:
-            dots.set_offsets(C[layer][members])
+        dots.set_offsets(C[layer])
         title.set_text(f"{_layer(layer)} of {len(C) - 1}" if layer else _layer(0))
         frame = io.BytesIO()
         figure.savefig(frame, format="png", dpi=100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from hdnn.plots.glyphs import write
 from hdnn.plots.style import (
     COLOURS,
     GRID,
@@ -29,6 +31,9 @@ from hdnn.plots.style import (
     short,
     tint,
 )
+
+# Names that fit beside each other along an axis of the confusion matrix.
+_NAMED = 40
 
 
 def decision_regions(
@@ -80,6 +85,9 @@ def decision_regions(
     if np.issubdtype(said.dtype, np.integer):
         tints = ListedColormap([tint(colour(i), 0.65) for i in range(len(classes))])
         ax.pcolormesh(x, y, said, cmap=tints, vmin=-0.5, vmax=len(classes) - 0.5, shading="nearest")
+        for label in np.unique(said):  # the borders, for those to whom two tints look alike
+            if (said != label).any():
+                ax.contour(x, y, said == label, levels=[0.5], colors=[INK], linewidths=0.5)
     elif len(classes) == 2:
         _probability(figure, ax, x, y, said, classes)
     else:
@@ -134,8 +142,11 @@ def confusion_matrix(counts: ArrayLike, classes: Sequence[str]) -> Figure:
     dress(ax, "", x="predicted class", y="true class")
     names = [short(name) for name in classes]
     upright = max(map(len, names)) * size > 10 * side
-    ax.set_xticks(range(size), names, rotation=90 if upright else 0, parse_math=False)
-    ax.set_yticks(range(size), names, parse_math=False)
+    # Of many classes every second, third, ... is named: all of them would cover each other.
+    named = range(0, size, math.ceil(size / _NAMED))
+    ax.set_xticks(named, [names[i] for i in named], rotation=90 if upright else 0)
+    ax.set_yticks(named, [names[i] for i in named])
+    write(*ax.get_xticklabels(), *ax.get_yticklabels())
     ax.set_xticks(np.arange(1, size) - 0.5, minor=True)
     ax.set_yticks(np.arange(1, size) - 0.5, minor=True)
     ax.tick_params(which="both", length=0)
@@ -193,7 +204,8 @@ def _probability(
 def _scale(figure: Figure, ax: Axes, image: ScalarMappable, label: str) -> None:
     """A thin colour bar."""
     bar = figure.colorbar(image, ax=ax, shrink=0.7, aspect=25, pad=0.02)
-    bar.set_label(label, fontsize=SMALL, color=INK, parse_math=False)
+    bar.set_label(label, fontsize=SMALL, color=INK)
+    write(bar.ax.yaxis.label)
     bar.ax.tick_params(labelsize=SMALL, labelcolor=INK, color=QUIET)
     bar.outline.set_visible(False)
 

@@ -9,31 +9,35 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
-from matplotlib.colors import to_hex, to_rgb, to_rgba_array
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from hdnn.files import write_whole
+from hdnn.plots.glyphs import drawable, write
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-# Okabe and Ito's palette, safe for the colour-blind, with a brown and a grey to make ten; an eleventh class
-# takes the first colour again with the next marker.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00",
-           "#56B4E9", "#000000", "#F0E442", "#8C4A1F", "#999999")  # fmt: skip
-MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*")
+# Four of Okabe and Ito's colours and six more, all at least three times as dark as the paper. Any two are told apart
+# by readers with protanopia, deuteranopia and tritanopia (CIEDE2000 at least 11, tests/plots/test_plots_colours.py).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000",
+           "#A42449", "#2014C8", "#9280FF", "#614E05", "#00331C")  # fmt: skip
+MARKERS = ("o", "^", "s", "X", "v", "P", "D", "*", "<", ">")
+# More classes than these are not all named: nobody looks up sixty colours.
+_NAMED = 40
 INK, QUIET, GRID = "#222222", "#666666", "#e4e4e4"
 SMALL, NORMAL = 8.0, 9.5  # points
 DPI = 150
@@ -96,58 +100,55 @@ def dress(ax: Axes, title: str, *, x: str = "", y: str = "", grid: bool = False,
     if grid:
         ax.grid(visible=True, color=GRID, linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.set_xlabel(x, fontsize=NORMAL, color=INK, parse_math=formulas)
-    ax.set_ylabel(y, fontsize=NORMAL, color=INK, parse_math=formulas)
-    return ax.set_title(title, loc="left", fontsize=NORMAL, color=INK, parse_math=False)
+    labels = [ax.set_xlabel(x, fontsize=NORMAL, color=INK), ax.set_ylabel(y, fontsize=NORMAL, color=INK)]
+    head = ax.set_title(title, loc="left", fontsize=NORMAL, color=INK)
+    write(head, *([] if formulas else labels))
+    return head
 
 
 def legend_above(ax: Axes, lines: Sequence[Artist]) -> None:
     """Name the lines of axes above them, at the right, where they cover no data."""
-    box = ax.legend(handles=list(lines), loc="lower right", bbox_to_anchor=(1, 1), ncols=3, **_LEGEND)
-    for text in box.get_texts():
-        text.set_parse_math(False)
+    _name(ax, lines, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
 
 
 def legend_beside(ax: Axes, lines: Sequence[Artist]) -> None:
     """Name the lines of axes at their right, one below the other."""
-    box = ax.legend(handles=list(lines), loc="upper left", bbox_to_anchor=(1, 1), **_LEGEND)
-    for text in box.get_texts():
-        text.set_parse_math(False)
+    _name(ax, lines, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def legend_on_top(figure: Figure, lines: Sequence[Artist]) -> None:
     """Name lines that all axes share, above them; the figure grows by the height this takes."""
-    longest = max(len(str(line.get_label())) for line in lines)
-    columns = int(np.clip(figure.get_figwidth() * 11 // (longest + 5), 1, len(lines)))
-    figure.set_figheight(figure.get_figheight() + 0.18 * math.ceil(len(lines) / columns))
-    box = figure.legend(handles=list(lines), loc="outside upper center", ncols=columns, **_LEGEND)
-    for text in box.get_texts():
-        text.set_parse_math(False)
+    _grow(figure, lines, "outside upper center", width=11)
 
 
 def class_legend(figure: Figure, classes: Sequence[str], *more: Line2D, above: bool = False) -> None:
     """Name the classes below (or above) the axes; the figure grows by the height this takes."""
-    handles = [dot(MARKERS[i // len(COLOURS) % len(MARKERS)], colour(i), short(name)) for i, name in enumerate(classes)]
-    handles += more
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = int(np.clip(figure.get_figwidth() * 13 // (longest + 5), 1, len(handles)))
+    handles = [dot(marker(i), colour(i), short(name)) for i, name in enumerate(classes[:_NAMED])]
+    if len(classes) > _NAMED:
+        handles.append(Line2D([], [], linestyle="none", label=f"… and {len(classes) - _NAMED} more"))
+    _grow(figure, [*handles, *more], "outside upper center" if above else "outside lower center", width=13)
+
+
+def _grow(figure: Figure, handles: Sequence[Artist], loc: str, *, width: float) -> None:
+    """A legend outside of all axes, in evenly filled rows of so many letters an inch."""
+    longest = max(len(drawable(str(handle.get_label()))) for handle in handles)
+    columns = int(np.clip(figure.get_figwidth() * width // (longest + 5), 1, len(handles)))
     rows = math.ceil(len(handles) / columns)
-    columns = math.ceil(len(handles) / rows)  # evenly filled rows
     figure.set_figheight(figure.get_figheight() + 0.18 * rows)
-    loc: Literal["outside upper center", "outside lower center"]
-    loc = "outside upper center" if above else "outside lower center"
-    box = figure.legend(handles=handles, loc=loc, ncols=columns, **_LEGEND)
-    for text in box.get_texts():
-        text.set_parse_math(False)
+    _name(figure, handles, loc=loc, ncols=math.ceil(len(handles) / rows))
 
 
-def dot(marker: str, fill: str, label: str, *, edge: str = "none", size: float = 6.0) -> Line2D:
+def _name(owner: Axes | Figure, handles: Sequence[Artist], **place: Any) -> None:
+    write(*owner.legend(handles=list(handles), **place, **_LEGEND).get_texts())
+
+
+def dot(shape: str, fill: str, label: str, *, edge: str = "none", size: float = 6.0) -> Line2D:
     """A marker for a legend."""
     return Line2D(
         [],
         [],
         linestyle="none",
-        marker=marker,
+        marker=shape,
         markersize=size,
         markerfacecolor=fill,
         markeredgecolor=edge,
@@ -155,26 +156,26 @@ def dot(marker: str, fill: str, label: str, *, edge: str = "none", size: float =
     )
 
 
-def scatter(
-    ax: Axes, points: Floats, labels: Integers, *, size: float, edge: str = "none"
-) -> list[tuple[PathCollection, NDArray[np.bool_]]]:
-    """Draw points (S, 2) by class: one collection per marker in use, with the mask of its points."""
-    # In the order of the samples: drawn class by class, the last class would cover the others.
-    fills = to_rgba_array(COLOURS)[labels % len(COLOURS)]
-    turns = labels // len(COLOURS) % len(MARKERS)
-    groups = []
-    for turn in np.unique(turns):
-        members = turns == turn
-        x, y = points[members].T
-        dots = ax.scatter(x, y, s=size, c=fills[members], marker=MARKERS[turn], gid="samples", zorder=2)
-        dots.set(edgecolor=edge, linewidth=0.5)
-        groups.append((dots, members))
-    return groups
+def scatter(ax: Axes, points: Floats, labels: Integers, *, size: float, edge: str = "none") -> PathCollection:
+    """Draw points (S, 2) by class, each class with a colour and a marker of its own."""
+    # One collection in the order of the samples: drawn class by class, the last class would cover the others.
+    x, y = points.T
+    dots = ax.scatter(x, y, s=size, c=[colour(i) for i in labels], gid="samples", zorder=2)
+    shapes = [MarkerStyle(marker(i)) for i in range(int(labels.max()) + 1)]
+    outlines = [shape.get_path().transformed(shape.get_transform()) for shape in shapes]
+    dots.set_paths([outlines[i] for i in labels])
+    dots.set(edgecolor=edge, linewidth=0.5)
+    return dots
 
 
 def colour(label: int) -> str:
     """The colour of a class."""
     return COLOURS[label % len(COLOURS)]
+
+
+def marker(label: int) -> str:
+    """The marker of a class: of the first hundred no two look alike, of the first ten none share colour or marker."""
+    return MARKERS[(label + label // len(COLOURS)) % len(MARKERS)]
 
 
 def gradation(count: int) -> list[str]:
@@ -206,7 +207,7 @@ def tint(shade: str, white: float) -> str:
 
 def short(name: str) -> str:
     """A name that fits a legend or an axis."""
-    name = " ".join(str(name).split())
+    name = drawable(" ".join(str(name).split()))
     return name if len(name) <= 24 else name[:23] + "…"
 
 
