@@ -1,13 +1,14 @@
-"""Depth: 16 to 4096 layers of H2, of a plain ResNet and of a perceptron learn the double moons by one recipe.
+"""Depth: 16 to 4096 layers of H2, of ResNets and of perceptrons learn the double moons by one recipe.
 
-Legend: y_j the state before layer j, L a loss. H2 takes N steps of T / N; a layer of the ResNet is
-y⁺ = y + tanh(K y + b), one of the perceptron y⁺ = tanh(K y + b), both with PyTorch's initial weights.
+Legend: y_j the state before layer j, L a loss. H2 takes N steps of T / N; a layer of a ResNet is
+y⁺ = y + h tanh(K y + b), with h = 1 or T / N, one of a perceptron y⁺ = tanh(K y + b).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hdnn import data
-from hdnn.experiments.chains import Chains, train_chains
+from hdnn.experiments.chains import Chains, Weights, train_chains
 from hdnn.experiments.experiment import Experiment, Found, Measure, Outcome, Paper
 from hdnn.experiments.figures import lines, picture
 from hdnn.experiments.passage import passage
@@ -29,9 +30,28 @@ from hdnn.training import Recipe, fit, outputs, split
 
 FEATURES = 4
 DEPTHS = (16, 64, 256, 1024, 4096)
-MODELS = ("h2", "resnet", "mlp")
+HORIZONS = (2.0, 4.0, 8.0)
+GAINS = (1.0, 5 / 3)  # 5/3 is what PyTorch advises for tanh
 WATCHED = 32  # test points at which gradients are taken
 SHOWN = 65  # depths at which they are kept
+
+Model = Literal["h2", "resnet", "resnet-steps", "mlp", "mlp-orthogonal", "mlp-xavier", "logistic"]
+NAMES: dict[Model, str] = {
+    "h2": "H2, step T/N",
+    "resnet-steps": "ResNet, step T/N",
+    "resnet": "ResNet, step 1",
+    "mlp-orthogonal": "perceptron, orthogonal weights",
+    "mlp-xavier": "perceptron, Xavier weights",
+    "mlp": "perceptron, PyTorch's weights",
+    "logistic": "logistic regression",
+}
+_SCALES: dict[Model, tuple[float, ...]] = {
+    "h2": HORIZONS,
+    "resnet-steps": HORIZONS,
+    "mlp-orthogonal": GAINS,
+    "mlp-xavier": GAINS,
+}
+_WEIGHTS: dict[Model, Weights] = {"mlp-orthogonal": "orthogonal", "mlp-xavier": "xavier"}
 
 
 @dataclass(frozen=True)
@@ -39,28 +59,41 @@ class Config:
     """A network and how it is trained.
 
     Attributes:
-        model: "h2", "resnet" or "mlp".
+        model: one of `NAMES`.
         layers: N.
-        rates: learning rates that are tried; that of the best validation accuracy is kept.
+        scales: what is tried with every rate: horizons T of networks whose step is T / N, factors of the initial
+            weights of perceptrons; 1 for the others.
+        rates: learning rates that are tried; rate and scale of the best validation accuracy are kept.
         recipe: how it is trained, but for the rate.
-        horizon: T, of h2.
         problem: of the plane.
         size: points, half of them for training.
     """
 
-    model: Literal["h2", "resnet", "mlp"]
+    model: Model
     layers: int
+    scales: tuple[float, ...] = (1.0,)
     rates: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 5e-2)
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=16, batch_size=125, clip=1.0, validation=0.2))
-    horizon: float = 4.0
     problem: str = "double_moons"
     size: int = 8000
 
+    @property
+    def settings(self) -> list[tuple[float, float]]:
+        """All pairs of a scale and a rate."""
+        return [(scale, rate) for scale in self.scales for rate in self.rates]
 
-CELLS = {f"{model}/{layers}": Config(model, layers) for layers in DEPTHS for model in MODELS}  # type: ignore[arg-type]
+
+def _cells() -> dict[str, Config]:
+    wanted: list[tuple[Model, int]] = [("logistic", 0)]
+    wanted += [(model, layers) for layers in DEPTHS for model in NAMES if model != "logistic"]
+    return {f"{model}/{layers}": Config(model, layers, _SCALES.get(model, (1.0,))) for model, layers in wanted}
+
+
+CELLS = _cells()
 SMOKE = {
-    f"{model}/16": Config(model, 16, (1e-3, 1e-2), Recipe(epochs=1, clip=1.0, validation=0.2), size=300)  # type: ignore[arg-type]
-    for model in MODELS
+    cell: replace(config, rates=(1e-3, 1e-2), recipe=Recipe(epochs=1, clip=1.0, validation=0.2), size=300)
+    for cell, config in CELLS.items()
+    if config.layers in (0, 16)
 }
 PAPER = Paper(
     "no table of the papers; Galimberti, Furieri, Xu, Ferrari-Trecate, IEEE TAC 2023, prove for H2 that "
@@ -81,19 +114,17 @@ class _Data:
 
 @dataclass(frozen=True, eq=False)
 class _Tried:
-    """One seed with one learning rate.
+    """One seed with one setting.
 
     Attributes:
-        score: (validation accuracy, − validation loss), the larger the better.
+        score: (validation accuracy, − validation loss), the larger the better; None if it diverged.
         accuracy: on the test points, in %.
-        before: how much of a gradient reaches every depth before training; see `passage`.
-        after: the same after training; empty if the network diverged.
+        passages: how much of a gradient reaches every depth before and after training; see `passage`.
     """
 
-    score: tuple[float, float]
+    score: tuple[float, float] | None
     accuracy: float
-    before: list[float]
-    after: list[float]
+    passages: Callable[[], tuple[list[float], list[float]]]
 
 
 def run(config: Config, seed: int, folder: Path | None) -> Outcome:
@@ -102,31 +133,35 @@ def run(config: Config, seed: int, folder: Path | None) -> Outcome:
 
 
 def run_together(config: Config, seeds: Sequence[int], folder: Path | None) -> list[Outcome]:
-    """Every seed with every learning rate; the rate of each seed is chosen on its validation points."""
+    """Every seed with every setting; that of each seed is chosen on its validation points."""
     parts = [_points(config, seed) for seed in seeds]
     tried = _flows(config, seeds, parts) if config.model == "h2" else _chains(config, seeds, parts)
     return [_outcome(config, of_seed) for of_seed in tried]
 
 
 def _outcome(config: Config, tried: Sequence[_Tried]) -> Outcome:
-    best = max(range(len(tried)), key=lambda i: tried[i].score)
-    chosen = tried[best]
-    if not chosen.after:
-        raise FloatingPointError("Every learning rate made the weights infinite or not a number.")
+    scores = [one.score for one in tried]
+    alive = {i: score for i, score in enumerate(scores) if score is not None}
+    if not alive:
+        return Outcome({"test_accuracy": math.nan})
+    best = max(alive, key=alive.__getitem__)
+    before, after = tried[best].passages()
     kept = sorted({round(i * config.layers / (SHOWN - 1)) for i in range(SHOWN)})
+    scale, rate = config.settings[best]
     return Outcome(
         {
-            "test_accuracy": chosen.accuracy,
-            "validation_accuracy": 100 * chosen.score[0],
-            "rate": config.rates[best],
-            "passage_before": chosen.before[0],
-            "passage_after": chosen.after[0],
-            "diverged": float(sum(not one.after for one in tried)),
+            "test_accuracy": tried[best].accuracy,
+            "validation_accuracy": 100 * alive[best][0],
+            "rate": rate,
+            "scale": scale,
+            "passage_before": before[0],
+            "passage_after": after[0],
+            "diverged": float(len(tried) - len(alive)),
         },
         {
             "depths": [float(j) for j in kept],
-            "before": [chosen.before[j] for j in kept],
-            "after": [chosen.after[j] for j in kept],
+            "before": [before[j] for j in kept],
+            "after": [after[j] for j in kept],
         },
     )
 
@@ -142,21 +177,28 @@ def _points(config: Config, seed: int) -> _Data:
 
 def _flows(config: Config, seeds: Sequence[int], parts: Sequence[_Data]) -> list[list[_Tried]]:
     """H2, one training after the other: a step takes milliseconds at any depth."""
-    return [[_flow(config, rate, seed, part) for rate in config.rates] for seed, part in zip(seeds, parts, strict=True)]
+    return [
+        [_flow(config, *setting, seed, part) for setting in config.settings]
+        for seed, part in zip(seeds, parts, strict=True)
+    ]
 
 
-def _flow(config: Config, rate: float, seed: int, part: _Data) -> _Tried:
+def _flow(config: Config, horizon: float, rate: float, seed: int, part: _Data) -> _Tried:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = vector_classifier(2, 2, h2(FEATURES, config.layers, horizon=config.horizon))
+        network = vector_classifier(2, 2, h2(FEATURES, config.layers, horizon=horizon))
     recipe = replace(config.recipe, learning_rate=rate, seed=seed, validation=0.0)
-    before = _passage_of(network, part)
+    untrained = copy.deepcopy(network)
+
+    def passages() -> tuple[list[float], list[float]]:
+        return _passage_of(untrained, part), _passage_of(network, part)
+
     try:
         fit(network, *part.train, recipe)
     except FloatingPointError:
-        return _Tried((0.0, float("-inf")), 0.0, before, [])
+        return _Tried(None, 0.0, passages)
     held, test = (outputs(network, x).squeeze(-1) for x, _ in (part.held, part.test))
-    return _Tried(_score(held, part.held[1]), 100 * _accuracy(test, part.test[1]), before, _passage_of(network, part))
+    return _Tried(_score(held, part.held[1]), 100 * _accuracy(test, part.test[1]), passages)
 
 
 def _passage_of(network: Network, part: _Data) -> list[float]:
@@ -165,35 +207,33 @@ def _passage_of(network: Network, part: _Data) -> list[float]:
 
 
 def _chains(config: Config, seeds: Sequence[int], parts: Sequence[_Data]) -> list[list[_Tried]]:
-    """ResNet or perceptron: all seeds and rates in one loop over the layers."""
-    count = len(config.rates)
-    each = [seed for seed in seeds for _ in config.rates]
-    network = Chains(each, FEATURES, config.layers, skip=config.model == "resnet")
-    y0 = [functional.pad(part.test[0][:WATCHED].double(), (0, FEATURES - 2)) for part in parts]
-    before = [passage(network.layers(count * i), y0[i]) for i in range(len(seeds))]
+    """ResNet, perceptron or no layers at all: all seeds and settings in one loop over the layers."""
+    count = len(config.settings)
+    each = [seed for seed in seeds for _ in range(count)]
+    scales, rates = (list(column) * len(seeds) for column in zip(*config.settings, strict=True))
+    steps = {"resnet": [1.0] * len(each), "resnet-steps": [T / max(1, config.layers) for T in scales]}.get(config.model)
+    weights = _WEIGHTS.get(config.model, "pytorch")
+    gains = scales if config.model in _WEIGHTS else ()
+    network = Chains(each, FEATURES, config.layers, steps=steps, weights=weights, gains=gains)
+    untrained = copy.deepcopy(network)
 
     def stacked(part: str, which: int) -> Tensor:
-        return torch.stack([getattr(of_seed, part)[which] for of_seed in parts for _ in config.rates])
+        return torch.stack([getattr(of_seed, part)[which] for of_seed in parts for _ in range(count)])
 
-    rates = torch.tensor(config.rates).repeat(len(seeds))
-    losses = train_chains(network, stacked("train", 0), stacked("train", 1), config.recipe, rates, each)
+    losses = train_chains(network, stacked("train", 0), stacked("train", 1), config.recipe, torch.tensor(rates), each)
     with torch.no_grad():
         held, test = network(stacked("held", 0)), network(stacked("test", 0))
-    alive = losses[-1].isfinite() & held.isfinite().all(1)  # test points take no part in the choice of the rate
-    return [
-        [
-            _Tried(
-                _score(held[e], part.held[1]),
-                100 * _accuracy(test[e], part.test[1]),
-                before[i],
-                passage(network.layers(e), y0[i]),
-            )
-            if alive[e]
-            else _Tried((0.0, float("-inf")), 0.0, before[i], [])
-            for e in range(count * i, count * (i + 1))
-        ]
-        for i, part in enumerate(parts)
-    ]
+    alive = losses[-1].isfinite() & held.isfinite().all(1)  # test points take no part in the choice of the setting
+
+    def tried(e: int, part: _Data) -> _Tried:
+        def passages() -> tuple[list[float], list[float]]:
+            y0 = functional.pad(part.test[0][:WATCHED].double(), (0, FEATURES - 2))
+            return passage(untrained.layers(e), y0), passage(network.layers(e), y0)
+
+        score = _score(held[e], part.held[1]) if alive[e] else None
+        return _Tried(score, 100 * _accuracy(test[e], part.test[1]), passages)
+
+    return [[tried(e, part) for e in range(count * i, count * (i + 1))] for i, part in enumerate(parts)]
 
 
 def _score(logits: Tensor, y: Tensor) -> tuple[float, float]:
@@ -208,11 +248,11 @@ def draw(found: Found) -> Sequence[Picture]:
     """Accuracy against depth, and how much of a gradient reaches every layer of the deepest networks."""
     by_model = {
         model: {CELLS[cell].layers: outcomes for cell, outcomes in found.items() if CELLS[cell].model == model}
-        for model in MODELS
+        for model in NAMES
     }
     shown = {model: of_depths for model, of_depths in by_model.items() if of_depths}
     accuracy = {
-        model: (
+        NAMES[model]: (
             list(of_depths),
             [fmean(one.metrics["test_accuracy"] for one in outcomes.values()) for outcomes in of_depths.values()],
         )
@@ -231,7 +271,7 @@ def draw(found: Found) -> Sequence[Picture]:
         for model, of_depths in shown.items():
             layers = max(of_depths)
             arrays = next(iter(of_depths[layers].values())).arrays
-            passages[f"{model}, {layers} layers"] = (arrays["depths"], arrays[when])
+            passages[f"{NAMES[model]}, {layers} layers"] = (arrays["depths"], arrays[when])
         figure = lines(passages, x="layer j", y=_SHARE, scales=("linear", "linear"))
         pictures.append(picture(name, figure, f"{name}: their logarithm against the layer.", "The first seed."))
     return pictures
@@ -248,15 +288,19 @@ EXPERIMENT = Experiment(
         Measure("test_accuracy", "test accuracy, %", better=max),
         Measure("validation_accuracy", "validation accuracy, %"),
         Measure("rate", "learning rate chosen", ".2g"),
-        Measure("diverged", "rates that diverged, of 4", ".1f"),
+        Measure("scale", "T or gain chosen", ".2g"),
+        Measure("diverged", "settings that diverged", ".1f"),
         Measure("passage_before", "log₁₀ ‖dL/dy₀‖ / ‖dL/dy_N‖ before training", "z.1f"),
         Measure("passage_after", "after training", "z.1f"),
     ),
     "Double moons, 4 features, and one recipe for all: 3200 points to learn from, 16 epochs of batches of 125 (416 "
     "steps), Adam with a cosine schedule, gradients clipped to 1. The learning rate is the best of 1e-4, 1e-3, 0.01 "
-    "and 0.05 on 800 validation points, seed by seed. H2 has T = 4 at every depth and weights of standard deviation "
-    "1/√n (T = 2 and 4 were tried on validation data of two seeds). ResNet: y + tanh(K y + b), step 1; perceptron: "
-    "tanh(K y + b); both with PyTorch's initial weights. −300 stands for gradients that cannot be told from zero.",
+    "and 0.05 on 800 validation points, seed by seed; with it, and in the same way, T is chosen from 2, 4 and 8 where "
+    "the step is T/N, and the factor of the initial weights from 1 and 5/3 for orthogonal and Xavier weights.\n\n"
+    "A layer of H2 is a step of symplectic Euler, weights N(0, 1/n). A layer of a ResNet is y + h tanh(K y + b) with "
+    "h = 1 or T/N, one of a perceptron tanh(K y + b). Initial weights are those of PyTorch's linear layers unless "
+    "others are named; orthogonal and Xavier weights come with b = 0. Logistic regression is the same training without "
+    "any layer. −300 stands for gradients that cannot be told from zero.",
     run_together=run_together,
     draw=draw,
 )
