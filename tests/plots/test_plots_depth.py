@@ -127,3 +127,13 @@ class TestGradients:
 def test_gradients_that_vanish_or_never_change_are_drawn(value):
     figure = plots.gradients_by_depth(statistics(torch.full((5, 3), value)), {"weight": [value] * 4})
     assert overhang(figure) < 0
+
+
+def test_zeros_leave_a_gap_and_say_so():
+    norms = np.array([1e-3, 0.0, 1e-2, 1.0])
+    band = statistics(torch.ones(5, 3, dtype=torch.float64))
+    figure = plots.gradients_by_depth(band, {"weight": norms})
+    left, right = ([text.get_text() for text in ax.texts] for ax in figure.axes)
+    assert left == []
+    assert right == ["where a line is broken, it is 0"]
+    assert overhang(figure) < 0

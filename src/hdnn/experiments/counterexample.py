@@ -16,10 +16,11 @@ from torch import Tensor
 
 from hdnn.analysis import HamiltonianODE, continuous_sensitivities, layer_jacobians, norms
 from hdnn.experiments.experiment import Experiment, Found, Measure, Outcome, Paper
-from hdnn.experiments.figures import lines, picture
+from hdnn.experiments.figures import picture
 from hdnn.flow import Flow
 from hdnn.integrators import SymplecticEuler
 from hdnn.interconnections import Fixed, canonical
+from hdnn.plots import curves
 from hdnn.report import Picture
 from hdnn.structures import BlockDiagonal
 
@@ -110,7 +111,7 @@ def draw(found: Found) -> Sequence[Picture]:
         for cell, outcomes in found.items()
         for outcome in outcomes.values()
     }
-    figure = lines(series, x="t", y=r"$\|\partial y(t)/\partial y(0)\|_2$")
+    figure = curves(series, x="t", y=r"$\|\partial y(t)/\partial y(0)\|_2$", scales=("log", "log"))
     alt = "Norms against time, both logarithmic: all lines rise side by side, in proportion to the time."
     return [picture("Growth of the sensitivities", figure, alt)]
 

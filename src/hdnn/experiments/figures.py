@@ -1,4 +1,4 @@
-"""Figures of experiments: those of `hdnn.plots` as pictures of a page, and lines in axes."""
+"""Figures of experiments: those of `hdnn.plots` as pictures of a page."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import io
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from hdnn import plots
-from hdnn.experiments.experiment import Numbers
-from hdnn.plots.style import COLOURS, DPI, MARKERS, blank, dress, legend_on_top
+from hdnn.plots.curves import Scale
+from hdnn.plots.style import DPI
 from hdnn.report import Picture
 
 
@@ -32,32 +30,6 @@ def film(title: str, coordinates: ArrayLike, labels: ArrayLike, classes: Sequenc
         return Picture(title, path.read_bytes(), f"{title}: points of two colours move from layer to layer.", caption)
 
 
-def lines(
-    series: Mapping[str, tuple[Numbers, Numbers]],
-    *,
-    x: str,
-    y: str,
-    title: str = "",
-    scales: tuple[Literal["linear", "log"], Literal["linear", "log"]] = ("log", "log"),
-) -> Figure:
-    """Named lines with markers in one pair of axes.
-
-    Args:
-        series: by name, the two coordinates of the points.
-        x: label, with formulas between dollar signs.
-        y: label.
-        title: above the axes.
-        scales: of both axes.
-    """
-    figure, (ax,) = blank(1, 1, width=6.0, height=3.6)
-    drawn = [
-        ax.plot(*map(np.asarray, points), color=COLOURS[i], marker=MARKERS[i], markersize=4, linewidth=1.4, label=name)[
-            0
-        ]
-        for i, (name, points) in enumerate(series.items())
-    ]
-    dress(ax, title, x=x, y=y, grid=True, formulas=True)
-    ax.set_xscale(scales[0])
-    ax.set_yscale(scales[1])
-    legend_on_top(figure, drawn)
-    return figure
+def lines(series: Mapping[str, tuple[ArrayLike, ArrayLike]], *, x: str, y: str, scales: tuple[Scale, Scale]) -> Figure:
+    """Named lines, or bands over the seeds; see `hdnn.plots.curves`."""
+    return plots.curves(series, x=x, y=y, scales=scales)

@@ -10,11 +10,12 @@ from typing import Any, Literal
 import torch
 
 from hdnn.experiments.experiment import Experiment, Found, Measure, Outcome, Paper
-from hdnn.experiments.figures import lines, picture
+from hdnn.experiments.figures import picture
 from hdnn.experiments.passage import passage
 from hdnn.experiments.perceptrons import perceptron
 from hdnn.experiments.planar import train
 from hdnn.networks import Network, vector_classifier
+from hdnn.plots import curves
 from hdnn.presets import h1
 from hdnn.report import Picture
 from hdnn.training import Recipe
@@ -91,12 +92,14 @@ def network(config: Config) -> Network:
 
 
 def draw(found: Found) -> Sequence[Picture]:
-    """The training loss of the first seed of every cell."""
-    first = {cell: next(iter(outcomes.values())).arrays for cell, outcomes in found.items()}
-    series = {cell: (arrays["epochs"], arrays["losses"]) for cell, arrays in first.items()}
-    figure = lines(series, x="epoch", y="objective while training", scales=("linear", "log"))
+    """The training loss of every cell: means over the seeds, and how far they lie apart."""
+    series = {}
+    for cell, outcomes in found.items():
+        arrays = [outcome.arrays for outcome in outcomes.values()]
+        series[cell] = (arrays[0]["epochs"], [each["losses"] for each in arrays])
+    figure = curves(series, x="epoch", y="objective while training", scales=("linear", "log"))
     alt = "The objective against the epoch: that of the flow falls, that of the perceptron stays at log 2."
-    return [picture("Training", figure, alt, "The first seed. A guess has the objective log 2 = 0.69.")]
+    return [picture("Training", figure, alt, "Means over the seeds. A guess has the objective log 2 = 0.69.")]
 
 
 EXPERIMENT = Experiment(

@@ -5,6 +5,7 @@ All drawing goes through `matplotlib.figure.Figure`: no display is needed and no
 """
 
 from hdnn.plots.continuous import sensitivity_entries
+from hdnn.plots.curves import curves
 from hdnn.plots.depth import energy_by_depth, gradients_by_depth, norms_by_depth, singular_values_by_depth
 from hdnn.plots.features import animate_features, features_by_layer
 from hdnn.plots.history import training_curves
@@ -16,6 +17,7 @@ from hdnn.plots.style import save
 __all__ = [
     "animate_features",
     "confusion_matrix",
+    "curves",
     "decision_regions",
     "eigenvalues",
     "energy_by_depth",

@@ -184,10 +184,13 @@ def gradation(count: int) -> list[str]:
 
 
 def logarithmic(ax: Axes, values: Floats) -> None:
-    """Give the vertical axis a logarithmic scale for these values; few decades get more numbers."""
+    """Give the vertical axis a logarithmic scale for these values; few decades get more numbers, zeros a note."""
     seen = values[np.isfinite(values) & (values > 0)]
     if not seen.size:
         return
+    if (values <= 0).any():
+        note = ax.annotate("where a line is broken, it is 0", (0.02, 0.02), xycoords="axes fraction")
+        note.set(fontsize=SMALL, color=QUIET)
     low, high = float(seen.min()), float(seen.max())
     margin = (high / low) ** 0.05 if high > low else 1.5
     ax.set_yscale("log")
