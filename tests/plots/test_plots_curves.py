@@ -51,6 +51,13 @@ def test_one_seed_at_the_floor_breaks_the_mean():
     assert np.isnan(solid(figure.axes[0])[0].get_ydata()).tolist() == [False, False, True, False]
 
 
+def test_a_seed_without_a_value_is_left_out():
+    values = [[1, np.nan, 3, np.nan], [3, 2, np.inf, np.nan]]
+    figure = plots.curves({"a": (PLACES, values)}, x="x", y="y", enlarge=True)
+    np.testing.assert_array_equal(solid(figure.axes[0])[0].get_ydata(), [2, 2, 3, np.nan])
+    assert overhang(figure) < 0
+
+
 @pytest.mark.parametrize("scale", ["linear", "log"])
 def test_a_flat_curve_gets_a_panel_with_its_own_scale(scale):
     series = {"h2": (PLACES, [1.0, 1.1, 1.2, 1.3]), "perceptron": (PLACES, [1.0, 1e-5, 1e-30, 1e-60])}

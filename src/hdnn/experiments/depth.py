@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Literal
 
 import torch
@@ -21,9 +20,10 @@ from torch.nn import functional
 from hdnn import data
 from hdnn.experiments.chains import Chains, Weights, train_chains
 from hdnn.experiments.experiment import Experiment, Found, Measure, Outcome, Paper
-from hdnn.experiments.figures import lines, picture
-from hdnn.experiments.passage import passage
+from hdnn.experiments.figures import picture
+from hdnn.experiments.passage import SMALLEST, passage
 from hdnn.networks import Network, vector_classifier
+from hdnn.plots import curves
 from hdnn.presets import h2
 from hdnn.report import Picture
 from hdnn.training import Recipe, fit, outputs, split
@@ -251,17 +251,11 @@ def draw(found: Found) -> Sequence[Picture]:
         for model in NAMES
     }
     shown = {model: of_depths for model, of_depths in by_model.items() if of_depths}
-    accuracy = {
-        NAMES[model]: (
-            list(of_depths),
-            [fmean(one.metrics["test_accuracy"] for one in outcomes.values()) for outcomes in of_depths.values()],
-        )
-        for model, of_depths in shown.items()
-    }
+    accuracy = {NAMES[model]: (list(of_depths), _by_seed(of_depths.values())) for model, of_depths in shown.items()}
     pictures = [
         picture(
             "Test accuracy against depth",
-            lines(accuracy, x="layers", y="test accuracy, %", scales=("log", "linear")),
+            curves(accuracy, x="layers", y="test accuracy, %", scales=("log", "linear")),
             "Test accuracy against the number of layers, a line for each network.",
             "Means over the seeds.",
         )
@@ -270,11 +264,18 @@ def draw(found: Found) -> Sequence[Picture]:
         passages = {}
         for model, of_depths in shown.items():
             layers = max(of_depths)
-            arrays = next(iter(of_depths[layers].values())).arrays
-            passages[f"{NAMES[model]}, {layers} layers"] = (arrays["depths"], arrays[when])
-        figure = lines(passages, x="layer j", y=_SHARE, scales=("linear", "linear"))
-        pictures.append(picture(name, figure, f"{name}: their logarithm against the layer.", "The first seed."))
+            arrays = [outcome.arrays for outcome in of_depths[layers].values()]
+            passages[f"{NAMES[model]}, {layers} layers"] = (arrays[0]["depths"], [each[when] for each in arrays])
+        figure = curves(passages, x="layer j", y=_SHARE, floor=SMALLEST, enlarge=True)
+        alt = f"{name}: the logarithm of their length against the layer, a line for each of the deepest networks."
+        pictures.append(picture(name, figure, alt, "Means over the seeds; at the right what looks flat at the left."))
     return pictures
+
+
+def _by_seed(depths: Collection[Mapping[int, Outcome]]) -> list[list[float]]:
+    """Test accuracies (S, depths) of all seeds; not a number where one diverged."""
+    accuracies = [{seed: one.metrics["test_accuracy"] for seed, one in outcomes.items()} for outcomes in depths]
+    return [[of_depth.get(seed, math.nan) for of_depth in accuracies] for seed in sorted(set().union(*accuracies))]
 
 
 _SHARE = r"$\log_{10}\;\|dL/dy_j\|\,/\,\|dL/dy_N\|$"

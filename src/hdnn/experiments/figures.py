@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from hdnn import plots
-from hdnn.plots.curves import Scale
 from hdnn.plots.style import DPI
 from hdnn.report import Picture
 
@@ -28,8 +27,3 @@ def film(title: str, coordinates: ArrayLike, labels: ArrayLike, classes: Sequenc
     with tempfile.TemporaryDirectory() as folder:
         path = plots.animate_features(coordinates, labels, classes, Path(folder) / "film.gif", frames=40)
         return Picture(title, path.read_bytes(), f"{title}: points of two colours move from layer to layer.", caption)
-
-
-def lines(series: Mapping[str, tuple[ArrayLike, ArrayLike]], *, x: str, y: str, scales: tuple[Scale, Scale]) -> Figure:
-    """Named lines, or bands over the seeds; see `hdnn.plots.curves`."""
-    return plots.curves(series, x=x, y=y, scales=scales)

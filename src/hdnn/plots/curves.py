@@ -36,7 +36,8 @@ def curves(
     """Draw named curves, of one seed each or of several: the mean as a line, a band from the smallest to the largest.
 
     Args:
-        series: by name, places (P,) and values: (P,) of one seed, or (S, P) of S seeds.
+        series: by name, places (P,) and values: (P,) of one seed, or (S, P) of S seeds. What is not finite is left
+            out: a place without any value is a gap.
         x: label, with formulas between dollar signs.
         y: label.
         title: above the axes.
@@ -88,13 +89,15 @@ def _flat(series: Mapping[str, Floats], scale: Scale) -> list[str]:
     """The curves whose course is not seen beside that of the others, if there are others."""
     spans = {}
     for name, values in series.items():
-        seen = np.log(values[values > 0]) if scale == "log" else values[np.isfinite(values)]
+        seen = values[np.isfinite(values)]
+        seen = np.log(seen[seen > 0]) if scale == "log" else seen
         spans[name] = float(np.ptp(seen)) if seen.size else 0.0
     return [name for name, span in spans.items() if 0 < span < _FLAT * max(spans.values())]
 
 
 def _draw(ax: Axes, places: Floats, values: Floats, i: int, floor: float | None) -> None:
-    low, mean, high = values.min(0), values.mean(0), values.max(0)
+    seen = np.ma.masked_invalid(values)
+    low, mean, high = (np.ma.filled(part, np.nan) for part in (seen.min(0), seen.mean(0), seen.max(0)))
     sunk = low <= floor if floor is not None else np.zeros(places.size, bool)
     if len(values) > 1:
         ax.fill_between(places, low, high, color=colour(i), alpha=0.18, linewidth=0, gid="band")
