@@ -23,6 +23,7 @@ from torch.export import Dim, ExportedProgram
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive, Field
 from hdnn.integrators import ImplicitMidpoint
+from hdnn.kernels.transforms import scan
 from hdnn.networks import Network, class_probabilities
 
 Units = tuple[Sequence[float], Sequence[float]]
@@ -242,7 +243,7 @@ class _Layers(nn.Module):
         self.register_buffer("nothing", flow.weight.new_zeros(()))
 
     def forward(self, y: Tensor) -> Tensor:
-        state: Tensor = _scan()(self._layer, y, [getattr(self, name) for name in self.stacked])[0]
+        state: Tensor = scan()(self._layer, y, [getattr(self, name) for name in self.stacked])[0]
         return state
 
     def _layer(self, y: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -258,16 +259,6 @@ class _Layers(nn.Module):
 
 def _drives(field: Field) -> list[Drive]:
     return [field.p, field.q] if field.whole is None else [field.whole]
-
-
-def _scan() -> Callable[..., Any]:
-    try:
-        from torch._higher_order_ops.scan import scan
-    except ImportError as error:
-        raise ImportError(
-            f"Exporting needs the operator `scan`, which PyTorch {torch.__version__} lacks. Update PyTorch."
-        ) from error
-    return scan
 
 
 @torch.no_grad()

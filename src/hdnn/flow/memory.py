@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from hdnn.activations import Activation
 from hdnn.hamiltonian import Drive, Field
 from hdnn.integrators import Integrator
+from hdnn.kernels.transforms import autocasting, batched, exporting, forward_mode, transformed, watched
 
 Memory = Literal["store", "recompute", "reverse"]
 _Weights = Sequence[Tensor] | Mapping[int, Tensor]
@@ -66,23 +66,12 @@ def layer_by_layer(
 
 def _only_the_loop_serves() -> bool:
     """Whether what runs can follow nothing else: forward mode, export, and transforms inside a compiled function."""
-    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # versions before 2.7 do not tell
-    return (
-        getattr(forward_ad, "_current_level", -1) >= 0
-        or exporting()
-        or (torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active())
-    )
+    return forward_mode() or exporting() or (torch.compiler.is_compiling() and transformed())
 
 
 def _concrete(x: Tensor) -> bool:
     """Whether a tensor is numbers that can be read and written in place, and no stand-in that something traces."""
-    return not (
-        torch.compiler.is_compiling()
-        or torch._C._functorch.is_functorch_wrapped_tensor(x)
-        or torch._C._functorch.is_legacy_batchedtensor(x)  # of `torch.autograd.grad(is_grads_batched=True)`
-        or torch._C._len_torch_dispatch_stack()
-        or x.is_meta
-    )
+    return not (torch.compiler.is_compiling() or batched(x) or watched(unsure=False) or x.is_meta)
 
 
 @dataclass(frozen=True)
@@ -146,7 +135,6 @@ def _bind(integrator: Integrator, fields: Sequence[Field], y: Tensor, step: floa
         places.append([len(weights)] * len(fields) if shared else range(len(weights), len(weights) + len(fields)))
         weights += column[:1] if shared else column
     device = y.device.type
-    casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     layers = _Layers(
         integrator=integrator,
         step=step,
@@ -154,7 +142,7 @@ def _bind(integrator: Integrator, fields: Sequence[Field], y: Tensor, step: floa
         activation=drives[0][0].activation,
         folded=drives[0][0].W is not None,
         places=tuple(zip(*places, strict=True)),
-        autocast=torch.get_autocast_dtype(device) if casts else None,
+        autocast=torch.get_autocast_dtype(device) if autocasting(device) else None,
     )
     return layers, weights
 

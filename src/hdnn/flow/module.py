@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hdnn.activations import Activation, tanh
 from hdnn.flow.depth import part, refined
 from hdnn.flow.memory import Memory, layer_by_layer
-from hdnn.flow.plans import autocasts, make_plan, served
+from hdnn.flow.plans import make_plan, served
 from hdnn.flow.settings import (
     check_backend,
     check_layer,
@@ -32,6 +32,7 @@ from hdnn.integrators import Integrator
 from hdnn.interconnections import Interconnection, Inverse, Learned, inverse_transpose
 from hdnn.kernels import native
 from hdnn.kernels.plan import Plan
+from hdnn.kernels.transforms import autocasting
 from hdnn.structures import Structure
 
 Backend = Literal["auto", "eager", "native"]
@@ -257,7 +258,7 @@ class Flow(nn.Module):
         Raises:
             ValueError: if the features of y are not n.
         """
-        if autocasts(y.device.type):
+        if autocasting(y.device.type):
             # A flow adds many small steps up, which half precision would round away.
             with torch.autocast(y.device.type, enabled=False):
                 return self.forward(y.to(self.weight.dtype))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from hdnn.activations import LeakyReLU
@@ -82,8 +81,3 @@ def served(plan: Plan | None, backend: str, memory: str | None, y: Tensor, weigh
             f'Convert them, or use backend="auto" or "eager".'
         )
     return None
-
-
-def autocasts(device: str) -> bool:
-    """Whether PyTorch casts the numbers of operations on a device just now."""
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

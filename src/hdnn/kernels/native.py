@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from hdnn.kernels import calls, operators
+from hdnn.kernels import calls, operators, transforms
 from hdnn.kernels.plan import Plan
 
 
@@ -35,8 +34,8 @@ def serves(y: Tensor, weight: Tensor) -> bool:
         and weight.is_cpu
         and dtype is weight.dtype
         and (dtype is torch.float32 or dtype is torch.float64)
-        and getattr(forward_ad, "_current_level", -1) < 0
-        and not _exporting()
+        and not transforms.forward_mode()
+        and not transforms.exporting()
     )
 
 
@@ -64,9 +63,3 @@ def run(plan: Plan, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None) -
         return operators.apply(y, weight, bias, W, code)
     states = y.unsqueeze(0) if plan.images else y.reshape(-1, plan.features)
     return operators.apply(states, weight, bias, W, code).reshape(y.shape)
-
-
-def _exporting() -> bool:
-    """Whether `torch.export` is tracing; versions of PyTorch before 2.7 do not tell it from compilation."""
-    ask = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-    return bool(ask())

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hdnn.kernels import calls
 from hdnn.kernels.calls import Code
+from hdnn.kernels.transforms import apply_of, batched, raw_apply, transformed, watched
 
 
 def apply(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, code: Code) -> Tensor:
@@ -43,7 +44,7 @@ class Direct(torch.autograd.Function):
         """One fused run back, or the function that knows transforms and refuses second derivatives."""
         y, weight, bias, W = ctx.saved_tensors
         weights_too = any(ctx.needs_input_grad[1:])
-        if torch.is_grad_enabled() or _is_batched(g) or not _is_plain(g, y, weight, bias, W):
+        if torch.is_grad_enabled() or batched(g) or not _is_plain(g, y, weight, bias, W):
             return (*apply_of(Pull)(g, y, weight, bias, W, 0, ctx.code, weights_too), None)
         return (*calls.backward(g, y, weight, bias, W, 0, ctx.code, weights_too, ctx.kept), None)
 
@@ -92,7 +93,7 @@ class Pull(torch.autograd.Function):
         g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, code: Code, weights_too: bool
     ) -> calls.Gradients:
         """One fused run back."""
-        if _is_plain(g, y, weight, bias, W) and not _is_batched(g):
+        if _is_plain(g, y, weight, bias, W) and not batched(g):
             return calls.backward(g, y, weight, bias, W, flows, code, weights_too)
         to_y, *others = torch.ops.hdnn.flow_pull(g, y, weight, bias, W, flows, *code, weights_too)
         if not weights_too:
@@ -126,15 +127,8 @@ class Pull(torch.autograd.Function):
         return tuple(None if x is None else _split(x, size, flows) for x in results), dims
 
 
-# The raw apply of plain eager mode; the public one asks about transforms at every call.
-_DIRECT: Any = super(torch.autograd.Function, Direct).apply
-
-
-def apply_of(function: type[torch.autograd.Function]) -> Any:
-    """The raw apply where no transform is active, the public one under transforms and compilation."""
-    raw: Any = super(torch.autograd.Function, function)
-    return function.apply if torch.compiler.is_compiling() or _transformed() else raw.apply
-
+# Looked up once: this is the way of plain eager mode.
+_DIRECT = raw_apply(Direct)
 
 _PLAIN = {Tensor, torch.nn.Parameter, type(None)}
 
@@ -145,33 +139,9 @@ def _is_plain(*tensors: Tensor | None) -> bool:
     Fake tensors, transforms, compilation and dispatch modes (tracing by `make_fx` is one, blind to what no operator
     does) go through the operators instead.
     """
-    if torch.compiler.is_compiling() or _transformed() or _watched():
+    if torch.compiler.is_compiling() or transformed() or watched():
         return False
     return _PLAIN.issuperset(map(type, tensors))
-
-
-def _is_batched(g: Tensor) -> bool:
-    """Whether g stands for many gradients, as plain autograd makes them for `is_grads_batched=True`."""
-    try:
-        return bool(torch._C._functorch.is_legacy_batchedtensor(g))
-    except AttributeError:  # pragma: no cover - other versions of PyTorch
-        return False
-
-
-def _watched() -> bool:
-    """Whether a dispatch mode is active; the check is private to PyTorch, so doubt means yes."""
-    try:
-        return bool(torch._C._len_torch_dispatch_stack())
-    except AttributeError:  # pragma: no cover - other versions of PyTorch
-        return True
-
-
-def _transformed() -> bool:
-    """Whether a transform of torch.func is active; the check is private to PyTorch, so doubt means yes."""
-    try:
-        return bool(torch._C._are_functorch_transforms_active())
-    except AttributeError:  # pragma: no cover - other versions of PyTorch
-        return True
 
 
 def _as_rows(x: Tensor, dim: int | None, size: int, flows: int) -> Tensor:

@@ -1,0 +1,104 @@
+"""What PyTorch is doing around a call: compiling, exporting, transforming, watching, differentiating forward.
+
+The only place that uses PyTorch's private names. Where one is gone, the answer is the one that is right in any case and
+at worst slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def exporting() -> bool:
+    """Whether `torch.export` is tracing; versions of PyTorch before 2.7 do not tell it from compilation."""
+    ask = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+    return bool(ask())
+
+
+def forward_mode() -> bool:
+    """Whether forward-mode differentiation is under way."""
+    try:
+        return bool(torch.autograd.forward_ad._current_level >= 0)
+    except AttributeError:
+        return _has_dual_level()
+
+
+def transformed() -> bool:
+    """Whether a transform of torch.func is active; yes where nobody can tell."""
+    try:
+        return bool(torch._C._are_functorch_transforms_active())
+    except AttributeError:
+        return True
+
+
+def watched(unsure: bool = True) -> bool:
+    """Whether a dispatch mode sees every operator, as tracing by `make_fx` does; `unsure` where nobody can tell."""
+    try:
+        return bool(torch._C._len_torch_dispatch_stack())
+    except AttributeError:
+        return unsure
+
+
+def batched(x: Tensor) -> bool:
+    """Whether x stands for many tensors, in a transform or for `torch.autograd.grad(is_grads_batched=True)`."""
+    try:
+        names = torch._C._functorch
+        return bool(names.is_legacy_batchedtensor(x) or names.is_functorch_wrapped_tensor(x))
+    except AttributeError:
+        return not _has_memory(x)
+
+
+def autocasting(device: str) -> bool:
+    """Whether PyTorch casts the numbers of operations on a device just now."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def raw_apply(function: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """The `apply` of plain eager mode; the public one asks about transforms at every call, for a third of its time."""
+    raw: Any = super(torch.autograd.Function, function)
+    try:
+        apply: Callable[..., Any] = raw.apply
+    except AttributeError:
+        apply = function.apply
+    return apply
+
+
+def apply_of(function: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """The raw apply where no transform is active, the public one under transforms and compilation."""
+    return function.apply if torch.compiler.is_compiling() or transformed() else raw_apply(function)
+
+
+def scan() -> Callable[..., Any]:
+    """The operator that runs one layer after the other in an exported program.
+
+    Raises:
+        ImportError: if this PyTorch lacks it.
+    """
+    try:
+        from torch._higher_order_ops.scan import scan
+    except ImportError as error:
+        raise ImportError(
+            f"Exporting needs the operator `scan`, which PyTorch {torch.__version__} lacks. Update PyTorch."
+        ) from error
+    return scan
+
+
+def _has_dual_level() -> bool:
+    one = torch.ones(())
+    try:
+        torch.autograd.forward_ad.make_dual(one, one)  # type: ignore[no-untyped-call]
+    except RuntimeError:  # no level
+        return False
+    return True
+
+
+def _has_memory(x: Tensor) -> bool:
+    try:
+        x.data_ptr()
+    except RuntimeError:  # stand-ins have none
+        return False
+    return True
