@@ -7,11 +7,10 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from families import ACTIVATIONS, F64, PRESETS, REPRESENTATIVE, SWEEP, Factors, fill, preset, random, state
 from hdnn.activations import LeakyReLU, Tanh, identity, sigmoid
-from hdnn.analysis.bounds import log_layer_bounds, log_upper_bound, lower_bound, operator_norms, upper_bound
+from hdnn.analysis.bounds import log_layer_bounds, log_upper_bound, lower_bound, upper_bound
 from hdnn.analysis.jacobians import layer_jacobians
 from hdnn.analysis.sensitivity import log_norms
 from hdnn.flow import Flow
@@ -127,6 +126,11 @@ def test_images(name: str, kernel_size: int) -> None:
     flow = preset(name, kernel_size=kernel_size)
     jacobians = layer_jacobians(flow, state(flow, 2, size=(4, 5)))
     assert (norm(jacobians).log() <= log_layer_bounds(flow)[:, None] + 1e-12).all()
+    of_this_size = log_layer_bounds(flow, image_size=(4, 5))
+    assert (norm(jacobians).log() <= of_this_size[:, None] + 1e-12).all()
+    assert (of_this_size <= log_layer_bounds(flow)).all()
+    assert (of_this_size.sum() < 0.97 * log_upper_bound(flow)) == (kernel_size == 3)  # less than half as large, often
+    torch.testing.assert_close(upper_bound(flow, image_size=(4, 5)).log(), of_this_size.sum())
 
 
 # As a regulariser.
@@ -170,36 +174,6 @@ def test_weights_of_zero_have_a_gradient() -> None:
     flow = fill(preset("h2"), std=0.0)
     log_upper_bound(flow).backward()
     assert flow.weight.grad.isfinite().all()
-
-
-# Norms of convolutions.
-
-
-def dense(K: Tensor, size: tuple[int, int]) -> Tensor:
-    """The matrix of a zero-padded convolution on images of a size."""
-    unit = torch.eye(K.shape[1] * math.prod(size), dtype=K.dtype).reshape(-1, K.shape[1], *size)
-    return functional.conv2d(unit, K, padding=K.shape[-1] // 2).flatten(1).T
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (4, 2)])
-@pytest.mark.parametrize("taps", [1, 3, 5])
-def test_no_image_shows_a_larger_norm(shape: tuple[int, int], taps: int) -> None:
-    for seed in range(3):
-        K = random(*shape, taps, taps, seed=seed)
-        bound = operator_norms(K, images=True) * (1 + 1e-12)
-        finest = norm(torch.fft.fft2(K, s=(101, 101)).movedim((-2, -1), (0, 1))).amax()
-        assert finest <= bound <= 1.045 * finest  # of which 0.005 is missed by the fine grid
-        for size in ((1, 1), (3, 8), (9, 9)):
-            assert norm(dense(K, size)) <= bound
-        assert norm(dense(K, (9, 9))) > 0.7 * finest
-
-
-def test_norms_come_in_stacks_and_are_exact_without_padding() -> None:
-    K = random(3, 2, 4, 5, 3, 3)
-    assert operator_norms(K, images=True).shape == (3, 2)
-    torch.testing.assert_close(operator_norms(K, images=True)[1, 0], operator_norms(K[1, 0], images=True))
-    torch.testing.assert_close(operator_norms(K[..., :1, :1], images=True), norm(K[..., 0, 0]))
-    torch.testing.assert_close(operator_norms(K[..., 0, 0]), norm(K[..., 0, 0]))
 
 
 # The lower bound.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hdnn.analysis.backpropagation import Gradients, contracting_share, gradients
-    from hdnn.analysis.bounds import log_layer_bounds, log_upper_bound, lower_bound, operator_norms, upper_bound
+    from hdnn.analysis.bounds import log_layer_bounds, log_upper_bound, lower_bound, upper_bound
     from hdnn.analysis.conservation import energy_drift, log_volume, reversibility_error
     from hdnn.analysis.continuous import ContinuousSensitivities, continuous_sensitivities
     from hdnn.analysis.features import PrincipalComponents, principal_components
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         vector_sensitivity_product,
     )
     from hdnn.analysis.ode import HamiltonianODE
+    from hdnn.analysis.operators import operator_norms
     from hdnn.analysis.sensitivity import log_norms, sensitivities
     from hdnn.analysis.spectra import Linearization, MarginalStability, linearize, marginal_stability
     from hdnn.analysis.symplecticity import Symplecticity, check_symplecticity, symplecticity_residual
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 # Lazy, because scikit-learn and torch take seconds to import and `hdnn --help` must not wait for them.
 _HOME = {
     "backpropagation": ("Gradients", "contracting_share", "gradients"),
-    "bounds": ("log_layer_bounds", "log_upper_bound", "lower_bound", "operator_norms", "upper_bound"),
+    "bounds": ("log_layer_bounds", "log_upper_bound", "lower_bound", "upper_bound"),
     "conservation": ("energy_drift", "log_volume", "reversibility_error"),
     "continuous": ("ContinuousSensitivities", "continuous_sensitivities"),
     "features": ("PrincipalComponents", "principal_components"),
@@ -41,6 +42,7 @@ _HOME = {
     "magnitudes": ("Statistics", "condition_numbers", "log_determinants", "norms", "singular_values", "statistics"),
     "matrix_free": ("largest_singular_values", "sensitivity_vector_product", "vector_sensitivity_product"),
     "ode": ("HamiltonianODE",),
+    "operators": ("operator_norms",),
     "sensitivity": ("log_norms", "sensitivities"),
     "spectra": ("Linearization", "MarginalStability", "linearize", "marginal_stability"),
     "symplecticity": ("Symplecticity", "check_symplecticity", "symplecticity_residual"),

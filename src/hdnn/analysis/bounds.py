@@ -14,11 +14,13 @@ from torch import Tensor
 
 from hdnn.activations import Activation, Identity, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
 from hdnn.analysis.inputs import check_weights
+from hdnn.analysis.operators import operator_norms
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive
 from hdnn.integrators import ForwardEuler, ImplicitMidpoint, RungeKutta4, StormerVerlet, SymplecticEuler
 
 Slopes = tuple[float, float]
+Size = tuple[int, int]
 
 _SLOPES: dict[type[Activation], Slopes] = {
     Tanh: (0.0, 1.0),
@@ -27,8 +29,6 @@ _SLOPES: dict[type[Activation], Slopes] = {
     Softplus: (0.0, 1.0),
     Identity: (1.0, 1.0),
 }
-# Frequencies an axis for each tap beside the middle one. More are dearer and tighter: 16 leave a factor of 1.04.
-_OVERSAMPLING = 16
 
 
 def lower_bound(flow: Flow, *, slopes: Slopes | None = None) -> float:
@@ -88,12 +88,14 @@ def lower_bound(flow: Flow, *, slopes: Slopes | None = None) -> float:
     return 1.0
 
 
-def upper_bound(flow: Flow, *, slopes: Slopes | None = None) -> Tensor:
+def upper_bound(flow: Flow, *, slopes: Slopes | None = None, image_size: Size | None = None) -> Tensor:
     """The product of `log_layer_bounds`: no ‖∂y_N/∂y_0‖₂ of this flow exceeds it, at any input.
 
     Args:
         flow: any flow.
         slopes: (smallest, largest) value of σ′, for an activation that is not built in.
+        image_size: (H, W) of the images of convolutions, for tighter bounds; None bounds images of any size. See
+            `operator_norms`.
 
     Returns:
         A scalar, differentiable; ∞ where it overflows (`log_upper_bound` does not).
@@ -108,10 +110,10 @@ def upper_bound(flow: Flow, *, slopes: Slopes | None = None) -> Tensor:
         >>> bool(torch.linalg.matrix_norm(M, 2) <= upper_bound(flow))
         True
     """
-    return log_upper_bound(flow, slopes=slopes).exp()
+    return log_upper_bound(flow, slopes=slopes, image_size=image_size).exp()
 
 
-def log_upper_bound(flow: Flow, *, slopes: Slopes | None = None) -> Tensor:
+def log_upper_bound(flow: Flow, *, slopes: Slopes | None = None, image_size: Size | None = None) -> Tensor:
     """The logarithm of `upper_bound`, differentiable in the weights: a regulariser that keeps gradients from exploding.
 
     Added to the loss with a small factor, it shrinks the norms of the weights of the layers that may amplify most.
@@ -119,6 +121,8 @@ def log_upper_bound(flow: Flow, *, slopes: Slopes | None = None) -> Tensor:
     Args:
         flow: any flow.
         slopes: (smallest, largest) value of σ′, for an activation that is not built in.
+        image_size: (H, W) of the images of convolutions, for tighter bounds; None bounds images of any size. See
+            `operator_norms`.
 
     Returns:
         A scalar, 0 or more, with gradients to `weight` and `interconnection_weight`.
@@ -133,10 +137,10 @@ def log_upper_bound(flow: Flow, *, slopes: Slopes | None = None) -> Tensor:
         >>> flow.weight.grad.shape
         torch.Size([8, 4, 4])
     """
-    return log_layer_bounds(flow, slopes=slopes).sum()
+    return log_layer_bounds(flow, slopes=slopes, image_size=image_size).sum()
 
 
-def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None) -> Tensor:
+def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Size | None = None) -> Tensor:
     """Upper bounds of log ‖∂y_{j+1}/∂y_j‖₂, layer by layer, from the operator norms of the weights.
 
     With x = h s ‖W‖ ‖K‖ (at most h s ‖J‖ ‖K‖²; x = h s ‖K‖ where J Kᵀ = I), and x_p, x_q the same for the weights
@@ -154,6 +158,8 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None) -> Tensor:
     Args:
         flow: any flow.
         slopes: (smallest, largest) value of σ′, for an activation that is not built in.
+        image_size: (H, W) of the images of convolutions, for tighter bounds; None bounds images of any size. See
+            `operator_norms`.
 
     Returns:
         (N,), differentiable; its sum over the layers j … N − 1 bounds log ‖∂y_N/∂y_j‖₂.
@@ -172,10 +178,10 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None) -> Tensor:
         return flow.weight.new_zeros(0)
     fields, scale = flow.fields(), flow.step * max(abs(smallest), abs(largest))
     if flow.integrator.separable_only:
-        p = scale * _product_of_norms([field.p for field in fields])
-        q = scale * _product_of_norms([field.q for field in fields])
+        p = scale * _product_of_norms([field.p for field in fields], image_size)
+        q = scale * _product_of_norms([field.q for field in fields], image_size)
     else:
-        x = scale * _product_of_norms([field.whole for field in fields if field.whole is not None])
+        x = scale * _product_of_norms([field.whole for field in fields if field.whole is not None], image_size)
     integrator = flow.integrator  # its very type: a subclass may step otherwise
     if type(integrator) is ForwardEuler or (type(integrator) is ImplicitMidpoint and smallest >= 0):
         return torch.log1p(x)
@@ -192,52 +198,12 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None) -> Tensor:
     )
 
 
-def operator_norms(K: Tensor, *, images: bool = False) -> Tensor:
-    """‖K‖: of matrices exactly; of zero-padded convolutions a bound for images of any size, at most 4 % too large.
-
-    A zero-padded convolution is a part of the one on an unbounded image, whose norm is the largest ‖K̂(θ)‖ over all
-    frequencies θ of K̂(θ) = Σ_ab K[:, :, a, b] exp(−i (a θ₁ + b θ₂)). On a grid of N frequencies an axis, a
-    trigonometric polynomial of degree r = (k − 1)/2 cannot exceed its largest value there by more than the factor
-    1/cos(π r/N) an axis (Riesz's lemma); N = 16 r makes that 1.04 in all. For k = 1 it is exact.
-
-    Args:
-        K: (..., m, n), or (..., m, n, k, k) with `images`.
-        images: whether the last two axes are the taps of a convolution.
-
-    Returns:
-        (...), differentiable.
-
-    References:
-        Ehlich, Zeller, Mathematische Zeitschrift 86, 1964 (the grid); Sedghi, Gupta, Long, The singular values of
-        convolutional layers, ICLR 2019, https://arxiv.org/abs/1805.10408
-
-    Example:
-        >>> import torch
-        >>> average = torch.full((1, 1, 3, 3), 1 / 9)
-        >>> 1.0 <= operator_norms(average, images=True) <= 1.04
-        tensor(True)
-    """
-    if not images:
-        return _spectral(K)
-    radius = K.shape[-1] // 2
-    size = max(1, _OVERSAMPLING * radius)
-    # The kernel is real: K̂(−θ) is the conjugate of K̂(θ), so half of the frequencies have all the norms.
-    spectrum = torch.fft.rfft2(K, s=(size, size)).movedim((-2, -1), (0, 1))
-    return _spectral(spectrum).amax((0, 1)) / math.cos(math.pi * radius / size) ** 2
-
-
-def _spectral(X: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.matrix_norm(X, 2)
-    return norms
-
-
-def _product_of_norms(drives: Sequence[Drive]) -> Tensor:
+def _product_of_norms(drives: Sequence[Drive], image_size: Size | None) -> Tensor:
     """‖W‖ ‖K‖ of every layer: what the drive Wᵀ σ(K y + b) amplifies by where σ′ = 1."""
-    K = torch.stack([drive.K for drive in drives])
-    images = K.dim() == 5
-    norms = operator_norms(K, images=images)
-    W = [drive.W for drive in drives if drive.W is not None]
-    return norms * operator_norms(torch.stack(W), images=images) if W else norms
+    K, W = [drive.K for drive in drives], [drive.W for drive in drives if drive.W is not None]
+    images = K[0].dim() == 4
+    factors = [operator_norms(torch.stack(X), images=images, image_size=image_size) for X in (K, W) if X]
+    return math.prod(factors[1:], start=factors[0])
 
 
 def _slope_range(activation: Activation, slopes: Slopes | None) -> Slopes:
