@@ -17,6 +17,7 @@ from torch.nn import functional
 from hdnn.activations import Activation, identity, leaky_relu, relu, sigmoid, softplus, tanh
 from hdnn.flow import Flow
 from hdnn.interconnections import Fixed, canonical, upper_ones
+from hdnn.modes import evaluating
 from hdnn.names import unknown
 from hdnn.presets import h1, h2, ms1, ms2, ms3
 
@@ -97,22 +98,28 @@ class Network(nn.Module):
         return states.flatten(1)
 
     def trajectory(self, x: Tensor) -> Tensor:
-        """The lifted input and the state after every layer: (N + 1, B, n) or (N + 1, B, n, H, W)."""
-        return self.flow.trajectory(self.lift(x))
+        """The lifted input and the state after every layer: (N + 1, B, n) or (N + 1, B, n, H, W).
+
+        Like `probabilities` and `predict` it reads the network: in evaluation mode, which the modules leave again.
+        """
+        with evaluating(self):
+            return self.flow.trajectory(self.lift(x))
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """Class probabilities, (B, classes).
+        """Class probabilities, (B, classes), in evaluation mode. For a loss take `class_probabilities` of the logits.
 
         Raises:
             ValueError: for a regression network.
         """
         if self.task != "classification":
             raise ValueError("A regression network has no class probabilities; call it for its predictions.")
-        return class_probabilities(self(x))
+        with evaluating(self):
+            return class_probabilities(self(x))
 
     def predict(self, x: Tensor) -> Tensor:
-        """The most probable class (B,), or the predictions (B, outputs)."""
-        output: Tensor = self(x)
+        """The most probable class (B,), or the predictions (B, outputs), in evaluation mode."""
+        with evaluating(self):
+            output: Tensor = self(x)
         return predicted_classes(output) if self.task == "classification" else output
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import hdnn
 from families import F64, preset, random, state
-from hdnn.analysis import sensitivities
+from hdnn.analysis import gradients, sensitivities
 from hdnn.analysis.pullback import functions, trace
 
 
@@ -68,11 +68,19 @@ def test_what_is_no_sequence_of_layers() -> None:
 
 
 def test_normalisation_over_the_batch_is_refused() -> None:
-    block = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).double()
-    refused([torch.sin, block], ValueError, r"Layer 1 normalises over the batch.*Call eval\(\)")
-    block.eval()
-    refused([nn.BatchNorm1d(4, track_running_stats=False, dtype=F64).eval()], ValueError, "without running statistics")
-    assert isinstance(sensitivities([torch.sin, block], random(3, 4)), Tensor)
+    bare = nn.BatchNorm1d(4, track_running_stats=False, dtype=F64)
+    refused([torch.sin, bare], ValueError, r"Layer 1 normalises over the batch and keeps no running statistics")
+
+
+@pytest.mark.parametrize("read", [sensitivities, lambda layers, y0: gradients(layers, y0, torch.sum).states[0]])
+def test_modules_are_read_in_evaluation_mode_and_left_as_they_were(read) -> None:
+    block = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).double()
+    block[1].eval()
+    before = {name: value.clone() for name, value in block.state_dict().items()}
+    found = read((layer for layer in (torch.sin, block)), random(3, 4))
+    assert [part.training for part in block.modules()] == [True, True, False, True]
+    assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())
+    assert torch.equal(found, read([torch.sin, block.eval()], random(3, 4)))
 
 
 LINEAR = nn.Linear(4, 4, dtype=F64)

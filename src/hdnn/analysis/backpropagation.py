@@ -6,14 +6,15 @@ singular value decomposition M_j = ∂y_N/∂y_j = Σ s_i u_i v_iᵀ; θ paramet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from hdnn.analysis.pullback import Layers, check_start, functions, sample_axes, watched
+from hdnn.analysis.pullback import Layers, check_start, functions, listed, modules, sample_axes, watched
 from hdnn.flow import Flow
+from hdnn.modes import evaluating
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +38,8 @@ class Gradients:
 def gradients(layers: Layers, y0: Tensor, loss: Callable[[Tensor], Tensor]) -> Gradients:
     """The gradients of a loss with respect to the parameters and the state of every layer, by one backward pass.
 
-    Nothing is added to `.grad`. Of a loss that is a mean over the batch, the gradient of one sample's state carries the
-    factor 1/B.
+    Nothing is added to `.grad`, and layers are read in evaluation mode, whatever mode they have. Of a loss that is a
+    mean over the batch, the gradient of one sample's state carries the factor 1/B.
 
     Args:
         layers: a flow, or functions from states to states, as for `sensitivities`.
@@ -66,10 +67,9 @@ def gradients(layers: Layers, y0: Tensor, loss: Callable[[Tensor], Tensor]) -> G
         >>> found.state_norms.shape, found.parameter_norms["weight"].shape
         (torch.Size([17, 10]), torch.Size([16]))
     """
-    if not isinstance(layers, Flow):
-        layers = list(layers) if isinstance(layers, Iterable) else layers
+    layers = listed(layers)
     check_start(layers, y0)
-    with torch.enable_grad():
+    with torch.enable_grad(), evaluating(*modules(layers)):
         states = [y0.detach().requires_grad_()]
         for j, layer in enumerate(functions(layers)):
             states.append(watched(layer, j, states[-1]))
@@ -140,10 +140,9 @@ def _share(M: Tensor, g: Tensor) -> Tensor:
 
 def _trainable(layers: Layers) -> tuple[list[tuple[str, int]], list[nn.Parameter]]:
     """The trainable parameters: the name and the layer of each (0 where it is that of a flow), and the parameters."""
-    modules = [layers] if isinstance(layers, Flow) else list(layers)
     found = [
         ((name, j), parameter)
-        for j, module in enumerate(modules)
+        for j, module in enumerate([layers] if isinstance(layers, Flow) else layers)
         if isinstance(module, nn.Module)
         for name, parameter in module.named_parameters()
         if parameter.requires_grad

@@ -16,7 +16,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
 from hdnn.analysis.checks import check_products
-from hdnn.analysis.pullback import Layer, Layers, Link, check_start, functions, sample_axes, trace
+from hdnn.analysis.pullback import Layer, Layers, Link, check_start, listed, sample_axes, trace
 from hdnn.flow import Flow
 
 Array = NDArray[np.floating[Any]]
@@ -118,7 +118,7 @@ def largest_singular_values(layers: Layers, y0: Tensor, count: int = 1, *, start
         >>> largest_singular_values(flow, torch.randn(2, 8, 6, 6, dtype=torch.float64), count=3).shape
         torch.Size([2, 3])
     """
-    layers = layers if isinstance(layers, Flow) else functions(layers)
+    layers = listed(layers)
     check_start(layers, y0)
     leading = sample_axes(layers, y0)
     samples = y0.reshape(-1, *y0.shape[leading:]).unsqueeze(1)

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hdnn.analysis.checks import check_flow, check_state, check_states
 from hdnn.flow import Flow
+from hdnn.modes import evaluating
 
 Layer = Callable[[Tensor], Tensor]
 Layers = Flow | Iterable[Layer]
@@ -69,6 +70,8 @@ class Link:
 def trace(layers: Layers, y: Tensor, start: int = 0) -> tuple[list[Link], Tensor]:
     """The layers from `start` on, each differentiated at the state that reaches it.
 
+    Modules are read in evaluation mode, whatever mode they have, and keep it.
+
     Args:
         layers: a flow, or functions from states to states.
         y: y_0: (..., n) or images for a flow; (B, ...) for functions, one sample a row.
@@ -80,21 +83,34 @@ def trace(layers: Layers, y: Tensor, start: int = 0) -> tuple[list[Link], Tensor
     Raises:
         ValueError: if y does not fit, there is no layer `start`, or a state or a weight is not finite.
     """
+    layers = listed(layers)
     check_start(layers, y)
-    steps, leading = functions(layers), sample_axes(layers, y)
-    if not 0 <= start <= len(steps):
-        raise ValueError(f"`start` counts layers from 0 to N = {len(steps)}; got {start}.")
     links: list[Link] = []
-    y = y.detach()
-    for j, layer in enumerate(steps):
-        if j < start:
-            after = layer(y.clone())
-        else:
-            after, pullback, *_ = torch.func.vjp(partial(watched, layer, j), y)
-            links.append(Link(y, after, leading, pullback))
-        check_states(after.unsqueeze(0), j + 1)
-        y = after
+    with evaluating(*modules(layers)):
+        steps, leading = functions(layers), sample_axes(layers, y)
+        if not 0 <= start <= len(steps):
+            raise ValueError(f"`start` counts layers from 0 to N = {len(steps)}; got {start}.")
+        y = y.detach()
+        for j, layer in enumerate(steps):
+            if j < start:
+                after = layer(y.clone())
+            else:
+                after, pullback, *_ = torch.func.vjp(partial(watched, layer, j), y)
+                links.append(Link(y, after, leading, pullback))
+            check_states(after.unsqueeze(0), j + 1)
+            y = after
     return links, y
+
+
+def modules(layers: Layers) -> list[nn.Module]:
+    """The layers that are modules, or the flow."""
+    parts = [layers] if isinstance(layers, Flow) or not isinstance(layers, Iterable) else layers
+    return [part for part in parts if isinstance(part, nn.Module)]
+
+
+def listed(layers: Layers) -> Layers:
+    """Layers that can be gone through more than once."""
+    return list(layers) if isinstance(layers, Iterable) and not isinstance(layers, Flow) else layers
 
 
 def check_start(layers: Layers, y: Tensor) -> None:
@@ -134,8 +150,8 @@ def functions(layers: Layers) -> list[Layer]:
             raise TypeError(f"Layer {j} must be a function from states to states; got a {type(layer).__name__}.")
         if isinstance(layer, nn.Module) and any(_mixes_samples(part) for part in layer.modules()):
             raise ValueError(
-                f"Layer {j} normalises over the batch, so every output depends on all samples and there is no Jacobian "
-                f"per sample. Call eval() on it first; without running statistics, use another normalisation."
+                f"Layer {j} normalises over the batch and keeps no running statistics, so every output depends on all "
+                f"samples and there is no Jacobian per sample. Use another normalisation."
             )
         found.append(_eager(layer) if isinstance(layer, Flow) else layer)
     return found
@@ -153,7 +169,7 @@ def _eager(flow: Flow) -> Layer:
 
 
 def _mixes_samples(part: nn.Module) -> bool:
-    return isinstance(part, _BatchNorm) and (part.training or part.running_mean is None)
+    return isinstance(part, _BatchNorm) and part.running_mean is None
 
 
 def watched(layer: Layer, number: int, y: Tensor) -> Tensor:

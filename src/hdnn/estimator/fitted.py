@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from hdnn.estimator.targets import Array, Targets
+from hdnn.modes import evaluating
 from hdnn.networks import Network
 from hdnn.training import Callback, Progress, Recipe, Record, TrainingState, fit
 from hdnn.training.devices import using_threads, worthwhile_threads
@@ -83,7 +84,8 @@ class Fitted:
                 callbacks=(*callbacks, note) if remember else callbacks,
                 resume=self.state if remember else None,
             )
-        self.state = dataclasses.replace(last[0].state(), history=()) if remember else None
+        # Other rows come next: that threads may then be more or fewer is nothing to warn of.
+        self.state = dataclasses.replace(last[0].state(), history=(), circumstances=None) if remember else None
         for epoch, record in enumerate(self.history, start=1):
             record["epoch"] = float(epoch)
 
@@ -107,11 +109,12 @@ class Fitted:
         """The state after the flow, (s, n)."""
         head = self.network.head
         parts = batches(self.inputs(x))
-        with torch.no_grad(), using_threads(worthwhile_threads(len(parts[0]) * head.in_features)):
+        threads = worthwhile_threads(len(parts[0]) * head.in_features)
+        with torch.no_grad(), evaluating(self.network), using_threads(threads):
             return torch.cat([self.network.features(part.to(head.weight.device)) for part in parts])
 
     def outputs(self, x: Array) -> Array:
         """What the network says to rows, (s, outputs), float64."""
         features = self.features(x)
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self.network):
             return np.asarray(self.network.head(features).cpu(), dtype=np.float64)

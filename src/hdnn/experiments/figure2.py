@@ -26,7 +26,7 @@ from hdnn.experiments.planar import train
 from hdnn.networks import PRESETS, Network, vector_classifier
 from hdnn.report import Picture
 from hdnn.training import Progress, Recipe, SensitivityRecorder
-from hdnn.training.loop import Callback
+from hdnn.training.progress import Callback
 
 FEATURES = 4
 SPACING = 10  # layers from one recorded norm to the next

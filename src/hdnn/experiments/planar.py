@@ -12,7 +12,7 @@ from torch import Tensor
 from hdnn import data
 from hdnn.networks import Network
 from hdnn.training import Recipe, evaluate, fit
-from hdnn.training.loop import Callback
+from hdnn.training.progress import Callback
 
 CLASSES = ("0", "1")
 

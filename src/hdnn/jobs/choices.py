@@ -115,7 +115,8 @@ def chosen_recipe(setup: Setup, choices: Choices, seed: int) -> Recipe:
 
     Weight decay means something else to every optimizer, and L-BFGS searches along a line from rate 1, unclipped: with
     another optimizer the set-up's values go. A rate of the user's holds for the restarts too, and no restart takes
-    longer than the training itself. The alternating method is the paper's, which begins once.
+    longer than the training itself. The alternating method is the paper's, which begins once, and a flow without layers
+    has no weights to begin with.
     """
     recipe = setup.recipe
     if choices.optimizer not in (None, recipe.optimizer):
@@ -124,7 +125,7 @@ def chosen_recipe(setup: Setup, choices: Choices, seed: int) -> Recipe:
             recipe = dataclasses.replace(recipe, learning_rate=1.0, clip=None, restarts=1)
     if choices.learning_rate is not None:
         recipe = dataclasses.replace(recipe, restart_learning_rate=None)
-    if choices.method == "alternating":
+    if choices.method == "alternating" or choices.layers == 0:
         recipe = dataclasses.replace(recipe, restarts=1)
     if choices.epochs is not None:
         recipe = dataclasses.replace(recipe, restart_epochs=max(1, min(recipe.restart_epochs, choices.epochs)))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hdnn import plots
 from hdnn.analysis import principal_components
 from hdnn.data import Dataset
+from hdnn.modes import evaluating
 from hdnn.networks import Network, class_probabilities, predicted_classes
 from hdnn.report import Picture, Report, Section, Table, render
 from hdnn.runs import Run
@@ -37,7 +38,6 @@ def write_summary(
         history: one record an epoch.
         metrics: as in metrics.json.
     """
-    network.eval()
     output = outputs(network, torch.from_numpy(dataset.x_test)).cpu()
     sections = [Section("Results", _result_parts(run, dataset, output))]
     if network.task == "classification" and dataset.inputs == (2,):
@@ -140,7 +140,7 @@ def _regions(run: Run, network: Network, dataset: Dataset, output: torch.Tensor)
 def _features(run: Run, network: Network, dataset: Dataset) -> list[Table | Picture]:
     chosen = _sample(len(dataset.x_test), _SHOWN)
     device = network.head.weight.device
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(network):
         states = network.trajectory(torch.from_numpy(dataset.x_test[chosen]).to(device)).cpu()
     labels = dataset.y_test[chosen]
     components = principal_components(states)

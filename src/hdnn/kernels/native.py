@@ -22,6 +22,11 @@ def describe() -> str:
     return f"available ({extension.instruction_set()}, {'OpenMP' if extension.has_openmp() else 'one thread'})"
 
 
+def instruction_set() -> str:
+    """The instruction set that the kernels run with, "none" where the extension is missing; bits depend on it."""
+    return "none" if calls.extension is None else str(calls.extension.instruction_set())
+
+
 def serves(y: Tensor, weight: Tensor) -> bool:
     """Whether the kernels can run these tensors here and now.
 

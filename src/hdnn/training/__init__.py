@@ -1,11 +1,13 @@
 """Training: the objective of the paper, the recipes that minimize it, a plain loop, and callbacks that record."""
 
 from hdnn.training.ensemble import fit_together
-from hdnn.training.loop import Callback, Progress, fit, split
+from hdnn.training.loop import fit, split
 from hdnn.training.objective import Objective, Penalty, Record, evaluate, outputs
+from hdnn.training.progress import Callback, Progress, StartCallback
 from hdnn.training.recipe import Recipe
 from hdnn.training.recorders import GradientRecorder, SensitivityRecorder
 from hdnn.training.state import TrainingState
+from hdnn.training.together import TogetherProgress, TogetherState
 
 __all__ = [
     "Callback",
@@ -16,6 +18,9 @@ __all__ = [
     "Recipe",
     "Record",
     "SensitivityRecorder",
+    "StartCallback",
+    "TogetherProgress",
+    "TogetherState",
     "TrainingState",
     "evaluate",
     "fit",

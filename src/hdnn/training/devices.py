@@ -55,3 +55,10 @@ def using_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had; PyTorch has no class of its own for the CPU's."""
+    said = str(error).lower()
+    words = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "bad allocation")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in said for word in words))

@@ -7,6 +7,7 @@ Looked for only after the fact, so that steps need not pay for it.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import torch
@@ -55,6 +56,7 @@ def where_states(network: Network, x: Tensor) -> str:
     if not bool(x.isfinite().all()):
         row = int((~x.flatten(1).isfinite()).any(1).nonzero()[0])
         return f"The inputs of sample {row} of the batch are infinite or not a number."
+    network = copy.deepcopy(network)  # in the mode that the step had, whose statistics it would move
     with torch.no_grad():
         y = network.lift(x)
         if not bool(y.isfinite().all()):

@@ -1,8 +1,7 @@
 """Many networks of one shape, trained as one: a step moves them all, and one kernel call runs all their flows.
 
-Legend: E members; a stacked tensor has a leading axis E; W, μ the output layer. Members share the recipe and nothing
-else: each has its own weights, data and order of batches, so each ends where a training of its own would, up to
-rounding.
+Legend: E members; a stacked tensor has a leading axis E. Members share the recipe and nothing else: each has its own
+weights, data and order of batches, so each ends where a training of its own would, up to rounding.
 """
 
 from __future__ import annotations
@@ -11,23 +10,23 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, vmap
-from torch.nn import functional
+from torch import Tensor
 
+from hdnn.flow import Flow
+from hdnn.modes import evaluating
 from hdnn.networks import Network, predicted_classes
-from hdnn.training.checks import check_data, checked_weight
-from hdnn.training.objective import EVALUATION_BATCH, Objective, Penalty, Record, mean_score, score_name
-from hdnn.training.recipe import Recipe, make_optimizer, rate_factor
-
-Stacked = dict[str, nn.Parameter]
-
-_HEAD = ("head.weight", "head.bias")
+from hdnn.training.checks import check_data, check_network, check_trainable, checked_weight
+from hdnn.training.devices import is_out_of_memory
+from hdnn.training.members import Members, member_batches
+from hdnn.training.objective import Penalty, Record, mean_score, score_name
+from hdnn.training.recipe import Recipe
+from hdnn.training.state import memory, remember
+from hdnn.training.tensors import copied, require_alike, require_history, set_order
+from hdnn.training.together import TogetherProgress, TogetherState, best_of
 
 
 def fit_together(
@@ -39,6 +38,8 @@ def fit_together(
     seeds: Sequence[int],
     sample_weight: Tensor | None = None,
     penalties: Sequence[Penalty] = (),
+    callbacks: Iterable[Callable[[TogetherProgress[TogetherState]], None]] = (),
+    resume: TogetherState | None = None,
 ) -> list[list[Record]]:
     """Train networks of one shape in place, all in one: as `fit` for each of them, and many times faster.
 
@@ -53,13 +54,17 @@ def fit_together(
         seeds: of the order of the batches of each.
         sample_weight: (E, s), as in `fit`.
         penalties: as in `fit`.
+        callbacks: called with a `TogetherProgress` after every step; not during the starts of `recipe.restarts`.
+        resume: go on from here, as in `fit`.
 
     Returns:
         For each member one record an epoch, as `fit` gives them; "seconds" is the time that all took together.
 
     Raises:
-        ValueError: if the networks differ in more than their weights, if data or seeds do not fit them, or if the
-            recipe cannot be followed together.
+        TypeError: if one of them is no `Network`.
+        ValueError: if the networks differ in more than their weights, if data or seeds do not fit them, if the
+            recipe cannot be followed together, or if they hold modules that cannot train together, such as BatchNorm
+            and Dropout.
 
     Example:
         >>> import torch, hdnn
@@ -75,29 +80,18 @@ def fit_together(
     weight = None
     if sample_weight is not None:
         weight = torch.stack([checked_weight(w, targets, x.dtype) for w, targets in zip(sample_weight, y, strict=True)])
-    if recipe.restarts > 1:
+    if recipe.restarts > 1 and resume is None:
         start_well(networks, x, y, recipe, seeds=seeds, sample_weight=sample_weight, penalties=penalties)
-    members = _Members(networks, recipe, penalties, batches=math.ceil(x.shape[1] / recipe.batch_size))
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    histories: list[list[Record]] = [[] for _ in networks]
-    for epoch in range(1, recipe.epochs + 1):
-        start = time.perf_counter()
-        rate = members.rate
-        losses = torch.zeros(len(networks), dtype=torch.float64)
-        scores = torch.zeros(len(networks), dtype=torch.float64)
-        for inputs, targets, weights in _batches(x, y, weight, generators, recipe.batch_size):
-            loss, output = members.step(inputs, targets, weights)
-            losses += loss.double().cpu() * inputs.shape[1]
-            scores += _score_sums(networks[0], output, targets).double().cpu()
-        seconds = time.perf_counter() - start
-        for history, loss, score in zip(histories, losses / x.shape[1], scores, strict=True):
-            value = mean_score(networks[0], float(score), y[0])
-            record = {"epoch": float(epoch), "loss": float(loss), "learning_rate": rate}
-            history.append({**record, f"train_{score_name(networks[0])}": value, "seconds": seconds})
-    if recipe.method == "alternating":
-        members.train_heads(x, y, weight, [torch.Generator().manual_seed(seed) for seed in seeds])
-    members.unstack()
-    return histories
+    together = _Together(networks, recipe, penalties, seeds, x.shape[1])
+    if resume is not None:
+        together.resume(resume)
+    try:
+        together.run(x, y, weight, tuple(callbacks))
+        if recipe.method == "alternating":
+            together.members.train_heads(x, y, weight, [torch.Generator().manual_seed(seed) for seed in seeds])
+    finally:  # also what an interrupt leaves can be used
+        together.members.unstack()
+    return together.histories
 
 
 def start_well(
@@ -109,10 +103,13 @@ def start_well(
     seeds: Sequence[int],
     sample_weight: Tensor | None = None,
     penalties: Sequence[Penalty] = (),
-) -> None:
+    callbacks: Iterable[Callable[[TogetherProgress[TogetherState]], None]] = (),
+    resume: TogetherState | None = None,
+) -> list[TogetherState]:
     """Give each network the weights of the best of `recipe.restarts` short trainings, its own weights being one start.
 
-    The best has the smallest objective over the last epoch, on the training data; no other data is looked at.
+    The best has the smallest objective over the last epoch, on the training data; no other data is looked at. Frozen
+    parameters keep their values in every start. An interrupt leaves the best start so far.
 
     Args:
         networks: E of them; their weights are replaced.
@@ -122,8 +119,14 @@ def start_well(
         seeds: of each network, for the fresh weights and the order of the batches.
         sample_weight: (E, s), as in `fit`.
         penalties: as in `fit`.
+        callbacks: called after every step of all starts.
+        resume: go on from here; of one network alone.
+
+    Returns:
+        For each network the histories of its starts, and which was chosen.
 
     Raises:
+        ValueError: if starts cannot differ, as no module with fresh weights to draw learns.
         FloatingPointError: if all starts of a network diverge.
     """
     short = dataclasses.replace(
@@ -137,7 +140,7 @@ def start_well(
     count = recipe.restarts
     draws = [[int(n) for n in np.random.SeedSequence(seed).generate_state(count)] for seed in seeds]
     starts = [
-        network if k == 0 else _fresh(network, draw)
+        copy.deepcopy(network) if k == 0 else _fresh(network, draw)
         for network, row in zip(networks, draws, strict=True)
         for k, draw in enumerate(row)
     ]
@@ -145,17 +148,51 @@ def start_well(
     orders = [draw for row in draws for draw in row]
     weight = None if sample_weight is None else sample_weight[member]
     data = (x[member], y[member]) if len(networks) > 1 else (_repeated(x, count), _repeated(y, count))
-    histories = fit_together(starts, *data, short, seeds=orders, sample_weight=weight, penalties=penalties)
+    histories: list[list[Record]] = [list(history) for history in resume.history] if resume is not None else []
+
+    def note(progress: TogetherProgress[TogetherState]) -> None:
+        histories[:] = [list(history) for history in progress.histories]
+
+    try:
+        histories = fit_together(
+            starts,
+            *data,
+            short,
+            seeds=orders,
+            sample_weight=weight,
+            penalties=penalties,
+            callbacks=(note, *callbacks),
+            resume=resume,
+        )
+    except KeyboardInterrupt:
+        _take_best(networks, starts, histories)
+        raise
+    chosen = _take_best(networks, starts, histories)
+    if None in chosen:
+        raise FloatingPointError(
+            f"All {count} starts diverged within {recipe.restart_epochs} epochs. Use a smaller learning rate or "
+            f"step, or clip the gradient (clip=1.0)."
+        )
+    parts = [histories[i * count : (i + 1) * count] for i in range(len(networks))]
+    return [
+        TogetherState(tuple(map(tuple, part)), chosen=best)
+        for part, best in zip(parts, chosen, strict=True)
+        if best is not None
+    ]
+
+
+def _take_best(
+    networks: Sequence[Network], starts: Sequence[Network], histories: Sequence[Sequence[Record]]
+) -> list[int | None]:
+    """Give each network the weights of the best of its starts; which it is, None where none is finite."""
+    count = len(starts) // len(networks)
+    chosen: list[int | None] = []
     for i, network in enumerate(networks):
-        losses = [history[-1]["loss"] for history in histories[i * count : (i + 1) * count]]
-        finite = [k for k, loss in enumerate(losses) if math.isfinite(loss)]
-        if not finite:
-            raise FloatingPointError(
-                f"All {count} starts diverged within {recipe.restart_epochs} epochs. Use a smaller learning rate or "
-                f"step, or clip the gradient (clip=1.0)."
-            )
-        best = min(finite, key=losses.__getitem__)
-        network.load_state_dict(starts[i * count + best].state_dict())
+        best = best_of(histories[i * count : (i + 1) * count])
+        chosen.append(None if best is None else best[0])
+        if best is not None:
+            network.load_state_dict(starts[i * count + best[0]].state_dict())
+    return chosen
 
 
 def _repeated(x: Tensor, count: int) -> Tensor:
@@ -164,156 +201,138 @@ def _repeated(x: Tensor, count: int) -> Tensor:
 
 
 def _fresh(network: Network, seed: int) -> Network:
-    """A copy with weights of its own; the output layer stays, for it begins at zero."""
+    """A copy with weights of its own; the output layer stays, for it begins at zero, and so does what is frozen.
+
+    Raises:
+        ValueError: if `reset_parameters` does not reach what learns in a flow, or nothing that learns at all.
+    """
     made = copy.deepcopy(network)
-    with torch.random.fork_rng(devices=[]):
+    learning = {name: p for name, p in made.named_parameters() if p.requires_grad and not name.startswith("head.")}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for p in learning.values():
+            p.fill_(math.nan)  # what a reset leaves so was not reached by it
         torch.manual_seed(seed)
         for part in (made.lift, made.flow):
             for module in part.modules():
                 if callable(reset := getattr(module, "reset_parameters", None)):
                     reset()
+        missed = [name for name, p in learning.items() if bool(p.isnan().any())]
+        in_flows = {id(p) for module in made.modules() if isinstance(module, Flow) for p in module.parameters()}
+        if len(missed) == len(learning) or any(id(learning[name]) in in_flows for name in missed):
+            what = f"does not reach {missed[0]}" if missed else "has nothing to draw: all of lift and flow is frozen"
+            raise ValueError(
+                f"`restarts` begin from fresh weights, but `reset_parameters` {what}, so all starts would be one. Use "
+                f"restarts=1."
+            )
+        for name, own in network.named_parameters():
+            if name in missed or name not in learning:
+                made.get_parameter(name).copy_(own)
     return made
 
 
-class _Members:
-    """The stacked parameters of the networks, and how a step moves them."""
+class _Together:
+    """What changes from step to step while members train."""
 
     def __init__(
-        self, networks: Sequence[Network], recipe: Recipe, penalties: Sequence[Penalty], *, batches: int
+        self, networks: Sequence[Network], recipe: Recipe, penalties: Sequence[Penalty], seeds: Sequence[int], rows: int
     ) -> None:
-        self.networks = networks
-        self.recipe = recipe
-        self.template = copy.deepcopy(networks[0])
-        self.objective = Objective(
-            self.template,
-            alpha=recipe.alpha,
-            alpha_c=recipe.alpha_c,
-            label_smoothing=recipe.label_smoothing,
-            penalties=penalties,
-        )
-        named = [dict(network.named_parameters()) for network in networks]
-        self.parameters: Stacked = {
-            name: nn.Parameter(torch.stack([member[name].detach() for member in named]), one.requires_grad)
-            for name, one in named[0].items()
-        }
-        alternating = recipe.method == "alternating"
-        self.moved = [
-            p for name, p in self.parameters.items() if p.requires_grad and not (alternating and name in _HEAD)
-        ]
-        self.optimizer = make_optimizer(recipe, self.moved)
-        self.factor = rate_factor(recipe, batches)
-        self.steps = 0
+        self.network, self.recipe, self.rows = networks[0], recipe, rows
+        self.batches = math.ceil(rows / recipe.batch_size)
+        self.members = Members(networks, recipe, penalties, batches=self.batches)
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.histories: list[list[Record]] = [[] for _ in networks]
+        self.batch = 0
+        self._begin_epoch()
 
-    @property
-    def rate(self) -> float:
-        """The learning rate of the next step."""
-        return self.recipe.learning_rate * self.factor(self.steps)
+    def _begin_epoch(self) -> None:
+        self.orders = torch.stack([generator.get_state() for generator in self.generators])
+        self.losses = torch.zeros(len(self.generators), dtype=torch.float64)
+        self.scores = torch.zeros(len(self.generators), dtype=torch.float64)
+        self.batch = 0
+        self.start = time.perf_counter()
+
+    def run(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor | None,
+        callbacks: Sequence[Callable[[TogetherProgress[TogetherState]], None]],
+    ) -> None:
+        """Epoch after epoch, from where it stands to the end."""
+        for epoch in range(len(self.histories[0]) + 1, self.recipe.epochs + 1):
+            rows = member_batches(x, y, weight, self.generators, self.recipe.batch_size)
+            for batch, (inputs, targets, weights) in enumerate(rows, start=1):
+                if batch <= self.batch:
+                    continue
+                loss, output = self.step(inputs, targets, weights)
+                self.losses += loss.double().cpu() * inputs.shape[1]
+                self.scores += _score_sums(self.network, output, targets).double().cpu()
+                self.batch = batch
+                if batch == self.batches:
+                    self.record(epoch, y)
+                for callback in callbacks:
+                    told = self.recipe.epochs, batch, self.batches, loss, self.histories, self.state
+                    callback(TogetherProgress(epoch, *told))
 
     def step(self, x: Tensor, y: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-        """One step of every member on its own batch; objectives (E,) and outputs (E, B, outputs) before it."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
-        if self.recipe.method == "alternating":
-            self._fresh_heads(x, y, weight)
-        for parameter in self.parameters.values():
-            parameter.grad = None
-        losses, outputs = self._mapped(self._objective, self.parameters, x, y, weight)
-        torch.autograd.backward(losses.sum())  # members share no parameter: each gets its own gradient
-        if self.recipe.clip is not None:
-            _clip(self.moved, self.recipe.clip)
-        self.optimizer.step()
-        self.steps += 1
-        return losses.detach(), outputs.detach()
+        """One step of all; the first shows whether the networks can train together at all."""
+        try:
+            return self.members.step(x, y, weight)
+        except RuntimeError as error:
+            if self.members.steps or is_out_of_memory(error):
+                raise
+            with torch.no_grad(), evaluating(self.network):
+                self.network(x[0])  # raises where it is not the stacking that is to blame
+            raise ValueError(
+                f"These networks cannot train together, nor with `restarts` > 1: a step runs one network for the "
+                f"stacked weights of all (torch.vmap), and a module of it does not allow that, as BatchNorm, which "
+                f"keeps running statistics, and Dropout, which draws random numbers. Use restarts=1 and `fit` for "
+                f"each, or take that module out (LayerNorm works). PyTorch says: {str(error).splitlines()[0]}"
+            ) from error
 
-    def train_heads(self, x: Tensor, y: Tensor, weight: Tensor | None, generators: Sequence[torch.Generator]) -> None:
-        """The output layers alone, on the features of the finished flows."""
+    def record(self, epoch: int, y: Tensor) -> None:
+        """End an epoch."""
+        seconds = time.perf_counter() - self.start
+        rate = self.recipe.learning_rate * self.members.factor((epoch - 1) * self.batches)
+        for history, loss, score in zip(self.histories, self.losses / self.rows, self.scores, strict=True):
+            value = mean_score(self.network, float(score), y[0])
+            record = {"epoch": float(epoch), "loss": float(loss), "learning_rate": rate}
+            history.append({**record, f"train_{score_name(self.network)}": value, "seconds": seconds})
+        self._begin_epoch()
+
+    def state(self) -> TogetherState:
+        """The state of the moment."""
+        return TogetherState(
+            history=tuple(map(tuple, self.histories)),
+            weights=copied(self.members.parameters),
+            optimizer=memory(self.members.optimizer),
+            orders=self.orders.clone(),
+            losses=self.losses.clone(),
+            scores=self.scores.clone(),
+            batches=self.batch,
+            seconds=time.perf_counter() - self.start,
+        )
+
+    def resume(self, state: TogetherState) -> None:
+        """Go to a state."""
+        if state.members != len(self.histories) or state.is_over or state.batches >= self.batches:
+            raise ValueError(
+                f"The training state stands after {state.batches} batches of {state.members} members; it belongs to "
+                f"other data or another recipe than these {self.batches} batches of {len(self.histories)}."
+            )
+        require_alike("weights", state.weights, self.members.parameters)
+        require_history([record for history in state.history for record in history], score_name(self.network))
+        remember(self.members.optimizer, state.optimizer)
+        for generator, order in zip(self.generators, state.orders, strict=True):
+            set_order(generator, order)
+        self.orders = state.orders.clone()
         with torch.no_grad():
-            parts = [
-                self._mapped(self._features, self.parameters, part) for part in torch.split(x, EVALUATION_BATCH, dim=1)
-            ]
-            features = torch.cat(parts, dim=1)
-        optimizer = self._new_heads()
-        for _ in range(self.recipe.head_epochs):
-            for batch in _batches(features, y, weight, generators, self.recipe.batch_size):
-                self._head_step(optimizer, *batch)
-
-    def unstack(self) -> None:
-        """Give each network its weights."""
-        with torch.no_grad():
-            for name, stacked in self.parameters.items():
-                for network, value in zip(self.networks, stacked, strict=True):
-                    network.get_parameter(name).copy_(value)
-
-    def _fresh_heads(self, x: Tensor, y: Tensor, weight: Tensor | None) -> None:
-        with torch.no_grad():
-            features = self._mapped(self._features, self.parameters, x)
-        optimizer = self._new_heads()
-        for _ in range(self.recipe.head_steps):
-            self._head_step(optimizer, features, y, weight)
-
-    def _new_heads(self) -> torch.optim.Optimizer:
-        heads = [self.parameters[name] for name in _HEAD]
-        with torch.no_grad():
-            for head in heads:
-                head.zero_()
-        return torch.optim.Adam(heads, lr=self.recipe.head_learning_rate, fused=True)
-
-    def _head_step(self, optimizer: torch.optim.Optimizer, features: Tensor, y: Tensor, weight: Tensor | None) -> None:
-        optimizer.zero_grad()
-        W, μ = (self.parameters[name] for name in _HEAD)
-        torch.autograd.backward(self._mapped(self._head_objective, W, μ, features, y, weight).sum())
-        optimizer.step()
-
-    def _mapped(self, function: Callable[..., Any], *stacked: Any) -> Any:
-        """A function of one member, for all."""
-        return vmap(function, in_dims=tuple(None if x is None else 0 for x in stacked))(*stacked)
-
-    def _objective(
-        self, parameters: dict[str, Tensor], x: Tensor, y: Tensor, weight: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        named = {f"network.{name}": value for name, value in parameters.items()}
-        result: tuple[Tensor, Tensor] = functional_call(self.objective, named, (x, y, weight))
-        return result
-
-    def _features(self, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-        part = {name: value for name, value in parameters.items() if name not in _HEAD}
-        result: Tensor = functional_call(_Features(self.template), {f"network.{n}": v for n, v in part.items()}, (x,))
-        return result
-
-    def _head_objective(self, W: Tensor, μ: Tensor, features: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-        loss = self.objective.data_loss(functional.linear(features, W, μ), y, weight)
-        return loss + self.recipe.alpha_c * (W.square().sum() + μ.square().sum())
-
-
-class _Features(nn.Module):
-    """What the output layer sees, as the forward call that `functional_call` asks for."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, ...) to (B, features)."""
-        return self.network.features(x)
-
-
-def _batches(
-    x: Tensor, y: Tensor, weight: Tensor | None, generators: Sequence[torch.Generator], size: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """The batches of an epoch: every member's rows in its own order."""
-    order = torch.stack([torch.randperm(x.shape[1], generator=generator) for generator in generators]).to(x.device)
-    member = torch.arange(len(x), device=x.device)[:, None]
-    for chosen in torch.split(order, size, dim=1):
-        yield x[member, chosen], y[member, chosen], None if weight is None else weight[member, chosen]
-
-
-def _clip(parameters: Sequence[nn.Parameter], largest: float) -> None:
-    """Scale the gradient of each member to a norm of at most `largest`, as `clip_grad_norm_` does for one."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
-    factors = (largest / (norms + 1e-6)).clamp(max=1.0)
-    for gradient in gradients:
-        gradient.mul_(factors.view(-1, *[1] * (gradient.dim() - 1)))
+            for name, p in self.members.parameters.items():
+                p.copy_(state.weights[name])
+        self.histories = [[dict(record) for record in history] for history in state.history]
+        self.members.steps = state.epochs * self.batches + state.batches
+        self.losses, self.scores, self.batch = state.losses.clone(), state.scores.clone(), state.batches
+        self.start = time.perf_counter() - state.seconds
 
 
 def _score_sums(network: Network, outputs: Tensor, y: Tensor) -> Tensor:
@@ -335,7 +354,10 @@ def _check(networks: Sequence[Network], x: Tensor, y: Tensor, recipe: Recipe, se
     ):
         if refused:
             raise ValueError(f"Networks cannot be trained together with {what}. Train them one by one with `fit`.")
+    for network in networks:
+        check_network(network, alpha=recipe.alpha)
     first = networks[0]
+    check_trainable(first, recipe)
     for network in networks[1:]:
         if repr(network) != repr(first) or _shapes(network) != _shapes(first):
             raise ValueError("Networks that train together must be alike but for their weights; these are not.")

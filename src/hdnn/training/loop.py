@@ -5,59 +5,28 @@ Legend: s samples, x inputs, y targets. A step is one optimizer step on one batc
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
+from hdnn import modes
 from hdnn.networks import Network
-from hdnn.training.checks import check_data, check_penalties, checked_weight
+from hdnn.training.checks import check_data, check_network, check_penalties, check_trainable, checked_weight
+from hdnn.training.circumstances import circumstances, differing
 from hdnn.training.diagnosis import stopped, where_states, where_weights
 from hdnn.training.ensemble import start_well
 from hdnn.training.objective import Objective, Penalty, Record, evaluate, mean_score, score_name, score_sum
+from hdnn.training.progress import Callback, Progress, StartCallback
 from hdnn.training.recipe import Recipe, make_optimizer, rate_factor
-from hdnn.training.state import TrainingState, Weights, copied, memory, remember, require_alike
+from hdnn.training.state import TrainingState, memory, remember
 from hdnn.training.steps import alternating_step, joint_step, train_head
-
-
-def _no_state() -> TrainingState:
-    raise ValueError("This progress was not told by `fit`, so there is no training whose state could be taken.")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a callback is told after every step.
-
-    Args:
-        epoch: counted from 1.
-        epochs: planned.
-        batch: steps done in this epoch.
-        batches: steps of an epoch.
-        loss: the objective on the batch, a scalar tensor without gradient (reading it may wait for the device).
-        record: the epoch's record when this step ended it, else None.
-        state: call it for the `TrainingState` of the moment, with which `fit(..., resume=...)` goes on. It copies the
-            weights, so call it now and then. After `fit` it still tells the optimizer's memory, beside the weights that
-            `fit` returned. It raises FloatingPointError where weights are no longer finite.
-    """
-
-    epoch: int
-    epochs: int
-    batch: int
-    batches: int
-    loss: Tensor
-    record: Record | None
-    state: Callable[[], TrainingState] = field(default=_no_state, repr=False, compare=False)
-
-    @property
-    def iteration(self) -> int:
-        """Steps since training began."""
-        return (self.epoch - 1) * self.batches + self.batch
-
-
-Callback = Callable[[Progress], None]
+from hdnn.training.tensors import Weights, copied, require_alike, require_history, set_order
+from hdnn.training.together import TogetherProgress, TogetherState
 
 
 def fit(
@@ -69,13 +38,15 @@ def fit(
     sample_weight: Tensor | None = None,
     validation: tuple[Tensor, Tensor] | None = None,
     callbacks: Iterable[Callback] = (),
+    start_callbacks: Iterable[StartCallback] = (),
     penalties: Sequence[Penalty] = (),
     resume: TrainingState | None = None,
 ) -> list[Record]:
     """Train a network in place.
 
     The order of the batches depends on `recipe.seed` alone; the initial weights are the caller's. With
-    `recipe.restarts` they are one of several starts, of which the best is trained on; see `Recipe`.
+    `recipe.restarts` they are one of several starts, of which the best is trained on; see `Recipe`. Whatever mode the
+    modules have, they train in training mode, are validated in evaluation mode, and have their own again at the end.
 
     Args:
         network: trained in place, on the device where its parameters are.
@@ -85,19 +56,24 @@ def fit(
         sample_weight: (s,), w, not negative, in any unit: the loss of a batch is Σ w L / Σ w. Regularisers, and the
             scores in the records, training and validation, do not know them.
         validation: (inputs, targets) to watch instead of the share `recipe.validation` of x and y.
-        callbacks: called with a `Progress` after every step.
+        callbacks: called with a `Progress` after every step, but for those of the starts.
+        start_callbacks: called with a `TogetherProgress` after every step of the starts of `recipe.restarts`, which
+            all step at once.
         penalties: (weight, function of the network) pairs to add to the objective, see `Objective`.
-        resume: go on from here, towards `recipe.epochs` epochs in all. With data, recipe, device and number of threads
-            as before, weights and records get the bits that they would have had without the pause. Other data or
-            another recipe are accepted where an epoch has just ended.
+        resume: go on from here, towards `recipe.epochs` epochs in all. With data, recipe, device, number of threads
+            and instruction set as before, weights and records get the bits that they would have had without the pause;
+            where the state knows of others, a UserWarning says so. Other data or another recipe are accepted where an
+            epoch has just ended.
 
     Returns:
         One record an epoch: "epoch", "loss" (mean objective), "train_accuracy" or "train_error" (root mean square)
         while training, the same with "validation_" where there is validation data, "learning_rate", "seconds".
 
     Raises:
-        ValueError: if x and y do not fit each other or the network, or are too few for a validation part, if a
-            penalty cannot be minimized, or if `resume` does not fit network, recipe and data.
+        TypeError: if it is no `Network`, or x or y is no tensor.
+        ValueError: if x and y do not fit each other or the network, or are too few for a validation part, if nothing
+            can be trained (frozen, no gradients), if a penalty cannot be minimized, if starts cannot differ or
+            train together, or if `resume` does not fit network, recipe and data.
         FloatingPointError: if objective, gradient or weights are no longer finite; the message says when, where and
             what to do.
 
@@ -109,35 +85,39 @@ def fit(
         >>> len(history)
         3
     """
+    check_network(network, alpha=recipe.alpha)
+    check_trainable(network, recipe)
     for part in ((x, y), *([validation] if validation is not None else [])):
         check_data(network, *part)
     device = network.head.weight.device
-    x, y = x.to(device), y.to(device)
+    x, y = (value.clone() if value.is_inference() else value.to(device) for value in (x, y))
     weight = None if sample_weight is None else checked_weight(sample_weight, y, x.dtype)
     if validation is None and recipe.validation:
         train, held = split(y, recipe.validation, recipe.seed, stratify=network.task == "classification")
         validation = (x[held], y[held])
         x, y = x[train], y[train]
         weight = None if weight is None else checked_weight(weight[train], y, x.dtype)
-    objective = Objective(
-        network,
-        alpha=recipe.alpha,
-        alpha_c=recipe.alpha_c,
-        label_smoothing=recipe.label_smoothing,
-        penalties=penalties,
-    )
-    check_penalties(objective)
-    if recipe.restarts > 1 and resume is None:
-        weights = None if weight is None else weight[None]
-        start_well([network], x[None], y[None], recipe, seeds=[recipe.seed], sample_weight=weights, penalties=penalties)
-    training = _Training(objective, recipe, len(x))
-    if resume is not None:
-        training.resume(resume)
-    training.run(x, y, weight, validation, tuple(callbacks))
-    if recipe.method == "alternating":
-        train_head(objective, x, y, recipe, weight)
-    # The last step may diverge after the last objective was seen to be finite.
-    training.require_finite()
+    with modes.training(network):
+        objective = Objective(
+            network,
+            alpha=recipe.alpha,
+            alpha_c=recipe.alpha_c,
+            label_smoothing=recipe.label_smoothing,
+            penalties=penalties,
+        )
+        check_penalties(objective)
+        training = _Training(objective, recipe, len(x))
+        if resume is not None:
+            training.check(resume)
+        if recipe.restarts > 1 and (resume is None or resume.is_starting):
+            training.start_well(x, y, weight, tuple(start_callbacks), resume)
+        elif resume is not None:
+            training.resume(resume)
+        training.run(x, y, weight, validation, tuple(callbacks))
+        if recipe.method == "alternating":
+            train_head(objective, x, y, recipe, weight)
+        # The last step may diverge after the last objective was seen to be finite.
+        training.require_finite()
     return training.history
 
 
@@ -178,11 +158,11 @@ class _Training:
         self.alternating = recipe.method == "alternating"
         self.size = rows if recipe.optimizer == "lbfgs" else recipe.batch_size
         self.batches = math.ceil(rows / self.size)
-        trained = list(self.network.parameters())
-        if self.alternating:
-            trained = [p for p in trained if p is not self.network.head.weight and p is not self.network.head.bias]
+        head = {id(p) for p in self.network.head.parameters()} if self.alternating else set()
+        trained = [p for p in self.network.parameters() if id(p) not in head]
         self.optimizer = make_optimizer(recipe, trained)
         self.rates = rate_factor(recipe, self.batches)
+        self.circumstances = circumstances(self.network.head.weight.device)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.order = self.generator.get_state()
         self.best = _Best(recipe.patience)
@@ -190,6 +170,43 @@ class _Training:
         # Summed up once an epoch: small steps are too short for more.
         self.losses: list[Tensor] = []
         self.outputs: list[Tensor] = []
+        self.starts: TogetherState | None = None
+        self.start = time.perf_counter()
+
+    def start_well(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor | None,
+        callbacks: Sequence[StartCallback],
+        resume: TrainingState | None,
+    ) -> None:
+        """Take the weights of the best of several starts."""
+
+        def tell(progress: TogetherProgress[TogetherState]) -> None:
+            told = TogetherProgress(
+                progress.epoch,
+                progress.epochs,
+                progress.batch,
+                progress.batches,
+                progress.losses,
+                progress.histories,
+                lambda: dataclasses.replace(self.snapshot(), starts=progress.state()),
+            )
+            for callback in callbacks:
+                callback(told)
+
+        [self.starts] = start_well(
+            [self.network],
+            x[None],
+            y[None],
+            self.recipe,
+            seeds=[self.recipe.seed],
+            sample_weight=None if weight is None else weight[None],
+            penalties=self.objective.penalties,
+            callbacks=[tell] if callbacks else [],
+            resume=None if resume is None else resume.starts,
+        )
         self.start = time.perf_counter()
 
     def run(
@@ -267,8 +284,12 @@ class _Training:
             callback(progress)
 
     def state(self) -> TrainingState:
-        """The state of the moment."""
+        """The state of the moment, which must be finite."""
         self.require_finite()
+        return self.snapshot()
+
+    def snapshot(self) -> TrainingState:
+        """The state of the moment."""
         head = self.network.head
         empty = head.weight.new_empty(0, head.out_features).detach()
         return TrainingState(
@@ -282,7 +303,20 @@ class _Training:
             best=copied(self.best.weights),
             best_score=self.best.score,
             waited=self.best.waited,
+            starts=self.starts,
+            circumstances=self.circumstances,
         )
+
+    def check(self, state: TrainingState) -> None:
+        """See whether a state is of a training like this, and warn where it came about under other circumstances."""
+        if state.is_starting and self.recipe.restarts == 1:
+            raise ValueError("The training state stands among its `restarts`, and the recipe has none: it is another.")
+        if changed := differing(state.circumstances or {}, self.circumstances):
+            warnings.warn(
+                f"The training state came about under other circumstances: {changed}. The last bits of the result may "
+                f"differ from those of a training without the pause.",
+                stacklevel=3,
+            )
 
     def resume(self, state: TrainingState) -> None:
         """Go to a state."""
@@ -297,16 +331,12 @@ class _Training:
                 f"{tuple(state.outputs.shape)}, in an epoch of {self.batches} batches of {self.size}: it belongs to "
                 f"other data or another recipe."
             )
-        told = {"epoch", "loss", "learning_rate", "seconds", f"train_{score_name(self.network)}"}
-        if missing := sorted({name for record in state.history for name in told - record.keys()}):
-            raise ValueError(f"The history of the training state lacks {missing[0]!r}: it belongs to another training.")
+        require_history(state.history, score_name(self.network))
         remember(self.optimizer, state.optimizer)
-        try:
-            self.generator.set_state(state.order)
-        except RuntimeError as error:
-            raise ValueError(f"The order of the batches is none that PyTorch knows: {error}.") from error
+        set_order(self.generator, state.order)
         self.order = state.order.clone()
         self.network.load_state_dict(state.network)
+        self.starts = state.starts
         self.best.weights = copied(state.best)
         self.best.score, self.best.waited = state.best_score, state.waited
         self.history = [dict(record) for record in state.history]

@@ -10,13 +10,15 @@ which the paper does not have.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hdnn.modes import evaluating
 from hdnn.networks import Network, predicted_classes
+from hdnn.training.checks import check_network
 
 Record = dict[str, float]
 Penalty = tuple[float, Callable[[Network], Tensor]]
@@ -61,6 +63,7 @@ class Objective(nn.Module):
         penalties: Sequence[Penalty] = (),
     ) -> None:
         super().__init__()
+        check_network(network, alpha=alpha)
         self.network = network
         self.alpha = alpha
         self.alpha_c = alpha_c
@@ -81,8 +84,7 @@ class Objective(nn.Module):
         output = self.network(x)
         loss = self.data_loss(output, y, weight)
         if self.alpha_c:
-            head = self.network.head
-            loss = loss + self.alpha_c * (head.weight.square().sum() + head.bias.square().sum())
+            loss = loss + self.alpha_c * squared_norm(self.network.head.parameters())
         if self.alpha:
             weight, bias = self.network.flow.smoothness()
             loss = loss + self.alpha * (weight + bias)
@@ -124,8 +126,14 @@ class Objective(nn.Module):
         return functional.binary_cross_entropy_with_logits(output.squeeze(-1), target, reduction=reduction)
 
 
+def squared_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """The sum of the squares of all numbers, as R_N = ‖W‖² + ‖μ‖²."""
+    squares = [p.square().sum() for p in parameters]
+    return sum(squares[1:], squares[0])
+
+
 def evaluate(network: Network, x: Tensor, y: Tensor) -> Record:
-    """Loss and score on data, in batches, without gradients.
+    """Loss and score on data, in batches, without gradients and in evaluation mode, which modules leave again.
 
     Args:
         network: the network.
@@ -142,9 +150,10 @@ def evaluate(network: Network, x: Tensor, y: Tensor) -> Record:
 
 
 def outputs(network: Network, x: Tensor) -> Tensor:
-    """The network's outputs on data of any length, in batches, without gradients: (s, outputs)."""
+    """The network's outputs on data of any length, in batches, without gradients, in evaluation mode: (s, outputs)."""
+    check_network(network)
     device = network.head.weight.device
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(network):
         return torch.cat([network(part.to(device)) for part in batches(x)])
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hdnn.analysis import norms, sensitivities
 from hdnn.analysis.pullback import Layers
 from hdnn.flow import Flow
-from hdnn.training.loop import Progress
+from hdnn.training.progress import Progress
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

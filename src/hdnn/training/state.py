@@ -5,16 +5,28 @@ Legend: s samples, i the number of a parameter among those that the optimizer mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from hdnn.training.objective import Record
-
-Weights = dict[str, Tensor]
-Memory = dict[str, Tensor | int | float]
+from hdnn.training.tensors import (
+    Memory,
+    Weights,
+    columns,
+    doubles,
+    number,
+    parted,
+    place,
+    records,
+    require,
+    text,
+    under,
+    words,
+)
+from hdnn.training.together import TogetherState
 
 # What L-BFGS keeps as lists, one tensor for each step that it remembers.
 _LISTS = ("old_dirs", "old_stps", "ro")
@@ -28,8 +40,9 @@ _NUMBERS = (*_COUNTS, "t", "H_diag", "prev_loss")
 class TrainingState:
     """All that is needed to go on after a step; `fit(..., resume=state)` does.
 
-    With the same data, recipe, device and number of threads the result has the same bits as without the pause. Made by
-    `Progress.state`; its tensors are copies, so that it stays as it is while training goes on.
+    With the same data, recipe, device, number of threads and instruction set the result has the same bits as without
+    the pause, unless modules of the user's own draw random numbers. Made by `Progress.state`; its tensors are copies,
+    so that it stays as it is while training goes on.
 
     Args:
         network: state dict of the network.
@@ -42,6 +55,9 @@ class TrainingState:
         best: state dict of the best weights, empty without `patience`.
         best_score: of these weights.
         waited: epochs since then.
+        starts: of a training with `restarts` where these stand, or how they went; None for one that begins once.
+        circumstances: what took part that may make a difference to the last bits, in words by name, such as the
+            instruction set of the kernels.
     """
 
     network: Weights
@@ -54,6 +70,8 @@ class TrainingState:
     best: Weights
     best_score: tuple[float, float]
     waited: int
+    starts: TogetherState | None = None
+    circumstances: Mapping[str, str] | None = None  # as in states that earlier versions pickled
 
     @property
     def epochs(self) -> int:
@@ -65,25 +83,29 @@ class TrainingState:
         """Steps done in the epoch that has begun."""
         return len(self.losses)
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether the starts of `restarts` have not come to their end."""
+        return self.starts is not None and not self.starts.is_over
+
     def to_tensors(self) -> Weights:
         """The state as named tensors on the CPU, and nothing else: what a file can hold without pickling."""
         numbers = {name: value for name, value in self.optimizer.items() if not isinstance(value, Tensor)}
         arrays = {name: value for name, value in self.optimizer.items() if isinstance(value, Tensor)}
-        columns = list(self.history[0]) if self.history else []
-        # Files do not keep the order of names.
-        places = {name: f"{k}.{name}" for k, name in enumerate(columns)}
         found = {
-            **_under("network", self.network),
-            **_under("optimizer", arrays),
-            **_under("number", {name: _number(value) for name, value in numbers.items()}),
-            **_under("history", {places[name]: _doubles(record[name] for record in self.history) for name in columns}),
-            **_under("best", self.best),
+            **under("network", self.network),
+            **under("optimizer", arrays),
+            **under("number", {name: number(value) for name, value in numbers.items()}),
+            **under("history", columns(self.history)),
+            **under("best", self.best),
+            **(under("starts", self.starts.to_tensors()) if self.starts is not None else {}),
             "order": self.order,
             "losses": self.losses,
             "outputs": self.outputs,
-            "seconds": _number(self.seconds),
-            "best_score": _doubles(self.best_score),
-            "waited": _number(self.waited),
+            "seconds": number(self.seconds),
+            "best_score": doubles(self.best_score),
+            "waited": number(self.waited),
+            "circumstances": text(self.circumstances or {}),
         }
         return {name: value.cpu().contiguous() for name, value in found.items()}
 
@@ -95,48 +117,34 @@ class TrainingState:
             ValueError: if names, shapes or kinds of numbers are not those of a state. Whether they fit a network and an
                 optimizer is checked by `fit`.
         """
-        parts: dict[str, Weights] = {name: {} for name in ("network", "optimizer", "number", "history", "best")}
-        single: Weights = {}
-        for name, value in tensors.items():
-            part, dot, rest = name.partition(".")
-            if dot and part in parts:
-                parts[part][rest] = value
-            else:
-                single[name] = value
+        parts, single = parted(tensors, ("network", "optimizer", "number", "history", "best", "starts"))
+        circumstances = single.pop("circumstances", None)  # earlier versions wrote none
         expected = {"order", "losses", "outputs", "seconds", "best_score", "waited"}
         if single.keys() != expected:
             odd = sorted(single.keys() ^ expected)[0]
             raise ValueError(f"A training state consists of other parts than these: {odd!r} is missing or unknown.")
-        _require("order", single["order"], torch.uint8, tuple(torch.Generator().get_state().shape))
-        _require("best_score", single["best_score"], torch.float64, (2,))
+        require("order", single["order"], torch.uint8, tuple(torch.Generator().get_state().shape))
+        require("best_score", single["best_score"], torch.float64, (2,))
         for name, kind in (("seconds", torch.float64), ("waited", torch.int64)):
-            _require(name, single[name], kind, ())
+            require(name, single[name], kind, ())
         for name, value in parts["number"].items():
-            _require(name, value, torch.int64 if name.endswith(_COUNTS) else value.dtype, ())
-        epochs = max((value.numel() for value in parts["history"].values()), default=0)
-        for name, value in parts["history"].items():
-            _require(name, value, torch.float64, (epochs,))
+            require(name, value, torch.int64 if name.endswith(_COUNTS) else value.dtype, ())
         if single["losses"].dim() != 1 or single["outputs"].dim() != 2:
             raise ValueError("The losses and outputs of a training state must have one axis and two.")
-        ordered = sorted(parts["history"].items(), key=lambda item: _place(item[0]))
-        columns = {name.partition(".")[2]: value.tolist() for name, value in ordered}
         return cls(
             network=parts["network"],
             optimizer={**parts["optimizer"], **{name: value.item() for name, value in parts["number"].items()}},
             order=single["order"],
             losses=single["losses"],
             outputs=single["outputs"],
-            history=tuple(dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)),
+            history=tuple(records(parts["history"])),
             seconds=float(single["seconds"]),
             best=parts["best"],
             best_score=(float(single["best_score"][0]), float(single["best_score"][1])),
             waited=int(single["waited"]),
+            starts=TogetherState.from_tensors(parts["starts"]) if parts["starts"] else None,
+            circumstances=None if circumstances is None else words(circumstances),
         )
-
-
-def copied(weights: Mapping[str, Tensor]) -> Weights:
-    """Copies that later steps do not move."""
-    return {name: value.detach().clone() for name, value in weights.items()}
 
 
 def memory(optimizer: torch.optim.Optimizer) -> Memory:
@@ -163,11 +171,12 @@ def remember(optimizer: torch.optim.Optimizer, kept: Memory) -> None:
     lbfgs = isinstance(optimizer, torch.optim.LBFGS)
     known = _known(optimizer)
     state: dict[int, dict[str, object]] = {}
-    for key, value in sorted(kept.items(), key=lambda item: _place(item[0].rpartition(".")[2])):
-        number, _, rest = key.partition(".")
-        name, _, place = rest.partition(".")
-        i = int(number) if number.isdecimal() and len(number) < 9 else len(parameters)
-        if i >= (1 if lbfgs else len(parameters)) or name not in known or bool(place) != (lbfgs and name in _LISTS):
+    for key, value in sorted(kept.items(), key=lambda item: place(item[0].rpartition(".")[2])):
+        owner, _, rest = key.partition(".")
+        name, _, row_number = rest.partition(".")
+        i = int(owner) if owner.isdecimal() and len(owner) < 9 else len(parameters)
+        is_list = lbfgs and name in _LISTS
+        if i >= (1 if lbfgs else len(parameters)) or name not in known or bool(row_number) != is_list:
             raise ValueError(f"{type(optimizer).__name__} remembers nothing called {key!r} for this network.")
         if isinstance(value, Tensor):
             _check_shape(key, name, value, parameters, i)
@@ -175,11 +184,11 @@ def remember(optimizer: torch.optim.Optimizer, kept: Memory) -> None:
         elif name not in _NUMBERS:
             raise ValueError(f"{key!r} of the training state must be a tensor; got {value}.")
         mine = state.setdefault(i, {name: [] for name in _LISTS} if lbfgs else {})
-        if not place:
+        if not row_number:
             mine[name] = value
             continue
         row = mine[name]
-        if not isinstance(row, list) or place != str(len(row)):
+        if not isinstance(row, list) or row_number != str(len(row)):
             raise ValueError(f"The memory of LBFGS is not in order at {key!r}.")
         row.append(value)
     for i, mine in state.items():
@@ -204,43 +213,4 @@ def _check_shape(key: str, name: str, value: Tensor, parameters: list[Tensor], i
         shape = (sum(p.numel() for p in parameters),)
     else:
         shape = tuple(parameters[i].shape)
-    _require(key, value, torch.float32 if name == "step" else parameters[i].dtype, shape)
-
-
-def require_alike(what: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """See that tensors have the names, shapes and kinds of others.
-
-    Raises:
-        ValueError: if not.
-    """
-    if found.keys() != expected.keys():
-        odd = sorted(found.keys() ^ expected.keys())[0]
-        raise ValueError(f"The training state belongs to another network: {odd!r} is in one of them only.")
-    for name, value in found.items():
-        _require(f"{what} {name}", value, expected[name].dtype, tuple(expected[name].shape))
-
-
-def _require(name: str, value: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    if value.dtype != dtype or tuple(value.shape) != shape:
-        raise ValueError(
-            f"{name!r} of the training state must be {dtype} of shape {shape}; got {value.dtype} of shape "
-            f"{tuple(value.shape)}. Does it belong to this network, recipe and data?"
-        )
-
-
-def _place(text: str) -> int:
-    """The number with which a name begins, to sort by; 0 for one that has none."""
-    number = text.partition(".")[0]
-    return int(number) if number.isdecimal() and len(number) < 9 else 0
-
-
-def _under(part: str, tensors: Mapping[str, Tensor]) -> Weights:
-    return {f"{part}.{name}": value for name, value in tensors.items()}
-
-
-def _number(value: int | float) -> Tensor:
-    return torch.tensor(value, dtype=torch.int64 if isinstance(value, int) else torch.float64)
-
-
-def _doubles(values: Iterable[float]) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.float64)
+    require(key, value, torch.float32 if name == "step" else parameters[i].dtype, shape)

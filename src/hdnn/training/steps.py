@@ -10,7 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hdnn.training.objective import Objective, batches
+from hdnn.modes import evaluating
+from hdnn.training.objective import Objective, batches, squared_norm
 from hdnn.training.recipe import Recipe
 
 
@@ -78,8 +79,7 @@ def alternating_step(
     head = objective.network.head
     with torch.no_grad():
         features = objective.network.features(x)
-        head.weight.zero_()
-        head.bias.zero_()
+    _forget(head)
     inner = torch.optim.Adam(head.parameters(), lr=recipe.head_learning_rate)
     for _ in range(recipe.head_steps):
         _head_step(objective, inner, features, y, weight)
@@ -93,10 +93,9 @@ def alternating_step(
 def train_head(objective: Objective, x: Tensor, y: Tensor, recipe: Recipe, weight: Tensor | None = None) -> None:
     """The output layer alone, on the features of the finished flow."""
     network = objective.network
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(network):
         features = torch.cat([network.features(part) for part in batches(x)])
-        network.head.weight.zero_()
-        network.head.bias.zero_()
+    _forget(network.head)
     optimizer = torch.optim.Adam(network.head.parameters(), lr=recipe.head_learning_rate)
     order = torch.Generator().manual_seed(recipe.seed)
     for _ in range(recipe.head_epochs):
@@ -111,10 +110,16 @@ def _head_step(
 ) -> None:
     head = objective.network.head
     optimizer.zero_grad()
-    penalty = head.weight.square().sum() + head.bias.square().sum()
-    torch.autograd.backward(objective.data_loss(head(features), y, weight) + objective.alpha_c * penalty)
+    penalty = objective.alpha_c * squared_norm(head.parameters())
+    torch.autograd.backward(objective.data_loss(head(features), y, weight) + penalty)
     optimizer.step()
     _forget_casts()
+
+
+def _forget(head: nn.Module) -> None:
+    with torch.no_grad():
+        for p in head.parameters():
+            p.zero_()
 
 
 def _require_finite(loss: Tensor) -> None:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from hdnn.flow import Flow
-from hdnn.training.loop import Callback, Progress
+from hdnn.training.progress import Callback, Progress
 from hdnn.training.recorders import GradientRecorder
 
 # Scores of one kind share a chart: the part of the data is the last word of their tag.
