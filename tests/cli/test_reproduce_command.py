@@ -72,7 +72,7 @@ def test_an_interrupt_keeps_what_is_done(hdnn, place, monkeypatch):
     assert (code, out) == (130, "")
     assert "What is done is kept in" in err
     assert "Traceback" not in err
-    assert (place / "reproductions" / "counterexample-smoke" / "cells" / "ode.json").exists()
+    assert (place / "reproductions" / "counterexample-smoke" / "cells" / "ode" / "seed-0.json").exists()
 
 
 @pytest.mark.parametrize(

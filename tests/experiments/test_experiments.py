@@ -39,6 +39,9 @@ def test_an_experiment_is_what_it_says(name):
     assert {cell.partition("@")[0] for cell in experiment.cells} <= set(experiment.cells)
     measures = {measure.name for measure in experiment.measures}
     assert {measure for numbers in experiment.paper.numbers.values() for measure in numbers} <= measures
+    called = [experiment.called(cell) for cell in experiment.cells]
+    assert len(set(called)) == len(called)
+    assert not [name for name in called if "/" in name.replace("T/N", "") or "@" in name], "a name of the program"
     assert pickle.loads(pickle.dumps(experiment.run)) is experiment.run
 
 
@@ -89,8 +92,8 @@ def test_the_verdict_shows_every_cell(name, tmp_path):
     page, text, numbers, *pictures = verdict.write(done, tmp_path, "verdict", "hdnn reproduce")
     html, markdown = page.read_text(encoding="utf-8"), text.read_text(encoding="utf-8")
     for cell in done.records:
-        assert cell.partition("@")[0] in html
-        assert cell.partition("@")[0] in markdown
+        assert done.experiment.called(cell).replace("'", "&#39;") in html
+        assert done.experiment.called(cell) in markdown
         assert f'"{cell}"' in numbers.read_text(encoding="utf-8")
     for picture in pictures:
         assert f"({picture.name})" in markdown

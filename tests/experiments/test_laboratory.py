@@ -58,8 +58,11 @@ def test_results_are_kept_and_only_missing_ones_are_run(tmp_path):
     assert again == first
     more = reproduce(counting, tmp_path, seeds=[0, 3, 4], cells=["a/*"])
     assert calls[6:] == [(1.0, 4), (2.0, 4)]
-    assert list(more.records) == ["a/1", "a/2"]
-    assert list(more.records["a/1"]) == [0, 3, 4]
+    assert {cell: list(records) for cell, records in more.records.items()} == {
+        "a/1": [0, 3, 4],
+        "a/2": [0, 3, 4],
+        "b": [0, 3],
+    }
     reproduce(counting, tmp_path, seeds=[0], cells=["b"], overwrite=True)
     assert calls[8:] == [(3.0, 0)]
 
@@ -194,6 +197,14 @@ def test_results_of_other_settings_are_refused_until_told(tmp_path):
     ):
         reproduce(other, tmp_path, seeds=[0])
     assert reproduce(other, tmp_path, seeds=[2, 1], overwrite=True).found["b"][1].metrics == {"value": 4.0}
+
+
+def test_all_that_a_folder_holds_is_shown_but_what_was_made_otherwise(tmp_path):
+    reproduce(experiment(), tmp_path, seeds=[0, 3])
+    other = experiment(cells={**experiment().cells, "b": Config(4.0)})
+    done = reproduce(other, tmp_path, seeds=[5], cells=["a/1"])
+    assert {cell: list(records) for cell, records in done.records.items()} == {"a/1": [0, 3, 5], "a/2": [0, 3]}
+    assert done.left_out == ["b"]
 
 
 @dataclass(frozen=True)

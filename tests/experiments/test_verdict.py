@@ -1,5 +1,7 @@
-"""The verdict: what is met, what is missed, and that both pages say so."""
+"""The verdict: what is met, what is missed and by how much of its error, and that both pages say so."""
 
+import json
+import math
 import re
 import statistics
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 
 from hdnn.experiments import verdict
 from hdnn.experiments.experiment import Experiment, Measure, Outcome, Paper, at_least
+from hdnn.experiments.judgement import finding
 from hdnn.experiments.laboratory import Reproduction
 from hdnn.experiments.store import Record
 
@@ -17,8 +20,9 @@ VALUES = {
     "moons/2": [99.94, 99.94, 99.94],
     "moons/4": [99.99, 99.93, 99.96],
     "roll/1": [70.0, None, 99.0],
+    "roll/2": [90.0, 91.0, 92.0],
 }
-PUBLISHED = {"moons/1": 98.0, "moons/2": 100.0, "moons/4": 100.0, "roll/1": 60.0}
+PUBLISHED = {"moons/1": 98.0, "moons/2": 100.0, "moons/4": 100.0, "roll/1": 60.0, "roll/2": 91.5}
 MADE = {"hdnn": "0.1.0", "torch": "2.13.0", "commit": "abc1234", "processor": "a <fast> one", "date": "2026-11-23"}
 
 
@@ -31,25 +35,38 @@ def record(value):
     return Record(outcome, "" if outcome else "Too large a step.", 1.5, 1.25, MADE)
 
 
-def reproduction(values=VALUES, *, smoke=False, judged=True):
+def layout(cell):
+    problem, layers = cell.split("/")
+    return f"{layers} layers", f"the {problem}"
+
+
+def reproduction(values=VALUES, *, smoke=False, judged=True, better=max, published=PUBLISHED, **more):
     measures = (
-        Measure("accuracy", "test accuracy, %", meets=meets if judged else None, better=max),
+        Measure("accuracy", "test accuracy, %", meets=meets if judged else None, better=better),
         Measure("loss", "loss", ".3f"),
     )
-    paper = Paper("A paper", "https://example.org", {cell: {"accuracy": value} for cell, value in PUBLISHED.items()})
+    paper = Paper("A paper", "https://example.org", {cell: {"accuracy": value} for cell, value in published.items()})
     cells = dict.fromkeys(values)
-    experiment = Experiment("mlp", paper, cells, cells, lambda *given: None, measures, "A recipe.")
+    made = Experiment(
+        "mlp", paper, cells, cells, lambda *given: None, measures, "A recipe.\n\nTried.", layout=layout, **more
+    )
     records = {cell: {seed: record(value) for seed, value in enumerate(of_cell)} for cell, of_cell in values.items()}
-    return Reproduction(experiment, Path(), records, smoke)
+    return Reproduction(made, Path(), records, smoke)
 
 
-def row(text, cell):
+def row(text, start, *, section="All that was measured"):
+    """The cells of a row of the Markdown page."""
     (line,) = [
         line
-        for line in text.split("## Paper")[1].split("### All")[0].splitlines()
-        if f"{cell} " in line.replace("*", " ")
+        for line in text.split(f"## {section}")[1].split("\n## ")[0].splitlines()
+        if line.replace("*", "").startswith(f"| {start} |")
     ]
     return [part.strip() for part in line.strip("|").split("|")]
+
+
+def verdicts(done):
+    (measure, _) = done.experiment.measures
+    return {cell: finding(done, cell, measure).verdict for cell in done.records if "@" not in cell}
 
 
 @pytest.fixture
@@ -60,29 +77,75 @@ def text(tmp_path):
 def test_a_row_says_what_was_found(text):
     values = VALUES["moons/1"]
     mean = f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}"
-    assert row(text, "moons/1") == ["moons/1", "98.00", mean, "99.50", "100.00", "met", "3.75", "91.00 ± 1.00"]
+    error = f"{statistics.stdev(values) / math.sqrt(3):.2g}"
+    loss = [value / 7 for value in values]
+    found = row(text, "1 layers, the moons")
+    assert found[1:7] == [mean, "98", error, "met", "99.50", "100.00"]
+    assert found[7:] == [f"{statistics.fmean(loss):.3f} ± {statistics.stdev(loss):.3f}", "0 to 2", "3.75"]
 
 
-def test_a_printed_hundred_may_be_rounded(text):
-    assert row(text, "moons/4")[5] == "met"
-    assert row(text, "moons/2")[5] == "**miss**"
+def test_the_page_opens_with_a_table_laid_out_as_that_of_the_paper(text):
+    beginning = [part for part in text.split("\n\n") if not part.startswith(">")]
+    assert beginning[1].startswith("Of 5 published numbers: 2 met, 1 within its standard error, 2 missed.")
+    assert beginning[2:4] == ["## Paper and ours", "### Test accuracy, %"]
+    heads = beginning[4].splitlines()[0]
+    assert heads == "|  | the moons | the roll |"
+    assert row(text, "2 layers", section="Paper and ours") == [
+        "2 layers",
+        "99.94 ± 0.00<br>paper 100, missed",
+        "91.00 ± 1.00<br>paper 91.5, within its standard error",
+    ]
+    assert row(text, "4 layers", section="Paper and ours")[2] == "–"
+    assert text.index("A recipe.\n\nTried.") > text.index("## All that was measured")
+
+
+def test_variants_have_a_table_of_their_own(text):
+    table = text.split("### Test accuracy, %, the published recipe")[1].split("\n## ")[0]
+    assert "| 1 layers | 91.00 ± 1.00 |" in table
+    assert row(text, "1 layers, the moons, the published recipe")[2] == "–"
+
+
+def test_a_printed_hundred_may_be_rounded():
+    found = verdicts(reproduction())
+    assert found["moons/4"] == "met"
+    assert found["moons/2"] == "missed"
+
+
+@pytest.mark.parametrize(
+    ("published", "said"),
+    [(91.0, "met"), (91.5, "within its standard error"), (91.57, "within its standard error"), (91.6, "missed")],
+)
+def test_what_falls_short_by_less_than_its_standard_error_is_neither_met_nor_missed(published, said):
+    """90, 91, 92: the standard error is 1 / √3 = 0.577."""
+    assert verdicts(reproduction({"roll/2": VALUES["roll/2"]}, published={"roll/2": published})) == {"roll/2": said}
+
+
+def test_where_less_is_better_the_error_counts_the_other_way():
+    done = reproduction({"roll/2": [3.0, 4.0, 5.0]}, better=min, published={"roll/2": 3.5})
+    done.experiment.measures[0].__dict__["meets"] = lambda mean, published: mean <= published
+    assert verdicts(done) == {"roll/2": "within its standard error"}
+
+
+def test_a_single_seed_has_no_error():
+    assert verdicts(reproduction({"roll/2": [91.4]})) == {"roll/2": "missed"}
+    assert verdicts(reproduction({"roll/2": [91.5]})) == {"roll/2": "met"}
 
 
 def test_misses_are_marked_in_both_pages(text, tmp_path):
-    assert all(part.startswith("**") for part in row(text, "moons/2") if part != "–")
+    assert all(part.startswith("**") for part in row(text, "2 layers, the moons"))
     html = (tmp_path / "verdict.html").read_text(encoding="utf-8")
     marked = re.findall(r'<tr class="marked">\s*<th scope="row">([^<]*)', html)
-    assert marked == ["moons/2", "roll/1"]
+    assert marked == ["2 layers, the moons", "1 layers, the roll"]
 
 
 def test_a_diverged_seed_makes_a_miss_however_good_the_others(text):
-    assert row(text, "roll/1")[5] == "**miss (1 of 3 diverged)**"
-    assert "roll/1, seed 1: Too large a step." in text
+    assert row(text, "1 layers, the roll")[4] == "**missed (1 of 3 diverged)**"
+    assert "> 1 layers, the roll, seed 1: Too large a step." in text
 
 
 def test_the_headline_counts(text):
-    assert "published numbers reached: 2 of 4" in text
-    assert "seeds: 0 to 2" in text
+    assert "- published numbers met: 2 of 5" in text
+    assert "- seeds: 0 to 2" in text
 
 
 def test_the_best_seed_is_called_what_it_is(text):
@@ -91,9 +154,23 @@ def test_the_best_seed_is_called_what_it_is(text):
 
 
 def test_where_it_comes_from(text):
-    assert "`hdnn reproduce table1`" in text
+    assert "```text\nhdnn reproduce table1\n```" in text
     for name, value in MADE.items():
         assert f"- {name}: {value}" in text
+
+
+def test_conclusions_stand_on_the_page_of_a_real_run_alone(tmp_path):
+    for smoke in (False, True):
+        done = reproduction(smoke=smoke, conclusions="It is the step.")
+        text = verdict.write(done, tmp_path, "verdict", "hdnn")[1].read_text(encoding="utf-8")
+        assert ("## What it says\n\nIt is the step." in text) is not smoke
+
+
+def test_what_was_left_out_is_told(tmp_path):
+    done = reproduction({"roll/2": VALUES["roll/2"]})
+    done = Reproduction(done.experiment, done.folder, done.records, left_out=["moons/1"])
+    text = verdict.write(done, tmp_path, "verdict", "hdnn")[1].read_text(encoding="utf-8")
+    assert re.search("> Left out, .* other settings or versions: 1 layers, the moons", text)
 
 
 def test_texts_are_escaped_in_html(tmp_path):
@@ -106,16 +183,21 @@ def test_texts_are_escaped_in_html(tmp_path):
 def test_what_is_not_judged_has_no_verdict(options, tmp_path):
     done = reproduction(**options)
     text = verdict.write(done, tmp_path, "verdict", "hdnn")[1].read_text(encoding="utf-8")
-    assert "reached" not in text
-    assert "miss" not in text.replace("Too large", "")
+    assert "reaches" not in text
+    assert "missed" not in text
     assert verdict.numbers(done)["judged"] == 0
 
 
-def test_numbers_are_those_of_the_records():
-    found = verdict.numbers(reproduction())
-    assert (found["reached"], found["judged"]) == (2, 4)
-    seeds = found["cells"]["moons/1"]["seeds"]
-    assert [entry["metrics"]["accuracy"] for entry in seeds.values()] == VALUES["moons/1"]
+def test_numbers_are_those_of_the_records(tmp_path):
+    done = reproduction()
+    written = verdict.write(done, tmp_path, "verdict", "hdnn")[2].read_text(encoding="utf-8")
+    found = json.loads(written)
+    assert found == verdict.numbers(done)
+    assert [found[name] for name in ("judged", "met", "within its standard error", "missed")] == [5, 2, 1, 2]
+    cell = found["cells"]["moons/1"]
+    assert cell["verdicts"] == {"accuracy": "met"}
+    assert [entry["metrics"]["accuracy"] for entry in cell["seeds"].values()] == VALUES["moons/1"]
+    assert found["made"] == [MADE]
     assert found["cells"]["roll/1"]["seeds"]["1"]["metrics"] is None
 
 

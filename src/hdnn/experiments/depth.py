@@ -21,6 +21,7 @@ from hdnn import data
 from hdnn.experiments.chains import Chains, Weights, train_chains
 from hdnn.experiments.experiment import Experiment, Found, Measure, Outcome, Paper
 from hdnn.experiments.figures import picture
+from hdnn.experiments.models import layers_of
 from hdnn.experiments.passage import SMALLEST, passage
 from hdnn.networks import Network, vector_classifier
 from hdnn.plots import curves
@@ -244,31 +245,36 @@ def _accuracy(logits: Tensor, y: Tensor) -> float:
     return float(((logits > 0) == (y == 1)).double().mean())
 
 
+def layout(cell: str) -> tuple[str, str]:
+    """Depth and network."""
+    config = CELLS[cell]
+    return layers_of(config.layers), NAMES[config.model]
+
+
 def draw(found: Found) -> Sequence[Picture]:
     """Accuracy against depth, and how much of a gradient reaches every layer of the deepest networks."""
     by_model = {
         model: {CELLS[cell].layers: outcomes for cell, outcomes in found.items() if CELLS[cell].model == model}
         for model in NAMES
     }
-    shown = {model: of_depths for model, of_depths in by_model.items() if of_depths}
+    shown = {model: of_depths for model, of_depths in by_model.items() if max(of_depths, default=0)}
     accuracy = {NAMES[model]: (list(of_depths), _by_seed(of_depths.values())) for model, of_depths in shown.items()}
     pictures = [
         picture(
             "Test accuracy against depth",
             curves(accuracy, x="layers", y="test accuracy, %", scales=("log", "linear")),
             "Test accuracy against the number of layers, a line for each network.",
-            "Means over the seeds.",
         )
     ]
-    for when, name in (("before", "Gradients before training"), ("after", "Gradients after training")):
+    for when, title in (("before", "Gradients before training"), ("after", "Gradients after training")):
         passages = {}
         for model, of_depths in shown.items():
             layers = max(of_depths)
             arrays = [outcome.arrays for outcome in of_depths[layers].values()]
             passages[f"{NAMES[model]}, {layers} layers"] = (arrays[0]["depths"], [each[when] for each in arrays])
         figure = curves(passages, x="layer j", y=_SHARE, floor=SMALLEST, enlarge=True)
-        alt = f"{name}: the logarithm of their length against the layer, a line for each of the deepest networks."
-        pictures.append(picture(name, figure, alt, "Means over the seeds; at the right what looks flat at the left."))
+        alt = f"{title}: the logarithm of their length against the layer, a line for each of the deepest networks."
+        pictures.append(picture(title, figure, alt, "Means over the seeds; at the right what looks flat at the left."))
     return pictures
 
 
@@ -304,4 +310,5 @@ EXPERIMENT = Experiment(
     "any layer. −300 stands for gradients that cannot be told from zero.",
     run_together=run_together,
     draw=draw,
+    layout=layout,
 )

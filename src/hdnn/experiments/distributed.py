@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hdnn.experiments.experiment import Experiment, Found, Measure, Outcome, Paper
+from hdnn.experiments.models import CALLED, PROBLEMS
 from hdnn.experiments.planar import train
 from hdnn.experiments.regions import draw_regions, regions
 from hdnn.flow import Flow
@@ -119,7 +120,13 @@ PAPER = Paper(
 
 def draw(found: Found) -> Sequence[Picture]:
     """The plane as every network sees it."""
-    return draw_regions(found, {cell: config.problem for cell, config in CELLS.items()})
+    return draw_regions(found, {cell: config.problem for cell, config in CELLS.items()}, EXPERIMENT.called)
+
+
+def layout(cell: str) -> tuple[str, str]:
+    """Problem, and network with its couplings."""
+    problem, model, coupling = cell.split("/")
+    return PROBLEMS[problem], f"{CALLED[model]}, {'K on the ring' if coupling == 'ring' else 'full K'}"
 
 
 EXPERIMENT = Experiment(
@@ -140,4 +147,5 @@ EXPERIMENT = Experiment(
     "deviations 0.05, 0.1 and 0.25, rates 0.003 to 0.02).",
     seeds=5,
     draw=draw,
+    layout=layout,
 )

@@ -14,6 +14,8 @@ A module of this package makes one `EXPERIMENT` of the following, all of them mo
   `folder` is where data files are, None where the experiment needs none. A `FloatingPointError`, or a metric that is
   not finite, means: diverged; the seed is kept as such and the cell counts as missed.
 - `run_together(config, seeds, folder) -> list[Outcome]`, where the seeds of a cell train best as one; then it is used.
+- `layout(cell) -> (row, column)`: where a cell stands in the table of the page, in words that a reader of the paper
+  knows; figures and lists name it by the same words.
 
 The laboratory sets PyTorch to one thread, measures times, stores and resumes, and writes the verdict.
 """
@@ -54,7 +56,8 @@ class Measure:
         title: head of its column, with the unit.
         format: of the number.
         meets: whether a mean over the seeds reaches a published number, (mean, published) -> bool; None judges nothing.
-        better: max or min, which of two numbers is the better one, for the best of the seeds; None shows no best.
+        better: max or min, which of two numbers is the better one, for the best of the seeds and for the verdict of
+            means that fall short by less than their standard error; None shows no best.
     """
 
     name: str
@@ -98,11 +101,14 @@ class Experiment:
         smoke: the same in seconds.
         run: one seed of one cell.
         measures: what is shown, the first first.
-        method: how it was done: the recipe, what was chosen how, what was tried; a few sentences.
+        method: how it was done: the recipe, what was chosen how, what was tried; short paragraphs.
         seeds: how many seeds, from 0 on, when the user does not say.
         run_together: all seeds of one cell.
         needs: which data files the cells (not those of `smoke`) need in the folder; empty: none.
         draw: figures of what was found.
+        layout: row and column of a cell; see above.
+        variants: what the words behind the "@" of cells mean.
+        conclusions: what the published run says, paragraphs.
     """
 
     name: str
@@ -116,6 +122,9 @@ class Experiment:
     run_together: RunTogether | None = None
     needs: str = ""
     draw: Callable[[Found], Sequence[Picture]] | None = None
+    layout: Callable[[str], tuple[str, str]] = lambda cell: (cell, "")
+    variants: Mapping[str, str] = field(default_factory=lambda: {"published": "the published recipe"})
+    conclusions: str = ""
 
     @property
     def title(self) -> str:
@@ -123,6 +132,12 @@ class Experiment:
         from hdnn.experiments import TITLES
 
         return TITLES[self.name]
+
+    def called(self, cell: str) -> str:
+        """A cell in a reader's words."""
+        cell, _, variant = cell.partition("@")
+        words = [*self.layout(cell), self.variants.get(variant, variant)]
+        return ", ".join(word for word in words if word)
 
 
 def at_least(mean: float, published: float) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdnn.experiments.experiment import Experiment, Found, Measure, Outcome, Paper
+from hdnn.experiments.models import CALLED, PROBLEMS
 from hdnn.experiments.planar import train
 from hdnn.experiments.regions import draw_regions, regions
 from hdnn.networks import PRESETS, Network, vector_classifier
@@ -81,7 +82,13 @@ def network(config: Config) -> Network:
 
 def draw(found: Found) -> Sequence[Picture]:
     """The plane as every network sees it."""
-    return draw_regions(found, {cell: config.problem for cell, config in CELLS.items()})
+    return draw_regions(found, {cell: config.problem for cell, config in CELLS.items()}, EXPERIMENT.called)
+
+
+def layout(cell: str) -> tuple[str, str]:
+    """Problem and network."""
+    problem, model = cell.split("/")
+    return PROBLEMS[problem], CALLED[model]
 
 
 EXPERIMENT = Experiment(
@@ -97,4 +104,5 @@ EXPERIMENT = Experiment(
     "learning rate 0.0125 (what the 0.05 of the published script amounts to), coordinates as they are. 4 features; "
     "half of 8000 points for training.",
     draw=draw,
+    layout=layout,
 )

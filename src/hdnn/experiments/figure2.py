@@ -162,12 +162,19 @@ def draw(found: Found) -> Sequence[Picture]:
     for cell, outcomes in found.items():
         arrays = {name: np.array(values) for name, values in next(iter(outcomes.values())).arrays.items()}
         layers = arrays.pop("layers").astype(int).tolist()
-        recorded[cell] = _Recorded(layers, **arrays)
+        recorded[EXPERIMENT.called(cell)] = _Recorded(layers, **arrays)
     alt = "Norms against the iteration, a panel for each network: those the perceptron vanish, others do not."
     caption = "The first seed. Lines: means over the samples, one for every recorded layer; grey: all samples."
     return [picture("Norms while training", plots.sensitivities_by_iteration(recorded), alt, caption)]
 
 
+_CALLED = {
+    "h1": "h1",
+    "h1/shared": "h1, one K for all layers",
+    "h2": "h2",
+    "h2/shared": "h2, one K for all layers",
+    "mlp": "perceptron",
+}
 EXPERIMENT = Experiment(
     "figure2",
     PAPER,
@@ -186,4 +193,5 @@ EXPERIMENT = Experiment(
     "with PyTorch's initial weights. Ranges over 960 iterations, l = 1, 11, …, and 125 test points, in float64. "
     "Nothing was tuned: the published values, and for the two that are not published the reasons stand in the source.",
     draw=draw,
+    layout=lambda cell: (_CALLED[cell], ""),
 )

@@ -40,12 +40,14 @@ class Reproduction:
         folder: where its results are.
         records: by cell and seed, in the order of the cells and of the seeds.
         smoke: whether these are the small cells of tests, which say nothing about the paper.
+        left_out: cells of which the folder holds results of other settings or versions.
     """
 
     experiment: Experiment
     folder: Path
     records: Mapping[str, Mapping[int, Record]]
     smoke: bool = False
+    left_out: Sequence[str] = ()
 
     @property
     def found(self) -> dict[str, dict[int, Outcome]]:
@@ -71,7 +73,7 @@ def reproduce(
     """Run what is not yet done of an experiment.
 
     Every result is written when it is there; a call that was interrupted goes on where it stopped, and several may
-    share a folder. The results do not depend on `jobs`.
+    share a folder. The results do not depend on `jobs`. What comes back is all that the folder holds then.
 
     Args:
         experiment: what to run; see `hdnn.experiments.load`.
@@ -119,8 +121,31 @@ def reproduce(
             store.write(folder, unit.cell, unit.config, seed, known[unit.cell][seed])
         done += len(unit.seeds)
         announce(done, total, unit.cell)
-    records = {cell: {seed: known[cell][seed] for seed in wanted} for cell in configs}
-    return Reproduction(experiment, folder, records, smoke)
+    return _gathered(experiment, folder, known, smoke=smoke, same=same)
+
+
+def _gathered(
+    experiment: Experiment,
+    folder: Path,
+    known: Mapping[str, Mapping[int, Record]],
+    *,
+    smoke: bool,
+    same: Mapping[str, str],
+) -> Reproduction:
+    """All that the folder holds: cells and seeds of earlier calls, and of others that share it, are part of it."""
+    records: dict[str, Mapping[int, Record]] = {}
+    left_out = []
+    for cell, config in (experiment.smoke if smoke else experiment.cells).items():
+        try:
+            found = {**store.read(folder, cell, config, same), **known.get(cell, {})}
+        except ValueError:
+            if cell in known:
+                raise
+            left_out.append(cell)
+            continue
+        if found:
+            records[cell] = dict(sorted(found.items()))
+    return Reproduction(experiment, folder, records, smoke, left_out)
 
 
 def choose_cells(experiment: Experiment, patterns: Sequence[str], *, smoke: bool = False) -> dict[str, Any]:

@@ -59,9 +59,8 @@ SMOKE = {"h1/64": Config("h1", 8, _QUICK, size=300), "mlp/32": Config("mlp", 8, 
 PAPER = Paper(
     "Galimberti, Xu, Ferrari-Trecate, L4DC 2021, section 4.1",
     "https://arxiv.org/abs/2104.13166",
-    {"mlp/32": {"test_accuracy": 50.0}},
-    "The perceptron stops learning after about 200 iterations, at a test accuracy of 50 %. Met here means within one "
-    "point of it.",
+    note="The perceptron stops learning after about 200 iterations, at a test accuracy of 50 %. That is no number to "
+    "be reached: the depth experiment asks what better initial weights change.",
 )
 
 
@@ -96,7 +95,7 @@ def draw(found: Found) -> Sequence[Picture]:
     series = {}
     for cell, outcomes in found.items():
         arrays = [outcome.arrays for outcome in outcomes.values()]
-        series[cell] = (arrays[0]["epochs"], [each["losses"] for each in arrays])
+        series[EXPERIMENT.called(cell)] = (arrays[0]["epochs"], [each["losses"] for each in arrays])
     figure = curves(series, x="epoch", y="objective while training", scales=("linear", "log"))
     alt = "The objective against the epoch: that of the flow falls, that of the perceptron stays at log 2."
     return [picture("Training", figure, alt, "Means over the seeds. A guess has the objective log 2 = 0.69.")]
@@ -109,7 +108,7 @@ EXPERIMENT = Experiment(
     SMOKE,
     run,
     (
-        Measure("test_accuracy", "test accuracy, %", meets=lambda mean, paper: abs(mean - paper) <= 1),
+        Measure("test_accuracy", "test accuracy, %", better=max),
         Measure("train_accuracy", "train accuracy, %"),
         Measure("passage_before", "log₁₀ ‖dL/dy₀‖ / ‖dL/dy_N‖ before training", "z.1f"),
         Measure("passage_after", "after training", "z.1f"),
@@ -118,4 +117,5 @@ EXPERIMENT = Experiment(
     "both networks; beside it the published alternating recipe (30 epochs, learning rate 0.0125, α_c = 1e-4; for the "
     "flow T = 0.8, K and b ~ N(0, 1), α = 5e-4). The perceptron is 4 wide with PyTorch's initial weights.",
     draw=draw,
+    layout=lambda cell: ({"h1/64": "h1, 64 layers", "mlp/32": "perceptron, 32 layers"}[cell], ""),
 )

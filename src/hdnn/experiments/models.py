@@ -6,7 +6,23 @@ from hdnn.flow import Flow
 from hdnn.interconnections import Fixed, upper_ones
 from hdnn.presets import h1, h2, ms1, ms2, ms3
 
+# As tables and legends call them.
+CALLED = {
+    "ms1": "MS1",
+    "ms2": "MS2",
+    "ms3": "MS3",
+    "h1-j1": "h1 with J1 (H1 of the paper)",
+    "h1-j2": "h1 with J2 (H2 of the paper)",
+    "h1": "h1",
+    "h2": "h2 (H2 of the 2023 paper)",
+}
+PROBLEMS = {"swiss-roll": "Swiss roll", "double-moons": "double moons", "double-circles": "double circles"}
 PRESETS = {"ms1": ms1, "ms2": ms2, "ms3": ms3, "h1-j1": h1, "h2": h2}
+
+
+def layers_of(count: int | str) -> str:
+    """Some layers, in words."""
+    return "1 layer" if int(count) == 1 else f"{count} layers"
 
 
 def flow(

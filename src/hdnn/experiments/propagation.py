@@ -13,6 +13,7 @@ from hdnn import plots
 from hdnn.analysis import principal_components
 from hdnn.experiments.experiment import Experiment, Found, Measure, Outcome, Paper
 from hdnn.experiments.figures import film, picture
+from hdnn.experiments.models import CALLED, PROBLEMS
 from hdnn.experiments.planar import CLASSES, train
 from hdnn.networks import PRESETS, vector_classifier
 from hdnn.report import Picture
@@ -95,10 +96,17 @@ def draw(found: Found) -> Sequence[Picture]:
         coordinates, explained = (np.array(outcome.arrays[name]) for name in ("coordinates", "explained"))
         labels = np.array(outcome.arrays["labels"], dtype=int)
         said = f"Seed {seed}, test accuracy {outcome.metrics['test_accuracy']:.2f} %. The two principal components."
-        pictures.append(film(f"{cell}: film", coordinates, labels, CLASSES, said))
+        pictures.append(film(f"{EXPERIMENT.called(cell)}: film", coordinates, labels, CLASSES, said))
         figure = plots.features_by_layer(coordinates, labels, CLASSES, explained=explained)
-        pictures.append(picture(f"{cell}: layers", figure, "Points of two classes after some of the layers."))
+        alt = "Points of two classes after some of the layers."
+        pictures.append(picture(f"{EXPERIMENT.called(cell)}: layers", figure, alt))
     return pictures
+
+
+def layout(cell: str) -> tuple[str, str]:
+    """Problem and network."""
+    problem, model = cell.split("/")
+    return PROBLEMS[problem], CALLED[model]
 
 
 EXPERIMENT = Experiment(
@@ -117,4 +125,5 @@ EXPERIMENT = Experiment(
     "principal components of all states.",
     seeds=1,
     draw=draw,
+    layout=layout,
 )

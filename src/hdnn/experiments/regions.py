@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -31,12 +31,13 @@ def regions(trained: Trained, problem: str, side: int) -> Mapping[str, Numbers]:
     }
 
 
-def draw_regions(found: Found, problems: Mapping[str, str]) -> Sequence[Picture]:
+def draw_regions(found: Found, problems: Mapping[str, str], called: Callable[[str], str]) -> Sequence[Picture]:
     """The plane of the first seed of every cell.
 
     Args:
         found: the outcomes.
         problems: by cell, which problem it learned.
+        called: from a cell to what readers call it.
     """
     pictures = []
     for cell, outcomes in found.items():
@@ -48,5 +49,5 @@ def draw_regions(found: Found, problems: Mapping[str, str]) -> Sequence[Picture]
         wrong = int((labels != predicted).sum())
         alt = f"The plane in the colours of two classes, with {len(labels)} test points; {wrong} are misclassified."
         caption = f"Seed {seed}, test accuracy {outcome.metrics['test_accuracy']:.2f} %."
-        pictures.append(picture(cell, figure, alt, caption))
+        pictures.append(picture(called(cell), figure, alt, caption))
     return pictures

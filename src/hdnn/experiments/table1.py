@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hdnn import data
 from hdnn.experiments.experiment import Experiment, Measure, Outcome, Paper
-from hdnn.experiments.models import flow
+from hdnn.experiments.models import CALLED, PROBLEMS, flow, layers_of
 from hdnn.networks import Network, vector_classifier
 from hdnn.training import Recipe, evaluate, fit_together
 from hdnn.training.recipes import DOUBLE_MOONS, SWISS_ROLL
@@ -166,6 +166,12 @@ def network(config: Config, seed: int) -> Network:
         return vector_classifier(2, 2, made)
 
 
+def layout(cell: str) -> tuple[str, str]:
+    """Problem and depth, and the network."""
+    problem, layers, model = cell.split("/")
+    return f"{PROBLEMS[problem]}, {layers_of(layers)}", CALLED[model]
+
+
 METHOD = (
     "8000 points, half of them for training; features [x1 x2 0 0]. One recipe a problem (hdnn.training.recipes) and "
     "one horizon a depth, the same for all five networks: centred and scaled inputs, weights from N(0, 1/n), several "
@@ -199,4 +205,5 @@ EXPERIMENT = Experiment(
     METHOD,
     seeds=10,
     run_together=run_together,
+    layout=layout,
 )

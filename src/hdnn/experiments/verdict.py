@@ -5,20 +5,27 @@ from __future__ import annotations
 import json
 import re
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hdnn.experiments.experiment import Measure
+from hdnn.experiments.judgement import MET, MISSED, WITHIN, finding, findings
 from hdnn.experiments.laboratory import Reproduction
 from hdnn.experiments.store import Record
 from hdnn.files import write_whole
 from hdnn.report import Picture, Report, Section, Table, render
 
-_BEST = "best seed*"
-_NOTE = (
-    "Means ± standard deviations over the seeds. * The best of the seeds is chosen on test data: it says what the "
-    "network can do, not what to expect, and takes no part in the verdict."
+_SPREAD = "Means ± standard deviations over the seeds."
+_JUDGED = (
+    f"Under each mean stands the published number. {MET.capitalize()}: the mean reaches it; {WITHIN}: it falls short "
+    "by less than its standard error, which is the standard deviation divided by the root of the number of seeds; "
+    f"{MISSED}: all others."
+)
+_BEST = (
+    "* The best of the seeds is chosen on test data: it says what the network can do, not what to expect, and takes no "
+    "part in the verdict."
 )
 
 
@@ -38,33 +45,45 @@ def write(reproduction: Reproduction, folder: Path, stem: str, command: str) -> 
     pictures = {part.title: part for section in page.sections for part in section.parts if isinstance(part, Picture)}
     names = {title: f"{stem}-{_slug(title)}.{picture.kind}" for title, picture in pictures.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(numbers(reproduction), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(numbers(reproduction), ensure_ascii=False, allow_nan=False)
+    text = re.sub(r' ("[^"]+": \{"metrics")', r"\n\1", text)  # a line a seed
     return [
         write_whole(folder / f"{stem}.html", render(page)),
         write_whole(folder / f"{stem}.md", markdown(page, names)),
-        write_whole(folder / f"{stem}.json", text),
+        write_whole(folder / f"{stem}.json", text + "\n"),
         *(write_whole(folder / names[title], picture.data) for title, picture in pictures.items()),
     ]
 
 
 def numbers(reproduction: Reproduction) -> dict[str, Any]:
-    """All numbers of a reproduction, without the arrays, in plain values."""
+    """All numbers of a reproduction, without the arrays, in plain values; "made" counts in the list of that name."""
     experiment = reproduction.experiment
+    made: list[Mapping[str, str]] = []
+    for _, _, record in _records(reproduction):
+        if record.made not in made:
+            made.append(record.made)
+    verdicts = _verdicts(reproduction)
     return {
         "experiment": experiment.name,
         "smoke": reproduction.smoke,
-        "reached": sum(verdict == "met" for verdict in _verdicts(reproduction).values()),
-        "judged": len(_verdicts(reproduction)),
+        "judged": verdicts.total(),
+        **{verdict: verdicts[verdict] for verdict in (MET, WITHIN, MISSED)},
+        "made": [dict(each) for each in made],
         "cells": {
             cell: {
                 "paper": experiment.paper.numbers.get(cell, {}),
+                "verdicts": {
+                    found.measure.name: found.verdict
+                    for found in (finding(reproduction, cell, measure) for measure in experiment.measures)
+                    if found.verdict
+                },
                 "seeds": {
                     str(seed): {
                         "metrics": dict(record.outcome.metrics) if record.outcome else None,
                         "failure": record.failure,
-                        "wall_seconds": record.wall_seconds,
-                        "processor_seconds": record.processor_seconds,
-                        **record.made,
+                        "wall_seconds": float(f"{record.wall_seconds:.4g}"),
+                        "processor_seconds": float(f"{record.processor_seconds:.4g}"),
+                        "made": made.index(record.made),
                     }
                     for seed, record in records.items()
                 },
@@ -75,31 +94,32 @@ def numbers(reproduction: Reproduction) -> dict[str, Any]:
 
 
 def report(reproduction: Reproduction, command: str) -> Report:
-    """The verdict as a page."""
+    """The verdict as a page: its table first, then figures and all numbers, then how they were found."""
     experiment = reproduction.experiment
-    paper = experiment.paper
     found = {cell: outcomes for cell, outcomes in reproduction.found.items() if outcomes}
     pictures = experiment.draw(found) if experiment.draw is not None and found else ()
-    tables = [table for table in (_against_paper(reproduction), _all_measures(reproduction)) if table is not None]
-    verdicts = list(_verdicts(reproduction).values())
-    notes = [f"{cell}, seed {seed}: {r.failure}" for cell, seed, r in _records(reproduction) if r.failure]
+    called = experiment.called
+    notes = [f"{called(cell)}, seed {seed}: {r.failure}" for cell, seed, r in _records(reproduction) if r.failure]
     if reproduction.smoke:
         notes.insert(0, "These are the small runs of tests. They say nothing about the paper.")
-    wall = sum(record.wall_seconds for _, _, record in _records(reproduction))
-    processor = sum(record.processor_seconds for _, _, record in _records(reproduction))
-    seeds = sorted({seed for _, seed, _ in _records(reproduction)})
-    headline: list[tuple[str, object]] = [("cells", len(reproduction.records)), ("seeds", _span(seeds))]
-    headline.append(("time, CPU time", f"{_duration(wall)}, {_duration(processor)}"))
-    if verdicts:
-        headline.insert(0, ("published numbers reached", f"{verdicts.count('met')} of {len(verdicts)}"))
+    if reproduction.left_out:
+        notes.append(
+            f"Left out, as their results in the folder were made with other settings or versions: "
+            f"{', '.join(map(called, reproduction.left_out))}."
+        )
+    published = f"Published: {experiment.paper.source}, {experiment.paper.url}. {experiment.paper.note}".strip()
+    sections = [
+        Section("Paper and ours" if experiment.paper.numbers else "What was found", _grids(reproduction)),
+        Section("What it says", (), experiment.conclusions if not reproduction.smoke else ""),
+        Section("Figures", list(pictures)),
+        Section("All that was measured", [_list(reproduction)]),
+        Section("How it was done", (), f"{published}\n\n{experiment.method}"),
+    ]
     return Report(
         experiment.title,
-        experiment.method,
-        headline,
-        [
-            Section("Paper and ours", tables, f"Published: {paper.source}, {paper.url}. {paper.note}".strip()),
-            *([Section("Figures", list(pictures))] if pictures else []),
-        ],
+        _lead(reproduction),
+        _headline(reproduction),
+        [section for section in sections if section.parts or section.text],
         notes,
         command,
         _made(reproduction),
@@ -113,24 +133,24 @@ def markdown(page: Report, names: Mapping[str, str]) -> str:
         page: what to say.
         names: of the file of every picture, by its title.
     """
-    lines = [f"# {page.title}", "", page.lead, "", *(f"- {name}: {value}" for name, value in page.headline)]
+    lines = [f"# {page.title}", "", page.lead]
     for note in page.notes:
         lines += ["", f"> {note}"]
     for section in page.sections:
         lines += ["", f"## {section.title}", *(["", section.text] if section.text else [])]
         for part in section.parts:
-            lines += ["", f"### {part.title}", ""]
+            lines += ["", *([f"### {part.title}", ""] if part.title != section.title else [])]
             if isinstance(part, Table):
                 lines += [*_rows(part), *(["", part.note.replace("*", "\\*")] if part.note else [])]
             else:
                 lines += [f"![{part.alt}]({names[part.title]})", *(["", part.caption] if part.caption else [])]
-    lines += ["", "## Do it again", "", f"`{page.command}`", "", "## Made with", ""]
-    lines += [f"- {name}: {value}" for name, value in page.versions.items()]
+    lines += ["", "## Do it again", "", "```text", page.command, "```", "", "## Made with", ""]
+    lines += [f"- {name}: {value}" for name, value in (*page.headline, *page.versions.items())]
     return "\n".join(lines) + "\n"
 
 
 def _rows(table: Table) -> list[str]:
-    cells = [[text.replace("|", "\\|") for text, _ in row] for row in table.cells]
+    cells = [[text.replace("|", "\\|").replace("\n", "<br>") for text, _ in row] for row in table.cells]
     for i in table.marked:
         cells[i] = [f"**{text}**" if text else "" for text in cells[i]]
     heads = [column.replace("|", "\\|").replace("*", "\\*") for column in table.columns]
@@ -138,99 +158,101 @@ def _rows(table: Table) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (heads, sides, *cells)]
 
 
-def _against_paper(reproduction: Reproduction) -> Table | None:
-    """A row for every published number."""
+def _lead(reproduction: Reproduction) -> str:
     verdicts = _verdicts(reproduction)
-    published = reproduction.experiment.paper.numbers
-    shown = [
-        (cell, measure)
-        for cell in reproduction.records
-        for measure in reproduction.experiment.measures
-        if measure.name in published.get(cell, {})
-    ]
-    if not shown:
-        return None
-    measures = {measure.name for _, measure in shown}
-    variants = list(dict.fromkeys(cell.partition("@")[2] for cell in reproduction.records if "@" in cell))
-    several = any(len(reproduction.records[cell]) > 1 for cell, _ in shown)
-    best = several and any(measure.better for _, measure in shown)
-    heads = ["cell", *(["measure"] if len(measures) > 1 else []), "paper", "ours"]
-    heads += [*(["median"] if several else []), *([_BEST] if best else []), *([""] if verdicts else []), "CPU time, s"]
-    heads += [f"{variant} recipe" for variant in variants]
-    rows: list[list[object]] = []
-    marked: list[int] = []
-    for cell, measure in shown:
-        records = reproduction.records[cell]
-        values = _values(records, measure)
-        verdict = verdicts.get((cell, measure.name), "")
-        if verdict.startswith("miss"):
-            marked.append(len(rows))
-        row = [cell, *([measure.title] if len(measures) > 1 else [])]
-        row += [format(published[cell][measure.name], measure.format), _mean(values, measure)]
-        row += [_one(values, statistics.median, measure)] if several else []
-        row += [_one(values, measure.better, measure)] if best else []
-        row += [verdict] if verdicts else []
-        row += [f"{sum(record.processor_seconds for record in records.values()):.3g}"]
-        beside = [reproduction.records.get(f"{cell}@{variant}", {}) for variant in variants]
-        rows.append([*row, *(_mean(_values(of_variant, measure), measure) for of_variant in beside)])
-    title = next(measure for _, measure in shown).title if len(measures) == 1 else "Published numbers"
-    return Table(title[0].upper() + title[1:], heads, rows, _NOTE if best else _NOTE.split(" *")[0], marked)
+    if not verdicts:
+        return _SPREAD
+    counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in (MET, WITHIN, MISSED) if verdicts[verdict])
+    return f"Of {verdicts.total()} published numbers: {counts}. {_SPREAD}"
 
 
-def _all_measures(reproduction: Reproduction) -> Table | None:
-    """A row for every cell and variant, where the other table does not say it all."""
-    experiment = reproduction.experiment
-    if {measure.name for measure in experiment.measures} <= {
-        name for cell in reproduction.records for name in experiment.paper.numbers.get(cell, {})
-    } and not any("@" in cell for cell in reproduction.records):
-        return None
-    rows = [
-        [
-            cell,
-            *(_mean(_values(records, measure), measure) for measure in experiment.measures),
-            len(records),
-            f"{sum(record.processor_seconds for record in records.values()):.3g}",
-        ]
-        for cell, records in reproduction.records.items()
-    ]
-    heads = ["cell", *(measure.title for measure in experiment.measures), "seeds", "CPU time, s"]
-    return Table("All that was measured", heads, rows, _NOTE.split(" *")[0])
-
-
-def _verdicts(reproduction: Reproduction) -> dict[tuple[str, str], str]:
-    """By cell and measure, "met" or "miss" with the reason where seeds diverged."""
-    found = {}
-    for cell, records in reproduction.records.items():
-        published = reproduction.experiment.paper.numbers.get(cell, {})
-        for measure in reproduction.experiment.measures:
-            if measure.meets is None or measure.name not in published or reproduction.smoke:
-                continue
-            diverged = sum(record.outcome is None for record in records.values())
-            if diverged:
-                found[cell, measure.name] = f"miss ({diverged} of {len(records)} diverged)"
-            else:
-                mean = statistics.fmean(_values(records, measure))
-                found[cell, measure.name] = "met" if measure.meets(mean, published[measure.name]) else "miss"
-    return found
-
-
-def _values(records: Mapping[int, Record], measure: Measure) -> list[float]:
+def _headline(reproduction: Reproduction) -> list[tuple[str, object]]:
+    verdicts = _verdicts(reproduction)
+    wall = sum(record.wall_seconds for _, _, record in _records(reproduction))
+    processor = sum(record.processor_seconds for _, _, record in _records(reproduction))
+    seeds = list(dict.fromkeys(_span(sorted(records)) for records in reproduction.records.values()))
     return [
-        record.outcome.metrics[measure.name]
-        for record in records.values()
-        if record.outcome is not None and measure.name in record.outcome.metrics
+        *([("published numbers met", f"{verdicts[MET]} of {verdicts.total()}")] if verdicts else []),
+        ("cells", len(reproduction.records)),
+        ("seeds", "; ".join(seeds)),
+        ("time, CPU time", f"{_duration(wall)}, {_duration(processor)}"),
     ]
 
 
-def _mean(values: Sequence[float], measure: Measure) -> str:
-    if not values:
-        return "–"
-    spread = f" ± {statistics.stdev(values):{measure.format}}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):{measure.format}}{spread}"
+def _grids(reproduction: Reproduction) -> list[Table]:
+    """Tables laid out as that of the paper, one for every published measure, then those of the variants."""
+    experiment = reproduction.experiment
+    numbers = experiment.paper.numbers
+    published = {name for cell in reproduction.records for name in numbers.get(cell, {})}
+    shown = [measure for measure in experiment.measures if measure.name in published] or experiment.measures[:1]
+    variants = dict.fromkeys(cell.partition("@")[2] for cell in reproduction.records)
+    return [
+        _grid(reproduction, measure, variant)
+        for variant in sorted(variants, key=bool)
+        for measure in shown
+        if len({experiment.layout(cell.partition("@")[0])[1] for cell in reproduction.records}) > 1
+    ]
 
 
-def _one(values: Sequence[float], choose: Any, measure: Measure) -> str:
-    return "–" if not values or choose is None else format(choose(values), measure.format)
+def _grid(reproduction: Reproduction, measure: Measure, variant: str) -> Table:
+    experiment = reproduction.experiment
+    places: dict[tuple[str, str], str] = {}
+    judged = False
+    for cell in reproduction.records:
+        name, _, of = cell.partition("@")
+        if of == variant:
+            found = finding(reproduction, cell, measure)
+            beside = ["paper " + found.paper, found.verdict] if found.published is not None else []
+            judged = judged or bool(found.verdict)
+            places[experiment.layout(name)] = "\n".join([found.mean, ", ".join(filter(None, beside))]).strip()
+    rows, columns = (list(dict.fromkeys(place[axis] for place in places)) for axis in (0, 1))
+    title = measure.title[0].upper() + measure.title[1:]
+    if variant:
+        title += f", {experiment.variants.get(variant, variant)}"
+    return Table(
+        title,
+        ["", *columns],
+        [[row, *(places.get((row, column), "–") for column in columns)] for row in rows],
+        f"{_SPREAD} {_JUDGED}" if judged else _SPREAD,
+    )
+
+
+def _list(reproduction: Reproduction) -> Table:
+    """A row for every cell and variant."""
+    experiment = reproduction.experiment
+    of_measures = {
+        measure.name: [finding(reproduction, cell, measure) for cell in reproduction.records]
+        for measure in experiment.measures
+    }
+    columns: list[tuple[str, list[object]]] = [("", [experiment.called(cell) for cell in reproduction.records])]
+    several = any(len(records) > 1 for records in reproduction.records.values())
+    marked: set[int] = set()
+    for measure in experiment.measures:
+        found = of_measures[measure.name]
+        columns.append((measure.title, [one.mean for one in found]))
+        verdicts = [one.verdict for one in found]
+        if any(one.published is not None for one in found):
+            columns.append(("paper", [one.paper for one in found]))
+        if any(verdicts):
+            errors = [one.standard_error for one in found]
+            columns.append(("standard error", [None if error is None else f"{error:.2g}" for error in errors]))
+            columns.append(("verdict", [*verdicts]))
+            marked |= {i for i, verdict in enumerate(verdicts) if verdict.startswith(MISSED)}
+        if several and measure.better is not None:
+            for head, choose in (("median", statistics.median), ("best seed*", measure.better)):
+                cells = [format(choose(one.values), measure.format) if one.values else None for one in found]
+                columns.append((head, [*cells]))
+    columns.append(("seeds", [_span(sorted(records)) for records in reproduction.records.values()]))
+    seconds = (sum(r.processor_seconds for r in records.values()) for records in reproduction.records.values())
+    columns.append(("CPU time, s", [f"{each:.3g}" for each in seconds]))
+    note = f"{_SPREAD} {_BEST}" if any(head.endswith("*") for head, _ in columns) else _SPREAD
+    heads, values = zip(*columns, strict=True)
+    return Table("All that was measured", heads, list(zip(*values, strict=True)), note, marked)
+
+
+def _verdicts(reproduction: Reproduction) -> Counter[str]:
+    """How many there are of each; those with diverged seeds are missed."""
+    return Counter(one.verdict.partition(" (")[0] for one in findings(reproduction) if one.verdict)
 
 
 def _records(reproduction: Reproduction) -> list[tuple[str, int, Record]]:
