@@ -1,4 +1,4 @@
-"""Names that others gave: one that is not known, one that cannot be shown as it is, and more than anyone reads."""
+"""Names that others gave: one that is not known, one that cannot be shown as it is, more than anyone reads."""
 
 from __future__ import annotations
 
@@ -71,3 +71,8 @@ def few(names: Iterable[str], most: int = 8) -> str:
     listed = list(names)
     shown = [name if len(name) <= _LONGEST_SHOWN else name[: _LONGEST_SHOWN - 1] + "…" for name in listed[:most]]
     return ", ".join(shown) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things in words, as in "1 epoch", "2 epochs" and "3 classes"."""
+    return f"{number} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"

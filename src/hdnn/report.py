@@ -15,6 +15,8 @@ from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
+from hdnn.names import printable
+
 _PNG = b"\x89PNG\r\n\x1a\n"  # how every PNG file begins
 
 
@@ -143,11 +145,18 @@ def render(report: Report) -> str:
         >>> page.startswith("<!doctype html>"), "99.4 %" in page
         (True, True)
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
     environment.filters["cell"] = _cell
     environment.tests["table"] = _is_table
     source = files("hdnn").joinpath("templates", "report.html").read_text(encoding="utf-8")
     return environment.from_string(source).render(report=report)
+
+
+def _shown(value: object) -> object:
+    """Texts without what a browser would obey, such as letters that turn the direction of a line."""
+    return printable(value) if isinstance(value, str) else value
 
 
 def _is_table(part: object) -> bool:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, log_loss, mean_squared_error, r2_score
+from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, mean_squared_error, r2_score
 
 import hdnn
 from hdnn.data import TargetEncoder
@@ -34,6 +34,7 @@ def test_regression_is_scored_in_the_users_units():
     truth, said = target.decode(y.numpy()), target.decode(network(x).detach().numpy())
     errors = np.sqrt(mean_squared_error(truth, said, multioutput="raw_values"))
     assert scores["error"] == pytest.approx(errors.mean())
+    assert scores["absolute_error"] == pytest.approx(mean_absolute_error(truth, said))
     assert scores["r2"] == pytest.approx(r2_score(truth, said))
     assert scores["loss"] == pytest.approx(mean_squared_error(y, network(x).detach()), rel=1e-5)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import sys
 
 import numpy as np
@@ -83,10 +84,24 @@ def test_the_report_says_what_was_done(trained):
     assert "Interrupted" not in page
 
 
+def test_every_picture_says_what_is_seen_and_the_title_names_the_run(trained):
+    _, outcome, _ = trained
+    page = outcome.run.report.read_text(encoding="utf-8")
+    texts = re.findall(r'<img [^>]*alt="([^"]*)"', page)
+    assert len(texts) == page.count("<img") == len(list((outcome.run.folder / "figures").iterdir()))
+    assert len(set(texts)) == len(texts)
+    assert all(re.search(r"[0-9]", text) and len(text) > 40 for text in texts)  # more than a title: numbers
+    captions = re.findall(r"<figcaption>(.*)</figcaption>", page)
+    assert len(captions) == len(texts)
+    assert not any(caption in text for caption in captions for text in texts)
+    title = re.search("<title>(.*)</title>", page)[1]
+    assert title.startswith(f"{outcome.run.folder.name}: {outcome.run.config.network.model} on ")
+
+
 def test_evaluation_of_the_run_gives_the_test_scores_again(trained):
     kind, outcome, _ = trained
     scores = evaluate(outcome.run.folder)
-    names = ("loss", "error", "r2") if kind == "houses" else ("loss", "accuracy")
+    names = ("loss", "error", "absolute_error", "r2") if kind == "houses" else ("loss", "accuracy")
     assert scores == {**{name: outcome.metrics[f"test_{name}"] for name in names}, "rows": outcome.metrics["test_rows"]}
 
 

@@ -12,6 +12,7 @@ _TAGS = ["hamiltonian-neural-network", "hdnn", "model_hub_mixin", "pytorch_model
 _SCORES = {
     "test_accuracy": ("accuracy", "accuracy", "{:.4f}"),
     "test_error": ("rmse", "root mean square error", "{:.4g}"),
+    "test_absolute_error": ("mae", "mean absolute error", "{:.4g}"),
     "test_r2": ("r_squared", "R²", "{:.4f}"),
 }
 

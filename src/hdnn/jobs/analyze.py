@@ -99,7 +99,7 @@ def analyze(subject: Subject, folder: Path, *, overwrite: bool = False, command:
         sections.append(Section("Left out", [Table("What does not apply", ("analysis", "reason"), rows)]))
     sections.append(Section("Flow", [Table("Factors", ("", ""), _factors(subject.flow))]))
     report = Report(
-        title=subject.title,
+        title=f"{folder.resolve().name}: {subject.title}, analysed",
         lead=subject.lead,
         headline=_headline(summary, subject.flow),
         sections=sections,
@@ -155,9 +155,7 @@ def _clear(folder: Path) -> None:
 
 def _picture(folder: Path, drawing: Drawing) -> Picture:
     place = plots.save(drawing.figure, folder / _FIGURES / drawing.file)
-    return Picture(
-        drawing.title, place.read_bytes(), alt=f"{drawing.title}. {drawing.caption}", caption=drawing.caption
-    )
+    return Picture(drawing.title, place.read_bytes(), drawing.alt, drawing.caption)
 
 
 def _headline(summary: Summary, flow: Flow) -> list[tuple[str, object]]:

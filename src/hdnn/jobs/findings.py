@@ -34,6 +34,7 @@ from hdnn.analysis import (
     statistics,
 )
 from hdnn.flow import Flow
+from hdnn.jobs import sights
 from hdnn.jobs.subjects import TAME, Subject
 from hdnn.report import Table
 
@@ -44,6 +45,8 @@ _LAYERS, _STATES = 8, 10
 _ROWS = 9
 # Singular values below this share of the largest are rounding.
 _NOISE = 1e-13
+
+_ENDS = (("largest", 0), ("smallest", -1))
 
 T = TypeVar("T")
 Summary = dict[str, float | str | None]
@@ -57,12 +60,14 @@ class Drawing:
         file: its name.
         figure: drawn.
         title: what it shows.
+        alt: what is seen, for those who do not see it.
         caption: how to read it.
     """
 
     file: str
     figure: Figure
     title: str
+    alt: str
     caption: str
 
 
@@ -160,7 +165,7 @@ def _norms(subject: Subject) -> Finding:
         {"depths": depths, **_plain(bands), **bounds},
         summary,
         [table],
-        [Drawing("norms.png", figure, "Norms by depth", caption)],
+        [Drawing("norms.png", figure, "Norms by depth", sights.of_bands("Norms", bands, depths), caption)],
     )
 
 
@@ -200,9 +205,9 @@ def _singular_values(subject: Subject) -> Finding | LeftOut:
     )
     numbers = {"depths": subject.depths, "shrinking_share": shrinking, "values": [_plain(band) for band in bands]}
     summary: Summary = {"smallest_singular_value": smallest, "shrinking_share": shrinking}
-    return Finding(
-        "singular_values", title, text, numbers, summary, [], [Drawing("singular_values.png", figure, title, caption)]
-    )
+    seen = [sights.of_bands(f"The {which} singular value", bands[i], subject.depths) for which, i in _ENDS]
+    drawing = Drawing("singular_values.png", figure, title, " ".join(seen), caption)
+    return Finding("singular_values", title, text, numbers, summary, [], [drawing])
 
 
 def _structure(subject: Subject) -> Finding | LeftOut:
@@ -245,7 +250,9 @@ def _energy(subject: Subject) -> Finding | LeftOut:
         "the integrator make of it, H(y_j) − H(y_0)."
     )
     caption = "Line: mean over the samples; band: from the smallest to the largest."
-    drawing = Drawing("energy.png", plots.energy_by_depth({subject.model: bands}), "Energy along depth", caption)
+    figure = plots.energy_by_depth({subject.model: bands})
+    alt = sights.of_bands("The drift of the energy", bands, range(subject.flow.layers + 1))
+    drawing = Drawing("energy.png", figure, "Energy along depth", alt, caption)
     summary: Summary = {"largest_energy_drift": float(drift.abs().max())}
     return Finding("energy", "Energy along depth", text, _plain(bands), summary, [], [drawing])
 
@@ -279,12 +286,14 @@ def _spectra(subject: Subject) -> Finding | LeftOut:
             "spectrum.png",
             plots.eigenvalues(continuous),
             "Eigenvalues of A = J Kᵀ D K",
+            sights.of_spectrum(continuous.values(), "imaginary axis"),
             "Of the field of some layers, at states of the samples. They are computed through a similar skew matrix.",
         ),
         Drawing(
             "layer_spectrum.png",
             plots.eigenvalues(discrete, boundary="unit circle"),
             "Eigenvalues of a layer's Jacobian",
+            sights.of_spectrum(discrete.values(), "unit circle"),
             "The same after a step of the integrator: outside the unit circle a layer expands along some direction.",
         ),
     ]
@@ -340,7 +349,9 @@ def _loss(subject: Subject) -> Finding | LeftOut:
             f"their way to layer {subject.depths[0]}."
         )
     caption = "Left: line, mean over the samples; band, from the smallest to the largest. Right: of the whole batch."
-    drawing = Drawing("gradients.png", plots.gradients_by_depth(bands, found.parameter_norms), title, caption)
+    figure = plots.gradients_by_depth(bands, found.parameter_norms)
+    alt = sights.of_bands("Gradients of the states", bands, range(subject.flow.layers + 1))
+    drawing = Drawing("gradients.png", figure, title, alt, caption)
     numbers = {
         "loss": found.loss,
         "states": _plain(bands),

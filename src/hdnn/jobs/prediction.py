@@ -132,7 +132,7 @@ def evaluate(folder: Path, file: Path | None = None, *, mnist_folder: str | None
         mnist_folder: where the MNIST files are now, if they have moved.
 
     Returns:
-        "loss", "accuracy" (or "error" and "r2" for regression) and "rows".
+        "loss", "accuracy" (or "error", "absolute_error" and "r2" for regression) and "rows".
 
     Raises:
         OSError: if a file is not there.

@@ -20,8 +20,9 @@ def measure(network: Network, target: TargetEncoder, x: Tensor, y: Tensor) -> di
         y: (s,) class indices, or (s, outputs) standardised targets.
 
     Returns:
-        "loss" and "accuracy" (share, 0 to 1); for regression "loss", "error" (root mean square, in the units of the
-        data) and "r2" (share of the variance explained), both meaned over several targets.
+        "loss" and "accuracy" (share, 0 to 1); for regression "loss" (of the standardised targets), "error" (root mean
+        square) and "absolute_error" (mean), both in the units of the data, and "r2" (share of the variance explained);
+        all meaned over several targets.
 
     Raises:
         FloatingPointError: if an output is not finite.
@@ -35,10 +36,11 @@ def measure(network: Network, target: TargetEncoder, x: Tensor, y: Tensor) -> di
     from sklearn.metrics import r2_score
 
     truth, predicted = target.decode(y.numpy()), target.decode(output.numpy())
-    errors = np.sqrt(np.mean((truth - predicted) ** 2, axis=0))
+    away = truth - predicted
+    errors = np.sqrt(np.mean(away**2, axis=0))
     # One row has no variance to explain.
     r2 = float(r2_score(truth, predicted)) if len(truth) > 1 else 0.0
-    return {"loss": loss, "error": float(errors.mean()), "r2": r2}
+    return {"loss": loss, "error": float(errors.mean()), "absolute_error": float(np.abs(away).mean()), "r2": r2}
 
 
 def finite_outputs(network: Network, x: Tensor, before: int = 0) -> Tensor:

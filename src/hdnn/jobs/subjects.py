@@ -17,7 +17,8 @@ from hdnn.data import Dataset
 from hdnn.flow import Flow
 from hdnn.jobs.prediction import alike, opened, source_of
 from hdnn.jobs.sources import load
-from hdnn.jobs.train import count, seeded_network
+from hdnn.jobs.train import seeded_network
+from hdnn.names import count
 from hdnn.networks import Network, NetworkConfig
 from hdnn.training import Objective
 

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from hdnn import plots
 from hdnn.analysis import principal_components
 from hdnn.data import Dataset
+from hdnn.jobs import sights
 from hdnn.modes import evaluating
+from hdnn.names import few
 from hdnn.networks import Network, class_probabilities, predicted_classes
+from hdnn.plots.style import short
 from hdnn.report import Picture, Report, Section, Table, render
 from hdnn.runs import Run
 from hdnn.training import outputs
@@ -39,22 +42,38 @@ def write_summary(
         metrics: as in metrics.json.
     """
     output = outputs(network, torch.from_numpy(dataset.x_test)).cpu()
-    sections = [Section("Results", _result_parts(run, dataset, output))]
+    sections = [Section("Results", _result_parts(run, dataset, output, metrics))]
     if network.task == "classification" and dataset.inputs == (2,):
         sections.append(Section("Decision regions", [_regions(run, network, dataset, output)]))
     if history:
-        plots.save(plots.training_curves(history), run.figure("training.png"))
-        sections.append(Section("Training", [_picture(run, "training.png", "Training curves", _TRAINING)]))
+        sections.append(Section("Training", [_training(run, dataset, history)]))
     if network.task == "classification":
         sections.append(Section("Features through depth", _features(run, network, dataset)))
     sections.append(Section("Configuration", _configuration(run, network)))
     run.write_report(render(_report(run, dataset, metrics, sections)))
 
 
-_TRAINING = (
-    "Objective and score by epoch. A train curve that keeps rising where the validation curve falls is overfitting; "
-    "jumps ask for a smaller learning rate."
-)
+def _training(run: Run, dataset: Dataset, history: Sequence[Mapping[str, float]]) -> Picture:
+    """Curves in the units of the data; the objective is that of the standardised targets, and says so."""
+    names = {"loss": "objective"}
+    if dataset.task == "regression":
+        names = {"loss": "objective (standardised)", "error": "RMS error (standardised)"}
+        if len(dataset.target.columns) == 1:
+            names["error"] = f"RMS error of {short(dataset.target.columns[0])}"
+            history = [_in_units(record, dataset.target.scale[0]) for record in history]
+    plots.save(plots.training_curves(history, names=names), run.figure("training.png"))
+    told = {key for record in history for key, value in record.items() if value is not None}
+    caption = "Objective and score, epoch by epoch"
+    caption += "; dotted: the learning rate. " if len({record.get("learning_rate") for record in history}) > 1 else ". "
+    if any(key.startswith("validation_") for key in told):
+        caption += "Where the train curve goes on getting better and the validation curve worse, it is overfitting. "
+    alt = sights.of_training(history)
+    return _picture(run, "training.png", "Training curves", alt, caption + "Jumps ask for a smaller learning rate.")
+
+
+def _in_units(record: Mapping[str, float], scale: float) -> dict[str, float]:
+    """A record of the training with its errors in the units of the data."""
+    return {name: value * scale if name.endswith("_error") else value for name, value in record.items()}
 
 
 def _report(run: Run, dataset: Dataset, metrics: Metrics, sections: list[Section]) -> Report:
@@ -67,11 +86,15 @@ def _report(run: Run, dataset: Dataset, metrics: Metrics, sections: list[Section
     if dataset.task == "classification":
         headline = [("test accuracy", _percent(metrics["test_accuracy"]))]
         headline += [("train accuracy", _percent(metrics["train_accuracy"]))]
+        headline += [("parameters", f"{metrics['parameters']:,}")]
     else:
-        headline = [("test R²", f"{metrics['test_r2']:.3f}"), ("test error (RMS)", f"{metrics['test_error']:.4g}")]
-    headline += [("parameters", f"{metrics['parameters']:,}"), ("training time", f"{metrics['seconds']:.1f} s")]
+        unit = _unit(dataset)
+        headline = [("test R²", f"{metrics['test_r2']:.3f}"), ("train R²", f"{metrics['train_r2']:.3f}")]
+        headline += [(f"RMS error of {unit}, test", metrics["test_error"])]
+        headline += [("mean absolute error, test", metrics["test_absolute_error"])]
+    headline += [("training time", f"{metrics['seconds']:.1f} s")]
     return Report(
-        title=f"{network.model} on {dataset.name}",
+        title=f"{run.folder.resolve().name}: {network.model} on {dataset.name}",
         lead=f"A Hamiltonian network, {network.model} with {network.layers} layers, {network.features} features and "
         f"step {network.step:.4g}. {dataset.description}.",
         headline=headline,
@@ -82,33 +105,43 @@ def _report(run: Run, dataset: Dataset, metrics: Metrics, sections: list[Section
     )
 
 
-def _result_parts(run: Run, dataset: Dataset, output: torch.Tensor) -> list[Table | Picture]:
-    if dataset.task == "regression":
-        truth, predicted = dataset.target.decode(dataset.y_test), dataset.target.decode(output.numpy())
-        parts: list[Table | Picture] = []
-        for i, name in enumerate(dataset.target.columns):
-            file = f"predicted_{i}.png"
-            plots.save(plots.predicted_against_true(truth[:, i], predicted[:, i], name), run.figure(file))
-            parts.append(_picture(run, file, f"Predicted {name}", "Each point is a test row; on the line it is exact."))
-        return parts
+def _result_parts(run: Run, dataset: Dataset, output: torch.Tensor, metrics: Metrics) -> list[Table | Picture]:
+    if dataset.task == "classification":
+        return _classes(run, dataset, output)
+    truth, predicted = dataset.target.decode(dataset.y_test), dataset.target.decode(output.numpy())
+    parts: list[Table | Picture] = []
+    for i, name in enumerate(dataset.target.columns):
+        file = f"predicted_{i}.png"
+        plots.save(plots.predicted_against_true(truth[:, i], predicted[:, i], name), run.figure(file))
+        alt = sights.of_predictions(truth[:, i], predicted[:, i])
+        caption = "Each point is a test row; on the line it is exact."
+        parts.append(_picture(run, file, f"Predicted {name}", alt, caption))
+    names = ("r2", "error", "absolute_error", "rows")
+    rows = [(part, *(metrics[f"{part}_{name}"] for name in names)) for part in ("train", "test")]
+    note = f"Errors in the units of {_unit(dataset)}."
+    return [*parts, Table("Scores", ("part", "R²", "RMS error", "mean absolute error", "rows"), rows, note)]
+
+
+def _unit(dataset: Dataset) -> str:
+    return few(dataset.target.columns, 3)
+
+
+def _classes(run: Run, dataset: Dataset, output: torch.Tensor) -> list[Table | Picture]:
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     labels = np.arange(len(dataset.classes))
-    predicted_labels = predicted_classes(output).numpy()
+    predicted = predicted_classes(output).numpy()
     precision, recall, _, support = precision_recall_fscore_support(
-        dataset.y_test, predicted_labels, labels=labels, zero_division=0.0
+        dataset.y_test, predicted, labels=labels, zero_division=0.0
     )
     rows = list(zip(dataset.classes, precision.tolist(), recall.tolist(), support.tolist(), strict=True))
     note = "" if len(rows) <= _LISTED else f"The first {_LISTED} of {len(rows)} classes."
-    columns = ("class", "precision", "recall", "test rows")
-    plots.save(
-        plots.confusion_matrix(confusion_matrix(dataset.y_test, predicted_labels, labels=labels), dataset.classes),
-        run.figure("confusion.png"),
-    )
+    counts = confusion_matrix(dataset.y_test, predicted, labels=labels)
+    plots.save(plots.confusion_matrix(counts, dataset.classes), run.figure("confusion.png"))
     caption = "Rows are the true classes of the test data, columns what the network said. Off the diagonal are errors."
     return [
-        _picture(run, "confusion.png", "Confusion matrix", caption),
-        Table("Classes", columns, rows[:_LISTED], note),
+        _picture(run, "confusion.png", "Confusion matrix", sights.of_confusion(counts, dataset.classes), caption),
+        Table("Classes", ("class", "precision", "recall", "test rows"), rows[:_LISTED], note),
     ]
 
 
@@ -121,6 +154,7 @@ def _regions(run: Run, network: Network, dataset: Dataset, output: torch.Tensor)
     probabilities = class_probabilities(outputs(network, torch.from_numpy(grid)).cpu()).numpy()
     said: NDArray[Any] = probabilities[:, 1] if len(dataset.classes) == 2 else probabilities.argmax(1)
     chosen = _sample(len(x), 5 * _SHOWN)
+    predicted = predicted_classes(output).numpy()[chosen]
     figure = plots.decision_regions(
         axes[0],
         axes[1],
@@ -128,13 +162,15 @@ def _regions(run: Run, network: Network, dataset: Dataset, output: torch.Tensor)
         x[chosen],
         dataset.y_test[chosen],
         dataset.classes,
-        predicted=predicted_classes(output).numpy()[chosen],
+        predicted=predicted,
     )
     plots.save(figure, run.figure("regions.png"))
     caption = (
         "What the network says in the plane of the (standardised) inputs, with test points; those in rings are errors."
     )
-    return _picture(run, "regions.png", "Decision regions", caption)
+    wrong = int((predicted != dataset.y_test[chosen]).sum())
+    alt = sights.of_regions(dataset.classes, len(chosen), wrong)
+    return _picture(run, "regions.png", "Decision regions", alt, caption)
 
 
 def _features(run: Run, network: Network, dataset: Dataset) -> list[Table | Picture]:
@@ -146,30 +182,42 @@ def _features(run: Run, network: Network, dataset: Dataset) -> list[Table | Pict
     components = principal_components(states)
     figure = plots.features_by_layer(components.coordinates, labels, dataset.classes, explained=components.explained)
     plots.save(figure, run.figure("features.png"))
-    film = run.figure("features.gif")
-    plots.animate_features(components.coordinates, labels, dataset.classes, film, frames=_FRAMES)
+    file = run.figure("features.gif")
+    plots.animate_features(components.coordinates, labels, dataset.classes, file, frames=_FRAMES)
     still = (
         f"The states of {len(chosen)} test samples after some of the layers, seen from their first two principal "
         f"components over all layers. The flow is trained to move the classes apart until a hyperplane separates them."
     )
+    film = "The same axes throughout; its title names the layer."
+    seen = [
+        sights.of_features(len(chosen), dataset.classes, len(states) - 1, moving=moving) for moving in (False, True)
+    ]
     return [
-        _picture(run, "features.png", "Features by layer", still),
-        _picture(
-            run, "features.gif", "The same as an animation", "The same axes throughout; its title names the layer."
-        ),
+        _picture(run, "features.png", "Features by layer", seen[0], still),
+        _picture(run, "features.gif", "The same as an animation", seen[1], film),
     ]
 
 
 def _configuration(run: Run, network: Network) -> list[Table | Picture]:
     config = run.config
-    about = vars(config.network)
-    rows: list[tuple[str, object]] = [(name, _plain(value)) for name, value in about.items()]
-    rows += [("structure", repr(network.flow.structure)), ("J", repr(network.flow.interconnection))]
-    rows += [("integrator", repr(network.flow.integrator)), ("keeps", _keeps(network))]
-    recipe = [(name, _plain(value)) for name, value in config.recipe.items()]
+    about = {name: value for name, value in vars(config.network).items() if value is not None}
+    about |= {
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "structure": repr(network.flow.structure),
+        "J": repr(network.flow.interconnection),
+        "integrator": repr(network.flow.integrator),
+        "keeps": _keeps(network),
+    }
+    recipe = dict(config.recipe)
+    if network.task == "regression":
+        recipe.pop("label_smoothing", None)  # there are no labels
+    return [Table("Network", ("", ""), _rows(about)), Table("Recipe", ("", ""), _rows(recipe))]
+
+
+def _rows(choices: Mapping[str, object]) -> list[tuple[str, object]]:
     return [
-        Table("Network", ("", ""), rows),
-        Table("Recipe", ("", ""), recipe),
+        (name.replace("_", " "), " x ".join(map(str, value)) if isinstance(value, (tuple, list)) else value)
+        for name, value in choices.items()
     ]
 
 
@@ -179,12 +227,8 @@ def _keeps(network: Network) -> str:
     return "volume" if network.flow.preserves_volume else "nothing exactly"
 
 
-def _plain(value: object) -> object:
-    return " x ".join(str(size) for size in value) if isinstance(value, (tuple, list)) else value
-
-
-def _picture(run: Run, file: str, title: str, caption: str) -> Picture:
-    return Picture(title, run.figure(file).read_bytes(), alt=f"{title}. {caption}", caption=caption)
+def _picture(run: Run, file: str, title: str, alt: str, caption: str) -> Picture:
+    return Picture(title, run.figure(file).read_bytes(), alt, caption)
 
 
 def _sample(count: int, shown: int) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ from hdnn.jobs.scores import measure
 from hdnn.jobs.setups import SETUPS, table_setup
 from hdnn.jobs.sources import Source, load
 from hdnn.jobs.summary import write_summary
+from hdnn.names import count
 from hdnn.networks import Network, NetworkConfig, build_network
 from hdnn.runs import Run, RunConfig, claimed, require_free, versions
 from hdnn.training import Callback, Progress, Recipe, Record, TrainingState, fit, split
@@ -273,11 +274,6 @@ def describe(network: Network, config: NetworkConfig, recipe: Recipe) -> str:
         f"{count(recipe.epochs, 'epoch')} of {recipe.optimizer}"
         f"{alternating}, learning rate {recipe.learning_rate:g}, {batches}"
     )
-
-
-def count(number: int, noun: str) -> str:
-    """A number of things in words, as in "1 epoch" and "2 epochs"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _parts(dataset: Dataset, recipe: Recipe) -> Parts:

@@ -16,7 +16,7 @@ from hdnn.plots.style import COLOURS, GRID, INK, QUIET, SMALL, Floats, blank, dr
 History = Sequence[Mapping[str, Any]]
 
 
-def training_curves(history: History) -> Figure:
+def training_curves(history: History, *, names: Mapping[str, str] | None = None) -> Figure:
     """Draw the loss, and the score where there is one, against the epoch.
 
     Values that are not finite leave a gap; a dotted line marks the first epoch that lost its loss to them.
@@ -25,6 +25,7 @@ def training_curves(history: History) -> Figure:
         history: one mapping per epoch with "epoch" and "loss"; optionally "validation_loss",
             "train_accuracy" and "validation_accuracy" (between 0 and 1), or "train_error" and
             "validation_error", and "learning_rate", drawn if it changes. An epoch may lack a key.
+        names: of what is drawn, where "loss", "accuracy" and "error" do not say enough: with its unit, for one.
 
     Returns:
         One panel for the loss and one each for accuracy and error, where the history has them.
@@ -47,7 +48,7 @@ def training_curves(history: History) -> Figure:
     figure, axes = blank(1, len(panels), width=4.5 * max(len(panels), 1.4), height=3.2)
     for ax, (name, keys) in zip(axes, panels, strict=True):
         values = np.concatenate([_curve(ax, history, key, i) for i, key in enumerate(keys)])
-        dress(ax, "", x="epoch", y=name, grid=True)
+        dress(ax, "", x="epoch", y=(names or {}).get(name, name), grid=True)
         _epochs(ax, [float(row["epoch"]) for row in history])
         if name == "accuracy":
             ax.yaxis.set_major_formatter(PercentFormatter(1.0))
