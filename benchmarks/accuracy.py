@@ -34,7 +34,8 @@ def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", help="data sets that `hdnn train` knows")
-    parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 0 on")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--data-folder", help="where the MNIST files are")
     chosen = parser.parse_args()
@@ -42,15 +43,16 @@ def main() -> None:
     print("| command, seeds | test accuracy, % | each | seconds a run |\n|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(chosen.jobs) as pool:
         for data in chosen.data:
-            commands = [["hdnn", "train", data, "--seed", str(seed), *extra] for seed in range(chosen.seeds)]
-            folders = [Path(place) / f"{data}-{seed}" for seed in range(chosen.seeds)]
+            seeds = range(chosen.first, chosen.first + chosen.seeds)
+            commands = [["hdnn", "train", data, "--seed", str(seed), *extra] for seed in seeds]
+            folders = [Path(place) / f"{data}-{seed}" for seed in seeds]
             metrics = list(pool.map(run, commands, folders))
             accuracies = [100 * result["test_accuracy"] for result in metrics]
             spread = statistics.stdev(accuracies) if len(accuracies) > 1 else float("nan")
             each = ", ".join(f"{accuracy:.2f}" for accuracy in accuracies)
             seconds = statistics.mean(result["seconds"] for result in metrics)
             print(
-                f"| `hdnn train {data} --seed S`, S = 0 … {chosen.seeds - 1} "
+                f"| `hdnn train {data} --seed S`, S = {seeds[0]} … {seeds[-1]} "
                 f"| {statistics.mean(accuracies):.2f} ± {spread:.2f} | {each} | {seconds:.0f} |",
                 flush=True,
             )
