@@ -111,13 +111,32 @@ SINGULAR = {
     "even skew K, a unit off (MS2, ReLU)": (skew(4), torch.eye(4), [1, 1, 1, 0], True, "no", 1),
     "tiny but active": (canonical(2), torch.eye(2), [1, 1e-5], False, "yes", 0),
     "too tiny to tell": (canonical(2), torch.eye(2), [1, 1e-15], False, "not established", 0),
-    "rows almost parallel": (
+    "rows almost parallel": (canonical(2), torch.tensor([[1.0, 0], [1, 1e-10]]), [1, 1], False, "not established", 0),
+    "regular, 1e-15 from singular": (
         canonical(2),
-        torch.tensor([[1.0, 0], [1, 1e-10]]),
+        torch.tensor([[1.0, 0], [1, 1e-15]], dtype=F64),
         [1, 1],
         False,
         "not established",
-        None,
+        0,
+    ),
+    "a third unit almost in the plane of two": (
+        canonical(4),
+        torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [1, 1, 1e-14, 0], [0, 0, 0, 1]], dtype=F64),
+        [1, 1, 1, 1],
+        False,
+        "not established",
+        0,
+    ),
+    "one row twice": (canonical(2), torch.tensor([[0.1, 0.3], [0.1, 0.3]]), [1, 1], False, "no", 1),
+    "a row and its third": (canonical(2), torch.tensor([[3.0, 9.0], [1.0, 3.0]]), [1, 1], False, "no", 1),
+    "almost singular skew K, a unit off (MS2, ReLU)": (
+        block(torch.diag(torch.tensor([1, 1e-14], dtype=F64))),
+        torch.eye(4),
+        [1, 0, 1, 0],
+        True,
+        "yes",
+        0,
     ),
 }
 
@@ -131,6 +150,23 @@ def test_answers_where_S_may_be_singular(case: tuple) -> None:
     assert found.jordan_blocks == blocks
     if answer != "not established":
         assert (growth(system, 1e3) > 100 * growth(system, 1.0)) == (answer == "no")
+
+
+def test_the_reason_names_the_factor_of_the_layer() -> None:
+    """Of ms1 and ms2 it is D, of the others S; for odd n and σ′ > 0 ms2 is stable, though its K is singular."""
+    for n in (3, 4, 5, 6):
+        found = marginal_stability(linearize(preset("ms2", features=n, std=1.0), random(n)))
+        assert found.answer == "yes"
+        assert found.reason.startswith("D is positive definite")
+    assert marginal_stability(linearize(preset("h1", std=1.0), random(4))).reason.startswith("S is positive definite")
+
+
+def test_skew_layers_are_bounded_for_every_size() -> None:
+    """A = D K is similar to a skew matrix: no Jordan block, odd n included."""
+    for n in (3, 5):
+        system = linearize(preset("ms2", features=n, std=1.0), random(n))
+        bound = float((system.slopes.amax() / system.slopes.amin()).sqrt())
+        assert max(growth(system, t) for t in (1.0, 1e2, 1e4)) <= bound * (1 + 1e-9)
 
 
 def test_ill_conditioned_is_not_established() -> None:

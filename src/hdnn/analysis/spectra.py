@@ -14,13 +14,12 @@ from torch import Tensor
 
 from hdnn.activations import Sigmoid, Softplus, Tanh
 from hdnn.analysis.inputs import check_vectors, check_weights, skew_matrix
+from hdnn.analysis.ranks import rank
 from hdnn.flow import Flow
 from hdnn.interconnections import Inverse
 
 Answer = Literal["yes", "no", "not established"]
 
-# Singular values below the first share of the scale are zeros up to rounding, above the second they are not.
-_ZERO, _CLEAR = 1e-13, 1e-8
 # How much larger than the bound by its leading term the rounding of an eigenvalue may be.
 _MARGIN = 100.0
 
@@ -63,6 +62,12 @@ class Linearization:
             object.__setattr__(self, name, getattr(self, name).detach().to("cpu", torch.float64))
 
     @property
+    def definite(self) -> str:
+        """The name of the factor that must be positive definite: "S"; "D" of a layer with J Kᵀ = I, A = D K."""
+        n = self.K.shape[1]
+        return "D" if self.symmetric_first and torch.equal(self.K, torch.eye(n, dtype=self.K.dtype)) else "S"
+
+    @property
     def S(self) -> Tensor:
         """Kᵀ D K, (..., n, n)."""
         return self.K.mT @ (self.slopes.unsqueeze(-1) * self.K)
@@ -97,9 +102,9 @@ class MarginalStability:
         answer: "yes", "no", or "not established".
         reason: one sentence.
         eigenvalues: of A, (n,), complex.
-        smallest: the smallest eigenvalue of S.
-        conditioning: largest over smallest nonzero eigenvalue of S; for S positive definite exp(t A) never exceeds
-            its square root.
+        smallest: the smallest eigenvalue of S, or of D where A = D K.
+        conditioning: largest over smallest nonzero eigenvalue of S, or of D; where it is positive definite, exp(t A)
+            never exceeds the square root.
         real_part: largest |Re λ| over largest |λ|, from a general eigensolver, which knows nothing of the structure.
         scaled_real_part: the same divided by `conditioning`; rounding alone explains a few times the precision.
         jordan_blocks: how many 2 x 2 Jordan blocks A has at λ = 0; None where the ranks are not clear.
@@ -157,7 +162,10 @@ def marginal_stability(system: Linearization, *, largest_conditioning: float = 1
 
     With S positive definite, A is similar to the skew matrix √S J √S: yes, with ‖exp(t A)‖ ≤ √cond S. With S singular,
     A = J Rᵀ · R has the nonzero Jordan blocks of the skew matrix R J Rᵀ, which are trivial, and at 0 blocks of size 2
-    at most; there are rank(J Rᵀ) − rank(R J Rᵀ) of them. One is enough for exp(t A) to grow like t.
+    at most; there are rank(J Rᵀ) − rank(R J Rᵀ) of them. One is enough for exp(t A) to grow like t. Where J Kᵀ = I,
+    A = D K, and D takes the place of S: with σ′ > 0 it is definite, and the answer yes, for every skew K, singular
+    ones (odd n) included. Ranks are those of the numbers as they are stored, exactly: no rounding makes a matrix that
+    is nearly singular a singular one, and where S is so near that nothing is certain, nothing is established.
 
     It is a statement about A held fixed. Along a trajectory A moves, and M may grow all the same (the counterexample
     of the TAC paper).
@@ -188,17 +196,17 @@ def marginal_stability(system: Linearization, *, largest_conditioning: float = 1
     if (system.slopes < 0).any():
         return _indefinite(system)
     squares = torch.linalg.svdvals(system.slopes.sqrt().unsqueeze(-1) * system.K).square()
-    rank, blocks = _ranks(system)
-    nonzero = squares[: rank or 0]
-    conditioning = float(nonzero[0] / nonzero[-1]) if rank else 1.0 if rank == 0 else float("inf")
+    of_S, blocks = _ranks(system)
+    nonzero = squares[: of_S or 0]
+    conditioning = float(nonzero[0] / nonzero[-1]) if of_S else 1.0 if of_S == 0 else float("inf")
     n = system.K.shape[1]
     real_part = _real_part(torch.linalg.eigvals(system.A))
-    answer, reason = _answer(rank, blocks, conditioning, real_part, n, largest_conditioning)
+    answer, reason = _answer(system.definite, of_S, blocks, conditioning, real_part, n, largest_conditioning)
     return MarginalStability(
         answer=answer,
         reason=reason,
         eigenvalues=system.eigenvalues,
-        smallest=float(squares[-1]) if len(squares) == n and rank in (n, None) else 0.0,
+        smallest=float(squares[-1]) if len(squares) == n and of_S in (n, None) else 0.0,
         conditioning=conditioning,
         real_part=real_part,
         scaled_real_part=real_part / conditioning,
@@ -207,50 +215,46 @@ def marginal_stability(system: Linearization, *, largest_conditioning: float = 1
 
 
 def _answer(
-    rank: int | None, blocks: int | None, conditioning: float, real_part: float, n: int, largest: float
+    S: str, of_S: int | None, blocks: int | None, conditioning: float, real_part: float, n: int, largest: float
 ) -> tuple[Answer, str]:
-    if rank is None or blocks is None:
-        return "not established", "S, or its product with J, is too close to a matrix of lower rank to tell its rank."
+    if of_S is None or blocks is None:
+        return (
+            "not established",
+            f"{S}, or its product with J, is too close to one of lower rank to tell its rank.",
+        )
     if blocks:
         kinds = "a Jordan block" if blocks == 1 else f"{blocks} Jordan blocks"
-        return "no", f"S is singular, of rank {rank} of {n}, and A has {kinds} of size 2 at 0: exp(t A) grows like t."
+        return "no", f"{S} is singular, of rank {of_S} of {n}, and A has {kinds} of size 2 at 0: exp(t A) grows like t."
     if conditioning > largest:
-        return "not established", f"S is so ill-conditioned, {conditioning:.1e}, that rounding could make it singular."
+        return (
+            "not established",
+            f"{S} is so ill-conditioned, {conditioning:.1e}, that rounding can make it singular.",
+        )
     rounding = _MARGIN * n * torch.finfo(torch.float64).eps * conditioning
     if real_part > rounding:
         return (
             "not established",
             f"The real parts of the computed eigenvalues, {real_part:.1e} of the largest, exceed what rounding and the "
-            f"conditioning of S explain, {rounding:.1e}.",
+            f"conditioning of {S} explain, {rounding:.1e}.",
         )
-    if rank == n:
+    if of_S == n:
         bound = conditioning**0.5
-        return "yes", f"S is positive definite with conditioning {conditioning:.3g}: ‖exp(t A)‖ ≤ {bound:.3g}."
-    return "yes", f"S is singular, of rank {rank} of {n}, but A has no Jordan block at 0."
+        return "yes", f"{S} is positive definite with conditioning {conditioning:.3g}: ‖exp(t A)‖ ≤ {bound:.3g}."
+    return "yes", f"{S} is singular, of rank {of_S} of {n}, but A has no Jordan block at 0."
 
 
 def _ranks(system: Linearization) -> tuple[int | None, int | None]:
-    """The rank of S and the number of Jordan blocks at 0, None where they are not clear.
+    """The rank of S and the number of Jordan blocks at 0, None where they cannot be told.
 
-    Both depend only on which rows of K are active, not on how active they are, so the rows are taken at length 1: the
-    ranks stay clear where the smallest slopes would have hidden them in rounding.
+    Both depend only on which rows of K are active, not on how active they are.
     """
-    lengths = torch.linalg.vector_norm(system.K, dim=-1)
-    active = (system.slopes > 0) & (lengths > 0)
-    V = system.K[active] / lengths[active].unsqueeze(-1)
-    rows = max(1.0, len(V) ** 0.5)
-    rank = _rank(V, rows)
-    if rank == V.shape[-1]:  # S is positive definite: whatever the rank of J, no block
-        return rank, 0
-    size = float(torch.linalg.matrix_norm(system.J, 2))
-    driven, coupled = _rank(V @ system.J.mT, size * rows), _rank(V @ system.J @ V.mT, size * rows**2)
-    return rank, None if driven is None or coupled is None else driven - coupled
-
-
-def _rank(X: Tensor, scale: float) -> int | None:
-    shares = torch.linalg.svdvals(X) / (scale or 1.0)
-    clear = int((shares > _CLEAR).sum())
-    return clear if int((shares > _ZERO).sum()) == clear else None
+    V = system.K[system.slopes > 0]
+    of_S = rank(V)
+    if of_S == V.shape[-1]:  # S is positive definite: whatever the rank of J, no block
+        return of_S, 0
+    driven = rank(V, system.J.mT, at_most=of_S)
+    coupled = rank(V, system.J, V.mT, at_most=None if driven is None else driven - driven % 2)  # skew: of even rank
+    return of_S, None if of_S is None or driven is None or coupled is None else driven - coupled
 
 
 def _indefinite(system: Linearization) -> MarginalStability:
