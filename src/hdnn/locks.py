@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ def held(path: Path) -> Iterator[None]:
 
     Raises:
         BlockingIOError: if another process holds it, or another part of this one.
-        OSError: if it cannot be made, or its file system knows no locks.
+        OSError: if it cannot be made, is no plain file, or its file system knows no locks.
     """
     handle = _acquire(path)
     try:
@@ -42,7 +43,9 @@ def _acquire(path: Path) -> int:
         # No link is followed: the folder may come from elsewhere.
         handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
         try:
-            _lock(handle)
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise OSError(f"{path} is no plain file, so it cannot be locked. Move it away.")
+            lock(handle)
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(handle), path.stat()):
                     return handle
@@ -52,7 +55,7 @@ def _acquire(path: Path) -> int:
         os.close(handle)
 
 
-def _lock(handle: int) -> None:
+def lock(handle: int) -> None:
     """Lock an open file or raise BlockingIOError, by what the system has."""
     if os.name == "nt":
         msvcrt = importlib.import_module("msvcrt")

@@ -29,8 +29,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
+from hdnn import files
 from hdnn.data import documents
-from hdnn.files import leftovers, write_whole
+from hdnn.files import write_whole
 from hdnn.locks import held
 from hdnn.networks import Network, NetworkConfig, build_network
 
@@ -104,7 +105,7 @@ class Run:
         document = _json({"format": FORMAT, **dataclasses.asdict(config)})
         new = not folder.exists()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            files.make_folder(folder)
             # The old configuration gives way to the new one at once, so that a folder killed in between holds a run.
             _remove_run(folder)
             write_whole(folder / _CONFIG, document)
@@ -219,8 +220,8 @@ class Run:
     def figure(self, name: str) -> Path:
         """Where a figure of that file name goes; its folder is made."""
         place = self.folder / _FIGURES
-        place.mkdir(exist_ok=True)
-        return place / name
+        files.require_own(self.folder, folders=[_FIGURES])
+        return files.make_folder(place) / name
 
 
 def require_free(folder: Path, *, overwrite: bool = False) -> None:
@@ -235,7 +236,7 @@ def require_free(folder: Path, *, overwrite: bool = False) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file. Choose another folder with --output.")
-    if not folder.is_dir() or {*folder.iterdir()} <= {folder / _LOCK, *leftovers(folder, _WRITTEN)}:
+    if not folder.is_dir() or {*folder.iterdir()} <= {folder / _LOCK, *files.leftovers(folder, _WRITTEN)}:
         return
     if not overwrite:
         raise FileExistsError(
@@ -250,6 +251,7 @@ def require_free(folder: Path, *, overwrite: bool = False) -> None:
             f"The folder {folder} holds no run that can be read, so --overwrite leaves it alone. Choose another with "
             f"--output. ({error})"
         ) from error
+    _require_own(folder)
 
 
 @contextmanager
@@ -263,11 +265,12 @@ def claimed(folder: Path) -> Iterator[None]:
         OSError: if another process works there, or the folder cannot be written; nothing was changed.
     """
     new = not folder.exists()
+    _require_own(folder)
     with contextlib.ExitStack() as stack:
         if new:
             stack.callback(_remove_empty, folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            files.make_folder(folder)
             stack.enter_context(held(folder / _LOCK))
             sweep(folder)
         except BlockingIOError as error:
@@ -290,9 +293,17 @@ def _remove_empty(folder: Path) -> None:
 def sweep(folder: Path) -> None:
     """Remove what killed processes left half-written."""
     for place in (folder, folder / _FIGURES):
-        drawn = {path.name for pattern in _DRAWN for path in place.glob(pattern)}
-        for path in leftovers(place, {*_WRITTEN, *drawn}):
-            path.unlink()
+        files.sweep(place, {*_WRITTEN, *_drawn(place)})
+
+
+def _drawn(figures: Path) -> set[str]:
+    return {path.name for pattern in _DRAWN for path in figures.glob(pattern)}
+
+
+def _require_own(folder: Path) -> None:
+    """See that a link or a device that stands where a run writes is neither followed nor replaced."""
+    files.require_own(folder, (*_WRITTEN, _LOCK), (_FIGURES,))
+    files.require_own(folder / _FIGURES, _drawn(folder / _FIGURES))
 
 
 def _described(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
@@ -366,8 +377,8 @@ def _read_network(document: Mapping[str, Any], path: Path) -> NetworkConfig:
 def _remove_run(folder: Path) -> None:
     """Remove what runs write and nothing else, but for the configuration: a half-removed run stays one."""
     figures = folder / _FIGURES
-    for drawn in [path for pattern in _DRAWN for path in figures.glob(pattern)]:
-        drawn.unlink()
+    for drawn in _drawn(figures):
+        (figures / drawn).unlink()
     if figures.is_dir() and not any(figures.iterdir()):
         figures.rmdir()
     for name in _WRITTEN:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from command_lines import QUICK
+from hdnn import files
 from hdnn.files import write_whole
 from hdnn.jobs import Choices, Source, resume, train
 from hdnn.locks import held
@@ -102,7 +103,7 @@ def test_a_killed_process_goes_on_to_the_same_bits(tmp_path, peace, hdnn):
         assert "Another process is training in" in err
         process.send_signal(signal.SIGKILL)
     # A name that only a killed process leaves.
-    (folder / f".checkpoint.safetensors.{32 * 'a'}").write_text("half")
+    (folder / files._beside("checkpoint.safetensors")).write_text("half")
     config = json.loads((folder / "config.json").read_text())
     assert config["start"]["threads"] == 1
     said = []

@@ -20,13 +20,11 @@ def predict(
 ) -> None:
     """Predict the rows of a table, or the images of an IDX file, with a trained run; files may exceed the memory."""
     from hdnn.display import Display
-    from hdnn.files import writing_whole
+    from hdnn.files import require_new, writing_whole
     from hdnn.jobs import predictions
 
-    if output is not None and output.is_dir():
-        raise IsADirectoryError(f"{output} is a folder. Name the file to write, as in {output / 'predictions.csv'}.")
-    if output is not None and output.exists() and not overwrite:
-        raise FileExistsError(f"{output} exists; nothing was changed. Choose another --output, or give --overwrite.")
+    if output is not None:
+        require_new(output, overwrite=overwrite)
     rows, remarks = 0, ""
     with (
         nullcontext(sys.stdout.write) if output is None else writing_whole(output) as write,

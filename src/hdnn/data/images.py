@@ -5,11 +5,12 @@ Legend: s images, C channels, H x W pixels.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from hdnn.data.dataset import Dataset, split
 from hdnn.data.encoders import ImageEncoder, TableEncoder
 from hdnn.data.idx import read_idx
 from hdnn.data.targets import TargetEncoder
+from hdnn.files import make_folder, write_whole
 
 Bytes = NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
@@ -34,6 +36,8 @@ SHA256 = {
     "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
+
+_LARGEST_FILE = 2**26
 
 
 def digits(seed: int = 0) -> Dataset:
@@ -153,32 +157,37 @@ def _fetch(name: str, place: Path, progress: Progress | None) -> Path:
     """Download one file from the first mirror that has it as it should be."""
     import pooch
 
-    place.mkdir(parents=True, exist_ok=True)
-    partial = place / f".{name}.{os.getpid()}.part"
+    make_folder(place)
     failures = []
-    try:
-        for mirror in MIRRORS:
-            bar = _Bar(name, progress) if progress else False
-            # The downloader by itself: `pooch.retrieve` would write log lines to the terminal.
-            download = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=30)
-            try:
-                download(mirror + name, str(partial), None)
-            except OSError as error:
-                # The words of a failed connection run over several lines and say little more than its type.
-                reason = str(error) if len(str(error)) < 200 else type(error).__name__
-                failures.append(f"{mirror}{name}: {reason}")
-                continue
-            found = hashlib.sha256(partial.read_bytes()).hexdigest()
-            if found == SHA256[name]:
-                return partial.replace(place / name)
-            failures.append(f"{mirror}{name}: SHA-256 is {found}, not {SHA256[name]}; the file was discarded")
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            partial.unlink()
+    for mirror in MIRRORS:
+        bar = _Bar(name, progress) if progress else False
+        # The downloader by itself: `pooch.retrieve` would write log lines to the terminal.
+        download = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=30)
+        held = _Bounded()
+        try:
+            download(mirror + name, held, None)
+        except OSError as error:
+            # The words of a failed connection run over several lines and say little more than its type.
+            reason = str(error) if len(str(error)) < 200 else type(error).__name__
+            failures.append(f"{mirror}{name}: {reason}")
+            continue
+        found = hashlib.sha256(held.getbuffer()).hexdigest()
+        if found == SHA256[name]:
+            return write_whole(place / name, held.getvalue())
+        failures.append(f"{mirror}{name}: SHA-256 is {found}, not {SHA256[name]}; the file was discarded")
     raise OSError(
         f"Could not fetch {name} ({'; '.join(failures)}). Check the connection and try again, or put the file "
         f"into {place} yourself."
     )
+
+
+class _Bounded(io.BytesIO):
+    """What a mirror sends, which may be anything, in memory."""
+
+    def write(self, content: Any) -> int:
+        if self.tell() + len(content) > _LARGEST_FILE:
+            raise OSError(f"it is larger than {_LARGEST_FILE} bytes")
+        return super().write(content)
 
 
 class _Bar:

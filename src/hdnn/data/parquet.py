@@ -36,6 +36,7 @@ def read(place: Path) -> pd.DataFrame:
                 f"of memory"
             )
         frame = file.read(columns=[*index, *names], use_threads=False).to_pandas(ignore_metadata=True)
+        _require_all(len(frame), count)
         return _numbered(frame[[*index, *names]], numbered, 0)
 
 
@@ -63,6 +64,7 @@ def parts(
             count += len(frame)
             if progress is not None:
                 progress(total * count // max(1, file.metadata.num_rows))
+        _require_all(count, file.metadata.num_rows)
     if not count:
         raise ValueError(f"{place} has a header ({', '.join(names[:5])}) but no data rows. Add rows.")
 
@@ -113,6 +115,12 @@ def _columns(file: Any) -> tuple[list[str], list[str], dict[str, tuple[int, int]
                 numbered[item["name"]] = start, step
     others = [name for name in names if name not in index]
     return others, [name for name in dict.fromkeys(index) if not name.startswith("__index_level_")], numbered
+
+
+def _require_all(found: int, announced: int) -> None:
+    """Columns of different lengths are cut to the shortest where a table is read in parts."""
+    if found != announced:
+        raise ValueError(f"it announces {announced} rows, but only {found} are in all of its columns")
 
 
 def _numbered(frame: pd.DataFrame, numbered: dict[str, tuple[int, int]], first: int) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hdnn.experiments.experiment import Outcome
-from hdnn.files import write_whole
+from hdnn.files import make_folder, write_whole
 
 _FORMAT = 1
 _ADVICE = "Give --overwrite to make it again, or another --output."
@@ -93,7 +93,7 @@ def _read(place: Path, config: Any, versions: Mapping[str, str]) -> dict[int, Re
 def write(folder: Path, cell: str, config: Any, seed: int, record: Record) -> None:
     """Write the result of a seed, all at once."""
     place = path(folder, cell, seed)
-    place.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(place.parent)
     document = {"format": _FORMAT, "cell": cell, "config": asdict(config), "seeds": {str(seed): asdict(record)}}
     write_whole(place, json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
 

@@ -14,7 +14,7 @@ from hdnn.experiments.experiment import Measure
 from hdnn.experiments.judgement import MET, MISSED, WITHIN, finding, findings
 from hdnn.experiments.laboratory import Reproduction
 from hdnn.experiments.store import Record
-from hdnn.files import write_whole
+from hdnn.files import make_folder, write_whole
 from hdnn.report import Picture, Report, Section, Table, render
 
 _SPREAD = "Means ± standard deviations over the seeds."
@@ -44,7 +44,7 @@ def write(reproduction: Reproduction, folder: Path, stem: str, command: str) -> 
     page = report(reproduction, command)
     pictures = {part.title: part for section in page.sections for part in section.parts if isinstance(part, Picture)}
     names = {title: f"{stem}-{_slug(title)}.{picture.kind}" for title, picture in pictures.items()}
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     text = json.dumps(numbers(reproduction), ensure_ascii=False, allow_nan=False)
     text = re.sub(r' ("[^"]+": \{"metrics")', r"\n\1", text)  # a line a seed
     return [

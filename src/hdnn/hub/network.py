@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from hdnn.files import write_whole
+from hdnn.files import require_own, write_whole
 from hdnn.hub.card import describe
 from hdnn.networks import Network, NetworkConfig, build_network
 from hdnn.runs import Run, RunConfig, versions
@@ -144,6 +144,7 @@ class HubNetwork(Network, PyTorchModelHubMixin, library_name="hdnn"):
         return ModelCard(describe(self.config, self.metrics, license))
 
     def _save_pretrained(self, save_directory: Path) -> None:
+        require_own(save_directory, [*_FILES, "README.md"])  # the mixin writes the model card
         with tempfile.TemporaryDirectory() as place:
             # The folder may hold other files, which no run may be created beside.
             run = Run.create(Path(place) / "run", self.config)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hdnn import plots
-from hdnn.files import write_whole
+from hdnn.files import make_folder, require_own, write_whole
 from hdnn.flow import Flow
 from hdnn.jobs.findings import Drawing, Finding, LeftOut, Summary, find
 from hdnn.jobs.subjects import Subject
@@ -130,6 +130,13 @@ def require_free(folder: Path, *, overwrite: bool = False) -> None:
         raise FileExistsError(
             f"The folder {folder} holds no analysis, so --overwrite leaves it alone. Choose another with --output."
         )
+    _require_own(folder)
+
+
+def _require_own(folder: Path) -> None:
+    """See that a link or a device that stands where an analysis writes is neither followed nor replaced."""
+    require_own(folder, (_REPORT, _NUMBERS), (_FIGURES,))
+    require_own(folder / _FIGURES, _DRAWN)
 
 
 def _holds_analysis(folder: Path) -> bool:
@@ -143,10 +150,10 @@ def _holds_analysis(folder: Path) -> bool:
 def _clear(folder: Path) -> None:
     """Make the folder, without the files of an older analysis; what else is there is the user's."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for name in (_REPORT, *[f"{_FIGURES}/{drawn}" for drawn in _DRAWN], _NUMBERS):
             (folder / name).unlink(missing_ok=True)
-        (folder / _FIGURES).mkdir(exist_ok=True)
+        make_folder(folder / _FIGURES)
     except OSError as error:
         raise OSError(
             f"The folder {folder} cannot be written: {error.strerror or error}. Choose another with --output."

@@ -10,7 +10,7 @@ from typing import Any
 
 from hdnn import data
 from hdnn.export import Units, onnx_difference, program_bytes, program_difference, to_onnx, to_program
-from hdnn.files import write_whole
+from hdnn.files import require_new, write_whole
 from hdnn.networks import Network
 from hdnn.runs import Run, versions
 
@@ -76,7 +76,7 @@ def export(
     if onnx is not None and onnx == program:
         raise ValueError(f"{onnx} cannot be both an ONNX file and a PyTorch program. Name two files.")
     for file in files:
-        _require_free(file, overwrite)
+        require_new(file, overwrite=overwrite)
     run = Run.open(folder)
     encoder, target = data.encoder_from_dict(run.config.encoder), data.TargetEncoder.from_dict(run.config.target)
     network, inputs = run.load_network(), encoder.shape
@@ -116,12 +116,3 @@ def _verified(
         return difference(content, network, inputs, units=units)
     except ImportError:
         return None
-
-
-def _require_free(file: Path, overwrite: bool) -> None:
-    if file.is_dir():
-        raise IsADirectoryError(f"{file} is a folder. Name a file in it.")
-    if not file.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(file.parent)!r} to write {file.name} to. Create it.")
-    if file.exists() and not overwrite:
-        raise FileExistsError(f"{file} exists; nothing was changed. Choose another name, or give --overwrite.")

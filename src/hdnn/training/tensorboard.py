@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike, fspath
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from hdnn.files import make_folder
 from hdnn.flow import Flow
 from hdnn.training.progress import Callback, Progress
 from hdnn.training.recorders import GradientRecorder
@@ -32,6 +34,7 @@ class TensorBoardLogger:
 
     Raises:
         ImportError: if tensorboard is not installed.
+        OSError: if the folder cannot be made.
 
     Example:
         >>> import tempfile, torch, hdnn
@@ -50,7 +53,7 @@ class TensorBoardLogger:
                 "Logging for TensorBoard needs the package tensorboard, which is not installed. Install it with "
                 "pip install 'hdnn[tensorboard]'."
             ) from error
-        self._writer: Any = SummaryWriter(fspath(folder))
+        self._writer: Any = SummaryWriter(fspath(make_folder(Path(folder))))
         self._flow = flow
 
     def __call__(self, progress: Progress) -> None:
