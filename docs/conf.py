@@ -17,7 +17,7 @@ shutil.rmtree(HERE / "results", ignore_errors=True)
 shutil.copytree(HERE.parent / "benchmarks" / "results", HERE / "results")
 shutil.copytree(HERE.parent / "results", HERE / "results" / "papers")
 # The commands say themselves what they do. Before the first of them stands a list of them, cut short.
-DESCRIBE = [sys.executable, "-m", "typer", "hdnn.cli", "utils", "docs", "--name", "hdnn"]
+DESCRIBE = [sys.executable, "-m", "typer", "hdnn.cli.application", "utils", "docs", "--name", "hdnn"]
 commands = subprocess.run(DESCRIBE, check=True, capture_output=True, encoding="utf-8").stdout
 commands = re.sub(r"(?<= )(--[a-z-]+)(?![^`\n]*`)", r"`\1`", commands[commands.index("## ") :])  # options in sentences
 (HERE / "commands.md").write_text(commands, encoding="utf-8")

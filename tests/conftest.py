@@ -37,7 +37,7 @@ def hdnn(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["hdnn", *shlex.split(line), *map(str, more)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as done:
-            importlib.import_module("hdnn.cli").main()
+            importlib.import_module("hdnn.cli.application").main()
         out, err = capsys.readouterr()
         return done.value.code or 0, out, err
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hdnn.names import printable
+
 if TYPE_CHECKING:
     from hdnn.training import Progress
 
@@ -22,9 +24,9 @@ class Display:
 
         self.console = Console(stderr=True)
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[numbers]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
             disable=not self.console.is_terminal,
@@ -41,7 +43,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """One line, above the bar."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def step(self, progress: Progress) -> None:
         """A training callback."""
@@ -79,4 +81,5 @@ class Display:
     def _update(self, key: str, description: str, done: int, total: int, numbers: str) -> None:
         if key not in self.tasks:
             self.tasks[key] = self.bar.add_task(description, total=total, numbers=numbers)
+        description, numbers = printable(description), printable(numbers)
         self.bar.update(self.tasks[key], description=description, completed=done, numbers=numbers)

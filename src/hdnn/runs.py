@@ -34,6 +34,7 @@ from hdnn.data import documents
 from hdnn.files import write_whole
 from hdnn.locks import held
 from hdnn.networks import Network, NetworkConfig, build_network
+from hdnn.versions import versions as versions  # runs are the ones to record them
 
 FORMAT = 1
 _CONFIG, _WEIGHTS, _HISTORY, _METRICS = "config.json", "model.safetensors", "history.csv", "metrics.json"
@@ -388,19 +389,3 @@ def _remove_run(folder: Path) -> None:
 
 def _json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def versions() -> dict[str, str]:
-    """Of what took part: hdnn, PyTorch, NumPy and Python."""
-    import platform
-
-    import numpy as np
-
-    import hdnn
-
-    return {
-        "hdnn": hdnn.__version__,
-        "torch": str(torch.__version__),
-        "numpy": str(np.__version__),
-        "python": platform.python_version(),
-    }

@@ -71,7 +71,7 @@ def test_an_analysis_is_replaced_only_where_asked(hdnn, place):
         ("analyze --model h3", "Did you mean"),
         ("analyze --model h2 --features 5", "even"),
         ("analyze --model h2 --layers 0", "identity"),
-        ("analyze --model h2 --samples 0", "`samples`"),
+        ("analyze --model h2 --samples 0", "--samples"),
         ("analyze --model h2 --step 0.1 --horizon 2", "not both"),
         ("analyze --model h2 --data-folder .", "for runs on MNIST"),
         (f"analyze --model h2 {FLOW} -o flowers.csv", "is a file"),

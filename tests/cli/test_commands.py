@@ -12,8 +12,8 @@ import torch
 import typer
 
 from command_lines import SMALL
-from hdnn import cli
 from hdnn.bench import Regime, truth
+from hdnn.cli import application as cli
 from hdnn.kernels import native
 from samples import houses, mnist_like, write_idx
 

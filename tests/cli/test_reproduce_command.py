@@ -51,7 +51,7 @@ def test_a_reproduction_and_its_files(hdnn, place):
         ("reproduce counterexample --seeds 4-2", "--seeds takes"),
         ("reproduce counterexample --seeds x", "--seeds takes"),
         ("reproduce counterexample --cells moons", "There is no cell of counterexample 'moons'"),
-        ("reproduce counterexample --jobs 0", "`jobs` counts processes"),
+        ("reproduce counterexample --jobs 0", "--jobs counts processes"),
     ],
 )
 def test_bad_requests_are_explained(hdnn, place, line, said):

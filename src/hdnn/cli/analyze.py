@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hdnn.cli.messages import say
+from hdnn.cli.messages import say, show
 from hdnn.cli.options import (
     OUTPUT,
     ActivationName,
@@ -71,11 +71,11 @@ def analyze(
     say(subject.lead)
     found = analyze(subject, folder, overwrite=overwrite, command=shlex.join(["hdnn", *sys.argv[1:]]))
     if as_json:
-        print(json.dumps({**found.summary, "left_out": found.left_out, "report": str(found.report)}))
+        show(json.dumps({**found.summary, "left_out": found.left_out, "report": str(found.report)}))
         return
     for name, value in found.summary.items():
         if value is not None:
-            print(f"{name.replace('_', ' ')}: {value if isinstance(value, str) else shown(name, value)}")
+            show(f"{name.replace('_', ' ')}: {value if isinstance(value, str) else shown(name, value)}")
     for title, reason in found.left_out.items():
         say(f"Left out: {title}. {reason}")
-    print(f"Report: {found.report}")
+    show(f"Report: {found.report}")

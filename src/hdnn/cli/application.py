@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated
 
 import typer
 
@@ -12,43 +18,98 @@ from hdnn.cli.bench import bench
 from hdnn.cli.evaluate import evaluate
 from hdnn.cli.export import export
 from hdnn.cli.info import info
-from hdnn.cli.messages import failed, say
+from hdnn.cli.messages import failed, is_out_of_memory, prepare, say, settled, show
 from hdnn.cli.predict import predict
 from hdnn.cli.reproduce import reproduce
 from hdnn.cli.train import train
 
 app = typer.Typer(
     name="hdnn",
-    help="Train Hamiltonian deep neural networks and see why they work.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, predict, evaluate, analyze, export, reproduce, info, bench):
+COMMANDS = (train, predict, evaluate, analyze, export, reproduce, info, bench)
+for command in COMMANDS:
     app.command()(command)
+
+# What Python calls differently.
+_ALIASES = {"columns": "column", "folder": "data_folder", "mnist_folder": "data_folder", "program": "torch"}
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import hdnn
+
+        show(f"hdnn {hdnn.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def hdnn(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train Hamiltonian deep neural networks and see why they work."""
 
 
 def main() -> None:
     """Run the command line; bad input ends with one message and exit code 2."""
     try:
-        code = app(args=sys.argv[1:] or ["--help"], prog_name="hdnn", standalone_mode=False)
-        sys.stdout.flush()
+        prepare()
+        with _signals():
+            code = app(args=sys.argv[1:] or ["--help"], prog_name="hdnn", standalone_mode=False) or 0
+    except SystemExit as end:
+        sys.exit(settled(end.code if isinstance(end.code, int) else 2))  # a command has said why
     except BrokenPipeError:
-        # The reader has seen enough, as in `hdnn predict RUN FILE | head`; nothing may be flushed to it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+        code = 2  # the reader has seen enough, as in `hdnn predict RUN FILE | head`
     except FloatingPointError as error:
-        code = failed(error, 1)
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        code = failed(error, 2)
+        code = failed(error, 1, options())
+    except (ValueError, OSError, ImportError) as error:
+        code = failed(error, 2, options())
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:
-        # Typer's own, for arguments that cannot be read; its class has moved from version to version.
-        if not hasattr(error, "format_message"):
+        # The class of Typer's own has moved from version to version.
+        if not (is_out_of_memory(error) or hasattr(error, "format_message")):
             raise
         code = failed(error, 2)
     if code == 130:
         say("Interrupted.")
-    sys.exit(code)
+    sys.exit(settled(code))
+
+
+def options() -> dict[str, str]:
+    """The options of the command that was typed, by the names of its parameters."""
+    commands = getattr(typer.main.get_command(app), "commands", {})
+    asked = next((commands[word] for word in sys.argv[1:] if word in commands), None)
+    found = {} if asked is None else {each.name: _shown(each.opts[0]) for each in asked.params}
+    return found | {name: found[own] for name, own in _ALIASES.items() if own in found and name not in found}
+
+
+def _shown(name: str) -> str:
+    return name if name.startswith("-") else name.upper()
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Take SIGTERM and SIGHUP as Ctrl-C, so that what is half done is put away; who ignores them goes on to."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    taken = []
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):  # there is no SIGHUP on Windows
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, interrupt)
+                taken.append(number)
+    try:
+        yield
+    finally:
+        for number in taken:
+            with contextlib.suppress(ValueError):
+                signal.signal(number, signal.SIG_DFL)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from hdnn.cli.messages import draw, show
 from hdnn.cli.options import AsJson
 
 
@@ -23,7 +24,7 @@ def bench(
     with Console(stderr=True).status("Making ready") as status:
         result = bench(seconds=seconds, threads=threads, announce=lambda regime: status.update(f"Measuring {regime}"))
     if as_json:
-        print(json.dumps(result))
+        show(json.dumps(result))
         return
     from rich.table import Table
 
@@ -34,12 +35,9 @@ def bench(
     for row in result["regimes"]:
         numbers = ["–" if row[name] is None else f"{row[name]:{form}}" for name, form in columns.items()]
         table.add_row(row["model"], f"{row['features']}·{row['layers']}·{row['batch']}", *numbers)
-    console = Console()
-    console.print(table, highlight=False)
-    console.print(
+    draw(table)
+    show(
         f"Forward + backward of a batch through N layers of n features, {result['dtype']},\n"
         f"threads: {result['threads']}. The fastest of interleaved calls; the largest relative error\n"
-        f"of loss and gradients, against float64. Native: {result['native']}.",
-        markup=False,
-        highlight=False,
+        f"of loss and gradients, against float64. Native: {result['native']}."
     )

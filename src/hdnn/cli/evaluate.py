@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hdnn.cli.messages import show
 from hdnn.cli.options import AsJson, MnistFolder, RunFolder
 from hdnn.display import shown
 
@@ -23,7 +24,7 @@ def evaluate(
 
     scores = evaluate(run, data, mnist_folder=str(data_folder) if data_folder else None)
     if as_json:
-        print(json.dumps(scores))
+        show(json.dumps(scores))
     else:
         for name, value in scores.items():
-            print(f"{name}: {shown(name, value)}")
+            show(f"{name}: {shown(name, value)}")

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+from hdnn.cli.messages import show
 from hdnn.cli.options import OUTPUT, AsJson, RunFolder, option
 
 
@@ -20,10 +21,10 @@ def export(
 
     written = export(run, onnx=onnx, program=torch, overwrite=overwrite)
     if as_json:
-        print(json.dumps([_plain(dataclasses.asdict(each)) for each in written]))
+        show(json.dumps([_plain(dataclasses.asdict(each)) for each in written]))
         return
     for each in written:
-        print(each.description)
+        show(each.description)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import json
 
+from hdnn.cli.messages import draw, show
 from hdnn.cli.options import AsJson
+from hdnn.names import printable
 
 
 def info(as_json: AsJson = False) -> None:
@@ -11,13 +13,12 @@ def info(as_json: AsJson = False) -> None:
 
     facts = info()
     if as_json:
-        print(json.dumps(facts))
+        show(json.dumps(facts))
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in facts.items():
         lines = [f"{key} {item}" for key, item in value.items()] if isinstance(value, dict) else value
-        table.add_row(name, "\n".join(lines) if isinstance(lines, list) else str(lines))
-    Console().print(table, markup=False, highlight=False)
+        table.add_row(name, printable("\n".join(lines) if isinstance(lines, list) else str(lines)))
+    draw(table)

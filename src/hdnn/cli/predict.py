@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hdnn.cli.messages import say
+from hdnn.cli.messages import say, stream
 from hdnn.cli.options import OUTPUT, AsJson, RunFolder, option
 
 
@@ -27,7 +27,7 @@ def predict(
         require_new(output, overwrite=overwrite)
     rows, remarks = 0, ""
     with (
-        nullcontext(sys.stdout.write) if output is None else writing_whole(output) as write,
+        nullcontext(stream) if output is None else writing_whole(output) as write,
         # A bar between the lines of the result would make both unreadable.
         nullcontext() if output is None and sys.stdout.isatty() else Display() as display,
     ):

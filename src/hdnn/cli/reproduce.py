@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hdnn.cli.messages import say
+from hdnn.cli.messages import say, show
 from hdnn.cli.options import DATA, OUTPUT, AsJson, option
 
 
@@ -67,20 +67,20 @@ def reproduce(
     if publish is not None:
         verdict.write(done, publish, f"{date.today():%Y-%m-%d}-{name}", command)
     if as_json:
-        print(json.dumps({**verdict.numbers(done), "report": str(page)}))
+        show(json.dumps({**verdict.numbers(done), "report": str(page)}))
         return
-    print(text.read_text(encoding="utf-8"))
+    show(text.read_text(encoding="utf-8"))
     say(f"Report: {page}")
 
 
 def show_all(titles: dict[str, str], as_json: bool) -> None:
     """Print names and titles."""
     if as_json:
-        print(json.dumps(titles))
+        show(json.dumps(titles))
         return
     width = max(map(len, titles))
     for name, title in titles.items():
-        print(f"{name:{width}}  {title}")
+        show(f"{name:{width}}  {title}")
 
 
 def read_seeds(text: str) -> list[int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hdnn.cli.messages import say
+from hdnn.cli.messages import say, show
 from hdnn.cli.options import (
     DATA,
     NETWORK,
@@ -200,11 +200,11 @@ def _report(outcome: "Outcome", as_json: bool) -> None:
     """Print the results; an interrupted run ends with exit code 130."""
     metrics, folder = outcome.metrics, outcome.run.folder
     if as_json:
-        print(json.dumps({**metrics, "run": str(folder), "report": str(outcome.run.report)}))
+        show(json.dumps({**metrics, "run": str(folder), "report": str(outcome.run.report)}))
     else:
         for line in _result_lines(metrics):
-            print(line)
-        print(f"Report: {outcome.run.report}")
+            show(line)
+        show(f"Report: {outcome.run.report}")
     if outcome.interrupted:
         done = "1 epoch" if metrics["epochs"] == 1 else f"{metrics['epochs']} epochs"
         saved = outcome.run.checkpoint.is_file()

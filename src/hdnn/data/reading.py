@@ -129,7 +129,7 @@ def _parsed(
     try:
         try:
             frame: pd.DataFrame = pd.read_csv(io.BytesIO(content), dtype=kinds, **options)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:  # the latter for whole numbers of 400 digits beside "1_000"
             if isinstance(error, pd.errors.ParserError | pd.errors.EmptyDataError) or "float64" not in kinds.values():
                 raise
             # Some cell is no plain number: `numbers` knows more kinds, and names the cell that is none.
