@@ -199,6 +199,16 @@ ONE_EACH = [
     for s, J in PAIRS
 ]
 
+# Those whose weights have places in K or J that an index tells.
+INDEXED = [
+    Factors("Skew", "Inverse", "ForwardEuler"),
+    Factors("Masked_Dense", "canonical", "SymplecticEuler_p"),
+    Factors("Masked_Skew", "Inverse", "ForwardEuler"),
+    Factors("Dense", "Learned", "ForwardEuler"),
+    Factors("BlockDiagonal", "Learned_block", "SymplecticEuler_p"),
+    Factors("Dense", "skew", "ForwardEuler"),
+]
+
 
 def hamiltonian(structure: str, J: str, features: int = 4, layers: int = 3, **options: object) -> Hamiltonian:
     """The Hamiltonian of a named pair with tanh."""

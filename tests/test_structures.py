@@ -50,7 +50,8 @@ def test_build_agrees_with_the_index(name: str, k: int | None) -> None:
 def test_norm_and_pattern(name: str, k: int | None) -> None:
     structure = STRUCTURES[name](N)
     free, K = members(name, k)
-    torch.testing.assert_close(K.square().sum(), structure.repeats * free.square().sum())
+    index = structure.index(N, k)
+    torch.testing.assert_close(structure.squares(free, index), K.diff(dim=0).square().sum())
     nonzero = (K != 0).any(0)
     assert torch.equal(structure.pattern(N, k), nonzero if k is None else nonzero.flatten(2).any(-1))
 
@@ -69,7 +70,7 @@ def test_contains_members_only(name: str, k: int | None) -> None:
         wrong = K.clone()
         wrong[0].view(-1)[entry] += 1e-9
         wrong_index = structure.index(N, k).flatten()[entry]
-        assert not structure.contains(wrong) or (structure.repeats == 1 and wrong_index != 0)
+        assert not structure.contains(wrong) or (structure._copies == 1 and wrong_index != 0)
 
 
 @each

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hdnn.facts import restated
+
 # torch's softplus switches to the identity above this argument. Its default of 20 costs 2e-9, visible in
 # float64; at 40 the switch changes no bit, and exp(40) is finite in float32.
 _SOFTPLUS_SWITCH = 40.0
@@ -28,9 +30,20 @@ class Activation(ABC):
 
     Attributes:
         kernel: the name under which the fused kernels know σ; None runs eagerly.
+        slopes: the smallest and the largest value of σ′, or bounds of them, from which those of ‖M‖ follow; None where
+            they are not known: nothing is then promised of them.
     """
 
     kernel: ClassVar[str | None] = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        restated(cls, ["value", "potential", "slope"], {"kernel": None, "slopes": None})
+
+    @property
+    def slopes(self) -> tuple[float, float] | None:
+        """Bounds of σ′, the lower first; None where they are not known."""
+        return None
 
     @abstractmethod
     def value(self, u: Tensor) -> Tensor:
@@ -57,6 +70,7 @@ class Tanh(Activation):
     """σ(u) = tanh u, σ̃(u) = log cosh u, σ′(u) = 1 − tanh² u. The choice of the papers."""
 
     kernel: ClassVar[str | None] = "tanh"
+    slopes: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def value(self, u: Tensor) -> Tensor:
         """tanh u."""
@@ -81,6 +95,7 @@ class ReLU(Activation):
     """σ(u) = max(u, 0), σ̃(u) = max(u, 0)² / 2; the slope at 0 is taken as 0, as PyTorch does."""
 
     kernel: ClassVar[str | None] = "relu"
+    slopes: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def value(self, u: Tensor) -> Tensor:
         """max(u, 0)."""
@@ -116,6 +131,11 @@ class LeakyReLU(Activation):
                 f"got {self.negative_slope}. Use 0.01, or `relu` for 0."
             )
 
+    @property
+    def slopes(self) -> tuple[float, float]:
+        """(a, 1), or (1, a) for a > 1."""
+        return min(self.negative_slope, 1.0), max(self.negative_slope, 1.0)
+
     def value(self, u: Tensor) -> Tensor:
         """u for u > 0, else a u."""
         return functional.leaky_relu(u, self.negative_slope)
@@ -137,6 +157,7 @@ class Sigmoid(Activation):
     """σ(u) = 1 / (1 + e⁻ᵘ), σ̃(u) = log(1 + eᵘ), σ′(u) = σ(u) σ(−u)."""
 
     kernel: ClassVar[str | None] = "sigmoid"
+    slopes: ClassVar[tuple[float, float]] = (0.0, 0.25)
 
     def value(self, u: Tensor) -> Tensor:
         """1 / (1 + e⁻ᵘ)."""
@@ -171,6 +192,7 @@ class Softplus(Activation):
     """σ(u) = log(1 + eᵘ), σ̃(u) = −Li₂(−eᵘ) (the dilogarithm), σ′(u) = 1 / (1 + e⁻ᵘ)."""
 
     kernel: ClassVar[str | None] = "softplus"
+    slopes: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def value(self, u: Tensor) -> Tensor:
         """log(1 + eᵘ)."""
@@ -197,6 +219,7 @@ class Identity(Activation):
     """σ(u) = u, σ̃(u) = u² / 2: the linear network, a set of coupled oscillators."""
 
     kernel: ClassVar[str | None] = "identity"
+    slopes: ClassVar[tuple[float, float]] = (1.0, 1.0)
 
     def value(self, u: Tensor) -> Tensor:
         """u itself."""

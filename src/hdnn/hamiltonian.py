@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hdnn import linear
 from hdnn.activations import Activation
-from hdnn.interconnections import Fixed, Interconnection, Inverse
+from hdnn.interconnections import Interconnection
 from hdnn.structures import Structure
 
 Units = slice | list[int]
@@ -168,7 +168,7 @@ class Hamiltonian:
     kernel_size: int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.interconnection, Inverse) and not self.structure.skew:
+        if self.interconnection.is_inverse and not self.structure.skew:
             raise ValueError(
                 f"`Inverse` sets J = K⁻ᵀ, skew only if K is; `{self.structure!r}` is not. "
                 f"Use `Skew()` or `BlockSkew()`."
@@ -271,7 +271,7 @@ class Hamiltonian:
     @property
     def canonical(self) -> bool:
         """Whether J is the canonical matrix, which kernels apply without a product."""
-        return isinstance(self.interconnection, Fixed) and self.interconnection.is_canonical
+        return self.interconnection.is_canonical
 
 
 def _compose(first: Tensor, second: Tensor) -> Tensor:

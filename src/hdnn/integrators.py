@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hdnn.continuation import Equations, solve
+from hdnn.facts import restated
 from hdnn.hamiltonian import Field
 
 Half = Literal["p", "q"]
@@ -25,7 +26,8 @@ class Integrator(ABC):
     Attributes:
         order: the global error is O(h^order) for smooth activations.
         separable_only: whether the field must be separable (each half of the state driven by the other half).
-        symplectic: whether a step with a constant J keeps it, M J Mᵀ = J, where the integrator applies.
+        symplectic: whether a step with a constant skew J keeps it, M J Mᵀ = J, where the integrator applies.
+        reversible: whether `inverse` undoes a step explicitly, as `memory="reverse"` needs.
         kernel: which fused kernel runs the same method, None where there is none.
     """
 
@@ -33,6 +35,15 @@ class Integrator(ABC):
     separable_only: ClassVar[bool] = False
     symplectic: ClassVar[bool] = False
     kernel: ClassVar[Literal["euler", "partitioned"] | None] = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        restated(cls, ["step"], {"symplectic": False, "reversible": Integrator.reversible, "kernel": None})
+
+    @property
+    def reversible(self) -> bool:
+        """Whether `inverse` undoes a step explicitly; what moves one half by the other is undone move by move."""
+        return self.separable_only
 
     @abstractmethod
     def step(self, field: Field, y: Tensor, h: float) -> Tensor:

@@ -7,11 +7,13 @@ all layers: `drive` returns K Jᵀ, whose adjoint is J Kᵀ. State y = (p, q), p
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from hdnn import entries, linear
+from hdnn.facts import restated
 
 
 def canonical(features: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tensor:
@@ -102,19 +104,49 @@ def inverse_transpose(K: Tensor) -> Tensor:
 class Interconnection(ABC):
     """Which J a flow has, whether it is trained, and how J Kᵀ acts.
 
+    To add one, subclass this, state the two facts and implement the abstract methods. What a flow promises (M J Mᵀ = J,
+    det M = 1, bounds of ‖M‖) is read off the facts of all its factors, so `skew` has no default.
+
     Attributes:
         constant_over_layers: whether all layers share one J whatever the weights; what a symplectic flow keeps.
+        is_inverse: whether J = K⁻ᵀ follows from K, so that J Kᵀ = I.
+        is_canonical: whether J is [0 I; −I 0]: kernels then need no product.
     """
 
     constant_over_layers: bool
+    is_inverse: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if vars(cls).keys() & {"constant", "build", "drive"} and "skew" not in vars(cls):
+            raise TypeError(
+                f"`{cls.__name__}` has a J of its own, so it must say whether it is skew, J = -Jᵀ, at all values of "
+                f"its numbers: what a flow promises follows from that. Write `skew = True`, or `skew = False` for a "
+                f"J - R that dissipates."
+            )
+        restated(cls, ["constant", "build", "drive"], {"is_canonical": False, "is_inverse": False})
+
+    @property
+    @abstractmethod
+    def skew(self) -> bool:
+        """Whether every member is skew, J = −Jᵀ, whatever its trainable numbers; False for a J − R that dissipates."""
+
+    @property
+    def is_canonical(self) -> bool:
+        """Whether J is [0 I; −I 0]: kernels then need no product."""
+        return False
 
     @abstractmethod
     def free_shape(self, features: int) -> tuple[int, ...]:
         """The shape of the trainable numbers of one J; () where nothing is trained."""
 
+    def initial_free(self) -> Tensor | None:
+        """The trainable numbers of the J that training starts from; None where nothing is trained."""
+        return None
+
     @abstractmethod
     def constant(self, features: int, layers: int) -> Tensor | None:
-        """What does not train but must follow the model: J itself, the index of a learned J, or nothing.
+        """What does not train: J itself, or the index of a learned J (see `hdnn.entries`), or nothing.
 
         Raises:
             ValueError: if the interconnection does not fit this number of features or layers.
@@ -171,6 +203,11 @@ class Fixed(Interconnection):
                 f"J must be skew, J = -Jᵀ, for the flow to be Hamiltonian; |J + Jᵀ| reaches {float(excess.max()):g}. "
                 f"Use its skew part, `(J - J.mT) / 2`."
             )
+
+    @property
+    def skew(self) -> bool:
+        """True."""
+        return True
 
     @property
     def constant_over_layers(self) -> bool:  # type: ignore[override]
@@ -239,6 +276,12 @@ class Inverse(Interconnection):
     """
 
     constant_over_layers = False
+    is_inverse = True
+
+    @property
+    def skew(self) -> bool:
+        """True, for K is skew."""
+        return True
 
     def free_shape(self, features: int) -> tuple[int, ...]:
         """Nothing is trained."""
@@ -295,6 +338,11 @@ class Learned(Interconnection):
             raise ValueError("`initial` must be zero where `mask` is zero: those entries are never stored.")
         self.initial = start
         self.mask = kept
+
+    @property
+    def skew(self) -> bool:
+        """True."""
+        return True
 
     def free_shape(self, features: int) -> tuple[int, ...]:
         """(number of entries above the diagonal that the mask keeps,)."""

@@ -16,28 +16,46 @@ import torch
 from torch import Tensor
 
 from hdnn import entries, linear
+from hdnn.facts import restated
 
 
 class Structure(ABC):
     """What K looks like: which entries are free, which are tied to each other, which are zero.
 
+    To add one, subclass this and implement `free_shape`, `build`, and `pattern` where K has zeros.
+
     Attributes:
         skew: whether every member is skew, K = −Kᵀ, so that the interconnection `Inverse` is legitimate.
-        repeats: how many entries of K each free number fills.
-        indexed: whether `build` reads the index; a flow then keeps it as a buffer.
+        indexed: whether `build` reads the index.
+
+    Example:
+        >>> import torch, hdnn
+        >>> class LowRank(Structure):
+        ...     def free_shape(self, features, kernel_size=None):
+        ...         return (2, features, 1)
+        ...     def build(self, free, index):
+        ...         return free[:, 0] @ free[:, 1].mT
+        >>> flow = hdnn.h1(4, layers=8, step=0.1)
+        >>> low = hdnn.Flow(4, 8, step=0.1, structure=LowRank(), interconnection=flow.interconnection,
+        ...                 integrator=flow.integrator)
+        >>> torch.linalg.matrix_rank(low.K[0]).item()
+        1
     """
 
     indexed: ClassVar[bool] = False
+    # How many entries of K each free number fills, where all fill as many and K is linear in them.
+    _copies: int | None = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        restated(
+            cls, ["build"], {"skew": False, "_copies": None, "index": Structure.index, "pattern": Structure.pattern}
+        )
 
     @property
     def skew(self) -> bool:
         """Whether every member of the structure is skew."""
         return False
-
-    @property
-    @abstractmethod
-    def repeats(self) -> int:
-        """How many entries of K each free number fills, hence ||K||_F² = repeats · ||free||²."""
 
     @abstractmethod
     def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
@@ -46,10 +64,6 @@ class Structure(ABC):
         Raises:
             ValueError: if the structure does not exist for this number of features.
         """
-
-    @abstractmethod
-    def index(self, features: int, kernel_size: int | None = None) -> Tensor:
-        """Where the free numbers stand in K (see `hdnn.entries`): int64, (m, n) or (m, n, k, k)."""
 
     @abstractmethod
     def build(self, free: Tensor, index: Tensor | None) -> Tensor:
@@ -63,10 +77,34 @@ class Structure(ABC):
             (N, m, n), or (N, m, n, k, k) for images.
         """
 
+    def index(self, features: int, kernel_size: int | None = None) -> Tensor | None:
+        """Where the free numbers stand in K (see `hdnn.entries`): int64, (m, n) or (m, n, k, k).
+
+        None, unless every entry of K is zero or one free number up to its sign.
+        """
+        return None
+
     def pattern(self, features: int, kernel_size: int | None = None) -> Tensor:
-        """Which entries may be nonzero: boolean, (m, n), never a matter of values."""
-        free = self.index(features, kernel_size) != 0
-        return free if kernel_size is None else free.flatten(2).any(-1)
+        """Which entries may be nonzero: boolean, (m, n), never a matter of values.
+
+        Where there is no index and a structure says no more, all of them: nothing is then promised of it.
+        """
+        index = self.index(features, kernel_size)
+        if index is None:
+            K = self.build(torch.zeros(1, *self.free_shape(features, kernel_size), device="cpu"), None)
+            return torch.ones(K.shape[1:3], dtype=torch.bool, device="cpu")
+        return index != 0 if kernel_size is None else (index != 0).flatten(2).any(-1)
+
+    def squares(self, free: Tensor, index: Tensor | None) -> Tensor:
+        """Σ_j ‖K_j − K_{j−1}‖_F² over neighbouring layers.
+
+        Args:
+            free: (N, *free_shape).
+            index: as for `build`.
+        """
+        if self._copies is None:
+            return self.build(free, index).diff(dim=0).square().sum()
+        return self._copies * free.diff(dim=0).square().sum()
 
     def contains(self, K: Tensor) -> bool:
         """Whether K is a member, exactly.
@@ -80,6 +118,8 @@ class Structure(ABC):
             index = self.index(K.shape[-3 if images else -1], K.shape[-1] if images else None)
         except ValueError:  # the structure has no members of this size
             return False
+        if index is None:
+            raise TypeError(f"`{type(self).__name__}` has no index to look K up in. Implement `contains`.")
         if tuple(K.shape[-index.dim() :]) != tuple(index.shape):
             return False
         _, first = np.unique(index[index != 0].abs(), return_index=True)
@@ -96,14 +136,10 @@ class Dense(Structure):
     """
 
     width: int | None = None
+    _copies = 1
 
     def __post_init__(self) -> None:
         _check_width(self.width)
-
-    @property
-    def repeats(self) -> int:
-        """1."""
-        return 1
 
     def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
         """(m, n), or (m, n, k, k)."""
@@ -123,16 +159,12 @@ class Skew(Structure):
     """K = −Kᵀ, as in MS2; a convolution is skew when K[i, j, a, b] = −K[j, i, −a, −b]."""
 
     indexed: ClassVar[bool] = True
+    _copies = 2
 
     @property
     def skew(self) -> bool:
         """True."""
         return True
-
-    @property
-    def repeats(self) -> int:
-        """2."""
-        return 2
 
     def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
         """(n (n − 1) / 2,), or (n (n k² − 1) / 2,)."""
@@ -151,15 +183,12 @@ class Skew(Structure):
 class BlockSkew(Structure):
     """K = [0 K₀; −K₀ᵀ 0], as in MS1. The free numbers are K₀."""
 
+    _copies = 2
+
     @property
     def skew(self) -> bool:
         """True."""
         return True
-
-    @property
-    def repeats(self) -> int:
-        """2."""
-        return 2
 
     def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
         """(n/2, n/2), or (n/2, n/2, k, k)."""
@@ -181,10 +210,7 @@ class BlockSkew(Structure):
 class OffDiagonal(Structure):
     """K = [0 K₁; K₂ 0], as in MS3. The free numbers are (K₁, K₂)."""
 
-    @property
-    def repeats(self) -> int:
-        """1."""
-        return 1
+    _copies = 1
 
     def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
         """(2, n/2, n/2), or (2, n/2, n/2, k, k)."""
@@ -210,6 +236,7 @@ class BlockDiagonal(Structure):
     """
 
     width: int | None = None
+    _copies = 1
 
     def __post_init__(self) -> None:
         _check_width(self.width)
@@ -218,11 +245,6 @@ class BlockDiagonal(Structure):
                 f"`width` must be even, half of the hidden units for p and half for q; got {self.width}. "
                 f"Use {self.width + 1}."
             )
-
-    @property
-    def repeats(self) -> int:
-        """1."""
-        return 1
 
     def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
         """(2, m/2, n/2), or (2, m/2, n/2, k, k)."""
@@ -270,24 +292,25 @@ class Masked(Structure):
             raise ValueError("`mask` must hold only 0 and 1 (or False and True): it keeps entries, never scales them.")
         self.inner = inner
         self.mask = mask.detach().to("cpu", torch.bool, copy=True)
+        self._copies = inner._copies
 
     @property
     def skew(self) -> bool:
         """As `inner`."""
         return self.inner.skew
 
-    @property
-    def repeats(self) -> int:
-        """As `inner`."""
-        return self.inner.repeats
-
     def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
         """(number of free numbers that the mask keeps,)."""
-        return (int(self.index(features, kernel_size).max()),)
+        return (int(self.index(features, kernel_size).abs().max()),)
 
     def index(self, features: int, kernel_size: int | None = None) -> Tensor:
         """The index of `inner`, masked and recounted."""
         index = self.inner.index(features, kernel_size)
+        if index is None:
+            raise ValueError(
+                f"A mask drops free numbers, and those of `{type(self.inner).__name__}` have no places in K: it gives "
+                f"no `index`. Mask another structure, or write the mask into its `build`."
+            )
         mask = self.mask[:, :, None, None].expand_as(index) if self._per_channel(index) else self.mask
         if mask.shape != index.shape:
             raise ValueError(

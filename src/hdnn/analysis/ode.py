@@ -18,7 +18,6 @@ from hdnn.activations import Activation, tanh
 from hdnn.analysis.inputs import check_vectors, check_weights, skew_matrix
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive, Field
-from hdnn.interconnections import Inverse
 
 Weights = Callable[[float], tuple[Tensor, Tensor]]
 
@@ -129,7 +128,7 @@ class HamiltonianODE:
         check_weights(flow)
         if flow.layers == 0:
             raise ValueError("A flow without layers takes no time, so no ODE stands behind it; got layers=0.")
-        J = None if isinstance(flow.interconnection, Inverse) else flow.J
+        J = None if flow.interconnection.is_inverse else flow.J
         return cls.piecewise(flow.K, flow.bias, J, flow.horizon, flow.activation)
 
 

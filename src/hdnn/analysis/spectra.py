@@ -16,7 +16,6 @@ from hdnn.activations import Sigmoid, Softplus, Tanh
 from hdnn.analysis.inputs import check_vectors, check_weights, skew_matrix
 from hdnn.analysis.ranks import rank
 from hdnn.flow import Flow
-from hdnn.interconnections import Inverse
 
 Answer = Literal["yes", "no", "not established"]
 
@@ -151,7 +150,7 @@ def linearize(flow: Flow, y: Tensor, layer: int = 0) -> Linearization:
     slopes = flow.activation.slope(u)
     if isinstance(flow.activation, Tanh | Sigmoid | Softplus):
         slopes = slopes.clamp_min(torch.finfo(slopes.dtype).tiny)  # positive everywhere: a zero is rounding
-    if isinstance(flow.interconnection, Inverse):
+    if flow.interconnection.is_inverse:
         return Linearization(K, torch.eye(flow.features), slopes, symmetric_first=True)
     J = flow.J.detach()
     return Linearization(J if J.dim() == 2 else J[layer], K, slopes)

@@ -14,7 +14,6 @@ from torch import Tensor
 from hdnn.analysis.inputs import check_vectors, check_weights, skew_matrix
 from hdnn.analysis.sensitivity import sensitivities
 from hdnn.flow import Flow
-from hdnn.interconnections import Inverse
 
 # Two J are the same claim when they agree to this share of their size: single precision rounds at 1e-7.
 _SAME = 1e-5
@@ -113,7 +112,12 @@ def _check_promise(flow: Flow) -> None:
             f"This flow keeps no J: `{flow.integrator!r}` is not symplectic. Use `ImplicitMidpoint()`, or "
             f"`SymplecticEuler()` or `StormerVerlet()` on a separable field (`h2`, `ms3`). {measure}"
         )
-    if isinstance(flow.interconnection, Inverse):
+    if not flow.interconnection.skew:
+        raise ValueError(
+            f"This flow keeps no J: `{flow.interconnection!r}` is not skew, so its field is not Hamiltonian. Use a J "
+            f"that is, such as `Fixed(canonical(n))`. {measure}"
+        )
+    if flow.interconnection.is_inverse:
         reason = (
             "J = K⁻ᵀ is another matrix in every layer. Share the weights (`shared=True`)"
             if not flow.shared

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hdnn.flow.parameters import refresh, trained
 from hdnn.flow.settings import layer_range
 from hdnn.interconnections import Interconnection
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def part(flow: Flow, layers: int | slice) -> Flow:
     """A flow of some of the layers, with copies of their weights; see `Flow.__getitem__`."""
     start, stop = layer_range(layers, flow.layers)
-    state = flow.state_dict()
+    state = _values(flow)
     if not flow.shared:
         state.update({name: state[name][start:stop] for name in ("weight", "bias")})
     if flow.interconnection_matrix is not None and flow.interconnection_matrix.dim() == 3:
@@ -36,13 +37,20 @@ def refined(flow: Flow, factor: int) -> Flow:
             f"`factor` counts the new layers for each old one, a whole number of at least 1; got {factor}."
         )
     factor = int(factor)
-    state = flow.state_dict()
+    state = _values(flow)
     if not flow.shared:
         state.update({name: _interpolated(state[name], factor) for name in ("weight", "bias")})
     if flow.interconnection_matrix is not None and flow.interconnection_matrix.dim() == 3:
         state["interconnection_matrix"] = flow.interconnection_matrix.repeat_interleave(factor, dim=0)
     interconnection = flow.interconnection.refined(factor)
     return _remade(flow, flow.layers * factor, flow.step / factor, interconnection, state)
+
+
+def _values(flow: Flow) -> dict[str, Tensor]:
+    """What the parameters and the constants of a flow are now, also those that PyTorch computes from others."""
+    refresh(flow)
+    names = ("weight", "bias", "interconnection_weight", "interconnection_matrix")
+    return {name: value.detach() for name in names if (value := getattr(flow, name)) is not None}
 
 
 def _interpolated(weights: Tensor, factor: int) -> Tensor:
@@ -79,5 +87,5 @@ def _remade(flow: Flow, layers: int, step: float, interconnection: Interconnecti
     ).to_empty(device=flow.weight.device)
     made.load_state_dict(state)
     for name, parameter in made.named_parameters():
-        parameter.requires_grad_(flow.get_parameter(name).requires_grad)
+        parameter.requires_grad_(trained(flow, name))
     return made.train(flow.training)

@@ -6,14 +6,16 @@ y_j the state before it (y_0 the input, y_N the output); M = ∂y_N/∂y_0 its J
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from hdnn.activations import Activation, tanh
 from hdnn.flow.depth import part, refined
+from hdnn.flow.indices import Indices, upgraded
 from hdnn.flow.memory import Memory, layer_by_layer
+from hdnn.flow.parameters import draw, put
 from hdnn.flow.plans import make_plan, served
 from hdnn.flow.settings import (
     check_backend,
@@ -29,7 +31,7 @@ from hdnn.flow.settings import (
 )
 from hdnn.hamiltonian import Field, Hamiltonian
 from hdnn.integrators import Integrator
-from hdnn.interconnections import Interconnection, Inverse, Learned, inverse_transpose
+from hdnn.interconnections import Interconnection, inverse_transpose
 from hdnn.kernels import native
 from hdnn.kernels.plan import Plan
 from hdnn.kernels.transforms import autocasting
@@ -93,8 +95,6 @@ class Flow(nn.Module):
     bias: nn.Parameter
     interconnection_weight: nn.Parameter | None
     interconnection_matrix: Tensor | None
-    interconnection_index: Tensor | None
-    structure_index: Tensor | None
 
     def __init__(
         self,
@@ -139,44 +139,33 @@ class Flow(nn.Module):
         shape = interconnection.free_shape(features)
         learned = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if shape else None
         self.register_parameter("interconnection_weight", learned)
-        # The indices only say where numbers stand; they follow from the factors, so no file need carry them. A buffer
-        # that stays None would confuse torch.export, so only those that will hold something are registered.
-        learns, has_constant = (
-            isinstance(interconnection, Learned),
-            interconnection.constant(features, layers) is not None,
-        )
-        self._declare("structure_index", structure.indexed, persistent=False)
-        self._declare("interconnection_index", learns, persistent=False)
-        self._declare("interconnection_matrix", has_constant and not learns, persistent=True)
+        self._indices = Indices(self.hamiltonian, layers)
+        # A buffer that stays None would confuse torch.export, so only one that will hold something is registered.
+        if self._constant_J() is None:
+            self.interconnection_matrix = None
+        else:
+            self.register_buffer("interconnection_matrix", None)
         self.register_load_state_dict_post_hook(_after_loading)  # type: ignore[no-untyped-call]
         self.reset_parameters()
 
-    def _declare(self, name: str, needed: bool, *, persistent: bool) -> None:
-        if needed:
-            self.register_buffer(name, None, persistent=persistent)
-        else:
-            setattr(self, name, None)
-
     def reset_parameters(self) -> None:
-        """Draw weights and biases from N(0, init_std²), put a learned J back to its start and refill the buffers."""
-        nn.init.normal_(self.weight, std=self.init_std)
-        nn.init.normal_(self.bias, std=self.init_std)
-        self._place_indices()
-        if isinstance(self.interconnection, Learned) and self.interconnection_weight is not None:
-            with torch.no_grad():
-                self.interconnection_weight.copy_(self.interconnection.initial_free())
-        elif (J := self.interconnection.constant(self.features, self.layers)) is not None:
+        """Draw weights and biases from N(0, init_std²) and put J back to its start.
+
+        Raises:
+            RuntimeError: if a hook computes them from others, which cannot be told what to give.
+        """
+        draw(self, "weight", self.init_std)
+        draw(self, "bias", self.init_std)
+        if (start := self.interconnection.initial_free()) is not None:
+            put(self, "interconnection_weight", start)
+        if (J := self._constant_J()) is not None:
             # A copy: the factors may be shared between models, a buffer may be written to.
             self.interconnection_matrix = J.to(self.weight, copy=True)
 
-    def _place_indices(self) -> None:
-        """Put the indices where the weights are; after `to_empty` or loading nothing else would define them."""
-        device = self.weight.device
-        if self.structure.indexed:
-            self.structure_index = self.structure.index(self.features, self.kernel_size).to(device)
-        if isinstance(self.interconnection, Learned):
-            index = self.interconnection.constant(self.features, self.layers)
-            self.interconnection_index = None if index is None else index.to(device)
+    def _constant_J(self) -> Tensor | None:
+        """J itself, where nothing in it is trained and it does not follow from K."""
+        learned = self.interconnection.free_shape(self.features)
+        return None if learned else self.interconnection.constant(self.features, self.layers)
 
     @property
     def structure(self) -> Structure:
@@ -211,7 +200,8 @@ class Flow(nn.Module):
     @property
     def K(self) -> Tensor:
         """The weights of all layers, (N, m, n) or (N, m, n, k, k); leading size 1 where they are shared."""
-        return self.structure.build(self.weight, self.structure_index)
+        weight = self.weight
+        return self.structure.build(weight, self._indices.on(weight.device).weight)
 
     @property
     def J(self) -> Tensor:
@@ -231,19 +221,18 @@ class Flow(nn.Module):
     def preserves_structure(self) -> bool:
         """Whether M J Mᵀ = J with this flow's `J` at every input (M = ∂y_N/∂y_0), up to rounding.
 
-        True when all layers share one constant J and the integrator keeps it: ImplicitMidpoint always,
+        True when all layers share one constant skew J and the integrator keeps it: ImplicitMidpoint always,
         SymplecticEuler and StormerVerlet on the separable fields that they accept. For a canonical J this is
         symplecticity. (For `Inverse` and convolutions of several taps J is an operator that `flow.J` cannot print.)
         """
-        constant = self.interconnection.constant_over_layers or (
-            isinstance(self.interconnection, Inverse) and self.shared and self.features % 2 == 0
-        )
-        return self.layers == 0 or (constant and self.integrator.symplectic)
+        J = self.interconnection
+        constant = J.constant_over_layers or (J.is_inverse and self.shared and self.features % 2 == 0)
+        return self.layers == 0 or (constant and J.skew and self.integrator.symplectic)
 
     @property
     def preserves_volume(self) -> bool:
         """Whether det M = 1 at every input, also where J varies by layer."""
-        return self.layers == 0 or self.integrator.symplectic
+        return self.layers == 0 or (self.interconnection.skew and self.integrator.symplectic)
 
     def forward(self, y: Tensor) -> Tensor:
         """The state after the last layer.
@@ -336,9 +325,9 @@ class Flow(nn.Module):
         References:
             Galimberti, Xu, Ferrari-Trecate, L4DC 2021, section 3.3.
         """
-        repeats = self.structure.repeats
-        weight = (self.step / 2) * repeats * self.weight.diff(dim=0).square().sum()
-        return weight, (self.step / 2) * self.bias.diff(dim=0).square().sum()
+        weight = self.weight
+        squares = self.structure.squares(weight, self._indices.on(weight.device).weight)
+        return (self.step / 2) * squares, (self.step / 2) * self.bias.diff(dim=0).square().sum()
 
     def __getitem__(self, layers: int | slice) -> Flow:
         """A flow of some of the layers, with copies of their weights: flow[a:](flow[:a](y)) = flow(y).
@@ -388,11 +377,16 @@ class Flow(nn.Module):
         )
 
     def _J(self) -> Tensor | None:
-        learned = self.interconnection_weight is not None
-        constant = self.interconnection_index if learned else self.interconnection_matrix
-        return self.interconnection.build(self.interconnection_weight, constant)
+        J = self.interconnection_matrix
+        if J is not None:
+            # The weights may have been cast alone, by a policy of mixed precision.
+            return self.interconnection.build(None, J.to(self.weight.dtype))
+        free = self.interconnection_weight
+        return self.interconnection.build(free, None if free is None else self._indices.on(free.device).interconnection)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(upgraded(state))  # type: ignore[no-untyped-call]
 
 
 def _after_loading(flow: Flow, _: object) -> None:
-    flow._place_indices()
-    check_loaded(flow.interconnection_matrix, flow.interconnection, flow.features, flow.layers)
+    check_loaded(flow.interconnection_matrix, flow._constant_J(), flow.interconnection)

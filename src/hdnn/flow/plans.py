@@ -9,7 +9,6 @@ from torch import Tensor
 from hdnn.activations import LeakyReLU
 from hdnn.hamiltonian import Hamiltonian
 from hdnn.integrators import Integrator, SymplecticEuler
-from hdnn.interconnections import Inverse
 from hdnn.kernels import native
 from hdnn.kernels.plan import Plan
 from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew, Structure
@@ -48,7 +47,7 @@ def make_plan(hamiltonian: Hamiltonian, integrator: Integrator, step: float, lay
         method=integrator.kernel,
         first=integrator.first if isinstance(integrator, SymplecticEuler) else "",
         structure=structure,
-        drive="identity" if isinstance(hamiltonian.interconnection, Inverse) else drive,
+        drive="identity" if hamiltonian.interconnection.is_inverse else drive,
         activation=activation.kernel,
         negative_slope=activation.negative_slope if isinstance(activation, LeakyReLU) else 0.0,
         step=step,

@@ -55,8 +55,7 @@ def check_memory(memory: str | None, backend: str, integrator: Integrator) -> No
             'memory="store" keeps every layer for the backward pass; backend="native" never does, it computes them '
             'again in cache. Leave `memory` out, or use backend="eager".'
         )
-    # A step that moves one half by the other is undone move by move; other steps are undone by a solve, if at all.
-    if memory == "reverse" and not integrator.separable_only:
+    if memory == "reverse" and not integrator.reversible:
         raise ValueError(
             f'memory="reverse" walks back from the output, and a step of `{type(integrator).__name__}` has no explicit '
             f'inverse. Use memory="recompute", or `SymplecticEuler` or `StormerVerlet` (`h2`, `ms1`, `ms3`).'
@@ -104,9 +103,8 @@ def check_separable(integrator: Integrator, hamiltonian: Hamiltonian) -> None:
     )
 
 
-def check_loaded(J: Tensor | None, interconnection: Interconnection, features: int, layers: int) -> None:
+def check_loaded(J: Tensor | None, expected: Tensor | None, interconnection: Interconnection) -> None:
     """Refuse a loaded J that is not the flow's own: separability and the kernels follow from the J it was made with."""
-    expected = interconnection.constant(features, layers)
     if J is None or expected is None or J.is_meta:
         return
     # The bar lets pass the rounding of a file in lower precision.

@@ -1,0 +1,88 @@
+"""The numbers of a flow whatever stands for them: parameters, shards of them, parametrizations of PyTorch, pruned ones.
+
+Legend: a parametrization computes `weight` from other parameters whenever it is read; pruning keeps `weight_orig` and a
+mask, of which a hook makes `weight` before every forward pass.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
+
+
+@torch.no_grad()
+def draw(module: nn.Module, name: str, std: float) -> None:
+    """Fill a parameter with numbers from N(0, std²); see `put` for what may stand in its place."""
+    parameter = module._parameters.get(name)
+    if parameter is not None:
+        nn.init.normal_(parameter, std=std)
+    else:
+        put(module, name, torch.empty_like(getattr(module, name)).normal_(std=std))
+
+
+@torch.no_grad()
+def put(module: nn.Module, name: str, value: Tensor) -> None:
+    """Give a parameter its value.
+
+    Args:
+        module: that holds it.
+        name: of the parameter; it may be a shard of a mesh, parametrized or pruned.
+        value: what reading it shall give; of a pruned one, where its mask is 1.
+
+    Raises:
+        RuntimeError: if something stands in its place that cannot be told to give this value.
+    """
+    parameter = module._parameters.get(name)
+    if parameter is not None:
+        parameter.copy_(_spread(value.to(parameter.dtype), parameter))
+    elif parametrize.is_parametrized(module, name):
+        try:
+            setattr(module, name, value.to(getattr(module, name)))
+        except (NotImplementedError, RuntimeError) as error:
+            raise RuntimeError(
+                f"`{name}` is computed by a parametrization that cannot be given a value ({error}). Give it a "
+                f"`right_inverse`, or call `torch.nn.utils.parametrize.remove_parametrizations(flow, {name!r})` first."
+            ) from error
+    elif f"{name}_orig" in module._parameters and _pruning(module, name):
+        getattr(module, f"{name}_orig").copy_(value)
+        refresh(module)
+    else:
+        raise RuntimeError(
+            f"`{name}` is no parameter any more: a hook of PyTorch computes it from others, which cannot be told what "
+            f"to give. Remove the hook first, or use `torch.nn.utils.parametrizations`."
+        )
+
+
+def refresh(module: nn.Module) -> None:
+    """Compute what pruning computes before a forward pass: until then, a step of an optimizer does not show."""
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, prune.BasePruningMethod):
+            hook(module, ())
+
+
+def trained(module: nn.Module, name: str) -> bool:
+    """Whether gradients are asked for a parameter, or for what stands in its place."""
+    if name in module._parameters:
+        return bool(getattr(module, name).requires_grad)
+    if parametrize.is_parametrized(module, name):
+        return any(p.requires_grad for p in module.parametrizations[name].parameters())  # type: ignore[index, union-attr]
+    return bool(getattr(module, f"{name}_orig", getattr(module, name)).requires_grad)
+
+
+def _pruning(module: nn.Module, name: str) -> bool:
+    return any(
+        isinstance(hook, prune.BasePruningMethod) and hook._tensor_name == name
+        for hook in module._forward_pre_hooks.values()
+    )
+
+
+def _spread(value: Tensor, parameter: Tensor) -> Tensor:
+    """The value, or this process's shard of it where the parameter is one."""
+    if not hasattr(parameter, "device_mesh"):
+        return value
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if not isinstance(parameter, DTensor):
+        return value
+    return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
