@@ -92,8 +92,8 @@ def test_the_page_opens_with_a_table_laid_out_as_that_of_the_paper(text):
     assert heads == "|  | the moons | the roll |"
     assert row(text, "2 layers", section="Paper and ours") == [
         "2 layers",
-        "99.94 ± 0.00<br>paper 100, missed",
-        "91.00 ± 1.00<br>paper 91.5, within its standard error",
+        "99.94 ± 0.00<br>paper 100<br>missed",
+        "91.00 ± 1.00<br>paper 91.5<br>within its standard error",
     ]
     assert row(text, "4 layers", section="Paper and ours")[2] == "–"
     assert text.index("A recipe.\n\nTried.") > text.index("## All that was measured")

@@ -18,6 +18,7 @@ from hdnn.files import make_folder, write_whole
 from hdnn.report import Picture, Report, Section, Table, render
 
 _SPREAD = "Means ± standard deviations over the seeds."
+_SINGLE = "A number without ± is that of a single seed."
 _JUDGED = (
     f"Under each mean stands the published number. {MET.capitalize()}: the mean reaches it; {WITHIN}: it falls short "
     "by less than its standard error, which is the standard deviation divided by the root of the number of seeds; "
@@ -197,14 +198,15 @@ def _grids(reproduction: Reproduction) -> list[Table]:
 def _grid(reproduction: Reproduction, measure: Measure, variant: str) -> Table:
     experiment = reproduction.experiment
     places: dict[tuple[str, str], str] = {}
-    judged = False
+    judged = singles = False
     for cell in reproduction.records:
         name, _, of = cell.partition("@")
         if of == variant:
             found = finding(reproduction, cell, measure)
-            beside = ["paper " + found.paper, found.verdict] if found.published is not None else []
+            beside = [f"paper {found.paper}", found.verdict] if found.published is not None else []
             judged = judged or bool(found.verdict)
-            places[experiment.layout(name)] = "\n".join([found.mean, ", ".join(filter(None, beside))]).strip()
+            singles = singles or found.seeds == 1
+            places[experiment.layout(name)] = "\n".join(filter(None, [found.mean, *beside]))
     rows, columns = (list(dict.fromkeys(place[axis] for place in places)) for axis in (0, 1))
     title = measure.title[0].upper() + measure.title[1:]
     if variant:
@@ -213,7 +215,7 @@ def _grid(reproduction: Reproduction, measure: Measure, variant: str) -> Table:
         title,
         ["", *columns],
         [[row, *(places.get((row, column), "–") for column in columns)] for row in rows],
-        f"{_SPREAD} {_JUDGED}" if judged else _SPREAD,
+        " ".join([_SPREAD, *([_SINGLE] if singles else []), *([_JUDGED] if judged else [])]),
     )
 
 
