@@ -36,7 +36,6 @@ extensions = [
     "mathml",
     "docstrings",
     "links",
-    "pages",
 ]
 exclude_patterns = ["commands.md", "examples/*"]
 

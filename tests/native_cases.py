@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from families import COMBINATIONS, F64, PRESETS, random
+from families import COMBINATIONS, F64, PRESETS, Factors, preset, random
 from hdnn.flow import Flow
 from hdnn.integrators import SymplecticEuler
 from hdnn.kernels import calls, native, reference
@@ -116,3 +116,17 @@ def compare(flow: Flow, y: Tensor, seed: int = 50, sets: list[str] = SETS) -> No
             assert off <= 1e-12, f"{name}: {off}"
             off = error(results(single, single, small, cotangent), coarse)
             assert off <= bar, f"{name} float32: {off} > {bar}"
+
+
+def close(a: Tensor, b: Tensor) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+
+
+# One of each: free numbers, K in full, a matrix J Kᵀ, a learned J, shared weights.
+TRANSFORMED = {
+    **{name: lambda name=name, **o: preset(name, 4, 3, **o) for name in PRESETS},
+    "learned": lambda **o: Factors("BlockDiagonal", "Learned_block", "SymplecticEuler_q").flow(4, 3, **o),
+    "per layer": lambda **o: Factors("Dense_wide", "per_layer_skew", "ForwardEuler").flow(4, 3, **o),
+    "shared": lambda **o: preset("h2", 4, 3, shared=True, **o),
+    "images": lambda **o: preset("h2", 4, 3, kernel_size=1, **o),
+}

@@ -244,7 +244,10 @@ class Hamiltonian:
             layers: N.
             halves: bind the two halves instead of the whole; for separable Hamiltonians only.
         """
-        W = self.interconnection.drive(J, K, self.images)
+        return self.driven(K, b, self.interconnection.drive(J, K, self.images), layers, halves)
+
+    def driven(self, K: Tensor, b: Tensor, W: Tensor | None, layers: int, halves: bool) -> list[Field]:
+        """As `fields`, from W = K Jᵀ in place of J."""
         if not halves:
             return [Field(drive, None, self.axis) for drive in self._drives(K, W, b, layers)]
         (p, q), (of_p, of_q) = self._halves, self.units

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.func import functional_call, grad, jacfwd, jacrev, jvp, vmap
+from torch.utils.checkpoint import checkpoint
 
 from families import ACTIVATIONS, F64, INTEGRATORS, PRESETS, Factors, preset, random, state, tight
 from hdnn.flow import Flow
@@ -98,6 +100,49 @@ def test_vmap_of_the_bias_alone(memory: str) -> None:
     tight(*results)
 
 
+# Every way through a flow that the eager and the fused path have.
+WAYS: list[dict[str, Any]] = [{}, {"memory": "store"}, *({"memory": memory, "backend": "eager"} for memory in SPARING)]
+
+
+def changed_in_place(flow: Flow) -> Callable[[Tensor], Tensor]:
+    return torch.nn.Sequential(flow, torch.nn.ReLU(inplace=True))
+
+
+def checkpointed(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda y: checkpoint(run, y, use_reentrant=False)  # type: ignore[no-any-return]
+
+
+def offloaded(run: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def on_cpu(y: Tensor) -> Tensor:
+        with torch.autograd.graph.save_on_cpu():
+            return run(y)
+
+    return on_cpu
+
+
+AROUND: dict[str, Callable[[Flow], Callable[[Tensor], Tensor]]] = {
+    "checkpointed": checkpointed,
+    "checkpointed, then changed in place": lambda flow: checkpointed(changed_in_place(flow)),
+    "changed in place": changed_in_place,
+    "scaled in place": lambda flow: lambda y: flow(y).mul_(2).add_(1),  # type: ignore[no-any-return]
+    "offloaded": offloaded,
+    "wrapped for FSDP": checkpoint_wrapper,
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_inside_what_keeps_or_changes_tensors(way: dict[str, Any], around: str) -> None:
+    """Checkpointing hands a saved tensor out once; who owns the output may write to it."""
+    for layers in (1, 2, 5):
+        flow, truth = preset("h2", 4, layers, **way), preset("h2", 4, layers, backend="eager", memory="store")
+        y, inputs = state(flow, 3).requires_grad_(), list(flow.parameters())
+        mine = torch.autograd.grad(AROUND[around](flow)(y).sin().sum(), [y, *inputs])
+        expected = torch.autograd.grad(AROUND[around](truth)(y).sin().sum(), [y, *truth.parameters()])
+        for a, b in zip(mine, expected, strict=True):
+            tight(a, b)
+
+
 def test_copies_slices_and_keys() -> None:
     flows = [preset("h2", 4, 5, memory=memory) for memory in (None, "store", *SPARING)]
     assert len({tuple(flow.state_dict()) for flow in flows}) == 1
@@ -137,6 +182,22 @@ def test_compiles_as_one_graph(kind: str, memory: str, backend: str) -> None:
     g = random(*y.shape, seed=6)
     assert error(gradients(compiled, y, g), gradients(truth, y, g)) <= 1e-12
     assert kept(compiled, y) <= kept(flow, y) + 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["h2", "h1"])
+@sparing
+def test_compiles_for_any_batch(memory: str, name: str) -> None:
+    torch._dynamo.reset()
+    if memory not in sparing_of(name):
+        return
+    flow, truth = both(lambda **o: preset(name, 4, 5, **o), memory)
+    compiled = torch.compile(flow, fullgraph=True, dynamic=True, backend="aot_eager")
+    for batch in (5, 7, 30):
+        y = state(flow, batch)
+        g = random(*y.shape, seed=6)
+        assert error(gradients(compiled, y, g), gradients(truth, y, g)) <= 1e-12
 
 
 @pytest.mark.filterwarnings("ignore")

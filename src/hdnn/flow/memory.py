@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,7 +19,11 @@ from torch.utils.checkpoint import checkpoint
 from hdnn.activations import Activation
 from hdnn.hamiltonian import Drive, Field
 from hdnn.integrators import Integrator
-from hdnn.kernels.transforms import autocasting, batched, exporting, forward_mode, transformed, watched
+from hdnn.kernels import native
+from hdnn.kernels.transforms import autocasting, batched, exporting, forward_mode, pulled_back, transformed, watched
+
+if TYPE_CHECKING:
+    from hdnn.flow.module import Flow
 
 Memory = Literal["store", "recompute", "reverse"]
 _Weights = Sequence[Tensor] | Mapping[int, Tensor]
@@ -34,10 +38,10 @@ def layer_by_layer(
     """The state after the last layer.
 
     "recompute" keeps about √N states, and runs the layers between two of them again when gradients are asked for.
-    "reverse" keeps the last state, and undoes one layer at a time; the first state, kept as well, shows whether that
-    went well (not under transforms and in compiled functions, where no number can be read). Second derivatives are
-    right in each, but store what the first ones need. Forward mode stores nothing and takes the plain loop, and so do
-    exported programs and transforms inside a compiled function, which then store.
+    "reverse" keeps the state before the last layer, and undoes one layer at a time from there; the first state, kept
+    as well, shows whether that went well (not under transforms and in compiled functions, where no number can be
+    read). Second derivatives are right in each, but store what the first ones need. Forward mode stores nothing and
+    takes the plain loop, and so do exported programs and transforms inside a compiled function, which then store.
 
     Args:
         integrator: how a step is taken.
@@ -53,6 +57,9 @@ def layer_by_layer(
         for field in fields:
             y = integrator.step(field, y, step)
         return y
+    if torch.compiler.is_compiling():
+        # With dynamic=True h is a symbol, which two stretches cannot share; what is made of its digits is a number.
+        step = float.fromhex(step.hex())
     layers, weights = _bind(integrator, fields, y, step)
     if memory == "reverse":
         return _applied(_Reverse, layers, y, weights)
@@ -62,6 +69,26 @@ def layer_by_layer(
     for start, stop in layers.stretches():
         y = checkpoint(layers.run, start, stop, y, weights, use_reentrant=False, preserve_rng_state=False)
     return y
+
+
+def again(flow: Flow, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None) -> Tensor:
+    """A fused run once more, layer by layer, from what the kernels were given: second derivatives differentiate this.
+
+    Args:
+        flow: whose factors to follow; its parameters are not read.
+        y: (B, n) or (B, n, H, W).
+        weight: free numbers, or K where the kernels want it in full.
+        bias: (N, m) or (1, m).
+        W: K Jᵀ; None where J is canonical or J Kᵀ = I.
+    """
+    factors, J = flow.hamiltonian, None
+    K = weight if flow.plan is None or native.wants_full_weights(flow.plan) else factors.structure.build(weight, None)
+    if W is None:
+        J = factors.interconnection.constant(flow.features, flow.layers)
+        W = factors.interconnection.drive(None if J is None else J.to(K), K, factors.images)
+    fields = factors.driven(K, bias, W, flow.layers, flow.integrator.separable_only)
+    with torch.autocast(y.device.type, enabled=False) if autocasting(y.device.type) else nullcontext():
+        return layer_by_layer(flow.integrator, fields, y, flow.step, flow.memory)
 
 
 def _only_the_loop_serves() -> bool:
@@ -100,6 +127,18 @@ class _Layers:
         """The state before layer j."""
         with self._precision(y):
             return self.integrator.inverse(self._field(j, weights), y, self.step)
+
+    def states(self, stretches: list[tuple[int, int]], y: Tensor, weights: _Weights) -> tuple[Tensor, ...]:
+        """The states after every stretch."""
+        found = [y]
+        for start, stop in stretches:
+            found.append(self.run(start, stop, found[-1], weights))
+        return tuple(found[1:])
+
+    def all_and_last(self) -> list[tuple[int, int]]:
+        """All layers in two stretches, the second of one layer."""
+        last = len(self.places) - 1
+        return [(0, last), (last, last + 1)] if last else [(0, 1)]
 
     def stretches(self) -> list[tuple[int, int]]:
         """All layers in stretches of about √N: the first layer of each, and the one after its last."""
@@ -152,21 +191,14 @@ def _applied(function: type[torch.autograd.Function], layers: _Layers, y: Tensor
     return states[-1]
 
 
-class _Recompute(torch.autograd.Function):
+class _Stretches(torch.autograd.Function):
     """The states after every stretch of layers; it keeps those before them.
 
-    All of these states are outputs, so that autograd knows what each depends on when it differentiates once more.
+    All of these states are outputs, so that autograd knows what each depends on when it differentiates once more. The
+    last is not kept, so that the caller may change it in place.
     """
 
     generate_vmap_rule = True
-
-    @staticmethod
-    def forward(layers: _Layers, y: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-        """Stretch by stretch."""
-        states = [y]
-        for start, stop in layers.stretches():
-            states.append(layers.run(start, stop, states[-1], weights))
-        return tuple(states[1:])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -175,44 +207,50 @@ class _Recompute(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(y, *output[:-1], *weights)
 
+
+class _Recompute(_Stretches):
+    """In stretches of about √N layers, which backward runs once more."""
+
+    @staticmethod
+    def forward(layers: _Layers, y: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        """Stretch by stretch."""
+        return layers.states(layers.stretches(), y, weights)
+
     @staticmethod
     def backward(ctx: Any, *gs: Tensor | None) -> Any:
         """Gradients of the first state and of the weights; all states but the last have none in a first derivative."""
-        states, weights = ctx.saved_tensors[: len(gs)], ctx.saved_tensors[len(gs) :]
+        saved = ctx.saved_tensors  # read once: checkpointing hands each tensor out only once
+        states, weights = saved[: len(gs)], saved[len(gs) :]
         sums = _zeros(weights, ctx.needs_input_grad[2:])
         g = None
         for (start, stop), y, own in reversed(list(zip(ctx.layers.stretches(), states, gs, strict=True))):
-            g = own if g is None else g if own is None else g + own
+            g = _plus(g, own)
             if g is not None:
                 g = _pull(ctx.layers, start, stop, y, weights, sums, g)
         return None, g, *map(sums.get, range(len(weights)))
 
 
-class _Reverse(torch.autograd.Function):
-    """The state after all layers; it keeps this state, and the first to compare with."""
-
-    generate_vmap_rule = True
+class _Reverse(_Stretches):
+    """In two stretches, the second of one layer: the state before it is undone, the first compared with."""
 
     @staticmethod
-    def forward(layers: _Layers, y: Tensor, *weights: Tensor) -> tuple[Tensor]:
-        """Layer by layer."""
-        return (layers.run(0, len(layers.places), y, weights),)
+    def forward(layers: _Layers, y: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        """All layers but the last, and the last."""
+        return layers.states(layers.all_and_last(), y, weights)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor]) -> None:
-        """Keep the first and the last state, and the weights, which live in any case."""
-        ctx.layers, *tensors = inputs
-        ctx.save_for_backward(*output, *tensors)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Any:
+    def backward(ctx: Any, *gs: Tensor | None) -> Any:
         """Gradients of the first state and of the weights, along states found by going back."""
         layers = ctx.layers
-        y, first, *weights = ctx.saved_tensors
+        first, *saved = ctx.saved_tensors
+        before_last, weights = saved[: len(gs) - 1], saved[len(gs) - 1 :]
         sums = _zeros(weights, ctx.needs_input_grad[2:])
-        for j in reversed(range(len(layers.places))):
+        y, last = (*before_last, first)[0], len(layers.places) - 1
+        g = None if gs[-1] is None else _pull(layers, last, last + 1, y, weights, sums, gs[-1])
+        g = _plus(g, *gs[:-1])
+        for j in reversed(range(last)):
             y = layers.undo(j, y, weights)
-            g = _pull(layers, j, j + 1, y, weights, sums, g)
+            g = None if g is None else _pull(layers, j, j + 1, y, weights, sums, g)
         if _concrete(y) and not torch.allclose(y, first, rtol=_MISS, atol=_MISS, equal_nan=True):
             raise RuntimeError(
                 'memory="reverse" lost its way back from the output: it misses the input by up to '
@@ -220,6 +258,11 @@ class _Reverse(torch.autograd.Function):
                 'Use memory="recompute", float64, or a smaller step.'
             )
         return None, g, *map(sums.get, range(len(weights)))
+
+
+def _plus(g: Tensor | None, other: Tensor | None = None) -> Tensor | None:
+    """The sum of two gradients, None being zero."""
+    return other if g is None else g if other is None else g + other
 
 
 def _zeros(weights: Sequence[Tensor], wanted: Sequence[bool]) -> dict[int, Tensor]:
@@ -238,10 +281,10 @@ def _pull(
     own = {i: weights[i] for place in layers.places[start:stop] for i in place}
     trained = [i for i in own if i in sums]
 
-    def run(y: Tensor, *values: Tensor) -> Tensor:
-        return layers.run(start, stop, y, {**own, **dict(zip(trained, values, strict=True))})
+    def run(y: Tensor, *values: Tensor) -> tuple[Tensor]:
+        return (layers.run(start, stop, y, {**own, **dict(zip(trained, values, strict=True))}),)
 
-    g, *terms = torch.func.vjp(run, y, *(own[i] for i in trained))[1](g)
+    g, *terms = pulled_back(run, [y, *(own[i] for i in trained)], [g])
     for i, term in zip(trained, terms, strict=True):
         # In place where it may be: a term that `torch.vmap` maps would not fit into a sum that it does not.
         sums[i] = sums[i].add_(term) if _concrete(term) else sums[i] + term

@@ -6,6 +6,7 @@ y_j the state before it (y_0 the input, y_N the output); M = ∂y_N/∂y_0 its J
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from hdnn.activations import Activation, tanh
 from hdnn.flow.depth import part, refined
 from hdnn.flow.indices import Indices, upgraded
-from hdnn.flow.memory import Memory, layer_by_layer
+from hdnn.flow.memory import Memory, again, layer_by_layer
 from hdnn.flow.parameters import draw, put
 from hdnn.flow.plans import make_plan, served
 from hdnn.flow.settings import (
@@ -258,11 +259,12 @@ class Flow(nn.Module):
         return layer_by_layer(self.integrator, self.fields(), y, self.step, self.memory)
 
     def _fused(self, plan: Plan, y: Tensor) -> Tensor:
+        twice = None if self.backend == "native" else partial(again, self)  # what is named never falls back
         if not native.wants_full_weights(plan):
-            return native.run(plan, y, self.weight, self.bias, None)
+            return native.run(plan, y, self.weight, self.bias, None, twice)
         K = self.K
         W = self.interconnection.drive(self._J(), K, self.hamiltonian.images) if plan.drive == "matrix" else None
-        return native.run(plan, y, K, self.bias, W)
+        return native.run(plan, y, K, self.bias, W, twice)
 
     def trajectory(self, y: Tensor) -> Tensor:
         """The state before the first layer and after every layer.

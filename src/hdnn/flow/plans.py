@@ -75,8 +75,9 @@ def served(plan: Plan | None, backend: str, memory: str | None, y: Tensor, weigh
         return plan
     if backend == "native":
         raise ValueError(
-            f'backend="native" takes CPU tensors, state and weights both float32 or both float64, and no forward-mode '
-            f"differentiation; got a {y.dtype} state on {y.device} and {weight.dtype} weights on {weight.device}. "
+            f'backend="native" takes CPU tensors, state and weights both float32 or both float64, no forward-mode '
+            f"differentiation, and no transform of torch.func inside a compiled function; got a {y.dtype} state on "
+            f"{y.device} and {weight.dtype} weights on {weight.device}. "
             f'Convert them, or use backend="auto" or "eager".'
         )
     return None

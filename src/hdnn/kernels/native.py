@@ -31,7 +31,8 @@ def serves(y: Tensor, weight: Tensor) -> bool:
     """Whether the kernels can run these tensors here and now.
 
     They take CPU tensors, both float32 or both float64, and know reverse mode alone. Under `torch.export` the eager
-    path runs, so that exported programs need no hdnn.
+    path runs, so that exported programs need no hdnn, and so it does under transforms inside a compiled function, which
+    know neither our rule of vmap nor our second derivatives.
     """
     dtype = y.dtype
     return (
@@ -40,7 +41,7 @@ def serves(y: Tensor, weight: Tensor) -> bool:
         and dtype is weight.dtype
         and (dtype is torch.float32 or dtype is torch.float64)
         and not transforms.forward_mode()
-        and not transforms.exporting()
+        and not (torch.compiler.is_compiling() and (transforms.exporting() or transforms.transformed()))
     )
 
 
@@ -49,7 +50,9 @@ def wants_full_weights(plan: Plan) -> bool:
     return calls.full_weights(plan)
 
 
-def run(plan: Plan, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None) -> Tensor:
+def run(
+    plan: Plan, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, again: operators.Again | None = None
+) -> Tensor:
     """The states after the last layer.
 
     Args:
@@ -58,6 +61,7 @@ def run(plan: Plan, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None) -
         weight: free numbers (S, ...), or K (S, m, n) where `wants_full_weights`.
         bias: (S, m).
         W: K Jᵀ, (N or 1, m, n), for plans whose drive is "matrix".
+        again: the same run layer by layer, to differentiate gradients with; without it second derivatives raise.
 
     Returns:
         The shape of y.
@@ -65,6 +69,6 @@ def run(plan: Plan, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None) -
     make = calls.encoded if torch.compiler.is_compiling() else calls.code_of  # a cache would stop the compiler
     code = make(plan, 0 if W is None else W.shape[0])
     if y.dim() == (4 if plan.images else 2):
-        return operators.apply(y, weight, bias, W, code)
+        return operators.apply(y, weight, bias, W, code, again)
     states = y.unsqueeze(0) if plan.images else y.reshape(-1, plan.features)
-    return operators.apply(states, weight, bias, W, code).reshape(y.shape)
+    return operators.apply(states, weight, bias, W, code, again).reshape(y.shape)

@@ -1,14 +1,16 @@
 """The fused run as a differentiable function, in plain eager mode and under every transform.
 
-Two autograd functions stand over two operators of `torch.library`: the backward of the first is the second, so that a
-second derivative meets our own message instead of a silent zero. The operators make compilation, fake tensors and
-tracing work. A third function is the short way of plain eager mode, which costs a third of the others.
+Two autograd functions stand over two operators of `torch.library`: the backward of the first is the second, and the
+backward of the second differentiates `again`, the same run layer by layer; without it a second derivative meets our own
+message instead of a silent zero. The operators make compilation, fake tensors and tracing work. A third function is the
+short way of plain eager mode, which costs a third of the others.
 
-Legend: as in `calls`.
+Legend: as in `calls`; `again(y, weight, bias, W)` gives the states after the last layer by operations of PyTorch alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,15 +18,17 @@ from torch import Tensor
 
 from hdnn.kernels import calls
 from hdnn.kernels.calls import Code
-from hdnn.kernels.transforms import apply_of, batched, raw_apply, transformed, watched
+from hdnn.kernels.transforms import batched, pulled_back, raw_apply, transformed, watched
+
+Again = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
-def apply(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, code: Code) -> Tensor:
-    """The states after the last layer, differentiable once."""
-    if _is_plain(y, weight, bias, W):
-        result: Tensor = _DIRECT(y, weight, bias, W, code)
+def apply(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, code: Code, again: Again | None) -> Tensor:
+    """The states after the last layer, differentiable once, or as often as `again` where there is one."""
+    if _is_plain(y, weight, bias, W) and not (batched(y) or batched(weight)):
+        result: Tensor = _DIRECT(y, weight, bias, W, code, again)
     else:
-        result = apply_of(Run)(y, weight, bias, W, 0, code)
+        result = _run_apply(y, weight, bias, W, 0, code, again)
     return result
 
 
@@ -32,28 +36,32 @@ class Direct(torch.autograd.Function):
     """States after the last layer, in plain eager mode."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, code: Code) -> Tensor:
+    def forward(
+        ctx: Any, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, code: Code, again: Again | None
+    ) -> Tensor:
         """One fused run; a short trajectory is kept for the run back."""
         out, ctx.kept = calls.forward(y, weight, bias, W, 0, code, keep=any(ctx.needs_input_grad))
         ctx.save_for_backward(y, weight, bias, W)
-        ctx.code = code
+        ctx.code, ctx.again = code, again
         return out
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
-        """One fused run back, or the function that knows transforms and refuses second derivatives."""
+        """One fused run back, or the function that knows transforms and second derivatives."""
         y, weight, bias, W = ctx.saved_tensors
         weights_too = any(ctx.needs_input_grad[1:])
         if torch.is_grad_enabled() or batched(g) or not _is_plain(g, y, weight, bias, W):
-            return (*apply_of(Pull)(g, y, weight, bias, W, 0, ctx.code, weights_too), None)
-        return (*calls.backward(g, y, weight, bias, W, 0, ctx.code, weights_too, ctx.kept), None)
+            return (*_pull_apply(g, y, weight, bias, W, 0, ctx.code, ctx.again, weights_too), None, None)
+        return (*calls.backward(g, y, weight, bias, W, 0, ctx.code, weights_too, ctx.kept), None, None)
 
 
 class Run(torch.autograd.Function):
     """States after the last layer, under any transform."""
 
     @staticmethod
-    def forward(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, code: Code) -> Tensor:
+    def forward(
+        y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, code: Code, again: Again | None
+    ) -> Tensor:
         """One fused run."""
         if _is_plain(y, weight, bias, W):
             return calls.forward(y, weight, bias, W, flows, code)[0]
@@ -63,26 +71,25 @@ class Run(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Keep the inputs alone: nothing per layer is stored."""
-        *tensors, flows, code = inputs
+        *tensors, ctx.flows, ctx.code, ctx.again = inputs
         ctx.save_for_backward(*tensors)
-        ctx.flows, ctx.code = flows, code
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
         """Gradients of states, weights, biases and W."""
         weights_too = any(ctx.needs_input_grad[1:4])
-        return (*apply_of(Pull)(g, *ctx.saved_tensors, ctx.flows, ctx.code, weights_too), None, None)
+        return (*_pull_apply(g, *ctx.saved_tensors, ctx.flows, ctx.code, ctx.again, weights_too), None, None, None)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
         """Samples of the mapped axis are rows like any other; mapped parameters make it an axis of flows."""
-        y, *parameters, flows, code = inputs
+        y, *parameters, flows, code, again = inputs
         size, mapped = info.batch_size, in_dims[1:4] != (None, None, None)
         if not mapped:
             rows = _as_rows(y, in_dims[0], size, flows)
-            return _from_rows(apply_of(Run)(rows, *parameters, flows, code), size, flows), 0
+            return _from_rows(_run_apply(rows, *parameters, flows, code, again), size, flows), 0
         merged = [_merged(x, d, size, flows) for x, d in zip((y, *parameters), in_dims, strict=False)]
-        return _split(apply_of(Run)(*merged, size * max(1, flows), code), size, flows), 0
+        return _split(_run_apply(*merged, size * max(1, flows), code, again), size, flows), 0
 
 
 class Pull(torch.autograd.Function):
@@ -90,8 +97,9 @@ class Pull(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, code: Code, weights_too: bool
-    ) -> calls.Gradients:
+        g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, code: Code,
+        again: Again | None, weights_too: bool,
+    ) -> calls.Gradients:  # fmt: skip
         """One fused run back."""
         if _is_plain(g, y, weight, bias, W) and not batched(g):
             return calls.backward(g, y, weight, bias, W, flows, code, weights_too)
@@ -102,29 +110,63 @@ class Pull(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Nothing: there is no second derivative."""
+        """Keep the inputs."""
+        *tensors, ctx.flows, _, ctx.again, ctx.weights_too = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
-    def backward(ctx: Any, *g: Tensor) -> Any:
-        """Refused."""
-        raise RuntimeError(
-            'The native backend has no second derivatives. Make the flow with backend="eager" to differentiate its '
-            "gradient."
-        )
+    def backward(ctx: Any, *directions: Tensor | None) -> Any:
+        """Gradients of the gradients, layer by layer; refused where `again` is not given."""
+        if ctx.again is None:
+            raise RuntimeError(
+                "The native backend has no second derivatives, and a backend that is named never falls back. Use "
+                'backend="auto" or "eager" to differentiate the gradient of a flow.'
+            )
+        inputs = [x for x in ctx.saved_tensors if x is not None]
+        wanted = [i for i, want in enumerate(ctx.needs_input_grad[: len(inputs)]) if want]
+
+        def pull(*values: Tensor) -> tuple[Tensor, ...]:
+            now = dict(enumerate(inputs)) | dict(zip(wanted, values, strict=True))
+            return _pull_again(ctx.again, ctx.flows, ctx.weights_too, *now.values())
+
+        given = [x for x in directions if x is not None]
+        found = dict(zip(wanted, pulled_back(pull, [inputs[i] for i in wanted], given), strict=True))
+        return (*map(found.get, range(5)), None, None, None, None)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
         """As in `Run`; gradients of parameters are one for each mapped index, so they make it an axis of flows."""
-        g, y, *parameters, flows, code, weights_too = inputs
+        g, y, *parameters, flows, code, again, weights_too = inputs
         size, mapped = info.batch_size, in_dims[2:5] != (None, None, None)
         if not (mapped or weights_too):
             rows = [_as_rows(x, d, size, flows) for x, d in zip((g, y), in_dims, strict=False)]
-            to_y, *_ = apply_of(Pull)(*rows, *parameters, flows, code, False)
+            to_y, *_ = _pull_apply(*rows, *parameters, flows, code, again, False)
             return (_from_rows(to_y, size, flows), None, None, None), (0, None, None, None)
         merged = [_merged(x, d, size, flows) for x, d in zip((g, y, *parameters), in_dims, strict=False)]
-        results = apply_of(Pull)(*merged, size * max(1, flows), code, weights_too)
+        results = _pull_apply(*merged, size * max(1, flows), code, again, weights_too)
         dims = tuple(None if x is None else 0 for x in results)
         return tuple(None if x is None else _split(x, size, flows) for x in results), dims
+
+
+def _pull_again(again: Again, flows: int, weights_too: bool, g: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    """The gradients of the states, and of weights, biases and W where they are wanted, from `again`."""
+
+    def run(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None = None) -> Tensor:
+        return again(y, weight, bias, W)
+
+    each = torch.func.vmap(run) if flows else run
+    count = len(tensors) if weights_too else 1
+    return pulled_back(lambda *x: (each(*x, *tensors[count:]),), tensors[:count], [g])
+
+
+def _run_apply(*inputs: Any) -> Tensor:
+    result: Tensor = Run.apply(*inputs)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _pull_apply(*inputs: Any) -> calls.Gradients:
+    result: calls.Gradients = Pull.apply(*inputs)  # type: ignore[no-untyped-call]
+    return result
 
 
 # Looked up once: this is the way of plain eager mode.

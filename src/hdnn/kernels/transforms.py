@@ -6,7 +6,7 @@ at worst slow.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -58,7 +58,10 @@ def autocasting(device: str) -> bool:
 
 
 def raw_apply(function: type[torch.autograd.Function]) -> Callable[..., Any]:
-    """The `apply` of plain eager mode; the public one asks about transforms at every call, for a third of its time."""
+    """The `apply` of plain eager mode.
+
+    The public one takes a third of a call's time to ask about transforms and to unwrap the tensors of ended ones.
+    """
     raw: Any = super(torch.autograd.Function, function)
     try:
         apply: Callable[..., Any] = raw.apply
@@ -67,9 +70,20 @@ def raw_apply(function: type[torch.autograd.Function]) -> Callable[..., Any]:
     return apply
 
 
-def apply_of(function: type[torch.autograd.Function]) -> Callable[..., Any]:
-    """The raw apply where no transform is active, the public one under transforms and compilation."""
-    return function.apply if torch.compiler.is_compiling() or transformed() else raw_apply(function)
+def pulled_back(
+    run: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], cotangents: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """The gradients of Σ ⟨output, cotangent⟩ by the inputs, to be used inside of autograd functions.
+
+    `torch.func.vjp` differentiates when its own level is over; an autograd function that does so inside of another
+    vjp meets tensors of a level that has ended, and PyTorch fails an assertion of its own.
+    """
+
+    def product(*values: Tensor) -> Tensor:
+        return torch.stack([(x * g).sum() for x, g in zip(run(*values), cotangents, strict=True)]).sum()
+
+    found: tuple[Tensor, ...] = torch.func.grad(product, tuple(range(len(inputs))))(*inputs)
+    return found
 
 
 def scan() -> Callable[..., Any]:
