@@ -22,7 +22,7 @@ TITLES: dict[str, str] = {
     "counterexample": "Gradients that grow while states stay bounded (TAC, appendix III)",
     "distributed": "Eight nodes on a ring: sparse and full K (TAC)",
     "propagation": "Films of the features on their way through the layers",
-    "depth": "16 to 4096 layers: H2 against a plain ResNet and a perceptron",
+    "depth": "16 to 4096 layers: H2 against ResNets and perceptrons",
 }
 """Name and title of every result, in the order of the papers."""
 

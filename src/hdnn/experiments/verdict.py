@@ -249,7 +249,7 @@ def _list(reproduction: Reproduction) -> Table:
     columns.append(("CPU time, s", [f"{each:.3g}" for each in seconds]))
     note = f"{_SPREAD} {_BEST}" if any(head.endswith("*") for head, _ in columns) else _SPREAD
     heads, values = zip(*columns, strict=True)
-    return Table("All that was measured", heads, list(zip(*values, strict=True)), note, marked)
+    return Table("Every cell", heads, list(zip(*values, strict=True)), note, marked)
 
 
 def _verdicts(reproduction: Reproduction) -> Counter[str]:
