@@ -81,12 +81,13 @@ def test_a_row_says_what_was_found(text):
     loss = [value / 7 for value in values]
     found = row(text, "1 layers, the moons")
     assert found[1:7] == [mean, "98", error, "met", "99.50", "100.00"]
-    assert found[7:] == [f"{statistics.fmean(loss):.3f} ± {statistics.stdev(loss):.3f}", "0 to 2", "3.75"]
+    assert found[7:] == [f"{statistics.fmean(loss):.3f} ± {statistics.stdev(loss):.3f}", "3", "0 to 2", "3.75"]
 
 
 def test_the_page_opens_with_a_table_laid_out_as_that_of_the_paper(text):
     beginning = [part for part in text.split("\n\n") if not part.startswith(">")]
-    assert beginning[1].startswith("Of 5 published numbers: 2 met, 1 within its standard error, 2 missed.")
+    counts = "Of 5 published numbers: 2 met, 1 within its standard error, 2 missed."
+    assert beginning[1] == f"{counts} Means ± standard deviations over 3 seeds."
     assert beginning[2:4] == ["## Paper and ours", "### Test accuracy, %"]
     heads = beginning[4].splitlines()[0]
     assert heads == "|  | the moons | the roll |"
@@ -97,6 +98,14 @@ def test_the_page_opens_with_a_table_laid_out_as_that_of_the_paper(text):
     ]
     assert row(text, "4 layers", section="Paper and ours")[2] == "–"
     assert text.index("A recipe.\n\nTried.") > text.index("## All that was measured")
+
+
+def test_a_page_without_such_a_layout_opens_with_the_list(tmp_path):
+    done = reproduction({cell: values for cell, values in VALUES.items() if cell.startswith("moons")})
+    text = verdict.write(done, tmp_path, "verdict", "hdnn")[1].read_text(encoding="utf-8")
+    assert text.split("\n\n")[2:4] == ["## Paper and ours", "### Every cell"]
+    assert row(text, "1 layers, the moons", section="Paper and ours")
+    assert "## All that was measured" not in text
 
 
 def test_variants_have_a_table_of_their_own(text):
@@ -124,6 +133,18 @@ def test_where_less_is_better_the_error_counts_the_other_way():
     done = reproduction({"roll/2": [3.0, 4.0, 5.0]}, better=min, published={"roll/2": 3.5})
     done.experiment.measures[0].__dict__["meets"] = lambda mean, published: mean <= published
     assert verdicts(done) == {"roll/2": "within its standard error"}
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ([1], "A single seed."),
+        ([3, 3], "Means ± standard deviations over 3 seeds."),
+        ([3, 10, 1], "Means ± standard deviations over 3 to 10 seeds. A number without ± is that of a single seed."),
+    ],
+)
+def test_how_many_seeds_a_mean_is_of_is_said(counts, said):
+    assert verdict._spread(counts) == said
 
 
 def test_a_single_seed_has_no_error():

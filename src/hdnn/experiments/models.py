@@ -16,7 +16,7 @@ CALLED = {
     "h1": "h1",
     "h2": "h2 (H2 of the 2023 paper)",
 }
-PROBLEMS = {"swiss-roll": "Swiss roll", "double-moons": "double moons", "double-circles": "double circles"}
+PROBLEMS = {"swiss-roll": "Swiss roll", "double-moons": "Double moons", "double-circles": "Double circles"}
 PRESETS = {"ms1": ms1, "ms2": ms2, "ms3": ms3, "h1-j1": h1, "h2": h2}
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ from hdnn.experiments.store import Record
 from hdnn.files import make_folder, write_whole
 from hdnn.report import Picture, Report, Section, Table, render
 
-_SPREAD = "Means ± standard deviations over the seeds."
-_SINGLE = "A number without ± is that of a single seed."
 _JUDGED = (
     f"Under each mean stands the published number. {MET.capitalize()}: the mean reaches it; {WITHIN}: it falls short "
     "by less than its standard error, which is the standard deviation divided by the root of the number of seeds; "
@@ -109,11 +107,12 @@ def report(reproduction: Reproduction, command: str) -> Report:
             f"{', '.join(map(called, reproduction.left_out))}."
         )
     published = f"Published: {experiment.paper.source}, {experiment.paper.url}. {experiment.paper.note}".strip()
+    grids, every = _grids(reproduction), _list(reproduction)
     sections = [
-        Section("Paper and ours" if experiment.paper.numbers else "What was found", _grids(reproduction)),
+        Section("Paper and ours" if experiment.paper.numbers else "What was found", grids or [every]),
         Section("What it says", (), experiment.conclusions if not reproduction.smoke else ""),
         Section("Figures", list(pictures)),
-        Section("All that was measured", [_list(reproduction)]),
+        Section("All that was measured", [every] if grids else ()),
         Section("How it was done", (), f"{published}\n\n{experiment.method}"),
     ]
     return Report(
@@ -161,10 +160,11 @@ def _rows(table: Table) -> list[str]:
 
 def _lead(reproduction: Reproduction) -> str:
     verdicts = _verdicts(reproduction)
+    spread = _spread(len(records) for cell, records in reproduction.records.items() if "@" not in cell)
     if not verdicts:
-        return _SPREAD
+        return spread
     counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in (MET, WITHIN, MISSED) if verdicts[verdict])
-    return f"Of {verdicts.total()} published numbers: {counts}. {_SPREAD}"
+    return f"Of {verdicts.total()} published numbers: {counts}. {spread}"
 
 
 def _headline(reproduction: Reproduction) -> list[tuple[str, object]]:
@@ -178,6 +178,16 @@ def _headline(reproduction: Reproduction) -> list[tuple[str, object]]:
         ("seeds", "; ".join(seeds)),
         ("time, CPU time", f"{_duration(wall)}, {_duration(processor)}"),
     ]
+
+
+def _spread(counts: Iterable[int]) -> str:
+    """What a mean and its ± are of."""
+    low, high = min(counts := set(counts), default=1), max(counts, default=1)
+    if high == 1:
+        return "A single seed."
+    single = " A number without ± is that of a single seed." if low == 1 else ""
+    more = min((count for count in counts if count > 1), default=high)
+    return f"Means ± standard deviations over {more if more == high else f'{more} to {high}'} seeds.{single}"
 
 
 def _grids(reproduction: Reproduction) -> list[Table]:
@@ -198,14 +208,14 @@ def _grids(reproduction: Reproduction) -> list[Table]:
 def _grid(reproduction: Reproduction, measure: Measure, variant: str) -> Table:
     experiment = reproduction.experiment
     places: dict[tuple[str, str], str] = {}
-    judged = singles = False
+    judged, counts = False, set()
     for cell in reproduction.records:
         name, _, of = cell.partition("@")
         if of == variant:
             found = finding(reproduction, cell, measure)
             beside = [f"paper {found.paper}", found.verdict] if found.published is not None else []
             judged = judged or bool(found.verdict)
-            singles = singles or found.seeds == 1
+            counts.add(found.seeds)
             places[experiment.layout(name)] = "\n".join(filter(None, [found.mean, *beside]))
     rows, columns = (list(dict.fromkeys(place[axis] for place in places)) for axis in (0, 1))
     title = measure.title[0].upper() + measure.title[1:]
@@ -215,7 +225,7 @@ def _grid(reproduction: Reproduction, measure: Measure, variant: str) -> Table:
         title,
         ["", *columns],
         [[row, *(places.get((row, column), "–") for column in columns)] for row in rows],
-        " ".join([_SPREAD, *([_SINGLE] if singles else []), *([_JUDGED] if judged else [])]),
+        f"{_spread(counts)} {_JUDGED}" if judged else _spread(counts),
     )
 
 
@@ -244,10 +254,12 @@ def _list(reproduction: Reproduction) -> Table:
             for head, choose in (("median", statistics.median), ("best seed*", measure.better)):
                 cells = [format(choose(one.values), measure.format) if one.values else None for one in found]
                 columns.append((head, [*cells]))
+    columns.append(("n", [len(records) for records in reproduction.records.values()]))
     columns.append(("seeds", [_span(sorted(records)) for records in reproduction.records.values()]))
     seconds = (sum(r.processor_seconds for r in records.values()) for records in reproduction.records.values())
     columns.append(("CPU time, s", [f"{each:.3g}" for each in seconds]))
-    note = f"{_SPREAD} {_BEST}" if any(head.endswith("*") for head, _ in columns) else _SPREAD
+    spread = _spread(map(len, reproduction.records.values()))
+    note = f"{spread} {_BEST}" if any(head.endswith("*") for head, _ in columns) else spread
     heads, values = zip(*columns, strict=True)
     return Table("Every cell", heads, list(zip(*values, strict=True)), note, marked)
 
