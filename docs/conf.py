@@ -36,6 +36,7 @@ extensions = [
     "mathml",
     "docstrings",
     "links",
+    "pages",
 ]
 exclude_patterns = ["commands.md", "examples/*"]
 

@@ -6,6 +6,7 @@
 import doctest
 import importlib
 import re
+import sys
 import textwrap
 from pathlib import Path
 
@@ -113,3 +114,38 @@ def test_what_a_page_computes_is_true(page):
     with torch.random.fork_rng():
         examples = doctest.DocTestParser().get_doctest(source, {}, page, f"{page}.md", 0)
         assert doctest.DocTestRunner().run(examples).failed == 0
+
+
+WRITTEN = [path for path in DOCS.parent.rglob("*.md") if not {".venv", "build", "docs"} & set(path.parts)]
+
+
+@pytest.mark.parametrize("page", [*WRITTEN, *PAGES], ids=lambda page: page.stem)
+def test_every_picture_of_a_page_says_what_is_seen(page):
+    text = page.read_text(encoding="utf-8")
+    texts = re.findall(r"!\[([^\]]*)\]\(", text)
+    for tag in re.findall(r"<img\b[^>]*>", text):
+        texts.append((re.findall(r'alt="([^"]*)"', tag) or [""])[0])
+    for block in re.findall(r"^(?:\.\. |```\{)(?:image|figure)(?:::|\}).*\n((?:\s*:.*\n)*)", text, re.M):
+        texts.append((re.findall(r":alt: *(.*)", block) or [""])[0])
+    assert all(len(said) >= 25 for said in texts), texts
+
+
+def test_no_two_pages_share_a_title():
+    titles = {}
+    for page in [page for page in [*WRITTEN, *PAGES] if page.name != "README.md"]:
+        heads = re.search(r"^# (.*)$|^(.*)\n=+$", page.read_text(encoding="utf-8"), re.M)
+        if heads is not None:
+            titles.setdefault(heads[1] or heads[2], []).append(page.name)
+    assert not {title: pages for title, pages in titles.items() if len(pages) > 1}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda page: page.stem)
+def test_every_figure_of_an_example_has_a_text(example):
+    pytest.importorskip("sphinx_gallery")
+    sys.path.insert(0, str(DOCS / "_extensions"))
+    try:
+        said = importlib.import_module("examples").SEEN[example.stem]
+    finally:
+        sys.path.pop(0)
+    assert len(said) == len(re.findall(r"^figure = ", example.read_text(encoding="utf-8"), re.M))
+    assert len(set(said)) == len(said)

@@ -158,3 +158,17 @@ def test_errors_teach():
         Picture("Curves", b"<svg>", "A curve.")
     with pytest.raises(ValueError, match="needs an `alt` text"):
         Picture("Curves", image(), " ")
+
+
+def test_what_a_browser_would_obey_is_spelt_out():
+    table = Table("names \x07", ("class \u202e", "rows"), [("a\u202eb", 1), ("tab\x1b[0m", 2), ("größe 猫", 3)])
+    page = render(Report("title \u2066", "lead \x00", [("\x9b", "1")], [Section("s", [table])], notes=["n\u200f"]))
+    assert not set("\x00\x07\x1b\x9b\u202e\u2066\u200f") & set(page)
+    assert r"<th scope=\"row\">a\u202eb</th>".replace('\\"', '"') in page
+    assert "größe 猫" in page
+
+
+def test_very_small_numbers_keep_their_digits():
+    page = render(Report("t", "l", [("loss", 1.23456e-12)], [Section("s", [Table("t", ("a", "b"), [("x", 3.21e-9)])])]))
+    assert "1.235e-12" in page
+    assert "3.21e-09" in page

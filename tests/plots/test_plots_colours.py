@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.legend import Legend
 
 from hdnn import plots
-from hdnn.plots.style import COLOURS, MARKERS, colour, marker
+from hdnn.plots.style import COLOURS, MARKERS, colour, gradation, marker
 
 # Machado, Oliveira, Fernandes 2009, severity 1.0: what is seen, in linear RGB.
 # https://www.inf.ufrgs.br/~oliveira/pubs_files/CVD_Simulation/CVD_Simulation.html
@@ -83,6 +83,16 @@ def test_no_colour_is_lost_on_paper(eyes):
         luminance = XYZ[1] @ np.clip(np.array(SEEN[eyes]) @ linear(shade), 0, 1)
         assert 1.05 / (luminance + 0.05) > 2.8, shade  # WCAG 2.2 asks 3 of graphics, as normal eyes see them
     assert all(1.05 / (XYZ[1] @ linear(shade) + 0.05) > 3 for shade in COLOURS)
+
+
+@pytest.mark.parametrize("eyes", SEEN)
+@pytest.mark.parametrize("count", [1, 2, 5, 9])
+def test_a_gradation_goes_from_dark_to_light_in_steps_that_are_seen_and_is_not_lost_on_paper(count, eyes):
+    seen = [np.array(SEEN[eyes]) @ linear(shade) for shade in gradation(count)]
+    for first, second in itertools.pairwise(map(lab, seen)):
+        assert first[0] < second[0]
+        assert ciede2000(first, second) > 4.5
+    assert 1.05 / (XYZ[1] @ linear(gradation(count)[-1]) + 0.05) > 2.3
 
 
 def test_a_hundred_classes_look_different():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hdnn.analysis.backpropagation import Gradients, contracting_share, gradients
     from hdnn.analysis.bounds import log_layer_bounds, log_upper_bound, lower_bound, upper_bound
+    from hdnn.analysis.certificates import GradientBound, gradient_lower_bound
     from hdnn.analysis.conservation import energy_drift, log_volume, reversibility_error
     from hdnn.analysis.continuous import ContinuousSensitivities, continuous_sensitivities
     from hdnn.analysis.features import PrincipalComponents, principal_components
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _HOME = {
     "backpropagation": ("Gradients", "contracting_share", "gradients"),
     "bounds": ("log_layer_bounds", "log_upper_bound", "lower_bound", "upper_bound"),
+    "certificates": ("GradientBound", "gradient_lower_bound"),
     "conservation": ("energy_drift", "log_volume", "reversibility_error"),
     "continuous": ("ContinuousSensitivities", "continuous_sensitivities"),
     "features": ("PrincipalComponents", "principal_components"),
@@ -51,6 +53,7 @@ _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "ContinuousSensitivities",
+    "GradientBound",
     "Gradients",
     "HamiltonianODE",
     "Linearization",
@@ -63,6 +66,7 @@ __all__ = [
     "continuous_sensitivities",
     "contracting_share",
     "energy_drift",
+    "gradient_lower_bound",
     "gradients",
     "largest_singular_values",
     "layer_jacobians",

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hdnn.activations import Activation, Identity, LeakyReLU, ReLU, Sigmoid, Softplus, Tanh
+from hdnn.activations import Activation
 from hdnn.analysis.inputs import check_weights
 from hdnn.analysis.operators import operator_norms
 from hdnn.flow import Flow
@@ -22,19 +22,13 @@ from hdnn.integrators import ForwardEuler, ImplicitMidpoint, RungeKutta4, Storme
 Slopes = tuple[float, float]
 Size = tuple[int, int]
 
-_SLOPES: dict[type[Activation], Slopes] = {
-    Tanh: (0.0, 1.0),
-    ReLU: (0.0, 1.0),
-    Sigmoid: (0.0, 0.25),
-    Softplus: (0.0, 1.0),
-    Identity: (1.0, 1.0),
-}
-
 
 def lower_bound(flow: Flow, *, slopes: Slopes | None = None) -> float:
     """1.0, below which no norm ‖∂y_N/∂y_j‖ of this flow can fall, at any input, depth or weights.
 
-    It holds for all five presets, for any J, also one per layer, and for every norm with ‖AB‖ ≤ ‖A‖ ‖B‖.
+    It holds for all five presets, for any skew J, also one per layer, and for every norm with ‖AB‖ ≤ ‖A‖ ‖B‖. It is
+    promised only where every factor states what the proof needs (`Interconnection.skew`, `Activation.slopes`,
+    `Integrator.symplectic`), and is refused where one does not: with J − R in the place of J norms can fall to 0.
 
     Proof. No layer F shrinks volume: |det F| ≥ 1.
 
@@ -50,6 +44,7 @@ def lower_bound(flow: Flow, *, slopes: Slopes | None = None) -> float:
 
     It says that *some* direction of ∂y_N/∂y_j does not vanish. It says nothing of the others: where M J Mᵀ = J with
     the canonical J the singular values come in pairs s, 1/s, so growth along one direction is decay along another.
+    What can be said of every gradient is `gradient_lower_bound`.
     `RungeKutta4` has no such bound: at σ = identity and h ω = 1 it multiplies the norm by 0.994 a step.
 
     Args:
@@ -71,21 +66,35 @@ def lower_bound(flow: Flow, *, slopes: Slopes | None = None) -> float:
         >>> lower_bound(hdnn.h1(4, layers=64, step=0.5))
         1.0
     """
-    if flow.layers == 0 or flow.integrator.symplectic:
-        return 1.0
-    name = type(flow.integrator).__name__
-    if type(flow.integrator) is not ForwardEuler:
-        raise ValueError(
+    if why_not := _no_lower_bound(flow, slopes):
+        raise ValueError(why_not)
+    return 1.0
+
+
+def _no_lower_bound(flow: Flow, slopes: Slopes | None) -> str:
+    """Which factor does not state what `lower_bound` needs, and what to do; nothing where all do."""
+    integrator, name = flow.integrator, type(flow.integrator).__name__
+    if flow.layers == 0:
+        return ""
+    if not flow.interconnection.skew:
+        return (
+            f"`{flow.interconnection!r}` does not state that J = -Jᵀ (`skew = True`), so nothing is promised: with "
+            f"J - R in the place of J norms can fall to 0. Use a skew J, or measure: `log_norms(flow, y0)`."
+        )
+    if integrator.symplectic:
+        return ""
+    if type(integrator) is not ForwardEuler:
+        return (
             f"`{name}` does not guarantee ‖∂y_N/∂y_j‖ ≥ 1: a step may shrink volume. Use `ForwardEuler` or a "
             f"symplectic integrator (`SymplecticEuler`, `StormerVerlet`, `ImplicitMidpoint`)."
         )
-    smallest, _ = _slope_range(flow.activation, slopes)
+    smallest, _ = slope_range(flow.activation, slopes)
     if smallest < 0:
-        raise ValueError(
+        return (
             f"`{name}` guarantees ‖∂y_N/∂y_j‖ ≥ 1 only where σ′ ≥ 0; the slopes of `{flow.activation!r}` reach "
             f"{smallest:g}. Use a monotone activation, or a symplectic integrator, which needs none."
         )
-    return 1.0
+    return ""
 
 
 def upper_bound(flow: Flow, *, slopes: Slopes | None = None, image_size: Size | None = None) -> Tensor:
@@ -147,7 +156,7 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
     that drive p and q:
 
     - `ForwardEuler`: ‖I + hA‖ ≤ 1 + x.
-    - `ImplicitMidpoint`, σ′ ≥ 0: 1 + x at any h. With R = √D K, Woodbury's identity gives
+    - `ImplicitMidpoint`, σ′ ≥ 0 and J skew: 1 + x at any h. With R = √D K, Woodbury's identity gives
       F = I + h J Rᵀ (I − (h/2) R J Rᵀ)⁻¹ R, where R J Rᵀ is skew and the inverse therefore has norm ≤ 1
       (where J Kᵀ = I, √D takes the place of J Rᵀ, and √D K √D that of R J Rᵀ).
     - `SymplecticEuler`: a move with x has norm ‖[I B; 0 I]‖ = (‖B‖ + √(‖B‖² + 4)) / 2 = exp asinh(‖B‖/2),
@@ -165,7 +174,8 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
         (N,), differentiable; its sum over the layers j … N − 1 bounds log ‖∂y_N/∂y_j‖₂.
 
     Raises:
-        ValueError: if a weight is not finite, or the activation or integrator is not known here.
+        ValueError: if a weight is not finite, the slopes of the activation are not known, or nothing is known of the
+            integrator with these slopes and this J.
 
     Example:
         >>> import hdnn
@@ -173,29 +183,49 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
         torch.Size([8])
     """
     check_weights(flow)
-    smallest, largest = _slope_range(flow.activation, slopes)
+    smallest, largest = slope_range(flow.activation, slopes)
     if flow.layers == 0:
         return flow.weight.new_zeros(0)
-    fields, scale = flow.fields(), flow.step * max(abs(smallest), abs(largest))
-    if flow.integrator.separable_only:
-        p = scale * _product_of_norms([field.p for field in fields], image_size)
-        q = scale * _product_of_norms([field.q for field in fields], image_size)
-    else:
-        x = scale * _product_of_norms([field.whole for field in fields if field.whole is not None], image_size)
     integrator = flow.integrator  # its very type: a subclass may step otherwise
-    if type(integrator) is ForwardEuler or (type(integrator) is ImplicitMidpoint and smallest >= 0):
-        return torch.log1p(x)
-    if type(integrator) is SymplecticEuler:
-        return torch.asinh(p / 2) + torch.asinh(q / 2)
+    if type(integrator) in (SymplecticEuler, StormerVerlet):
+        return log_shears(flow, slopes, image_size)
+    monotone = smallest >= 0 and flow.interconnection.skew
+    if type(integrator) is ForwardEuler or (type(integrator) is ImplicitMidpoint and monotone):
+        return torch.log1p(gain(flow, slopes, image_size))
+    if type(integrator) is RungeKutta4:
+        return torch.log1p(departure(gain(flow, slopes, image_size)))
+    of_J = "" if flow.interconnection.skew else ", whose J is not stated to be skew"
+    raise ValueError(
+        f"No upper bound is known for `{integrator!r}` with slopes from {smallest:g} to {largest:g}{of_J}. Measure "
+        f"instead: `log_norms(flow, y0)`."
+    )
+
+
+def log_shears(flow: Flow, slopes: Slopes | None, image_size: Size | None) -> Tensor:
+    """Σ asinh(x/2) over the moves of a partitioned step, (N,): bounds of log ‖F‖, and of log ‖F⁻¹‖ as well."""
+    scale, fields, integrator = _scale(flow, slopes), flow.fields(), flow.integrator
+    p = scale * _product_of_norms([field.p for field in fields], image_size)
+    q = scale * _product_of_norms([field.q for field in fields], image_size)
     if type(integrator) is StormerVerlet:
         twice, once = (p, q) if integrator.first == "p" else (q, p)
         return 2 * torch.asinh(twice / 4) + torch.asinh(once / 2)
-    if type(integrator) is RungeKutta4:
-        return torch.log1p(x * (1 + x / 2 * (1 + x / 3 * (1 + x / 4))))
-    raise ValueError(
-        f"No upper bound is known for `{integrator!r}` with slopes from {smallest:g} to {largest:g}. Measure instead: "
-        f"`log_norms(flow, y0)`."
-    )
+    return torch.asinh(p / 2) + torch.asinh(q / 2)
+
+
+def gain(flow: Flow, slopes: Slopes | None, image_size: Size | None) -> Tensor:
+    """x = h s ‖W‖ ‖K‖ of every layer, (N,): no direction is moved by more than this in a step of forward Euler."""
+    drives = [field.whole for field in flow.fields() if field.whole is not None]
+    return _scale(flow, slopes) * _product_of_norms(drives, image_size)
+
+
+def departure(x: Tensor) -> Tensor:
+    """x + x²/2 + x³/6 + x⁴/24: how far a step of `RungeKutta4` can be from the identity."""
+    return x * (1 + x / 2 * (1 + x / 3 * (1 + x / 4)))
+
+
+def _scale(flow: Flow, slopes: Slopes | None) -> float:
+    """h s, s the largest |σ′|."""
+    return flow.step * max(abs(slope) for slope in slope_range(flow.activation, slopes))
 
 
 def _product_of_norms(drives: Sequence[Drive], image_size: Size | None) -> Tensor:
@@ -206,16 +236,18 @@ def _product_of_norms(drives: Sequence[Drive], image_size: Size | None) -> Tenso
     return math.prod(factors[1:], start=factors[0])
 
 
-def _slope_range(activation: Activation, slopes: Slopes | None) -> Slopes:
-    if slopes is not None:
-        if not (all(map(math.isfinite, slopes)) and slopes[0] <= slopes[1]):
-            raise ValueError(f"`slopes` must be (smallest, largest), two finite values of σ′; got {slopes}.")
-        return slopes
-    if type(activation) is LeakyReLU:
-        return min(activation.negative_slope, 1.0), max(activation.negative_slope, 1.0)
-    if type(activation) in _SLOPES:
-        return _SLOPES[type(activation)]
-    raise ValueError(
-        f"The slopes σ′ of `{activation!r}` are not known here. Say between which values they lie: "
-        f"`slopes=(smallest, largest)`."
-    )
+def slope_range(activation: Activation, slopes: Slopes | None) -> Slopes:
+    """(smallest, largest) value of σ′: what is given, or what the activation states.
+
+    Raises:
+        ValueError: if neither says it, or what is given makes no sense.
+    """
+    found = activation.slopes if slopes is None else slopes
+    if found is None:
+        raise ValueError(
+            f"The slopes σ′ of `{activation!r}` are not known here. Say between which values they lie: "
+            f"`slopes=(smallest, largest)`, or `slopes` of the activation itself."
+        )
+    if not (all(map(math.isfinite, found)) and found[0] <= found[1]):
+        raise ValueError(f"`slopes` must be (smallest, largest), two finite values of σ′; got {found}.")
+    return found

@@ -20,8 +20,8 @@ def log_volume(flow: Flow, y0: Tensor) -> Tensor:
     The determinants are taken layer by layer, so that nothing overflows however deep the flow.
 
     Args:
-        flow: any flow. `flow.preserves_volume` says whether zero is promised; forward Euler with σ′ ≥ 0 gives zero
-            or more.
+        flow: any flow. `flow.preserves_volume` says whether zero is promised; forward Euler with σ′ ≥ 0 and a skew J
+            gives zero or more.
         y0: inputs, (..., n), or images (B, n, H, W).
 
     Returns:

@@ -72,7 +72,7 @@ def symplecticity_residual(M: Tensor, J: Tensor, *, relative: bool = False) -> T
 def check_symplecticity(flow: Flow, y0: Tensor, J: Tensor | None = None) -> Symplecticity:
     """How exactly a flow keeps its J, measured; refused where its factors do not promise to keep it.
 
-    A flow keeps J when all its layers share this J, and its integrator is ImplicitMidpoint, or SymplecticEuler or
+    A flow keeps J when all its layers share this skew J, and its integrator is ImplicitMidpoint, or SymplecticEuler or
     StormerVerlet. What is left is rounding.
 
     Args:
@@ -107,6 +107,11 @@ def _check_promise(flow: Flow) -> None:
     if flow.preserves_structure:
         return
     measure = "To measure the residual all the same, use `symplecticity_residual(sensitivities(flow, y0)[0], J)`."
+    if not flow.interconnection.skew:
+        raise ValueError(
+            f"This flow keeps no J: `{flow.interconnection!r}` does not state that J = -Jᵀ (`skew = True`), and J - R "
+            f"is not kept. {measure}"
+        )
     if not flow.integrator.symplectic:
         raise ValueError(
             f"This flow keeps no J: `{flow.integrator!r}` is not symplectic. Use `ImplicitMidpoint()`, or "

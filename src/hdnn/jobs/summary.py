@@ -134,7 +134,8 @@ def _classes(run: Run, dataset: Dataset, output: torch.Tensor) -> list[Table | P
     precision, recall, _, support = precision_recall_fscore_support(
         dataset.y_test, predicted, labels=labels, zero_division=0.0
     )
-    rows = list(zip(dataset.classes, precision.tolist(), recall.tolist(), support.tolist(), strict=True))
+    shares = (np.round(share, 3).tolist() for share in (precision, recall))
+    rows = list(zip(dataset.classes, *shares, support.tolist(), strict=True))
     note = "" if len(rows) <= _LISTED else f"The first {_LISTED} of {len(rows)} classes."
     counts = confusion_matrix(dataset.y_test, predicted, labels=labels)
     plots.save(plots.confusion_matrix(counts, dataset.classes), run.figure("confusion.png"))

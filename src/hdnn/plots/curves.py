@@ -13,12 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
-from hdnn.plots.style import QUIET, Floats, blank, colour, dress, legend_on_top, marker, tint
+from hdnn.plots.style import QUIET, Floats, blank, colour, dress, legend_on_top, marked, tint
 
 Scale = Literal["linear", "log"]
 
-# Places up to which each of them gets a marker.
-_MARKED = 12
 # A curve that spans less than this share of the largest span looks flat beside it.
 _FLAT = 0.05
 
@@ -66,7 +64,7 @@ def curves(
     for i, (name, (places, values)) in enumerate(read.items()):
         for ax in axes if name in flat else axes[:1]:
             _draw(ax, places, values, i, floor)
-        handles.append(Line2D([], [], color=colour(i), marker=marker(i), markersize=4, linewidth=1.4, label=name))
+        handles.append(marked(Line2D([], [], color=colour(i), linewidth=1.4, label=name), i))
     for ax, head in zip(axes, (title, "enlarged"), strict=False):
         dress(ax, head, x=x, y=y, grid=True, formulas=True)
         ax.set_xscale(scales[0])
@@ -101,11 +99,7 @@ def _draw(ax: Axes, places: Floats, values: Floats, i: int, floor: float | None)
     sunk = low <= floor if floor is not None else np.zeros(places.size, bool)
     if len(values) > 1:
         ax.fill_between(places, low, high, color=colour(i), alpha=0.18, linewidth=0, gid="band")
-    line = ax.plot(places, np.where(sunk, np.nan, mean), color=colour(i), linewidth=1.4)[0]
-    if places.size <= _MARKED:
-        line.set(marker=marker(i), markersize=4)
-    else:  # a few, for those to whom two colours look alike
-        line.set(marker=marker(i), markersize=4, markevery=(i % 4, max(1, places.size // 8)))
+    marked(ax.plot(places, np.where(sunk, np.nan, mean), color=colour(i), linewidth=1.4)[0], i)
     if sunk.any():
         near = sunk.copy()  # with the last places that are not sunk, so that the line goes on
         near[1:] |= sunk[:-1]

@@ -16,7 +16,18 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from hdnn.plots.style import COLOURS, INK, Floats, blank, dress, gradation, legend_above, legend_on_top, logarithmic
+from hdnn.plots.style import (
+    INK,
+    Floats,
+    blank,
+    colour,
+    dress,
+    gradation,
+    legend_above,
+    legend_on_top,
+    logarithmic,
+    marked,
+)
 
 _BOUND: dict[str, Any] = {"color": INK, "linewidth": 1.0, "linestyle": "--"}
 # Singular values, and networks, beyond which lines can no longer be told apart.
@@ -67,13 +78,13 @@ def norms_by_depth(
     places, label = _places(networks, depths)
     lines, values = [], []
     for i, (name, band) in enumerate(networks.items()):
-        lines.append(_band(ax, places[name], band, COLOURS[i % len(COLOURS)], name))
+        lines.append(marked(_band(ax, places[name], band, colour(i), name), i))
         values += [np.asarray(band.minimum, float), np.asarray(band.maximum, float)]
     largest = float(np.max(np.concatenate(values)))
     for name, bound in (upper or {}).items():
         # Cut off above the picture: a scale must not see numbers that it cannot square.
         heights = np.minimum(np.asarray(bound, float), 10 * _FAR * largest)
-        shade = COLOURS[list(networks).index(name) % len(COLOURS)]
+        shade = colour(list(networks).index(name))
         title = "upper bound" if len(networks) == 1 else f"{name}: upper bound"
         lines.append(ax.plot(places[name], heights, color=shade, linewidth=1.2, linestyle=":", label=title)[0])
         values.append(np.clip(heights, None, _FAR * largest))
@@ -141,8 +152,7 @@ def energy_by_depth(networks: Mapping[str, Band]) -> Figure:
     figure, (ax,) = blank(1, 1, width=6.0, height=3.6)
     places, label = _places(networks, None)
     lines = [
-        _band(ax, places[name], band, COLOURS[i % len(COLOURS)], name)
-        for i, (name, band) in enumerate(networks.items())
+        marked(_band(ax, places[name], band, colour(i), name), i) for i, (name, band) in enumerate(networks.items())
     ]
     ax.axhline(0.0, **_BOUND)
     dress(ax, "", x=label, y="$H(y_j) - H(y_0)$", grid=True, formulas=True)
@@ -170,7 +180,7 @@ def gradients_by_depth(states: Band, parameters: Mapping[str, ArrayLike]) -> Fig
     """
     figure, (left, right) = blank(1, 2, width=8.6, height=3.4)
     places, label = _places({"": states}, None)
-    _band(left, places[""], states, COLOURS[0], "")
+    _band(left, places[""], states, colour(0), "")
     dress(left, "states", x=label, y=r"$\|dL/dy_j\|_2$", grid=True, formulas=True)
     _layers(left, places)
     logarithmic(left, np.concatenate([np.asarray(states.minimum, float), np.asarray(states.maximum, float)]))
@@ -181,11 +191,12 @@ def gradients_by_depth(states: Band, parameters: Mapping[str, ArrayLike]) -> Fig
             raise ValueError(
                 f"Expected one norm of {name!r} for each of the {len(places['']) - 1} layers; got {heights.shape}."
             )
-        shade = COLOURS[i % len(COLOURS)]
+        shade = colour(i)
         if heights.size == 1:
             lines.append(right.axhline(heights[0], color=shade, linewidth=1.6, label=f"{name} (shared)"))
         else:
-            lines.append(right.plot(places[""][:-1], heights, color=shade, linewidth=1.6, label=name)[0])
+            line = right.plot(places[""][:-1], heights, color=shade, linewidth=1.6, label=name)[0]
+            lines.append(marked(line, i))
     dress(right, "parameters", x="layer $j$", y=r"$\|dL/d\theta_j\|_2$", grid=True, formulas=True)
     _layers(right, places)
     if lines:

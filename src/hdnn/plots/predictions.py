@@ -147,8 +147,9 @@ def confusion_matrix(counts: ArrayLike, classes: Sequence[str]) -> Figure:
     ax.set_xticks(named, [names[i] for i in named], rotation=90 if upright else 0)
     ax.set_yticks(named, [names[i] for i in named])
     write(*ax.get_xticklabels(), *ax.get_yticklabels())
-    ax.set_xticks(np.arange(1, size) - 0.5, minor=True)
-    ax.set_yticks(np.arange(1, size) - 0.5, minor=True)
+    if size <= _NAMED:  # else the lines between the cells are all that is seen
+        ax.set_xticks(np.arange(1, size) - 0.5, minor=True)
+        ax.set_yticks(np.arange(1, size) - 0.5, minor=True)
     ax.tick_params(which="both", length=0)
     ax.grid(which="minor", color=GRID, linewidth=0.6)
     _scale(figure, ax, image, "share of the true class")

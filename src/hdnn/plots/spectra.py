@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 from numpy.typing import ArrayLike, NDArray
 
-from hdnn.plots.style import INK, blank, dot, dress, gradation, legend_beside
+from hdnn.plots.style import INK, blank, dot, dress, gradation, legend_beside, marker
 
 # Half the width of the window, as a share of its half height: narrower, rounding would look like a spectrum.
 _NARROWEST = 0.6
@@ -28,7 +28,7 @@ def eigenvalues(
     layer, the unit circle. Both axes have one scale.
 
     Args:
-        groups: by name, complex numbers of any shape; a colour each, from dark to light.
+        groups: by name, complex numbers of any shape; a marker and a colour each, from dark to light.
         boundary: what to draw: "imaginary axis" or "unit circle".
 
     Raises:
@@ -53,11 +53,12 @@ def eigenvalues(
     else:
         ax.axvline(0, **look)
     shades = gradation(len(points))
-    for values, shade in zip(points.values(), shades, strict=True):
-        ax.scatter(values.real, values.imag, s=16, color=shade, alpha=0.75, linewidths=0, zorder=2, gid="eigenvalues")
+    for i, (values, shade) in enumerate(zip(points.values(), shades, strict=True)):
+        dots = ax.scatter(values.real, values.imag, s=16, color=shade, alpha=0.75, marker=marker(i), gid="eigenvalues")
+        dots.set(linewidth=0, zorder=2)
     dress(ax, "", x="real part", y="imaginary part", grid=True)
     _look_at(ax, every, 1.0 if boundary == "unit circle" else 0.0)
-    names = [dot("o", shade, name) for name, shade in zip(points, shades, strict=True)]
+    names = [dot(marker(i), shade, name) for i, (name, shade) in enumerate(zip(points, shades, strict=True))]
     legend_beside(ax, [*names, Line2D([], [], label=boundary, **look)])
     return figure
 

@@ -38,6 +38,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000",
 MARKERS = ("o", "^", "s", "X", "v", "P", "D", "*", "<", ">")
 # More classes than these are not all named: nobody looks up sixty colours.
 _NAMED = 40
+# Points of a line up to which each of them gets a marker.
+_MARKED = 12
 INK, QUIET, GRID = "#222222", "#666666", "#e4e4e4"
 SMALL, NORMAL = 8.0, 9.5  # points
 DPI = 150
@@ -178,9 +180,19 @@ def marker(label: int) -> str:
     return MARKERS[(label + label // len(COLOURS)) % len(MARKERS)]
 
 
+def marked(line: Line2D, label: int) -> Line2D:
+    """A line with the marker of its place in the legend, at every point of a few, at some of many."""
+    points = len(np.asarray(line.get_xdata()))
+    line.set(marker=marker(label), markersize=4)
+    if points > _MARKED:
+        line.set_markevery((label % 4, points // 8))
+    return line
+
+
 def gradation(count: int) -> list[str]:
     """Colours for things that follow one another, such as layers: from dark to light, told apart in grey as well."""
-    return [to_hex(shade) for shade in colormaps["viridis"](np.linspace(0.0, 0.88, count))]
+    # Lighter ones, the yellows, are lost on white paper.
+    return [to_hex(shade) for shade in colormaps["viridis"](np.linspace(0.0, 0.7, count))]
 
 
 def logarithmic(ax: Axes, values: Floats) -> None:
