@@ -12,18 +12,9 @@ import typer
 from hdnn.cli.messages import say, show
 from hdnn.cli.options import (
     OUTPUT,
-    ActivationName,
     AsJson,
-    Features,
-    Horizon,
-    InitStd,
-    InterconnectionName,
-    Layers,
     MnistFolder,
-    Model,
-    Shared,
-    Step,
-    Width,
+    network,
     option,
 )
 from hdnn.display import shown
@@ -31,24 +22,26 @@ from hdnn.display import shown
 
 def analyze(
     run: Annotated[Path | None, typer.Argument(help="Folder that `hdnn train` wrote; none with --model.")] = None,
-    model: Model = None,
-    layers: Layers = None,
-    step: Step = None,
-    horizon: Horizon = None,
-    features: Features = None,
-    width: Width = None,
-    activation: ActivationName = None,
-    interconnection: InterconnectionName = None,
-    shared: Shared = False,
-    init_std: InitStd = None,
-    samples: Annotated[int, typer.Option(help="Test samples of the run, or random states.")] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of the samples, and of the weights of an untrained flow.")] = 0,
+    model: Annotated[str | None, network("model", "none")] = None,
+    layers: Annotated[int | None, network("layers", "64")] = None,
+    step: Annotated[float | None, network("step", "0.1")] = None,
+    horizon: Annotated[float | None, network("horizon", "layers x step")] = None,
+    features: Annotated[int | None, network("features", "4")] = None,
+    width: Annotated[int | None, network("width", "features")] = None,
+    activation: Annotated[str | None, network("activation", "tanh")] = None,
+    interconnection: Annotated[str | None, network("interconnection", "canonical")] = None,
+    shared: Annotated[bool, network("shared", "off")] = False,
+    init_std: Annotated[float | None, network("init_std", "1/√features")] = None,
+    samples: Annotated[int, option(None, "Test samples of the run, or random states.")] = 100,
+    seed: Annotated[int, option(None, "Seed of the samples, and of the weights of an untrained flow.")] = 0,
     data_folder: MnistFolder = None,
     output: Annotated[
         Path | None,
-        option(OUTPUT, "Folder to write. Default: RUN/analysis, or analyses/MODEL-TIME.", "--output", "-o"),
+        option(OUTPUT, "Folder to write.", "--output", "-o", default="RUN/analysis, or analyses/MODEL-TIME"),
     ] = None,
-    overwrite: Annotated[bool, option(OUTPUT, "Replace the analysis in the output folder.", "--overwrite")] = False,
+    overwrite: Annotated[
+        bool, option(OUTPUT, "Replace the analysis in the output folder.", "--overwrite", default="off")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """See what the flow of a run, or an untrained one, does to states and gradients: numbers, figures, a report."""

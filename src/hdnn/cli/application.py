@@ -26,6 +26,7 @@ from hdnn.cli.train import train
 app = typer.Typer(
     name="hdnn",
     no_args_is_help=True,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -3,17 +3,13 @@
 import json
 from typing import Annotated
 
-import typer
-
 from hdnn.cli.messages import draw, show
-from hdnn.cli.options import AsJson
+from hdnn.cli.options import AsJson, option
 
 
 def bench(
-    threads: Annotated[
-        int | None, typer.Option(help="Processor threads. Default: PyTorch's own number.", show_default=False)
-    ] = None,
-    seconds: Annotated[float, typer.Option(help="Time to measure for; making ready takes a few more.")] = 10.0,
+    threads: Annotated[int | None, option(None, "Processor threads.", default="PyTorch's own number")] = None,
+    seconds: Annotated[float, option(None, "Seconds to measure for; making ready takes a few more.")] = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """How fast flows run here: forward and backward, native beside eager, checked against float64."""

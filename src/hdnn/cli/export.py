@@ -11,9 +11,11 @@ from hdnn.cli.options import OUTPUT, AsJson, RunFolder, option
 
 def export(
     run: RunFolder,
-    onnx: Annotated[Path | None, option(OUTPUT, "ONNX file to write; needs pip install 'hdnn[onnx]'.")] = None,
-    torch: Annotated[Path | None, option(OUTPUT, "PyTorch program (.pt2) to write.")] = None,
-    overwrite: Annotated[bool, option(OUTPUT, "Replace the files.", "--overwrite")] = False,
+    onnx: Annotated[
+        Path | None, option(OUTPUT, "ONNX file to write; needs pip install 'hdnn[onnx]'.", default="none")
+    ] = None,
+    torch: Annotated[Path | None, option(OUTPUT, "PyTorch program (.pt2) to write.", default="none")] = None,
+    overwrite: Annotated[bool, option(OUTPUT, "Replace the files.", "--overwrite", default="off")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the network of a run as an ONNX file or a PyTorch program that needs no hdnn to be loaded."""

@@ -14,8 +14,8 @@ from hdnn.cli.options import OUTPUT, AsJson, RunFolder, option
 def predict(
     run: RunFolder,
     file: Annotated[Path, typer.Argument(help="Table with the run's input columns, or an IDX file of images.")],
-    output: Annotated[Path | None, option(OUTPUT, "CSV file to write; default: stdout.", "--output", "-o")] = None,
-    overwrite: Annotated[bool, option(OUTPUT, "Replace the output file.", "--overwrite")] = False,
+    output: Annotated[Path | None, option(OUTPUT, "CSV file to write.", "--output", "-o", default="stdout")] = None,
+    overwrite: Annotated[bool, option(OUTPUT, "Replace the output file.", "--overwrite", default="off")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Predict the rows of a table, or the images of an IDX file, with a trained run; files may exceed the memory."""

@@ -16,21 +16,29 @@ from hdnn.cli.options import DATA, OUTPUT, AsJson, option
 
 def reproduce(
     name: Annotated[str | None, typer.Argument(help="Which result; --list shows all.")] = None,
-    list_all: Annotated[bool, typer.Option("--list", help="Show all results that can be remade.")] = False,
+    list_all: Annotated[bool, option(None, "Show all results that can be remade.", "--list", default="off")] = False,
     seeds: Annotated[
-        str | None, typer.Option(help='Seeds: "10" is 0 to 9, "0-9" the same, "3,5,8" these.', show_default=False)
+        str | None, option(None, 'Seeds: "10" is 0 to 9, "0-9" the same, "3,5,8" these.', default="as published")
     ] = None,
     cells: Annotated[
-        list[str] | None, typer.Option(help='Pattern of cells, as "swiss-roll/*"; may be repeated.', show_default=False)
+        list[str] | None, option(None, 'Pattern of cells, as "swiss-roll/*"; may be repeated.', default="all")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Processes, each on one thread; results do not depend on it.")] = 1,
-    smoke: Annotated[bool, typer.Option("--smoke", help="Small runs in seconds, to see that all works.")] = False,
-    data_folder: Annotated[Path | None, option(DATA, "Where data files are, for table2 the MNIST files.")] = None,
+    jobs: Annotated[int, option(None, "Processes, each on one thread; results do not depend on it.")] = 1,
+    smoke: Annotated[
+        bool, option(None, "Small runs in seconds, to see that all works.", "--smoke", default="off")
+    ] = False,
+    data_folder: Annotated[
+        Path | None, option(DATA, "Where data files are, for table2 the MNIST files.", default="the cache of the user")
+    ] = None,
     output: Annotated[
-        Path | None, option(OUTPUT, "Folder of the results. Default: reproductions/NAME.", "--output", "-o")
+        Path | None, option(OUTPUT, "Folder of the results.", "--output", "-o", default="reproductions/NAME")
     ] = None,
-    overwrite: Annotated[bool, option(OUTPUT, "Forget what the folder holds of these cells.", "--overwrite")] = False,
-    publish: Annotated[Path | None, option(OUTPUT, "Write a dated copy of the verdict to this folder, too.")] = None,
+    overwrite: Annotated[
+        bool, option(OUTPUT, "Forget what the folder holds of these cells.", "--overwrite", default="off")
+    ] = False,
+    publish: Annotated[
+        Path | None, option(OUTPUT, "Write a dated copy of the verdict to this folder, too.", default="none")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Remake a result of the papers, with seeds and spreads; an interrupted reproduction goes on where it stopped."""

@@ -15,21 +15,12 @@ from hdnn.cli.options import (
     NETWORK,
     OUTPUT,
     TRAINING,
-    ActivationName,
     AsJson,
-    Features,
-    Horizon,
-    InitStd,
-    InterconnectionName,
-    Layers,
     Lifts,
     Methods,
-    Model,
     Optimizers,
-    Shared,
-    Step,
     Tasks,
-    Width,
+    network,
     option,
 )
 from hdnn.display import Display, shown
@@ -46,63 +37,85 @@ def train(
             help="digits, mnist, swiss-roll, double-moons, double-circles, or a .csv, .tsv or .parquet table."
         ),
     ] = "digits",
-    model: Model = None,
-    layers: Layers = None,
-    step: Step = None,
-    horizon: Horizon = None,
-    features: Features = None,
-    width: Width = None,
-    activation: ActivationName = None,
-    interconnection: InterconnectionName = None,
-    lift: Annotated[Lifts | None, option(NETWORK, "How vectors become states.")] = None,
-    shared: Shared = False,
-    init_std: InitStd = None,
-    epochs: Annotated[int | None, option(TRAINING, "Passes over the training data.")] = None,
-    batch_size: Annotated[int | None, option(TRAINING, "Samples a step.")] = None,
-    optimizer: Annotated[Optimizers | None, option(TRAINING, "Optimizer.")] = None,
-    learning_rate: Annotated[float | None, option(TRAINING, "Largest learning rate of the schedule.")] = None,
-    alpha: Annotated[float | None, option(TRAINING, "Weight of smoothness over depth.")] = None,
-    alpha_c: Annotated[float | None, option(TRAINING, "Weight decay of the output layer, in the loss.")] = None,
-    weight_decay: Annotated[float | None, option(TRAINING, "Weight decay of all parameters.")] = None,
-    label_smoothing: Annotated[float | None, option(TRAINING, "Label smoothing, 0 to 1.")] = None,
-    clip: Annotated[float | None, option(TRAINING, "Largest norm of the gradient; inf leaves it alone.")] = None,
-    method: Annotated[Methods | None, option(TRAINING, "joint, or alternating as in the paper.")] = None,
-    validation: Annotated[float | None, option(TRAINING, "Share of the training data held back to watch.")] = None,
+    model: Annotated[str | None, network("model", "by data")] = None,
+    layers: Annotated[int | None, network("layers", "by data")] = None,
+    step: Annotated[float | None, network("step", "by data")] = None,
+    horizon: Annotated[float | None, network("horizon", "by data")] = None,
+    features: Annotated[int | None, network("features", "by data")] = None,
+    width: Annotated[int | None, network("width", "features")] = None,
+    activation: Annotated[str | None, network("activation", "tanh")] = None,
+    interconnection: Annotated[str | None, network("interconnection", "by data")] = None,
+    lift: Annotated[Lifts | None, option(NETWORK, "How vectors become states.", default="by data")] = None,
+    shared: Annotated[bool, network("shared", "off")] = False,
+    init_std: Annotated[float | None, network("init_std", "by data")] = None,
+    epochs: Annotated[int | None, option(TRAINING, "Passes over the training data.", default="by data")] = None,
+    batch_size: Annotated[int | None, option(TRAINING, "Samples a step.", default="by data")] = None,
+    optimizer: Annotated[Optimizers | None, option(TRAINING, "Optimizer.", default="by data")] = None,
+    learning_rate: Annotated[
+        float | None, option(TRAINING, "Largest learning rate of the schedule.", default="by data")
+    ] = None,
+    alpha: Annotated[float | None, option(TRAINING, "Weight of smoothness over depth.", default="by data")] = None,
+    alpha_c: Annotated[
+        float | None, option(TRAINING, "Weight decay of the output layer, in the loss.", default="by data")
+    ] = None,
+    weight_decay: Annotated[
+        float | None, option(TRAINING, "Weight decay of all parameters.", default="by data")
+    ] = None,
+    label_smoothing: Annotated[float | None, option(TRAINING, "Label smoothing, 0 to 1.", default="by data")] = None,
+    clip: Annotated[
+        float | None, option(TRAINING, "Largest norm of the gradient; inf leaves it alone.", default="by data")
+    ] = None,
+    method: Annotated[
+        Methods | None, option(TRAINING, "joint, or alternating as in the paper.", default="by data")
+    ] = None,
+    validation: Annotated[
+        float | None, option(TRAINING, "Share of the training data held back to watch.", default="by data")
+    ] = None,
     patience: Annotated[
-        int | None, option(TRAINING, "Stop after so many epochs without a better validation score.")
+        int | None, option(TRAINING, "Stop after so many epochs without a better validation score.", default="by data")
     ] = None,
     restarts: Annotated[
-        int | None, option(TRAINING, "Starts from fresh weights, of which the best is trained on; 1 begins once.")
+        int | None,
+        option(
+            TRAINING, "Starts from fresh weights, of which the best is trained on; 1 begins once.", default="by data"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of data, weights and batches.", rich_help_panel=TRAINING)] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...", rich_help_panel=TRAINING)] = "cpu",
-    threads: Annotated[int | None, option(TRAINING, "Processor threads. Default: as many as pay.")] = None,
-    target: Annotated[str | None, option(DATA, "Column of a table to predict.")] = None,
-    task: Annotated[Tasks | None, option(DATA, "What the target of a table is.")] = None,
+    seed: Annotated[int, option(TRAINING, "Seed of data, weights and batches.")] = 0,
+    device: Annotated[str, option(TRAINING, "cpu, cuda, cuda:1, ...")] = "cpu",
+    threads: Annotated[int | None, option(TRAINING, "Processor threads.", default="as many as pay")] = None,
+    target: Annotated[
+        str | None, option(DATA, "Column of a table to predict; a table needs it.", default="none")
+    ] = None,
+    task: Annotated[
+        Tasks | None, option(DATA, "What the target of a table is.", default="as its values suggest")
+    ] = None,
     column: Annotated[
-        list[str] | None, option(DATA, "Input column of a table; repeat for several. Default: all that can help.")
+        list[str] | None, option(DATA, "Input column of a table; repeat for several.", default="all that can help")
     ] = None,
-    size: Annotated[int | None, option(DATA, "Points of a planar set. Default: 8000.")] = None,
-    data_folder: Annotated[Path | None, option(DATA, "Where the MNIST files are, or go with --download.")] = None,
-    download: Annotated[bool, option(DATA, "Fetch MNIST if it is not there.", "--download")] = False,
+    size: Annotated[int | None, option(DATA, "Points of a planar set.", default="8000")] = None,
+    data_folder: Annotated[
+        Path | None, option(DATA, "Where the MNIST files are, or go with --download.", default="the cache of the user")
+    ] = None,
+    download: Annotated[bool, option(DATA, "Fetch MNIST if it is not there.", "--download", default="off")] = False,
     output: Annotated[
-        Path | None, option(OUTPUT, "Run folder to write. Default: runs/DATA-TIME.", "--output", "-o")
+        Path | None, option(OUTPUT, "Run folder to write.", "--output", "-o", default="runs/DATA-TIME")
     ] = None,
-    overwrite: Annotated[bool, option(OUTPUT, "Replace the run in the output folder.", "--overwrite")] = False,
+    overwrite: Annotated[
+        bool, option(OUTPUT, "Replace the run in the output folder.", "--overwrite", default="off")
+    ] = False,
     resume: Annotated[
-        Path | None, option(OUTPUT, "Go on with this run, which was killed or interrupted, as it was begun.")
+        Path | None,
+        option(OUTPUT, "Go on with this run, which was killed or interrupted, as it was begun.", default="none"),
     ] = None,
-    checkpoint_every: Annotated[
-        float, typer.Option(help="Seconds from one checkpoint to the next.", rich_help_panel=OUTPUT)
-    ] = 30.0,
+    checkpoint_every: Annotated[float, option(OUTPUT, "Seconds from one checkpoint to the next.")] = 30.0,
     tensorboard: Annotated[
-        Path | None, option(OUTPUT, "Folder for TensorBoard's logs (pip install 'hdnn[tensorboard]').")
+        Path | None, option(OUTPUT, "Folder for TensorBoard's logs (pip install 'hdnn[tensorboard]').", default="none")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a Hamiltonian network and write a run folder with weights, results and a report.
 
-    What you do not choose is taken from a set-up that suits the data.
+    What you do not choose is taken from a set-up that suits the data (default: by data); the command says what it took.
     """
     if resume is not None:
         _require_alone(context)
