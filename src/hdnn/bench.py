@@ -20,6 +20,7 @@ from torch import Tensor
 from hdnn.flow import Backend, Flow
 from hdnn.kernels import native, reference
 from hdnn.presets import h1, h2
+from hdnn.training.devices import require_threads
 
 TURN = 0.02  # seconds
 _MOST_CALLS, _FEWEST_ROUNDS = 200, 5
@@ -220,8 +221,8 @@ def bench(
     regimes = SHORT if regimes is None else tuple(regimes)
     if not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(f"`seconds` must be positive and finite; got {seconds}.")
-    if threads is not None and threads < 1:
-        raise ValueError(f"`threads` must be at least 1; got {threads}. Leave it out for PyTorch's own number.")
+    if threads is not None:
+        require_threads(threads)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hdnn.doors import shelled
+
 
 def half(features: int) -> int:
     """n/2, the size of p and of q.
@@ -21,9 +23,13 @@ def half(features: int) -> int:
     if features < 1:
         raise ValueError(f"`features` is the size of the state, so it must be at least 1; got {features}.")
     if features % 2:
-        raise ValueError(
-            f"`features` must be even to split the state into (p, q); got {features}. Lift the input to "
-            f"{features + 1}, or use `h1` with an odd-sized J such as `Fixed(upper_ones({features}))`."
+        odd = f"`features` must be even to split the state into (p, q); got {features}."
+        raise shelled(
+            ValueError(
+                f"{odd} Lift the input to {features + 1}, or use `h1` with an odd-sized J such as "
+                f"`Fixed(upper_ones({features}))`."
+            ),
+            f"{odd} Use {features + 1}, or `model=h1` with `interconnection=upper_ones`.",
         )
     return features // 2
 

@@ -41,7 +41,7 @@ class ZeroPadding(nn.Module):
         if features < inputs:
             raise ValueError(
                 f"Zeros can only be appended: {inputs} inputs do not fit into {features} features. "
-                f'Use features={inputs + inputs % 2} or more, or lift="linear".'
+                f'Use `features={inputs + inputs % 2}` or more, or `lift="linear"`.'
             )
         self.inputs = inputs
         self.features = features
@@ -294,7 +294,7 @@ class NetworkConfig:
             raise ValueError(f"`inputs` must be (d,) or (C, H, W), each at least 1; got {self.inputs}.")
         if (len(self.inputs) == 3) != (self.kernel_size is not None):
             raise ValueError(
-                f"Images need a `kernel_size`, vectors none; got inputs {self.inputs}, kernel_size {self.kernel_size}."
+                f"Images need a `kernel_size`, vectors none; got inputs {self.inputs}, kernel size {self.kernel_size}."
             )
         for name, most in _LARGEST.items():
             size = getattr(self, name)

@@ -8,6 +8,7 @@ import torch
 
 from command_lines import SMALL
 from samples import flowers, mnist_like
+from wording import python_words
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,16 @@ from samples import flowers, mnist_like
         ("train digts", "Did you mean 'digits'"),
         ("train swiss_roll", "Did you mean 'swiss-roll'"),
         ("train absent.csv --target y", "There is no file absent.csv"),
-        ("train flowers.csv", "give --target NAME"),
+        ("train flowers.csv", "give --target"),
+        ("train digits --model h2 --interconnection upper_ones", "--interconnection canonical, or --model h1"),
+        ("train digits --features 127", "Use 128, or --model h1 with --interconnection upper_ones"),
+        ("train mnist --data-folder empty", "or give --download"),
+        ("train mnist --data-folder images --lift linear", "Leave out --lift linear"),
+        ("train digits --batch-size 9223372036854775808", "--batch-size may be at most"),
+        ("train digits --threads 1024", "--threads may be at most"),
+        ("train digits --epochs 1000000000000000000000", "--epochs may be at most"),
+        (f"train digits -o {'n' * 300}", "Error: n{59}…: File name too long"),
+        (f"predict absent {'n' * 5000}", "too long|is not there"),
         ("train empty.csv --target y", "is empty"),
         ("train header.csv --target kind", "no data rows"),
         ("train one.csv --target kind", "at least 2 rows|single row|only one class"),
@@ -76,7 +86,7 @@ from samples import flowers, mnist_like
         ("train mnist --data-folder empty", "lacks 4 of the 4 MNIST files"),
         ("train mnist --data-folder cut", "announces .* but holds"),
         ("train mnist --data-folder magic", "no IDX file"),
-        ("train mnist --data-folder images --lift linear", "lifted by a convolution"),
+        ("train mnist --data-folder images --lift linear", "a convolution lifts images"),
         ("train digits -o taken", "taken exists and is not empty; nothing in it was changed"),
         ("train digits -o taken --overwrite", "holds no run"),
         ("train digits -o flowers.csv", "is a file"),
@@ -126,6 +136,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(hdnn, place, line, word):
     error = err.splitlines()[-1]
     assert re.match("Error: ", error)
     assert re.search(word, error), error
+    assert not python_words(error), error
     # Before it there is at most what was decided about data and network.
     assert len(err.splitlines()) <= 3
     assert "Traceback" not in err

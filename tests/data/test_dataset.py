@@ -59,7 +59,7 @@ def test_planar_of_any_size(size):
 def test_planar_errors_teach():
     with pytest.raises(ValueError, match="Did you mean 'double_moons'"):
         planar("double_moon")
-    with pytest.raises(ValueError, match="at least 4 points; got size=3"):
+    with pytest.raises(ValueError, match="at least 4 points; got `size=3`"):
         planar("swiss_roll", 3)
     with pytest.raises(ValueError, match="`size` counts the points"):
         planar("swiss_roll", 1)
@@ -102,7 +102,7 @@ def test_split_of_numbers_is_seeded():
         ({"rows": 6, "labels": np.array(list("aabbcc"))}, "cannot both hold all 3 classes"),
         (
             {"rows": 102, "labels": np.array(["a"] * 100 + ["b"] * 2), "test_fraction": 0.9},
-            "so rare that test_fraction=0.9 leaves no row",
+            "so rare that no row of it is left for training with `test_fraction=0.9`",
         ),
     ],
 )

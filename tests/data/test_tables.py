@@ -122,7 +122,7 @@ def test_a_table_of_every_kind_of_column():
     assert np.bincount(data.y_test).tolist() == [6, 6]
     assert data.description == (
         "table: 60 rows, 48 for training and 12 for testing; classification (2 classes); target 'species': "
-        "text, so classes (set task= to override); split by seed 0, stratified; left out: Id (counts the "
+        "text, so classes (unless a task is given); split by seed 0, stratified; left out: Id (counts the "
         "rows), garden (constant in the training part), label (differs in nearly every row, like an id); "
         "columns: length, petals, colour, wild; 2 missing values (length 1, colour 1) filled in"
     )
@@ -174,7 +174,7 @@ def test_the_task_is_decided_and_said(target, task, reason):
     data = table(numbers(t=target), "t")
     assert data.task == task
     assert f"target 't': {reason}" in data.description
-    assert "(set task= to override)" in data.description
+    assert "(unless a task is given)" in data.description
 
 
 def test_the_user_decides_the_task():
@@ -222,7 +222,7 @@ def test_a_named_column_is_used_even_if_constant():
         (flowers(), {"target": "species", "columns": ["species"]}, "'species' is the target"),
         (flowers(), {"target": "species", "columns": ["Id", "Id"]}, "names 'Id' twice"),
         (flowers(), {"target": "species", "columns": []}, "`columns` is empty"),
-        (flowers(), {"target": "species", "columns": "Id"}, r"Write columns=\['Id'\]"),
+        (flowers(), {"target": "species", "columns": "Id"}, r"Write `columns=\['Id'\]`"),
         (flowers()[["Id", "species"]], {"target": "species"}, r"No column is left .*Id \(counts the rows\)"),
         (flowers()[["species"]], {"target": "species"}, "No column is left .*none"),
         (numbers(t="x"), {"target": "t"}, "only one class, 'x'"),
@@ -235,7 +235,7 @@ def test_a_named_column_is_used_even_if_constant():
         (numbers(t=None), {"target": "t"}, "'t' is missing in 60 of 60 rows"),
         (changed("a", 5, np.inf), {"target": "t"}, "'a', data row 6: the value is infinite"),
         (changed("a", 5, "?"), {"target": "t"}, r"'a' holds numbers, except for '\?' in data row 6"),
-        (changed("a", 5, "?"), {"target": "a"}, "pass task='classification' if these are labels"),
+        (changed("a", 5, "?"), {"target": "a"}, "give `task='classification'` if these are labels"),
         (
             numbers(t=np.resize([0, 1], 60), d=pd.date_range("2020", periods=60)),
             {"target": "d"},

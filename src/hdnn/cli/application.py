@@ -36,7 +36,7 @@ for command in COMMANDS:
     app.command()(command)
 
 # What Python calls differently.
-_ALIASES = {"columns": "column", "folder": "data_folder", "mnist_folder": "data_folder", "program": "torch"}
+ALIASES = {"columns": "column", "folder": "data_folder", "mnist_folder": "data_folder", "program": "torch"}
 
 
 def _version(asked: bool) -> None:
@@ -87,7 +87,7 @@ def options() -> dict[str, str]:
     commands = getattr(typer.main.get_command(app), "commands", {})
     asked = next((commands[word] for word in sys.argv[1:] if word in commands), None)
     found = {} if asked is None else {each.name: _shown(each.opts[0]) for each in asked.params}
-    return found | {name: found[own] for name, own in _ALIASES.items() if own in found and name not in found}
+    return found | {name: found[own] for name, own in ALIASES.items() if own in found and name not in found}
 
 
 def _shown(name: str) -> str:

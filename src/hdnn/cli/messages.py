@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hdnn.doors import in_options
-from hdnn.names import printable
+from hdnn.names import few, printable
 
 _LOST = "What the command wrote to files is whole."
 _NO_MEMORY = "The memory does not suffice for this. Use fewer features, layers or rows, or smaller batches."
@@ -111,10 +111,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _reason(error: BaseException, options: Mapping[str, str]) -> str:
     if is_out_of_memory(error):
-        return _NO_MEMORY
+        # Ours has words; numpy's and PyTorch's name bytes, Python's nothing.
+        return str(error) if type(error) is MemoryError and "GiB" in str(error) else _NO_MEMORY
     if isinstance(error, OSError) and error.strerror is not None:
         # str() of an OSError made by the system starts with its number; the sentence is in strerror.
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return f"{few([str(error.filename)])}: {error.strerror}" if error.filename else error.strerror
     if hasattr(error, "format_message"):  # Typer's own, for arguments that cannot be read
         text: str = error.format_message()
         command = getattr(getattr(error, "ctx", None), "command_path", "hdnn")

@@ -18,6 +18,7 @@ from hdnn.data.columns import Numeric
 from hdnn.data.encoders import ImageEncoder, TableEncoder
 from hdnn.data.planar import Labels, Points, double_circles, double_moons, swiss_roll
 from hdnn.data.targets import TargetEncoder, Task
+from hdnn.doors import shelled
 from hdnn.names import unknown
 
 Targets = NDArray[np.int64] | NDArray[np.float32]
@@ -150,7 +151,7 @@ def split(
     if not (isinstance(test_fraction, int | float) and 0 < test_fraction < 1):
         raise ValueError(f"`test_fraction` must lie between 0 and 1; got {test_fraction!r}. Use 0.2, say.")
     if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-        raise ValueError(f"`seed` must be a whole number from 0 to 2**32 - 1; got {seed!r}. Use 0, say.")
+        raise ValueError(f"`seed` must be a whole number from 0 to 4294967295; got {seed!r}. Use 0, say.")
     if rows < 2:
         raise ValueError(f"A training and a test part need at least 2 rows; got {rows}. Add rows.")
     testing = min(math.ceil(rows * test_fraction), rows - 1)
@@ -162,9 +163,10 @@ def split(
     if labels is not None:
         lost = np.setdiff1d(labels, labels[train])
         if len(lost):
-            raise ValueError(
-                f"Class {str(lost[0])!r} is so rare that test_fraction={test_fraction} leaves no row of it for "
-                f"training. Lower `test_fraction`, or add rows of that class."
+            rare = f"Class {str(lost[0])!r} is so rare that no row of it is left for training"
+            raise shelled(
+                ValueError(f"{rare} with `test_fraction={test_fraction}`. Lower it, or add rows of that class."),
+                f"{rare}. Add rows of that class.",
             )
     return train, test
 
@@ -193,7 +195,7 @@ def planar(name: str, size: int = 8000, seed: int = 0, *, standardize: bool = Tr
     if name not in _PLANAR:
         raise ValueError(unknown("planar data set", name, _PLANAR))
     if isinstance(size, Integral) and 2 <= size < 4:
-        raise ValueError(f"Two classes in a training and a test part need at least 4 points; got size={size}.")
+        raise ValueError(f"Two classes in a training and a test part need at least 4 points; got `size={size}`.")
     x, y = _PLANAR[name](size, seed)
     train, test = split(len(x), test_fraction=0.5, seed=seed, labels=y)
     mean, scale = x[train].mean(axis=0), math.sqrt(x[train].var(axis=0).mean())
@@ -221,10 +223,8 @@ def _require_classes(labels: NDArray[Any], training: int, testing: int) -> None:
         others = f" (and {len(single) - 1} other classes)" if len(single) > 1 else ""
         raise ValueError(
             f"Class {str(single[0])!r}{others} has a single row, but it takes one to learn from and one to test "
-            f"with. Add rows of it, merge it with another class, or use task='regression' if these are numbers."
+            f"with. Add rows of it, merge it with another class, or choose `task='regression'` if these are numbers."
         )
     if min(training, testing) < len(found):
-        raise ValueError(
-            f"{training} rows for training and {testing} for testing cannot both hold all {len(found)} "
-            f"classes. Add rows, or move `test_fraction` towards 0.5."
-        )
+        few = f"{training} rows for training and {testing} for testing cannot both hold all {len(found)} classes."
+        raise shelled(ValueError(f"{few} Add rows, or move `test_fraction` towards 0.5."), f"{few} Add rows.")

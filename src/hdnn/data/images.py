@@ -106,7 +106,7 @@ def mnist(folder: str | os.PathLike[str], download: bool = False, progress: Prog
     if absent and not download:
         raise FileNotFoundError(
             f"{place} lacks {len(absent)} of the 4 MNIST files: {', '.join(absent)}. Put them there (with or "
-            f"without .gz), or pass download=True to fetch them."
+            f"without .gz), or give `download=True` to fetch them."
         )
     for name in absent:
         paths[name] = _fetch(name, place, progress)

@@ -131,7 +131,7 @@ def _circle(r: float | Points, θ: Points) -> Points:
 
 def _generator(seed: int) -> np.random.Generator:
     if not isinstance(seed, Integral) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"`seed` must be a whole number of at least 0; got {seed!r}. Use seed=0, say.")
+        raise ValueError(f"`seed` must be a whole number of at least 0; got {seed!r}. Use 0, say.")
     return np.random.default_rng(int(seed))
 
 

@@ -62,7 +62,7 @@ def table(
         >>> frame = pd.DataFrame({"size": [1.0, 2.5, 3.0, 4.5] * 5, "kind": ["cat", "cat", "dog", "dog"] * 5})
         >>> table(frame, target="kind").description
         "table: 20 rows, 16 for training and 4 for testing; classification (2 classes); target 'kind': text, \
-so classes (set task= to override); split by seed 0, stratified; columns: size"
+so classes (unless a task is given); split by seed 0, stratified; columns: size"
     """
     import pandas as pd
 
@@ -124,11 +124,11 @@ def _decide(frame: pd.DataFrame, targets: list[str], task: Task | None) -> tuple
         return task, f"{named}: {task} as asked"
     column = frame[targets[0]].infer_objects()
     kind = kind_of(column)
-    override = "(set task= to override)"
+    override = "(unless a task is given)"
     if kind == "other":
         raise ValueError(f"Target {targets[0]!r} holds {column.dtype} values, neither numbers nor text.")
     if kind == "text":
-        _require_clean(frame, targets[0], "pass task='classification' if these are labels")
+        _require_clean(frame, targets[0], "give `task='classification'` if these are labels")
         return "classification", f"{named}: text, so classes {override}"
     distinct = column.dropna().unique()
     if column.dtype.kind == "b" or all(isinstance(value, bool | np.bool_) for value in distinct):
@@ -146,7 +146,7 @@ def _given(frame: pd.DataFrame, columns: Sequence[str] | None, targets: list[str
     if columns is None:
         return None
     if isinstance(columns, str):
-        raise ValueError(f"`columns` is a list of names; got the text {columns!r}. Write columns=[{columns!r}].")
+        raise ValueError(f"`columns` is a list of names; got the text {columns!r}. Write `columns=[{columns!r}]`.")
     chosen = list(columns)
     if not chosen:
         raise ValueError("`columns` is empty. Name the input columns, or leave it out to use all.")
@@ -172,7 +172,7 @@ def _useful(frame: pd.DataFrame, targets: list[str], train: NDArray[np.int64]) -
     if not chosen:
         raise ValueError(
             f"No column is left to learn from; left out: {few(dropped) or 'none'}. Name the input "
-            f"columns with columns=[...] if some of these should be used."
+            f"columns with `columns` if some of these should be used."
         )
     return chosen, dropped
 
@@ -206,7 +206,7 @@ def _require_usable(frame: pd.DataFrame, name: str) -> None:
     if len(labels) > MOST_CATEGORIES:
         raise ValueError(
             f"Column {name!r} has {len(labels)} different texts; up to {MOST_CATEGORIES} can be used as "
-            f"categories. Leave it out with columns=[...], or put rare ones together in the file."
+            f"categories. Leave it out by naming the others with `columns`, or put rare ones together in the file."
         )
 
 

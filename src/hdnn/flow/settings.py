@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hdnn import entries
+from hdnn.doors import shelled
 from hdnn.hamiltonian import Hamiltonian
 from hdnn.integrators import Integrator
 from hdnn.interconnections import Interconnection
@@ -96,10 +97,14 @@ def check_separable(integrator: Integrator, hamiltonian: Hamiltonian) -> None:
     if not integrator.separable_only or hamiltonian.separable:
         return
     entries.half(hamiltonian.features)  # an odd size has an answer of its own
-    raise ValueError(
-        f"`{type(integrator).__name__}` moves one half of the state by the other, so neither half may drive itself; "
-        f"`{hamiltonian.structure!r}` with `{hamiltonian.interconnection!r}` lets it. "
-        f"Use `BlockDiagonal()` with a block J (that is `h2`) or `ForwardEuler()` (that is `h1`)."
+    raise shelled(
+        ValueError(
+            f"`{type(integrator).__name__}` moves one half of the state by the other, so neither half may drive "
+            f"itself; `{hamiltonian.structure!r}` with `{hamiltonian.interconnection!r}` lets it. "
+            f"Use `BlockDiagonal()` with a block J (that is `h2`) or `ForwardEuler()` (that is `h1`)."
+        ),
+        "This model moves one half of the state by the other, so neither half may drive itself; this J lets it. Use "
+        "`interconnection=canonical`, or `model=h1`.",
     )
 
 

@@ -12,6 +12,7 @@ from hdnn.data import Dataset
 from hdnn.jobs.sources import Source
 from hdnn.runs import Run
 from hdnn.training import Recipe
+from hdnn.training.devices import most_threads
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -43,8 +44,11 @@ def beginning(run: Run) -> tuple[Source, Recipe, float | None, str, int]:
     }
     if start.keys() != kinds.keys() or not all(type(start[name]) in kind for name, kind in kinds.items()):
         raise ValueError(f"{run.folder}: `start` of the configuration must hold {', '.join(kinds)}. Was it edited?")
-    if not 1 <= start["threads"] <= 2**10:
-        raise ValueError(f"{run.folder}: a run cannot use {start['threads']} threads. Was the configuration edited?")
+    if not 1 <= start["threads"] <= most_threads():
+        raise ValueError(
+            f"{run.folder}: a run cannot use {start['threads']} threads here. Was it begun on a larger machine, or its "
+            f"configuration edited?"
+        )
     source = _made(run, Source, {**run.config.data, "download": False})
     recipe = _made(run, Recipe, dict(run.config.recipe))
     if run.config.seed != recipe.seed:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from dataclasses import dataclass
 
 from hdnn.data import Dataset
 from hdnn.jobs.setups import Setup
 from hdnn.names import unknown
-from hdnn.networks import INTERCONNECTIONS, PRESETS, Lift, NetworkConfig
+from hdnn.networks import INTERCONNECTIONS, PRESETS, Lift, NetworkConfig, build_network
 from hdnn.training import Recipe
+
+_COPIES = 3  # of the weights: themselves, their gradients, and a momentum at least
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,7 @@ class Choices:
             raise ValueError(unknown("model", self.model, PRESETS))
         if self.step is not None and self.horizon is not None:
             raise ValueError(
-                f"Give `step` (h) or `horizon` (T = layers · h), not both; got step={self.step:g} and "
-                f"horizon={self.horizon:g}."
+                f"Give `step` (h) or `horizon` (T = layers · h), not both; got {self.step:g} and {self.horizon:g}."
             )
         if self.layers is not None and self.layers < 0:
             raise ValueError(f"`layers` must be 0 (the identity) or more; got {self.layers}.")
@@ -87,13 +89,13 @@ def network_config(dataset: Dataset, setup: Setup, choices: Choices) -> NetworkC
     layers = setup.layers if choices.layers is None else choices.layers
     horizon = setup.horizon if choices.horizon is None else choices.horizon
     if choices.lift is not None and setup.kernel_size is not None:
-        raise ValueError(f"`lift` is for vectors; images are lifted by a convolution. Leave out lift={choices.lift!r}.")
+        raise ValueError(f"`lift` is for vectors; a convolution lifts images. Leave out `lift={choices.lift!r}`.")
     interconnection = choices.interconnection
     if interconnection is None and model == setup.model:
         interconnection = setup.interconnection
     elif interconnection is not None and interconnection not in INTERCONNECTIONS:
         raise ValueError(unknown("interconnection", interconnection, INTERCONNECTIONS))
-    return NetworkConfig(
+    config = NetworkConfig(
         task=dataset.task,
         inputs=dataset.inputs,
         outputs=dataset.outputs,
@@ -108,6 +110,21 @@ def network_config(dataset: Dataset, setup: Setup, choices: Choices) -> NetworkC
         kernel_size=setup.kernel_size,
         shared=choices.shared,
     )
+    _require_memory(config)
+    return config
+
+
+def _require_memory(config: NetworkConfig) -> None:
+    """Refuse what the memory of the machine cannot train: the system would end the process without a word."""
+    if not hasattr(os, "sysconf"):  # Windows refuses by itself
+        return
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    weights = sum(value.nbytes for value in build_network(config, device="meta").parameters())
+    if _COPIES * weights > memory:
+        raise MemoryError(
+            f"The weights, their gradients and what the optimizer keeps take {_COPIES * weights / 2**30:.0f} GiB; this "
+            f"machine has {memory / 2**30:.0f} GiB. Use fewer features or layers."
+        )
 
 
 def chosen_recipe(setup: Setup, choices: Choices, seed: int) -> Recipe:

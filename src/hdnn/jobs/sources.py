@@ -91,14 +91,11 @@ def load(source: Source, progress: Callable[[str, int, int], None] | None = None
     if source.data == "digits":
         return sets.digits(source.seed)
     if source.data == "mnist":
-        try:
-            return sets.mnist(source.folder or mnist_folder(), source.download, progress)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{error} On the command line: --data-folder FOLDER, or --download.") from error
+        return sets.mnist(source.folder or mnist_folder(), source.download, progress)
     if source.data in PLANAR:
         return sets.planar(source.data.replace("-", "_"), _POINTS if source.size is None else source.size, source.seed)
     if source.target is None:
-        raise ValueError(f"A table needs its target column: give --target NAME for {source.data}.")
+        raise ValueError(f"A table needs its target column: give `target` for {source.data}.")
     return sets.table(source.data, source.target, seed=source.seed, task=source.task, columns=source.columns)
 
 

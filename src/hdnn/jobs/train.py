@@ -25,7 +25,7 @@ from hdnn.names import count
 from hdnn.networks import Network, NetworkConfig, build_network
 from hdnn.runs import Run, RunConfig, claimed, require_free, versions
 from hdnn.training import Callback, Progress, Recipe, Record, TrainingState, fit, split
-from hdnn.training.devices import require_device, using_threads, worthwhile_threads
+from hdnn.training.devices import require_device, require_threads, using_threads, worthwhile_threads
 
 CHECKPOINT_EVERY = 30.0
 
@@ -97,8 +97,8 @@ def train(
         with claimed(output):
             pass  # a run in it that is being trained shows before the data are read
     place = require_device(device)
-    if threads is not None and threads < 1:
-        raise ValueError(f"`threads` must be at least 1; got {threads}. Leave it out to let hdnn choose.")
+    if threads is not None:
+        require_threads(threads)
     dataset = load(source, download_progress)
     announce(dataset.description)
     setup = SETUPS.get(source.data) or table_setup(dataset.inputs[0], len(dataset.x_train))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+_MOST_THREADS = 256
 _WORTH_SHARING = 2**17  # numbers in the state of a batch from which a second thread pays
 
 
@@ -35,6 +37,24 @@ def require_device(device: str) -> torch.device:
             f"Device {device!r} does not work with this PyTorch ({torch.__version__}). Use cpu."
         ) from error
     return place
+
+
+def require_threads(count: int) -> int:
+    """The number, if a process can have so many threads.
+
+    Raises:
+        ValueError: if it is less than 1, or more than `most_threads`.
+    """
+    if count < 1:
+        raise ValueError(f"`threads` must be at least 1; got {count}. Leave it out to let hdnn choose.")
+    if count > most_threads():
+        raise ValueError(f"`threads` may be at most {most_threads()}; got {count}. Leave it out to let hdnn choose.")
+    return count
+
+
+def most_threads() -> int:
+    """More than any machine needs: each takes room for its stack, and OpenMP ends a process that cannot have one."""
+    return max(_MOST_THREADS, os.cpu_count() or 1)
 
 
 def worthwhile_threads(numbers: int) -> int:

@@ -171,7 +171,7 @@ def start_well(
     if None in chosen:
         raise FloatingPointError(
             f"All {count} starts diverged within {recipe.restart_epochs} epochs. Use a smaller learning rate or "
-            f"step, or clip the gradient (clip=1.0)."
+            f"step, or clip the gradient (`clip=1.0`)."
         )
     parts = [histories[i * count : (i + 1) * count] for i in range(len(networks))]
     return [

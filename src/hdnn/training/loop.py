@@ -137,7 +137,7 @@ def split(y: Tensor, share: float, seed: int, *, stratify: bool) -> tuple[Tensor
 
     held_rows = math.ceil(share * len(y))
     if held_rows >= len(y):
-        raise ValueError(f"Of {len(y)} rows, validation={share:g} leaves none to train on. Lower it, or add rows.")
+        raise ValueError(f"Of {len(y)} rows, `validation={share:g}` leaves none to train on. Lower it, or add rows.")
     classes = None
     if stratify:
         counts = y.bincount()

@@ -10,6 +10,10 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
+from hdnn.doors import shelled
+
+_LARGEST = 2**31  # epochs, samples and starts: beyond it counters of 64 bits would end before they do
+
 Optimizer = Literal["adam", "adamw", "sgd", "lbfgs"]
 Schedule = Literal["cosine", "exponential", "constant"]
 Method = Literal["joint", "alternating"]
@@ -80,6 +84,8 @@ class Recipe:
         for name in ("epochs", "batch_size", "head_steps", "head_epochs", "restarts", "restart_epochs"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be a whole number, at least 1; got {getattr(self, name)}.")
+            if getattr(self, name) > _LARGEST:
+                raise ValueError(f"`{name}` may be at most {_LARGEST:,}; got {getattr(self, name):,}.")
         for name in ("learning_rate", "decay", "head_learning_rate", "restart_learning_rate"):
             if getattr(self, name) is None and name == "restart_learning_rate":
                 continue
@@ -97,12 +103,15 @@ class Recipe:
         if self.patience is not None and (self.patience < 1 or self.validation == 0):
             raise ValueError(
                 f"`patience` stops on the validation score, so it must be at least 1 and needs `validation` > 0; got "
-                f"patience={self.patience}, validation={self.validation}."
+                f"{self.patience}, and {self.validation} of the data."
             )
         if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"`clip` must be positive, or None for no clipping; got {self.clip}.")
+            raise shelled(
+                ValueError(f"`clip` must be positive, or None for no clipping; got {self.clip}."),
+                f"`clip` must be positive, inf for no clipping; got {self.clip}.",
+            )
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
-            raise ValueError(f"`seed` must be a whole number from 0 to 2**32 - 1; got {self.seed}.")
+            raise ValueError(f"`seed` must be a whole number from 0 to 4294967295; got {self.seed}.")
         if self.optimizer == "lbfgs":
             self._check_lbfgs()
 
@@ -110,7 +119,7 @@ class Recipe:
         if self.method == "alternating":
             raise ValueError('The alternating method steps on mini-batches, which "lbfgs" cannot; use "adam".')
         if self.weight_decay:
-            raise ValueError('`weight_decay` is not part of "lbfgs"; use `alpha_c`, or "adamw".')
+            raise ValueError('`weight_decay` is not part of "lbfgs"; use `alpha_c`, or `optimizer="adamw"`.')
         if self.clip is not None:
             raise ValueError('`clip` would mislead the line search of "lbfgs"; leave it out, or use "adam".')
         if self.restarts > 1:

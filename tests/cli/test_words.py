@@ -1,0 +1,73 @@
+"""The command line speaks its own words: no error that it can end with shows Python.
+
+The messages are read out of the source, so a new one is tested as soon as it is written. What no command reaches is
+named here, with the reason.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+import typer
+
+import hdnn
+from hdnn.cli import application
+from hdnn.doors import in_options
+from wording import python_words, text_of
+
+SOURCE = Path(hdnn.__file__).parent
+# Commands build networks by name, train and export them as they are, and hand whole flows and states to an analysis.
+PYTHON_ALONE = {
+    "analysis", "estimator", "hub", "plots", "kernels", "report.py", "presets.py", "structures.py", "hamiltonian.py",
+    "interconnections.py", "integrators.py", "__init__.py",
+    "training/checks.py",  # of networks and tensors that a user of Python made
+    "flow/memory.py", "flow/parameters.py", "flow/plans.py",  # no command chooses memory or backend
+}  # fmt: skip
+FUNCTIONS_ALONE = {
+    "flow/settings.py": {"check_sizes", "check_backend", "check_memory", "floating_point", "check_loaded"},
+    "networks.py": {"image_classifier", "_lift"},  # flows that do not fit, which names do not make
+    "training/ensemble.py": {"_fresh", "step"},  # modules that presets do not have
+    "data/encoders.py": {"__post_init__", "encode"},  # arrays; statistics of an edited configuration are named
+    "entries.py": {"place"},
+    "export.py": {"to_program"},
+}
+
+
+def errors(path):
+    """Function, line and shell text of every error that a file raises."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    owner = {}
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            owner |= {id(node): function.name for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+            name = getattr(node.exc.func, "id", "")
+            said = text_of(node.exc.args[1] if name == "shelled" else node.exc.args[0])
+            yield owner.get(id(node), ""), node.lineno, said
+
+
+FILES = [
+    path
+    for path in sorted(SOURCE.rglob("*.py"))
+    if not {str(path.relative_to(SOURCE)), path.relative_to(SOURCE).parts[0]} & PYTHON_ALONE
+]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_no_error_shows_python(path):
+    commands = typer.main.get_command(application.app).commands.values()
+    options = {each.name: each.opts[0] for command in commands for each in command.params}
+    options |= {name: options[own] for name, own in application.ALIASES.items()}
+    alone = FUNCTIONS_ALONE.get(str(path.relative_to(SOURCE)), set())
+    for function, line, said in errors(path):
+        if function not in alone:
+            shown = in_options(ValueError(said), options)
+            assert not python_words(shown), f"line {line}: {shown}"
+
+
+def test_the_lists_of_exceptions_are_no_longer_than_they_must_be():
+    for name in PYTHON_ALONE | FUNCTIONS_ALONE.keys():
+        assert (SOURCE / name).exists(), name
+    for name, functions in FUNCTIONS_ALONE.items():
+        assert functions <= {function for function, *_ in errors(SOURCE / name)}, name
