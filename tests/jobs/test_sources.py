@@ -55,7 +55,7 @@ def test_mnist_comes_from_the_folder(tmp_path):
 
 
 def test_mnist_without_files_says_how_to_get_them(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"4 of the 4 MNIST files.*--data-folder FOLDER, or --download"):
+    with pytest.raises(FileNotFoundError, match=r"4 of the 4 MNIST files.*give `download=True`"):
         load(Source("mnist", folder=str(tmp_path)))
 
 

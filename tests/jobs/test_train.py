@@ -279,7 +279,7 @@ def test_the_cpu_is_there():
     [
         ({"model": "h3"}, "Did you mean"),
         ({"layers": -1}, "`layers`.*-1"),
-        ({"step": 0.1, "horizon": 1.0}, "not both; got step=0.1 and horizon=1"),
+        ({"step": 0.1, "horizon": 1.0}, "not both; got 0.1 and 1"),
         ({"activation": "tahn"}, "Did you mean 'tanh'"),
         ({"interconnection": "upperones"}, "Did you mean 'upper_ones'"),
         ({"features": 5}, "even"),
