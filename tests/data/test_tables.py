@@ -272,3 +272,12 @@ def test_the_users_table_is_not_changed():
     before = frame.copy()
     table(frame, "species")
     pd.testing.assert_frame_equal(frame, before)
+
+
+def test_of_many_useless_columns_the_first_few_are_named_and_the_others_counted():
+    frame = pd.DataFrame({"x": [1.0, 2.5, 3.0, 4.5] * 5, "t": ["a", "b"] * 10, "n": range(20)})
+    frame = pd.concat([frame, pd.DataFrame(1.0, index=frame.index, columns=[f"c{i}" for i in range(3000)])], axis=1)
+    said = table(frame, target="t").description
+    assert "c6, c7 and 2992 more (constant in the training part)" in said
+    assert "n (counts the rows)" in said
+    assert len(said) < 400

@@ -82,7 +82,7 @@ so classes (unless a task is given); split by seed 0, stratified; columns: size"
     chosen = _given(frame, columns, targets)
     if chosen is None:
         chosen, dropped = _useful(frame, targets, train)
-        notes += [f"left out: {few(dropped)}"] if dropped else []
+        notes += [f"left out: {dropped}"] if dropped else []
     for column_name in chosen:
         _require_usable(frame, column_name)
     encoder = TableEncoder.fit(frame[chosen].iloc[train])
@@ -160,18 +160,20 @@ def _given(frame: pd.DataFrame, columns: Sequence[str] | None, targets: list[str
     return chosen
 
 
-def _useful(frame: pd.DataFrame, targets: list[str], train: NDArray[np.int64]) -> tuple[list[str], list[str]]:
-    """Return the columns that can help, and the others with the reason."""
-    chosen, dropped = [], []
+def _useful(frame: pd.DataFrame, targets: list[str], train: NDArray[np.int64]) -> tuple[list[str], str]:
+    """Return the columns that can help, and a few of the others for every reason, in words."""
+    chosen: list[str] = []
+    useless: dict[str, list[str]] = {}
     for name in (name for name in frame.columns if name not in targets):
         reason = _useless(name, frame[name], train)
         if reason:
-            dropped.append(f"{name} ({reason})")
+            useless.setdefault(reason, []).append(name)
         else:
             chosen.append(name)
+    dropped = ", ".join(f"{few(names)} ({reason})" for reason, names in useless.items())
     if not chosen:
         raise ValueError(
-            f"No column is left to learn from; left out: {few(dropped) or 'none'}. Name the input "
+            f"No column is left to learn from; left out: {dropped or 'none'}. Name the input "
             f"columns with `columns` if some of these should be used."
         )
     return chosen, dropped

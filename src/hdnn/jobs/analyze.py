@@ -99,7 +99,7 @@ def analyze(subject: Subject, folder: Path, *, overwrite: bool = False, command:
         sections.append(Section("Left out", [Table("What does not apply", ("analysis", "reason"), rows)]))
     sections.append(Section("Flow", [Table("Factors", ("", ""), _factors(subject.flow))]))
     report = Report(
-        title=f"{folder.resolve().name}: {subject.title}, analysed",
+        title=f"{folder.resolve().name}: {subject.title}",
         lead=subject.lead,
         headline=_headline(summary, subject.flow),
         sections=sections,

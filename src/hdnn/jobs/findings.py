@@ -243,7 +243,7 @@ def _energy(subject: Subject) -> Finding | LeftOut:
     with torch.no_grad():
         drift, reason = _or_reason(lambda: energy_drift(subject.flow, subject.y0))
     if drift is None:
-        return LeftOut("energy", "Energy along depth", reason)
+        return LeftOut("energy", "Energy along depth", reason.split(" Use ")[0])  # what to do in Python, not here
     bands = statistics(drift)
     text = (
         "All layers share one energy H(y) = 1ᵀ σ̃(K y + b), which the continuous field keeps exactly; what the steps of "
