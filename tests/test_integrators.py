@@ -55,6 +55,25 @@ def test_measured_order(factors: Factors) -> None:
     assert abs((sizes * errors).sum() / sizes.square().sum() - integrator.order) < 0.1
 
 
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu"])
+@torch.no_grad()
+def test_order_at_kinks(activation: str) -> None:
+    """The table of docs/choosing.md: 1, 1, 2, 2 are reached with kinks too, and RungeKutta4 falls to 2."""
+
+    def at_one(integrator: str, steps: int) -> torch.Tensor:
+        factors = Factors("BlockDiagonal", "canonical", integrator)
+        made = factors.flow(
+            4, steps, std=1.0, shared=True, step=None, horizon=1.0, activation=ACTIVATIONS[activation], seed=3
+        )
+        return made(2 * random(200, 4, seed=1))
+
+    truth = at_one("StormerVerlet_p", 2048)
+    for name, order in {"ForwardEuler": 1, "SymplecticEuler_p": 1, "StormerVerlet_p": 2, "RungeKutta4": 2}.items():
+        # The mean over many trajectories: each crosses its kinks at other places within a step.
+        errors = [(at_one(name, steps) - truth).norm(dim=-1).mean().log2() for steps in (32, 128)]
+        assert abs((errors[0] - errors[1]) / 2 - order) < 0.3, name
+
+
 @pytest.mark.parametrize(
     "factors", [c for c in REPRESENTATIVE if c.integrator not in ("ForwardEuler", "RungeKutta4")], ids=str
 )

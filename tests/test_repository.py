@@ -92,3 +92,16 @@ def test_docstrings_keep_the_letters_of_the_mathematics():
     for path in SOURCES:
         wrong = re.findall(r'"""(?:[YUPQX]\'?|Tanh|Log) [^"\n]*', path.read_text(encoding="utf-8"))
         assert not wrong, f"{path}: {wrong}"
+
+
+def test_papers_have_one_date():
+    """Haber and Ruthotto's paper appeared in volume 34 of Inverse Problems, 2018; online in December 2017."""
+    files = [
+        path
+        for pattern in ("src/**/*.py", "docs/*.md", "benchmarks/**/*.md", "results/**/*.md", "README.md")
+        for path in ROOT.glob(pattern)
+    ]
+    dated = r"Haber,? (?:and )?Ruthotto[^|]{0,120}?Inverse Problems[^|]{0,12}?\b(20\d\d)\b"
+    years = [re.findall(dated, path.read_text(encoding="utf-8"), re.DOTALL) for path in files]
+    assert {year for found in years for year in found} == {"2018"}
+    assert sum(map(len, years)) >= 3

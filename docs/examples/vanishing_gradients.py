@@ -1,6 +1,6 @@
 r"""
-Why gradients do not vanish
-===========================
+Norms that do not vanish
+========================
 
 Backpropagation multiplies the gradient of a loss by the transpose of M\ :sub:`j` = ∂y\ :sub:`N` / ∂y\ :sub:`j` on its
 way from the output to the state before layer j. If the norm of M\ :sub:`j` is tiny, the layers before j learn nothing.

@@ -1,4 +1,4 @@
-"""Hamiltonian deep neural networks: very deep networks whose gradients do not vanish.
+"""Hamiltonian deep neural networks: deep networks whose sensitivities never fall below 1 in norm.
 
 A network is a time discretization of y' = J ∂H/∂y with H(y) = 1ᵀ σ̃(K y + b). Every public name is importable from
 here and is loaded on first use, so that `import hdnn` stays light.

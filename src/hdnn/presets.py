@@ -81,7 +81,7 @@ def ms2(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Flow:
-    """MS2: y⁺ = y + h σ(K y + b) with K = −Kᵀ. Keeps nothing exactly; its gradients cannot vanish.
+    """MS2: y⁺ = y + h σ(K y + b) with K = −Kᵀ. Keeps nothing exactly; ‖∂y_N/∂y_j‖ ≥ 1.
 
     J Kᵀ = I, forward Euler. n (n − 1) / 2 + n free numbers a layer; odd n is accepted.
 

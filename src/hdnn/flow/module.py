@@ -356,7 +356,7 @@ class Flow(nn.Module):
             ValueError: if `factor` is not a whole number of at least 1.
 
         References:
-            Haber, Ruthotto, Stable architectures for deep neural networks, Inverse Problems 34:014004, 2017
+            Haber, Ruthotto, Stable architectures for deep neural networks, Inverse Problems 34:014004, 2018
             (multi-level learning), https://arxiv.org/abs/1705.03341
 
         Example:
