@@ -32,7 +32,7 @@ from hdnn.experiments import load, store
 from hdnn.experiments.laboratory import Reproduction, reproduce
 
 NAME = "figure1"  # its small cells are single runs of some tenths of a second, with arrays to be written
-SEEDS = (range(0, 16, 2), range(1, 16, 2))
+FEW, MANY = 8, 40  # seeds of each process; a command takes long to begin, so it gets more to do
 PROGRAM = [sys.executable, "-c", "from hdnn.cli import main; main()"]
 PLACES = ("before the first result", "between results", "after the last result")
 LONGEST = 300.0
@@ -111,11 +111,16 @@ def place(folder: Path, seeds: range) -> str:
     return PLACES[0] if not there else PLACES[1] if there < len(cells) * len(seeds) else PLACES[2]
 
 
-def killed(begin: Begin, checked: Checked, seconds: float, chance: random.Random) -> Iterator[str]:
+def shares(count: int) -> tuple[range, range]:
+    """The seeds of the two processes, so many each."""
+    return range(0, 2 * count, 2), range(1, 2 * count, 2)
+
+
+def killed(begin: Begin, count: int, checked: Checked, seconds: float, chance: random.Random) -> Iterator[str]:
     """Both processes, killed and begun again until they end; where they were killed."""
     running: dict[range, tuple[int, float]] = {}
-    left = {seeds: chance.randint(1, 4) for seeds in SEEDS}  # kills to come
-    waiting = list(SEEDS)
+    left = {seeds: chance.randint(1, 4) for seeds in shares(count)}  # kills to come
+    waiting = list(left)
     while waiting or running:
         for seeds in waiting:
             after = chance.uniform(0, seconds) if left[seeds] else LONGEST
@@ -134,22 +139,21 @@ def killed(begin: Begin, checked: Checked, seconds: float, chance: random.Random
         time.sleep(0.001)
 
 
-def row(name: str, begin: Begin, kills: int, work: Path, chance: random.Random) -> list[object]:
+def row(name: str, begin: Begin, count: int, kills: int, work: Path, chance: random.Random) -> list[object]:
     """Kill until there were enough; a row of the table."""
     begun = time.monotonic()
     peace = Checked(work / "peace")
-    children = {seeds: begin(peace.folder, seeds) for seeds in SEEDS}
-    for child in children.values():
+    for child in [begin(peace.folder, seeds) for seeds in shares(count)]:
         while outcome(child, begun + LONGEST) is None:
             time.sleep(0.001)
     seconds = time.monotonic() - begun
-    expected = whole(peace.folder)
+    expected = whole(peace.folder, count)
     found: Counter[str] = Counter()
     folders = results = lost = different = 0
     while found.total() < kills:
         checked = Checked(work / f"folder{folders}")
-        found.update(killed(begin, checked, seconds, chance))
-        done = whole(checked.folder)
+        found.update(killed(begin, count, checked, seconds, chance))
+        done = whole(checked.folder, count)
         checked.look()
         different += sum(
             done.found[cell][seed] != one for cell, of_cell in expected.found.items() for seed, one in of_cell.items()
@@ -170,14 +174,14 @@ def row(name: str, begin: Begin, kills: int, work: Path, chance: random.Random) 
     ]
 
 
-def whole(folder: Path) -> Reproduction:
+def whole(folder: Path, count: int) -> Reproduction:
     """All that both have found.
 
     Raises:
         SystemExit: if something is still to be done.
     """
     news: list[int] = []
-    seeds = sorted(seed for part in SEEDS for seed in part)
+    seeds = range(2 * count)
     done = reproduce(
         load(NAME), folder, seeds=seeds, smoke=True, announce=lambda done, total, _: news.append(total - done)
     )
@@ -190,7 +194,7 @@ def main() -> None:
     """Print the table, and write it where that is asked for; exit code 1 if a result was lost or is different."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="of forked processes")
-    parser.add_argument("--commands", type=int, default=20, help="kills of processes of their own")
+    parser.add_argument("--commands", type=int, default=60, help="kills of processes of their own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path)
     chosen = parser.parse_args()
@@ -203,9 +207,10 @@ def main() -> None:
         reproduce(
             load(NAME), Path(work) / "warm", seeds=[0], smoke=True
         )  # what is imported here, forks need not import
-        for name, begin, kills in (("forked", forked, chosen.kills), ("`hdnn reproduce`", commanded, chosen.commands)):
-            if kills:
-                rows.append(row(name, begin, kills, Path(work) / begin.__name__, chance))
+        if chosen.kills:
+            rows.append(row("forked", forked, FEW, chosen.kills, Path(work) / "forked", chance))
+        if chosen.commands:
+            rows.append(row("`hdnn reproduce`", commanded, MANY, chosen.commands, Path(work) / "commanded", chance))
     columns = ["processes", "seconds in peace", "folders", "kills", *PLACES, "results", "lost", "different"]
     lines = [
         *machine.head("Reproductions killed on a shared folder", known),

@@ -206,4 +206,9 @@ EXPERIMENT = Experiment(
     seeds=10,
     run_together=run_together,
     layout=layout,
+    conclusions="With this recipe every mean over 33 fresh seeds reaches the published number. Where the paper prints "
+    "100, means from 99.97 up stand beside it, which round to it. h1 with J2 at 4 layers had no margin with a single "
+    "try (98.9 over 33 seeds used before, published 98.9); it reaches 99.89 with a standard error of 0.03.\n\n"
+    "Much of this is the recipe's doing: by the published one the same networks stay below the published number in 39 "
+    "of 40 cells, by up to 38 points (10 seeds). The paper has one number a cell, and does not say which run it is of.",
 )
