@@ -63,6 +63,7 @@ sphinx_gallery_conf = {
     "reset_modules_order": "both",
     "abort_on_example_error": True,
     "capture_repr": (),
+    "remove_config_comments": True,
     "download_all_examples": False,
     "write_computation_times": False,
     "show_signature": False,

@@ -104,8 +104,10 @@ def decision_regions(
         class_legend(figure, classes)
     else:
         wrong = labels != indices(predicted, len(points), classes, "predicted")
-        rings = ax.scatter(points[wrong, 0], points[wrong, 1], s=70, gid="misclassified", zorder=3)
-        rings.set(facecolor="none", edgecolor=INK, linewidth=1.3)
+        thin = min(1.0, float(60 / max(wrong.sum(), 1)) ** 0.5)  # hundreds of thick rings hide what they are around
+        size, width = max(70 * thin, 24), max(1.3 * thin, 0.4)
+        rings = ax.scatter(points[wrong, 0], points[wrong, 1], s=size, gid="misclassified", zorder=3)
+        rings.set(facecolor="none", edgecolor=INK, linewidth=width)
         text = f"misclassified: {wrong.sum()} of {wrong.size}"
         class_legend(figure, classes, dot("o", "none", text, edge=INK, size=9))
     return figure
