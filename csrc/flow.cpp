@@ -111,6 +111,7 @@ struct Builder {
     move.b = b(0);
     move.identity = spec.drive == Spec::identity;
     move.own = spec.drive == Spec::canonical;
+    move.replaces = spec.method == Spec::perceptron;
     if (spec.drive == Spec::matrix) move.W = W(0);
     if (move.own) {  // p' = +∂H/∂q, q' = −∂H/∂p
       move.ranges = 2;
@@ -167,7 +168,7 @@ struct Builder {
     job.step = spec.step;
     job.negative_slope = spec.negative_slope;
     job.activation = static_cast<Activation>(spec.activation);
-    if (spec.method == Spec::euler) {
+    if (spec.method != Spec::partitioned) {
       job.moves = 1;
       job.move[0] = euler();
     } else {
@@ -210,6 +211,8 @@ template <class T> void add(T* to, const T* from, int64_t count) {
 }
 
 }  // namespace
+
+int usable_threads(int wanted) { return usable(wanted); }
 
 int64_t weight_size(const Spec& s) {
   const int64_t half = s.features / 2, stored = s.shared ? 1 : s.layers;

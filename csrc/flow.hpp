@@ -6,7 +6,7 @@ namespace hdnn {
 
 // Plain values of a plan. `full` weights are (S, m, n); the others are the free numbers of their structure.
 struct Spec {
-  enum Method { euler, partitioned };
+  enum Method { euler, partitioned, perceptron };  // perceptron: y⁺ = h σ(K y + b)
   enum Structure { full, block_diagonal, off_diagonal, block_skew };
   enum Drive { identity, canonical, matrix };
   int64_t method, first_is_q, structure, drive, activation;
@@ -45,5 +45,7 @@ void backward(bool doubles, const Spec&, const Arrays&, int64_t layout, int thre
 const char* instruction_set();
 const char* choose_instruction_set(const char* name);
 bool has_openmp();
+// As many threads as wanted, or one in a forked child.
+int usable_threads(int wanted);
 
 }  // namespace hdnn

@@ -33,6 +33,7 @@ struct Move {
   Matrix b;                       // row stride only
   bool identity;                  // D = I: y_dst += h s
   bool own;                       // A = K, else A = W
+  bool replaces;                  // y_dst = h D s, as in a plain perceptron; D = I
   Matrix W;
   int ranges;
   Range range[2];

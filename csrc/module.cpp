@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "flow.hpp"
+#include "training.hpp"
 
 namespace nb = nanobind;
 
@@ -35,6 +36,42 @@ hdnn::Arrays arrays_of(const std::vector<int64_t>& v, int64_t kept) {
   return a;
 }
 
+// Order of `v`: linear inputs outputs loss rule trains | index free J_index J_free J J_layers; of `x`: alpha alpha_c
+// decay smoothing clip repeats. An address of 0 stands for nothing.
+hdnn::Training training_of(const hdnn::Spec& flow, const std::vector<int64_t>& v, const std::vector<double>& x) {
+  if (v.size() != 12 || x.size() != 6) throw std::invalid_argument("a training has 12 integers and 6 numbers");
+  hdnn::Training t{};
+  t.flow = flow;
+  t.linear = v[0], t.inputs = v[1], t.outputs = v[2];
+  t.loss = static_cast<hdnn::Loss>(v[3]), t.rule = static_cast<hdnn::Rule>(v[4]), t.trains = v[5];
+  t.index = pointer<const int64_t*>(v[6]), t.free = v[7];
+  t.J_index = pointer<const int64_t*>(v[8]), t.J_free = v[9];
+  t.J = pointer<const void*>(v[10]), t.J_layers = v[11];
+  t.alpha = x[0], t.alpha_c = x[1], t.decay = x[2], t.smoothing = x[3], t.clip = x[4], t.repeats = x[5];
+  return t;
+}
+
+// Order of `v`: models steps done | x y weight order bounds rates | x_model y_model weight_model order_model rates_model |
+// parameters first second losses results failed
+hdnn::Trainees trainees_of(const std::vector<int64_t>& v) {
+  if (v.size() != 20) throw std::invalid_argument("a call of training has 20 integers");
+  hdnn::Trainees t{};
+  t.models = v[0], t.steps = v[1], t.done = v[2];
+  t.x = pointer<const void*>(v[3]), t.y = pointer<const void*>(v[4]), t.weight = pointer<const void*>(v[5]);
+  t.order = pointer<const int64_t*>(v[6]), t.bounds = pointer<const int64_t*>(v[7]);
+  t.rates = pointer<const double*>(v[8]);
+  t.x_model = v[9], t.y_model = v[10], t.weight_model = v[11], t.order_model = v[12], t.rates_model = v[13];
+  t.parameters = pointer<void*>(v[14]), t.first = pointer<void*>(v[15]), t.second = pointer<void*>(v[16]);
+  t.losses = pointer<void*>(v[17]), t.results = pointer<void*>(v[18]), t.failed = pointer<int64_t*>(v[19]);
+  return t;
+}
+
+// Whether a signal, such as Ctrl-C, wants Python to raise.
+bool signalled(void*) {
+  nb::gil_scoped_acquire hold;
+  return PyErr_CheckSignals() != 0;
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -54,6 +91,18 @@ NB_MODULE(_native, m) {
     const hdnn::Arrays arrays = arrays_of(call, kept);
     nb::gil_scoped_release release;
     hdnn::backward(doubles, spec, arrays, layout, threads);
+  });
+  m.def("train", [](bool doubles, const std::vector<int64_t>& plan, double step, double slope,
+                    const std::vector<int64_t>& training, const std::vector<double>& numbers,
+                    const std::vector<int64_t>& call, int threads) {
+    const hdnn::Training t = training_of(spec_of(plan, step, slope), training, numbers);
+    const hdnn::Trainees trainees = trainees_of(call);
+    bool done;
+    {
+      nb::gil_scoped_release release;
+      done = hdnn::train(doubles, t, trainees, {signalled, nullptr}, threads);
+    }
+    if (!done) throw nb::python_error();
   });
   m.def("instruction_set", &hdnn::instruction_set);
   m.def("choose_instruction_set", &hdnn::choose_instruction_set);

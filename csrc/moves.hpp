@@ -145,8 +145,15 @@ template <class T> struct Moves : Products<T> {
     }
   }
 
+  // The rows that a move writes start anew where it replaces them.
+  void clear(const Move& move, int64_t start, int64_t count, Vec* rows) const {
+    if (!move.replaces) return;
+    for (int64_t k = start * vectors; k < (start + count) * vectors; ++k) rows[k] = Vec{};
+  }
+
   // Whether a move of one small size took the call.
   template <class F> bool as_square(const Move& move, int64_t layer, F&& run) const {
+    if (move.replaces) return false;
     int64_t destinations = 0;
     for (int g = 0; g < move.ranges; ++g) destinations += move.range[g].count;
     if (move.hidden != move.source_count || move.hidden != destinations) return false;
@@ -164,6 +171,7 @@ template <class T> struct Moves : Products<T> {
     if (as_square(move, layer, [&](const auto& square) { square.template advance<A>(vectors, source, y, s, d); }))
       return;
     activate_rows<A>(move, layer, source, s, d);
+    clear(move, move.range[0].start, move.range[0].count, y);
     drive(move, layer, s, y);
   }
 
@@ -174,6 +182,7 @@ template <class T> struct Moves : Products<T> {
     if (as_square(move, layer, [&](const auto& square) { square.template retreat<A>(vectors, lambda, to, s, d, gu); }))
       return;
     pull<A>(move, layer, lambda, s, d, gu);
+    clear(move, move.source, move.source_count, lambda);
     push(move, layer, gu, lambda);
   }
 

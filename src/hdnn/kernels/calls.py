@@ -26,7 +26,7 @@ def _load() -> tuple[Any, str]:
 
 extension, why_not = _load()
 
-_METHODS = {"euler": 0, "partitioned": 1}
+_METHODS = {"euler": 0, "partitioned": 1, "perceptron": 2}
 _STRUCTURES = {"dense": 0, "skew": 0, "masked": 0, "block_diagonal": 1, "off_diagonal": 2, "block_skew": 3}
 _DRIVES = {"identity": 0, "canonical": 1, "matrix": 2}
 _ACTIVATIONS = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5}
@@ -56,7 +56,7 @@ Gradients = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
 
 def full_weights(plan: Plan) -> bool:
     """Whether the kernels want K in full (S, m, n) instead of the free numbers of its structure."""
-    return _STRUCTURES[plan.structure] == 0 or plan.method == "euler" or plan.drive == "matrix"
+    return _STRUCTURES[plan.structure] == 0 or plan.method != "partitioned" or plan.drive == "matrix"
 
 
 def encoded(plan: Plan, drives: int) -> Code:

@@ -14,8 +14,9 @@ class Plan:
     """One run of a flow by a fused method.
 
     Args:
-        method: "euler", y⁺ = y + h f(y), or "partitioned", one half after the other.
-        first: the half that moves first in the partitioned method; "" for euler.
+        method: "euler", y⁺ = y + h f(y); "partitioned", one half after the other; or "perceptron", y⁺ = h f(y), whose
+            drive is the identity.
+        first: the half that moves first in the partitioned method; "" for the others.
         structure: where the free numbers stand: "dense", "skew", "block_skew", "off_diagonal", "block_diagonal" or
             "masked".
         drive: how J Kᵀ acts: "identity", "canonical" (a signed permutation) or "matrix".
@@ -31,7 +32,7 @@ class Plan:
         q_units: the same for q.
     """
 
-    method: Literal["euler", "partitioned"]
+    method: Literal["euler", "partitioned", "perceptron"]
     first: Literal["", "p", "q"]
     structure: str
     drive: Literal["identity", "canonical", "matrix"]

@@ -1,0 +1,55 @@
+// What a training step does beside the flow, compiled once for each instruction set.
+//
+// The samples of a batch lie across the lanes, as in a block of the flow: an array of r rows is r times `lanes` numbers.
+#pragma once
+#include <cstdint>
+
+namespace hdnn {
+
+enum class Loss : int { squares, binary, classes };
+enum class Rule : int { adam, adamw, sgd };
+
+// A linear map of all samples, u = A x + b, with A (outputs, inputs) row by row.
+struct Affine {
+  int64_t lanes, outputs, inputs;
+  const void *A, *b, *x;
+};
+
+// Losses L of the samples, and the gradient of Σ share · L by the outputs.
+struct Scores {
+  Loss loss;
+  int64_t lanes, outputs;
+  double smoothing;      // share of probability spread evenly over the classes
+  const void *z;         // (outputs, lanes)
+  const void *target;    // (outputs, lanes) for squares, else (lanes): classes as numbers
+  const void *share;     // (lanes), 0 where there is no sample
+  void *losses;          // (lanes)
+  void *g;               // (outputs, lanes)
+};
+
+// One step of an optimizer; `first` and `second` are its moments, or the momentum and nothing.
+struct Update {
+  Rule rule;
+  int64_t count;
+  double rate, decay, scale;  // scale: of the gradient, by clipping
+  double first_correction, second_correction;  // 1 - β₁ᵗ, √(1 - β₂ᵗ)
+  void *parameters, *first, *second;
+  const void *gradient;
+};
+
+struct StepKernel {
+  const char* name;
+  int64_t (*lanes)(bool doubles, int64_t rows);  // rows of a batch, rounded up to whole tiles
+  void (*affine)(bool doubles, const Affine&, void* u);
+  // Adds the gradients of A and b; that of x is written where it is wanted. `flat` has room for x.
+  void (*affine_back)(bool doubles, const Affine&, const void* g, void* x, void* A, void* b, void* flat);
+  void (*score)(bool doubles, const Scores&);
+  // Σ ‖w_j - w_{j-1}‖² over `layers` rows of `size` numbers; its gradient times factor / 2 is added.
+  double (*smooth)(bool doubles, int64_t layers, int64_t size, double factor, const void* w, void* gradient);
+  // ‖w‖², and factor · w is added to the gradient.
+  double (*shrink)(bool doubles, int64_t count, double factor, const void* w, void* gradient);
+  double (*square)(bool doubles, int64_t count, const void* w);
+  void (*update)(bool doubles, const Update&);
+};
+
+}  // namespace hdnn

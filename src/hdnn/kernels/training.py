@@ -1,0 +1,270 @@
+"""Training steps in one compiled call: batch, lift, flow, output layer, loss, regularisers, clipping, optimizer.
+
+Any number of steps of one or many networks run without Python in between. What a training remembers between calls is in
+its `Trainees`, so that steps may be divided into calls at will: the bits are the same, as they are at any number of
+threads and beside any other networks.
+
+Legend: E networks of one shape, s rows of data, P numbers in all parameters of a network; the lift is y_0 = L x + c or
+appends zeros, the output layer is W y_N + μ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hdnn.kernels import calls
+from hdnn.kernels.plan import Plan
+
+# The order of the parameters in the block of a network.
+PARTS = ("lift_weight", "lift_bias", "weight", "bias", "interconnection", "head_weight", "head_bias")
+_LOSSES = {"squares": 0, "binary": 1, "classes": 2}
+_OPTIMIZERS = {"adam": 0, "adamw": 1, "sgd": 2}
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What all networks of a training have in common.
+
+    Args:
+        plan: of the flow, of vectors.
+        inputs: d.
+        outputs: o, columns of W y_N + μ.
+        linear: whether the lift is a linear map; else zeros are appended.
+        loss: "squares", the mean over the outputs; "binary", the logistic loss of one logit; or "classes", the
+            cross-entropy.
+        optimizer: "adam", "adamw" or "sgd", with the constants of PyTorch and momentum 0.9.
+        alpha: weight of the smoothness over the layers.
+        alpha_c: weight of ‖W‖² + ‖μ‖².
+        weight_decay: of all parameters, as the optimizer defines it.
+        label_smoothing: probability spread evenly over the classes.
+        clip: largest norm of the gradient; 0 leaves it alone.
+        repeats: how many entries of K each free number fills.
+        index: where the free numbers stand in K (see `hdnn.entries`), (m, n); None where K is the weights.
+        J: (1 or N, n, n), skew; None where the drive of the plan is no matrix, or J is learned.
+        J_index: where the numbers of a learned J stand, (n, n).
+        trains: names of the `PARTS` that learn.
+    """
+
+    plan: Plan
+    inputs: int
+    outputs: int
+    linear: bool
+    loss: Literal["squares", "binary", "classes"]
+    optimizer: Literal["adam", "adamw", "sgd"]
+    alpha: float = 0.0
+    alpha_c: float = 0.0
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    clip: float = 0.0
+    repeats: int = 1
+    index: Tensor | None = None
+    J: Tensor | None = None
+    J_index: Tensor | None = None
+    trains: tuple[str, ...] = PARTS
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Numbers of each of the `PARTS`, in order."""
+        plan, n = self.plan, self.plan.features
+        stored = 1 if plan.shared else plan.layers
+        whole = plan.hidden * n
+        if self.index is not None:
+            whole = _places(self.index)
+        elif not calls.full_weights(plan):
+            whole = plan.hidden * n // 2 if plan.structure != "block_skew" else (n // 2) ** 2
+        return {
+            "lift_weight": n * self.inputs if self.linear else 0,
+            "lift_bias": n if self.linear else 0,
+            "weight": stored * whole,
+            "bias": stored * plan.hidden,
+            "interconnection": 0 if self.J_index is None else _places(self.J_index),
+            "head_weight": self.outputs * n,
+            "head_bias": self.outputs,
+        }
+
+
+@dataclass
+class Trainees:
+    """The networks, and what their optimizers remember; `train` moves all of it in place.
+
+    Args:
+        parameters: (E, P), the `PARTS` one after the other.
+        first: (E, P), the first moments, or the momentum; zeros before the first step.
+        second: (E, P), the second moments; None for "sgd".
+        done: steps done.
+        failed: (E,) int64, the step (counted from 0) at which the objective was no number; -1 where there is none.
+    """
+
+    parameters: Tensor
+    first: Tensor
+    second: Tensor | None
+    done: int
+    failed: Tensor
+
+    @classmethod
+    def fresh(cls, parameters: Tensor, optimizer: str) -> Trainees:
+        """Networks before their first step, with these parameters (E, P)."""
+        second = None if optimizer == "sgd" else torch.zeros_like(parameters)
+        failed = torch.full((len(parameters),), -1, dtype=torch.int64)
+        return cls(parameters, torch.zeros_like(parameters), second, 0, failed)
+
+
+def why_not(dtype: torch.dtype, device: torch.device) -> str:
+    """Why no training can run here, in words; empty if it can."""
+    if calls.extension is None:
+        return f"the compiled extension is missing ({calls.why_not})"
+    if not hasattr(calls.extension, "train"):
+        return "the compiled extension is of an older version"
+    if device.type != "cpu":
+        return f"it runs on the CPU alone, and the weights are on {device}"
+    if dtype not in (torch.float32, torch.float64):
+        return f"it takes float32 and float64, and the weights are {dtype}"
+    return ""
+
+
+def train(
+    setup: Setup,
+    trainees: Trainees,
+    x: Tensor,
+    y: Tensor,
+    order: Tensor,
+    bounds: Tensor,
+    rates: Tensor,
+    sample_weight: Tensor | None = None,
+    outputs: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Take steps: step t moves every network e by the rows order[e, bounds[t] : bounds[t + 1]] of its data.
+
+    Args:
+        setup: what to do.
+        trainees: moved in place. A network whose objective is not finite keeps the weights that it had, and its later
+            losses are NaN.
+        x: (E, s, d); `expand` it to share data between networks.
+        y: (E, s, o) targets, or (E, s) int64 classes.
+        order: (E, rows) int64.
+        bounds: (T + 1,) int64, rising.
+        rates: (T,) or (E, T), the learning rate of each step.
+        sample_weight: (E, s), w: the loss of a batch is Σ w L / Σ w.
+        outputs: whether the outputs of the networks are wanted.
+
+    Returns:
+        (E, T), the objective of each step before it was taken, and (E, rows, o), the outputs in the order of the rows.
+
+    Raises:
+        ValueError: if arrays do not fit each other or the setup.
+        KeyboardInterrupt: at Ctrl-C; what was trained in this call is then of no use.
+    """
+    plan = setup.plan
+    E, P = len(trainees.parameters), sum(setup.sizes.values())
+    dtype, steps = trainees.parameters.dtype, len(bounds) - 1
+    if reason := why_not(dtype, trainees.parameters.device):
+        raise ValueError(f"The native training cannot serve: {reason}.")
+    classes = setup.loss != "squares"
+    rows = x.shape[1]
+    _expect("x", x, dtype, (E, rows, setup.inputs))
+    _expect("y", y, torch.int64 if classes else dtype, (E, rows) if classes else (E, rows, setup.outputs))
+    for name in ("parameters", "first", "second"):
+        if (memory := getattr(trainees, name)) is not None:
+            _expect(name, memory, dtype, (E, P), contiguous=True)
+    _expect("failed", trainees.failed, torch.int64, (E,), contiguous=True)
+    if (trainees.second is None) != (setup.optimizer == "sgd"):
+        raise ValueError(
+            f'"{setup.optimizer}" remembers {"one moment" if setup.optimizer == "sgd" else "two moments"}.'
+        )
+    if sample_weight is not None:
+        _expect("sample_weight", sample_weight, dtype, (E, rows))
+    _expect("order", order, torch.int64, (E, order.shape[-1]))
+    _expect("bounds", bounds, torch.int64, (steps + 1,))
+    rates = rates.double().expand(E, steps)
+    _check_range("order", order, rows)
+    if classes:
+        _check_range("y", y, max(2, setup.outputs))
+    if steps < 0 or int(bounds[0]) < 0 or int(bounds[-1]) > order.shape[1] or bool((bounds.diff() <= 0).any()):
+        raise ValueError(f"`bounds` must rise within 0 … {order.shape[1]}, so that no batch is empty.")
+    losses = torch.empty(E, steps, dtype=dtype)
+    seen = torch.empty(E, int(bounds[-1] - bounds[0]), setup.outputs, dtype=dtype) if outputs else None
+    code = calls.encoded(plan, _drives(setup))
+    shared = [calls._packed(value, 1) for value in (x, y, sample_weight, order, rates)]
+    x_, y_, weight_, order_, rates_ = shared
+    bounds = bounds.contiguous()
+    index, J, J_index = (
+        None if value is None else value.contiguous() for value in (setup.index, setup.J, setup.J_index)
+    )
+    _check_factors(setup, dtype)
+    integers = [
+        int(setup.linear), setup.inputs, setup.outputs, _LOSSES[setup.loss], _OPTIMIZERS[setup.optimizer],
+        sum(1 << PARTS.index(name) for name in set(setup.trains)),
+        calls._place(index), 0 if index is None else _places(index),
+        calls._place(J_index), 0 if J_index is None else _places(J_index),
+        calls._place(J), 1 if J is None else len(J),
+    ]  # fmt: skip
+    numbers = [setup.alpha, setup.alpha_c, setup.weight_decay, setup.label_smoothing, setup.clip, float(setup.repeats)]
+    call = [
+        E, steps, trainees.done,
+        *map(calls._place, (x_, y_, weight_, order_, bounds, rates_)),
+        *(0 if value is None else value.stride(0) for value in (x_, y_, weight_, order_, rates_)),
+        *map(calls._place, (trainees.parameters, trainees.first, trainees.second, losses, seen, trainees.failed)),
+    ]  # fmt: skip
+    calls.extension.train(
+        dtype is torch.float64, code.ints, code.step, code.slope, integers, numbers, call, torch.get_num_threads()
+    )
+    trainees.done += steps
+    return losses, seen
+
+
+def _places(index: Tensor) -> int:
+    """How many free numbers an index places."""
+    return int(index.abs().max()) if index.numel() else 0
+
+
+def _drives(setup: Setup) -> int:
+    """How many matrices W = K Jᵀ there are."""
+    if setup.plan.drive != "matrix":
+        return 0
+    one_J = setup.J is None or len(setup.J) == 1
+    return 1 if setup.plan.shared and one_J else setup.plan.layers
+
+
+def _check_factors(setup: Setup, dtype: torch.dtype) -> None:
+    plan, n = setup.plan, setup.plan.features
+    if plan.images:
+        raise ValueError("The native training serves flows of vectors; this plan is of images.")
+    if setup.loss == "binary" and setup.outputs != 1:
+        raise ValueError(f'The loss "binary" is of one output; got {setup.outputs}.')
+    if not setup.linear and setup.inputs > n:
+        raise ValueError(f"Zeros can only be appended: {setup.inputs} inputs do not fit into {n} features.")
+    if calls.full_weights(plan) and plan.structure != "dense" and setup.index is None:
+        raise ValueError(f'The kernels want K in full, so a "{plan.structure}" structure needs its index.')
+    if setup.index is not None:
+        _expect("index", setup.index, torch.int64, (plan.hidden, n))
+    if plan.drive == "matrix":
+        if (setup.J is None) == (setup.J_index is None):
+            raise ValueError("A drive by a matrix needs one of `J` and `J_index`.")
+        if setup.J is not None:
+            _expect("J", setup.J, dtype, (1 if len(setup.J) == 1 else plan.layers, n, n))
+        else:
+            _expect("J_index", setup.J_index, torch.int64, (n, n))
+    if unknown := set(setup.trains) - set(PARTS):
+        raise ValueError(f"There is no part called {sorted(unknown)[0]!r}; parts are {', '.join(PARTS)}.")
+
+
+def _expect(
+    name: str, value: Tensor | None, dtype: torch.dtype, shape: tuple[int, ...], contiguous: bool = False
+) -> None:
+    assert value is not None
+    if value.dtype != dtype or tuple(value.shape) != shape or not value.is_cpu:
+        raise ValueError(
+            f"`{name}` must be {dtype} of shape {shape} on the CPU; got {value.dtype} of shape {tuple(value.shape)} on "
+            f"{value.device}."
+        )
+    if contiguous and not value.is_contiguous():
+        raise ValueError(f"`{name}` is moved in place, so its numbers must lie one after the other.")
+
+
+def _check_range(name: str, value: Tensor, count: int) -> None:
+    if value.numel() and (int(value.min()) < 0 or int(value.max()) >= count):
+        raise ValueError(f"`{name}` must run from 0 to {count - 1}; got {int(value.min())} to {int(value.max())}.")
