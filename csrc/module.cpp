@@ -51,8 +51,8 @@ hdnn::Training training_of(const hdnn::Spec& flow, const std::vector<int64_t>& v
   return t;
 }
 
-// Order of `v`: models steps done | x y weight order bounds rates | x_model y_model weight_model order_model rates_model |
-// parameters first second losses results failed
+// Order of `v`: models steps done | x y weight order bounds rates | x_model y_model weight_model order_model
+// rates_model | parameters first second losses results failed
 hdnn::Trainees trainees_of(const std::vector<int64_t>& v) {
   if (v.size() != 20) throw std::invalid_argument("a call of training has 20 integers");
   hdnn::Trainees t{};

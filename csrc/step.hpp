@@ -1,6 +1,6 @@
 // What a training step does beside the flow, compiled once for each instruction set.
 //
-// The samples of a batch lie across the lanes, as in a block of the flow: an array of r rows is r times `lanes` numbers.
+// The samples of a batch lie across the lanes, as in a block of the flow: r rows are r times `lanes` numbers.
 #pragma once
 #include <cstdint>
 

@@ -26,24 +26,32 @@ needs_tools = pytest.mark.skipif(
 )
 
 
+# The files that are compiled for each instruction set, and the functions of the C library that they may call.
+FILES: dict[str, set[str]] = {"kernel": set(), "step": {"log", "logf", "sqrt", "sqrtf"}}
+
+
 @needs_tools
 @pytest.mark.slow
+@pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("name", SETS)
-def test_kernel_objects_share_no_symbol_that_a_linker_may_merge(name: str, tmp_path: Path) -> None:
+def test_kernel_objects_share_no_symbol_that_a_linker_may_merge(name: str, file: str, tmp_path: Path) -> None:
     """A weak std:: symbol compiled for AVX-512 could replace the one that an old processor runs."""
     size, flags = SETS[name]
     made = tmp_path / "kernel.o"
     # -O0 keeps every function that an optimiser might inline away today and not tomorrow.
-    defines = [f"-DHDNN_VECTOR_BYTES={size}", f"-DHDNN_KERNEL=kernel_{name}", f'-DHDNN_KERNEL_NAME="{name}"']
+    table = f"{file}_{name}"
+    defines = [f"-DHDNN_VECTOR_BYTES={size}", f"-DHDNN_{file.upper()}={table}", f'-DHDNN_KERNEL_NAME="{name}"']
     for level in ("-O0", "-O2"):
-        command = ["g++", "-std=gnu++17", level, "-fPIC", *flags, *defines, "-c", SOURCES / "kernel.cpp", "-o", made]
+        source = SOURCES / f"{file}.cpp"
+        command = ["g++", "-std=gnu++17", level, "-fPIC", *flags, *defines, "-c", source, "-o", made]
         subprocess.run(command, check=True, capture_output=True)
         listed = subprocess.run(["nm", "-C", made], check=True, capture_output=True, text=True).stdout.splitlines()
         kinds = {line[19:]: line[17] for line in listed if line[17:18].strip()}
         outside = {symbol for symbol, kind in kinds.items() if kind not in "tdrbnU"}
-        assert outside == {f"hdnn::kernel_{name}"}
+        assert outside == {f"hdnn::{table}"}
         wanted = {symbol for symbol, kind in kinds.items() if kind == "U"}
-        assert wanted <= {"memcpy", "memset", "memmove", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"}, wanted
+        libc = {"memcpy", "memset", "memmove", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"}
+        assert wanted <= libc | FILES[file], wanted
 
 
 @pytest.mark.skipif(not native.available(), reason="this install lacks the compiled extension")
