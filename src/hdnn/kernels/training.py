@@ -135,8 +135,7 @@ def train(
     bounds: Tensor,
     rates: Tensor,
     sample_weight: Tensor | None = None,
-    outputs: bool = False,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor]:
     """Take steps: step t moves every network e by the rows order[e, bounds[t] : bounds[t + 1]] of its data.
 
     Args:
@@ -149,7 +148,6 @@ def train(
         bounds: (T + 1,) int64, rising.
         rates: (T,) or (E, T), the learning rate of each step.
         sample_weight: (E, s), w: the loss of a batch is Σ w L / Σ w.
-        outputs: whether the outputs of the networks are wanted.
 
     Returns:
         (E, T), the objective of each step before it was taken, and (E, rows, o), the outputs in the order of the rows.
@@ -158,43 +156,26 @@ def train(
         ValueError: if arrays do not fit each other or the setup.
         KeyboardInterrupt: at Ctrl-C; what was trained in this call is then of no use.
     """
-    plan = setup.plan
-    E, P = len(trainees.parameters), sum(setup.sizes.values())
-    dtype, steps = trainees.parameters.dtype, len(bounds) - 1
-    if reason := why_not(dtype, trainees.parameters.device):
+    if reason := why_not(trainees.parameters.dtype, trainees.parameters.device):
         raise ValueError(f"The native training cannot serve: {reason}.")
-    classes = setup.loss != "squares"
-    rows = x.shape[1]
-    _expect("x", x, dtype, (E, rows, setup.inputs))
-    _expect("y", y, torch.int64 if classes else dtype, (E, rows) if classes else (E, rows, setup.outputs))
-    for name in ("parameters", "first", "second"):
-        if (memory := getattr(trainees, name)) is not None:
-            _expect(name, memory, dtype, (E, P), contiguous=True)
-    _expect("failed", trainees.failed, torch.int64, (E,), contiguous=True)
-    if (trainees.second is None) != (setup.optimizer == "sgd"):
-        raise ValueError(
-            f'"{setup.optimizer}" remembers {"one moment" if setup.optimizer == "sgd" else "two moments"}.'
-        )
-    if sample_weight is not None:
-        _expect("sample_weight", sample_weight, dtype, (E, rows))
-    _expect("order", order, torch.int64, (E, order.shape[-1]))
-    _expect("bounds", bounds, torch.int64, (steps + 1,))
-    rates = rates.double().expand(E, steps)
-    _check_range("order", order, rows)
-    if classes:
-        _check_range("y", y, max(2, setup.outputs))
-    if steps < 0 or int(bounds[0]) < 0 or int(bounds[-1]) > order.shape[1] or bool((bounds.diff() <= 0).any()):
-        raise ValueError(f"`bounds` must rise within 0 … {order.shape[1]}, so that no batch is empty.")
-    losses = torch.empty(E, steps, dtype=dtype)
-    seen = torch.empty(E, int(bounds[-1] - bounds[0]), setup.outputs, dtype=dtype) if outputs else None
-    code = calls.encoded(plan, _drives(setup))
-    shared = [calls._packed(value, 1) for value in (x, y, sample_weight, order, rates)]
-    x_, y_, weight_, order_, rates_ = shared
+    _check_factors(setup, trainees.parameters.dtype)
+    _check_trainees(setup, trainees)
+    _check_arrays(setup, trainees, x, y, order, bounds, sample_weight)
+    E, steps = len(trainees.parameters), len(bounds) - 1
+    losses = x.new_empty(E, steps)
+    outputs = x.new_empty(E, int(bounds[-1] - bounds[0]), setup.outputs)
+    given = (x, y, sample_weight, order, rates.double().expand(E, steps))
+    each = [calls._packed(value, 1) for value in given]
+    *data, batches, rates_ = each
     bounds = bounds.contiguous()
-    index, J, J_index = (
-        None if value is None else value.contiguous() for value in (setup.index, setup.J, setup.J_index)
-    )
-    _check_factors(setup, dtype)
+    call = [
+        E, steps, trainees.done,
+        *map(calls._place, (*data, batches, bounds, rates_)),
+        *(0 if value is None else value.stride(0) for value in each),
+        *map(calls._place, (trainees.parameters, trainees.first, trainees.second, losses, outputs, trainees.failed)),
+    ]  # fmt: skip
+    code = calls.encoded(setup.plan, _drives(setup))
+    index, J, J_index = (None if at is None else at.contiguous() for at in (setup.index, setup.J, setup.J_index))
     integers = [
         int(setup.linear), setup.inputs, setup.outputs, _LOSSES[setup.loss], _OPTIMIZERS[setup.optimizer],
         sum(1 << PARTS.index(name) for name in set(setup.trains)),
@@ -203,17 +184,10 @@ def train(
         calls._place(J), 1 if J is None else len(J),
     ]  # fmt: skip
     numbers = [setup.alpha, setup.alpha_c, setup.weight_decay, setup.label_smoothing, setup.clip, float(setup.repeats)]
-    call = [
-        E, steps, trainees.done,
-        *map(calls._place, (x_, y_, weight_, order_, bounds, rates_)),
-        *(0 if value is None else value.stride(0) for value in (x_, y_, weight_, order_, rates_)),
-        *map(calls._place, (trainees.parameters, trainees.first, trainees.second, losses, seen, trainees.failed)),
-    ]  # fmt: skip
-    calls.extension.train(
-        dtype is torch.float64, code.ints, code.step, code.slope, integers, numbers, call, torch.get_num_threads()
-    )
+    doubles, threads = x.dtype is torch.float64, torch.get_num_threads()
+    calls.extension.train(doubles, code.ints, code.step, code.slope, integers, numbers, call, threads)
     trainees.done += steps
-    return losses, seen
+    return losses, outputs
 
 
 def _places(index: Tensor) -> int:
@@ -229,6 +203,37 @@ def _drives(setup: Setup) -> int:
     return 1 if setup.plan.shared and one_J else setup.plan.layers
 
 
+def _check_trainees(setup: Setup, trainees: Trainees) -> None:
+    dtype, shape = trainees.parameters.dtype, (len(trainees.parameters), sum(setup.sizes.values()))
+    if (trainees.second is None) != (setup.optimizer == "sgd"):
+        moments = "one moment" if setup.optimizer == "sgd" else "two moments"
+        raise ValueError(f'"{setup.optimizer}" remembers {moments}.')
+    memory = {"parameters": trainees.parameters, "first": trainees.first, "second": trainees.second}
+    for name, value in memory.items():
+        if value is not None:
+            _expect(name, value, dtype, shape, contiguous=True)
+    _expect("failed", trainees.failed, torch.int64, shape[:1], contiguous=True)
+
+
+def _check_arrays(
+    setup: Setup, trainees: Trainees, x: Tensor, y: Tensor, order: Tensor, bounds: Tensor, weight: Tensor | None
+) -> None:
+    dtype, E, rows = trainees.parameters.dtype, len(trainees.parameters), x.shape[1]
+    _expect("x", x, dtype, (E, rows, setup.inputs))
+    if setup.loss == "squares":
+        _expect("y", y, dtype, (E, rows, setup.outputs))
+    else:
+        _expect("y", y, torch.int64, (E, rows))
+        _check_range("y", y, max(2, setup.outputs))
+    if weight is not None:
+        _expect("sample_weight", weight, dtype, (E, rows))
+    _expect("order", order, torch.int64, (E, order.shape[-1]))
+    _check_range("order", order, rows)
+    _expect("bounds", bounds, torch.int64, (max(1, len(bounds)),))
+    if int(bounds[0]) < 0 or int(bounds[-1]) > order.shape[1] or bool((bounds.diff() <= 0).any()):
+        raise ValueError(f"`bounds` must rise within 0 … {order.shape[1]}, so that no batch is empty.")
+
+
 def _check_factors(setup: Setup, dtype: torch.dtype) -> None:
     plan, n = setup.plan, setup.plan.features
     if plan.images:
@@ -239,6 +244,10 @@ def _check_factors(setup: Setup, dtype: torch.dtype) -> None:
         raise ValueError(f"Zeros can only be appended: {setup.inputs} inputs do not fit into {n} features.")
     if calls.full_weights(plan) and plan.structure != "dense" and setup.index is None:
         raise ValueError(f'The kernels want K in full, so a "{plan.structure}" structure needs its index.')
+    if plan.drive == "identity" and plan.hidden != n:
+        raise ValueError(f"Where J Kᵀ = I there are as many hidden units as features, {n}; got {plan.hidden}.")
+    if plan.method == "perceptron" and plan.drive != "identity":
+        raise ValueError(f'The drive of a "perceptron" is the identity; got "{plan.drive}".')
     if setup.index is not None:
         _expect("index", setup.index, torch.int64, (plan.hidden, n))
     if plan.drive == "matrix":
@@ -246,16 +255,13 @@ def _check_factors(setup: Setup, dtype: torch.dtype) -> None:
             raise ValueError("A drive by a matrix needs one of `J` and `J_index`.")
         if setup.J is not None:
             _expect("J", setup.J, dtype, (1 if len(setup.J) == 1 else plan.layers, n, n))
-        else:
+        if setup.J_index is not None:
             _expect("J_index", setup.J_index, torch.int64, (n, n))
     if unknown := set(setup.trains) - set(PARTS):
         raise ValueError(f"There is no part called {sorted(unknown)[0]!r}; parts are {', '.join(PARTS)}.")
 
 
-def _expect(
-    name: str, value: Tensor | None, dtype: torch.dtype, shape: tuple[int, ...], contiguous: bool = False
-) -> None:
-    assert value is not None
+def _expect(name: str, value: Tensor, dtype: torch.dtype, shape: tuple[int, ...], contiguous: bool = False) -> None:
     if value.dtype != dtype or tuple(value.shape) != shape or not value.is_cpu:
         raise ValueError(
             f"`{name}` must be {dtype} of shape {shape} on the CPU; got {value.dtype} of shape {tuple(value.shape)} on "

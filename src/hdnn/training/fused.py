@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hdnn.flow import Flow
-from hdnn.interconnections import Learned
+from hdnn.interconnections import Fixed, Inverse, Learned
 from hdnn.kernels import calls, training, transforms
 from hdnn.kernels.training import PARTS, Setup, Trainees
 from hdnn.networks import Network, ZeroPadding
@@ -69,13 +69,16 @@ def _network_refuses(network: Network) -> str:
     if head.in_features != flow.features:
         return f"the head reads {head.in_features} numbers of {flow.features} features"
     J = flow.interconnection_matrix
-    if flow.plan.drive == "matrix" and J is not None and not torch.equal(J, -J.mT):
-        return "J is not skew"
+    if type(flow.interconnection) not in (Fixed, Inverse, Learned) or (J is not None and not torch.equal(J, -J.mT)):
+        return "J is not one of the library's, or not skew"
     return ""
 
 
 def _surroundings_refuse(network: Network) -> str:
     parameters = [p for _, p in network.named_parameters(remove_duplicate=False)]
+    parts = set(tensors_of(network))
+    if len(parts) != len(parameters) or not parts >= {"weight", "bias", "head_weight", "head_bias"}:
+        return "parameters are not where they are in a new network"
     if len({p.data_ptr() for p in parameters if p.numel()}) < sum(p.numel() > 0 for p in parameters):
         return "some parameters are tied to each other"
     if any(p.dtype != network.head.weight.dtype or p.device != network.head.weight.device for p in parameters):
@@ -108,9 +111,7 @@ def tensors_of(network: Network) -> dict[str, nn.Parameter]:
 
 def _inputs(lift: nn.Module) -> int:
     """d."""
-    size = lift.in_features if isinstance(lift, nn.Linear) else lift.inputs
-    assert isinstance(size, int)
-    return size
+    return lift.in_features if isinstance(lift, nn.Linear) else int(lift.inputs)  # type: ignore[arg-type]
 
 
 def setup_of(network: Network, recipe: Recipe) -> Setup:
@@ -119,11 +120,11 @@ def setup_of(network: Network, recipe: Recipe) -> Setup:
     plan = flow.plan
     loss: Literal["squares", "binary", "classes"] = "binary" if outputs == 1 else "classes"
     optimizer = recipe.optimizer
-    assert plan is not None
-    assert optimizer != "lbfgs"
-    builds = calls.full_weights(plan) and plan.structure != "dense"
-    matrix, learned = plan.drive == "matrix", isinstance(flow.interconnection, Learned)
+    index = flow.structure.index(flow.features, flow.kernel_size)
+    if plan is None or index is None or optimizer == "lbfgs":
+        raise ValueError(f"The native training step cannot serve: {why_not(network, recipe)}.")
     J = flow.interconnection_matrix
+    learned = isinstance(flow.interconnection, Learned)
     return Setup(
         plan=plan,
         inputs=_inputs(network.lift),
@@ -136,10 +137,10 @@ def setup_of(network: Network, recipe: Recipe) -> Setup:
         weight_decay=recipe.weight_decay,
         label_smoothing=recipe.label_smoothing,
         clip=recipe.clip or 0.0,
-        repeats=flow.structure.repeats,
-        index=flow.structure.index(flow.features, flow.kernel_size) if builds else None,
-        J=J.reshape(-1, flow.features, flow.features) if matrix and J is not None and not learned else None,
-        J_index=flow.interconnection.constant(flow.features, flow.layers) if matrix and learned else None,
+        repeats=int((index != 0).sum()) // max(1, int(index.max())),
+        index=index if calls.full_weights(plan) and plan.structure != "dense" else None,
+        J=J.reshape(-1, flow.features, flow.features) if plan.drive == "matrix" and J is not None else None,
+        J_index=flow.interconnection.constant(flow.features, flow.layers) if learned else None,
         trains=tuple(name for name, p in tensors_of(network).items() if p.requires_grad),
     )
 
@@ -186,11 +187,8 @@ class Fused:
         """
         rows = order.shape[1]
         bounds = torch.tensor([*range(0, rows, size), rows])
-        losses, outputs = training.train(
-            self.setup, self.trainees, x, y, order, bounds, torch.tensor(rates, dtype=torch.float64), weight, True
-        )
-        assert outputs is not None
-        return losses, outputs
+        each = torch.tensor(rates, dtype=torch.float64)
+        return training.train(self.setup, self.trainees, x, y, order, bounds, each, weight)
 
     def unstack(self) -> None:
         """Give each network its weights."""
