@@ -13,8 +13,8 @@ PYTHON = re.compile(
 )
 # Names of products and of choices, mathematics, and what cells of a table may hold.
 PROPER = re.compile(
-    r"NaN, None and null|PyTorch|TensorBoard|leaky_relu|upper_ones|GiB|MiB|\bNaN\b|[dy∂]+_[Nj0]|[\w.-]*\.(csv|json)"
-    r"|'[^']*'"
+    r"NaN, None and null|None can|PyTorch|ResNets?|AdamW|TensorBoard|leaky_relu|upper_ones|GiB|MiB"
+    r"|\bH\(|\bNaN\b|[dy∂]+_[Nj0]|[\w.-]*\.(csv|json)|'[^']*'"
 )
 
 

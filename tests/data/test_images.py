@@ -200,7 +200,7 @@ def test_missing_files_are_named(tmp_path):
     contents = files()
     del contents["t10k-labels-idx1-ubyte"]
     put(tmp_path, contents)
-    with pytest.raises(FileNotFoundError, match=r"lacks 1 of the 4 .*t10k-labels.*pass download=True"):
+    with pytest.raises(FileNotFoundError, match=r"lacks 1 of the 4 .*t10k-labels.*give `download=True`"):
         mnist(tmp_path)
     with pytest.raises(FileNotFoundError, match="lacks 4 of the 4"):
         mnist(tmp_path / "nowhere")

@@ -24,7 +24,7 @@ def message(network, x=X, y=Y, recipe=RECIPE, **choices):
         fit(network, x, y, recipe, **choices)
     text = str(caught.value)
     assert "so training stopped." in text
-    assert "smaller learning rate or step, clip the gradient (clip=1.0), add a regulariser" in text
+    assert "smaller learning rate or step, clip the gradient (`clip=1.0`), add a regulariser" in text
     return text
 
 

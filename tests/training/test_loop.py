@@ -192,7 +192,7 @@ def test_a_split_that_cannot_be_stratified_is_made_all_the_same(y):
 
 
 def test_a_split_that_leaves_nothing_is_refused():
-    with pytest.raises(ValueError, match=r"2 rows, validation=0\.9 leaves none"):
+    with pytest.raises(ValueError, match=r"2 rows, `validation=0\.9` leaves none"):
         split(torch.tensor([0, 1]), 0.9, seed=0, stratify=True)
 
 

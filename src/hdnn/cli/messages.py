@@ -39,7 +39,10 @@ def draw(table: Any) -> None:
     """
     from rich.console import Console
 
-    _written(lambda: Console(highlight=False, markup=False).print(table))
+    console = Console(highlight=False, markup=False)
+    with console.capture() as captured:  # rich would end the process by itself where nobody reads
+        console.print(table)
+    _written(lambda: print(captured.get(), end="", flush=True))
 
 
 def stream(text: str) -> None:

@@ -349,7 +349,7 @@ def _check(networks: Sequence[Network], x: Tensor, y: Tensor, recipe: Recipe, se
             f"{len(networks)} networks, {len(x)} inputs, {len(y)} targets, {len(seeds)} seeds."
         )
     for refused, what in (
-        (recipe.optimizer == "lbfgs", 'optimizer="lbfgs", whose line search takes its own time for each'),
+        (recipe.optimizer == "lbfgs", '`optimizer="lbfgs"`, whose line search takes its own time for each'),
         (recipe.validation > 0 or recipe.patience is not None, "`validation`, as each would stop at its own time"),
     ):
         if refused:
