@@ -98,7 +98,7 @@ def draw(found: Found) -> Sequence[Picture]:
         said = f"Seed {seed}, test accuracy {outcome.metrics['test_accuracy']:.2f} %. The two principal components."
         pictures.append(film(f"{EXPERIMENT.called(cell)}: film", coordinates, labels, CLASSES, said))
         figure = plots.features_by_layer(coordinates, labels, CLASSES, explained=explained)
-        alt = "Points of two classes after some of the layers."
+        alt = f"{EXPERIMENT.called(cell)}: points of two classes after some of the layers."
         pictures.append(picture(f"{EXPERIMENT.called(cell)}: layers", figure, alt))
     return pictures
 

@@ -47,7 +47,10 @@ def draw_regions(found: Found, problems: Mapping[str, str], called: Callable[[st
         x, y = (np.linspace(*ends, len(probability)) for ends in data.DOMAINS[problems[cell]])
         figure = plots.decision_regions(x, y, probability, points, labels, CLASSES, predicted=predicted)
         wrong = int((labels != predicted).sum())
-        alt = f"The plane in the colours of two classes, with {len(labels)} test points; {wrong} are misclassified."
+        alt = (
+            f"{called(cell)}: the plane in the colours of two classes, with {len(labels)} test points; {wrong} are "
+            "misclassified."
+        )
         caption = f"Seed {seed}, test accuracy {outcome.metrics['test_accuracy']:.2f} %."
         pictures.append(picture(called(cell), figure, alt, caption))
     return pictures
