@@ -285,6 +285,21 @@ def _by_seed(depths: Collection[Mapping[int, Outcome]]) -> list[list[float]]:
 
 
 _SHARE = r"$\log_{10}\;\|dL/dy_j\|\,/\,\|dL/dy_N\|$"
+CONCLUSIONS = (
+    "The step's doing: with a step of T/N a gradient passes 4096 untrained layers unchanged, through a ResNet as "
+    "through H2 (10^0.0 both). With step 1 it grows by 10^3.0 on its way through 1024 layers and by 10^5.3 through "
+    "4096. Up to 256 layers such a ResNet learns as well as H2; with 4096 it reaches 92.4 ± 5.4, although gradients are "
+    "clipped.\n\n"
+    "The initial weights' doing: a perceptron that begins with PyTorch's weights guesses from 64 layers on. With "
+    "orthogonal weights its gradients pass, and it reaches 86 % at 64 and 256 layers; that is what logistic regression "
+    "reaches without any layer (87.0 ± 0.3), so these layers add nothing. With 16 layers it is better (92.4 ± 1.4), "
+    "with 1024 it is lost as well (72 ± 8).\n\n"
+    "H2's doing: 99.9 or more for every seed at every depth. A ResNet with the same kind of step, its T and rate "
+    "chosen in the same way, reaches that at 16 layers, and 97.0 to 99.2 from 64 layers on: 0.8 to 3.0 points less, "
+    "which is 1.5 to 2 standard errors of three seeds at each depth, always in the same direction.\n\n"
+    "What was not measured: both chose the largest rate that was tried, and mostly the largest T, so that a wider "
+    "search may change both; and ResNets begin with PyTorch's weights, 0.58 times as large as those of H2."
+)
 EXPERIMENT = Experiment(
     "depth",
     PAPER,
@@ -311,4 +326,5 @@ EXPERIMENT = Experiment(
     run_together=run_together,
     draw=draw,
     layout=layout,
+    conclusions=CONCLUSIONS,
 )
