@@ -82,7 +82,7 @@ def test_paths_of_the_machine_stay_there(tmp_path):
     written = b"".join(path.read_bytes() for path in (tmp_path / "saved").iterdir())
     assert b"someone" not in written
     config = Run.open(tmp_path / "saved").config
-    assert config.command == "hdnn train flowers.csv --target kind --output=run"
+    assert config.command == "hdnn train flowers.csv --target kind"
     assert config.data["data"] == "flowers.csv"
 
 
@@ -210,3 +210,19 @@ def test_the_missing_package_is_named():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "pip install 'hdnn[hub]'" in done.stderr
     assert hub.__all__ == ["HubNetwork"]
+
+
+@pytest.mark.parametrize("by", ["run", "configuration"])
+def test_no_folder_leaves_the_machine(tmp_path, by):
+    command = (
+        "hdnn train /home/alice/flowers.csv --target kind --data-folder /home/alice --output runs/alice -o alice/x "
+        r"-oalice --output=/home/alice/run --tensorboard=alice --seed 3 'C:\Users\alice\more.csv'"
+    )
+    data = {"data": "/home/alice/flowers.csv", "folder": "/home/alice", "seed": 1, "size": None}
+    run = trained_run(tmp_path / "run", command=command, data=data)
+    made = HubNetwork.from_run(run.folder) if by == "run" else HubNetwork(run.config, run.load_network())
+    made.save_pretrained(tmp_path / "saved")
+    for path in (tmp_path / "saved").iterdir():
+        assert b"alice" not in path.read_bytes(), path
+    assert made.config.command == "hdnn train flowers.csv --target kind --seed 3 more.csv"
+    assert made.config.data["folder"] is None

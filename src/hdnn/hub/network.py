@@ -9,7 +9,7 @@ import dataclasses
 import json
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -25,6 +25,7 @@ except ImportError as missing:
         "hdnn.hub needs the package huggingface_hub, which is not installed. Install it with pip install 'hdnn[hub]'."
     ) from missing
 
+_FOLDERS = {"--output", "-o", "--data-folder", "--tensorboard", "--resume"}
 _FILES = ["config.json", "model.safetensors", "metrics.json"]
 _LARGEST_METRICS = 2**20
 
@@ -64,7 +65,7 @@ class HubNetwork(Network, PyTorchModelHubMixin, library_name="hdnn"):
         network: Network | None = None,
         metrics: Mapping[str, Any] | None = None,
     ) -> None:
-        described = config if isinstance(config, RunConfig) else _bare(config)
+        described = _public(config) if isinstance(config, RunConfig) else _bare(config)
         parts = build_network(described.network) if network is None else network
         if network is not None:
             expected = build_network(described.network, device="meta")
@@ -79,7 +80,8 @@ class HubNetwork(Network, PyTorchModelHubMixin, library_name="hdnn"):
         """The trained network of a run folder, on the CPU.
 
         What only concerns the machine of the run is left out: of paths in the configuration and the command, only the
-        names of the files stay. Names of columns and classes stay, for they are needed to predict.
+        names of the files stay, and options that name folders go. Names of columns and classes stay, for they are
+        needed to predict.
 
         Args:
             folder: that `hdnn train` wrote, or that of a downloaded repository.
@@ -90,7 +92,7 @@ class HubNetwork(Network, PyTorchModelHubMixin, library_name="hdnn"):
         """
         run = Run.open(Path(folder))
         network = run.load_network()
-        made = cls(_public(run.config), network, _metrics(run.folder / "metrics.json"))
+        made = cls(run.config, network, _metrics(run.folder / "metrics.json"))
         made.eval()
         return made
 
@@ -165,14 +167,25 @@ def _bare(network: NetworkConfig) -> RunConfig:
 
 def _public(config: RunConfig) -> RunConfig:
     data = dict(config.data)
-    for name in ("data", "folder"):
-        if isinstance(data.get(name), str):
-            data[name] = _file_name(data[name])
+    if isinstance(data.get("data"), str):
+        data["data"] = _file_name(data["data"])
+    if data.get("folder") is not None:
+        data["folder"] = None
     try:
-        command = shlex.join(_file_name(word) for word in shlex.split(config.command))
+        command = shlex.join(_without_folders(shlex.split(config.command)))
     except ValueError:  # quotes that do not end: nobody could type it again
         command = ""
     return dataclasses.replace(config, data=data, command=command)
+
+
+def _without_folders(words: list[str]) -> Iterator[str]:
+    """A command without the options that name folders: the last part of a folder may be the name of a person."""
+    rest = iter(words)
+    for word in rest:
+        if word in _FOLDERS:
+            next(rest, None)
+        elif word.partition("=")[0] not in _FOLDERS and not (word.startswith("-o") and len(word) > 2):
+            yield _file_name(word)
 
 
 def _metrics(path: Path) -> dict[str, Any]:
