@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from hdnn.analysis.precision import in_full
 from hdnn.analysis.pullback import Layers, check_start, functions, listed, modules, sample_axes, watched
 from hdnn.flow import Flow
 from hdnn.modes import evaluating
@@ -35,6 +36,7 @@ class Gradients:
     parameter_norms: dict[str, Tensor]
 
 
+@in_full
 def gradients(layers: Layers, y0: Tensor, loss: Callable[[Tensor], Tensor]) -> Gradients:
     """The gradients of a loss with respect to the parameters and the state of every layer, by one backward pass.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from hdnn.activations import Activation
 from hdnn.analysis.inputs import check_weights
 from hdnn.analysis.operators import operator_norms
+from hdnn.analysis.precision import check_precision, in_full
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive
 from hdnn.integrators import ForwardEuler, ImplicitMidpoint, RungeKutta4, StormerVerlet, SymplecticEuler
@@ -149,6 +150,7 @@ def log_upper_bound(flow: Flow, *, slopes: Slopes | None = None, image_size: Siz
     return log_layer_bounds(flow, slopes=slopes, image_size=image_size).sum()
 
 
+@in_full
 def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Size | None = None) -> Tensor:
     """Upper bounds of log ‖∂y_{j+1}/∂y_j‖₂, layer by layer, from the operator norms of the weights.
 
@@ -183,6 +185,7 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
         torch.Size([8])
     """
     check_weights(flow)
+    check_precision(flow)
     smallest, largest = slope_range(flow.activation, slopes)
     if flow.layers == 0:
         return flow.weight.new_zeros(0)

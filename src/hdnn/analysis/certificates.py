@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hdnn.analysis.bounds import Size, Slopes, departure, gain, log_shears, lower_bound, slope_range
 from hdnn.analysis.inputs import check_weights
+from hdnn.analysis.precision import check_precision, in_full
 from hdnn.flow import Flow
 from hdnn.integrators import ForwardEuler, ImplicitMidpoint, RungeKutta4, StormerVerlet, SymplecticEuler
 
@@ -38,6 +39,7 @@ class GradientBound:
         return self.log.exp()
 
 
+@in_full
 def gradient_lower_bound(
     flow: Flow, norms: Tensor | None = None, *, slopes: Slopes | None = None, image_size: Size | None = None
 ) -> GradientBound:
@@ -85,6 +87,7 @@ def gradient_lower_bound(
         True
     """
     check_weights(flow)
+    check_precision(flow)
     layers, reason = _by_weights(flow, slopes, image_size)
     log = torch.cat((layers.flip(0).cumsum(0).flip(0), layers.new_zeros(1)))
     if norms is None:

@@ -40,7 +40,7 @@ def check_flow(flow: Flow, y: Tensor) -> None:
 def check_state(y: Tensor) -> None:
     """Refuse an initial state of another dtype than float32 or float64, or with numbers that are not finite."""
     if y.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"Sensitivities need float32 or float64; got a {y.dtype} state. Convert it: `y0.double()`.")
+        raise ValueError(f"The analysis needs float32 or float64; got a {y.dtype} state. Convert it: `y0.double()`.")
     if not y.isfinite().all():
         raise ValueError("The initial state y0 holds NaN or infinity. Remove those samples first.")
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hdnn.analysis.inputs import check_weights
+from hdnn.analysis.checks import check_flow
 from hdnn.analysis.jacobians import layer_jacobians
 from hdnn.analysis.magnitudes import log_determinants
+from hdnn.analysis.precision import in_full
 from hdnn.flow import Flow
 
 
@@ -37,6 +38,7 @@ def log_volume(flow: Flow, y0: Tensor) -> Tensor:
     return logarithms[0]
 
 
+@in_full
 @torch.no_grad()
 def energy_drift(flow: Flow, y0: Tensor) -> Tensor:
     """H(y_j) − H(y_0) along depth, for a flow that has one H.
@@ -65,7 +67,7 @@ def energy_drift(flow: Flow, y0: Tensor) -> Tensor:
         >>> energy_drift(flow, torch.randn(10, 4)).shape
         torch.Size([101, 10])
     """
-    check_weights(flow)
+    check_flow(flow, y0)
     if not flow.shared and flow.layers > 1:
         raise ValueError(
             f"Each of the {flow.layers} layers has weights of its own, so no single energy H could be kept. "
@@ -78,6 +80,7 @@ def energy_drift(flow: Flow, y0: Tensor) -> Tensor:
     return energies - energies[0]
 
 
+@in_full
 @torch.no_grad()
 def reversibility_error(flow: Flow, y0: Tensor, *, relative: bool = False) -> Tensor:
     """‖inverse(flow(y0)) − y0‖₂, per sample: what is lost on the way there and back.
@@ -101,7 +104,7 @@ def reversibility_error(flow: Flow, y0: Tensor, *, relative: bool = False) -> Te
         >>> bool(reversibility_error(flow, torch.randn(10, 4, dtype=torch.float64)).max() < 1e-12)
         True
     """
-    check_weights(flow)
+    check_flow(flow, y0)
     error = _norm(flow, flow.inverse(flow(y0)) - y0)
     return error / _norm(flow, y0) if relative else error
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hdnn.analysis.checks import LIMIT, check_bytes, check_flow, check_states
+from hdnn.analysis.precision import in_full
 from hdnn.analysis.pullback import sample_axes, trace
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive, Field
@@ -23,6 +24,7 @@ _EXPLICIT = (ForwardEuler, SymplecticEuler, StormerVerlet, RungeKutta4)
 _WORKSPACE = 2**18
 
 
+@in_full
 @torch.no_grad()
 def layer_jacobians(flow: Flow, y0: Tensor, *, per_pixel: bool = False, limit: int = LIMIT) -> Tensor:
     """The Jacobian of every layer along a trajectory, per sample: L_j[i, k] = ∂y_{j+1}[i] / ∂y_j[k].

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from hdnn.analysis.jacobians import layer_jacobians
+from hdnn.analysis.precision import in_full
 from hdnn.flow import Flow
 
 
+@in_full
 def lyapunov_exponents(flow: Flow, y0: Tensor) -> Tensor:
     """The mean growth rates of n directions over the depth of a flow, by the QR method.
 

@@ -16,12 +16,14 @@ from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
 from hdnn.analysis.checks import check_products
+from hdnn.analysis.precision import in_full
 from hdnn.analysis.pullback import Layer, Layers, Link, check_start, listed, sample_axes, trace
 from hdnn.flow import Flow
 
 Array = NDArray[np.floating[Any]]
 
 
+@in_full
 @torch.no_grad()
 def sensitivity_vector_product(layers: Layers, y0: Tensor, v: Tensor, *, start: int = 0) -> Tensor:
     """The product M_start v, per sample: how the output moves when the state before layer `start` moves along v.
@@ -58,6 +60,7 @@ def vector_sensitivity_product(layers: Flow, y0: Tensor, u: Tensor) -> Tensor: .
 def vector_sensitivity_product(layers: Iterable[Layer], y0: Tensor, u: Tensor) -> Tensor | list[Tensor]: ...
 
 
+@in_full
 @torch.no_grad()
 def vector_sensitivity_product(layers: Layers, y0: Tensor, u: Tensor) -> Tensor | list[Tensor]:
     """The products uᵀ M_j at every depth, per sample: with u = dL/dy_N these are the gradients dL/dy_j.
@@ -88,6 +91,7 @@ def vector_sensitivity_product(layers: Layers, y0: Tensor, u: Tensor) -> Tensor 
     return torch.stack(products) if all(product.shape == u.shape for product in products) else products
 
 
+@in_full
 @torch.no_grad()
 def largest_singular_values(layers: Layers, y0: Tensor, count: int = 1, *, start: int = 0) -> Tensor:
     """The largest singular values of M_start, per sample, by Lanczos' method; the first is its norm ‖M_start‖₂.

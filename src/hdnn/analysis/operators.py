@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hdnn import linear
+from hdnn.analysis.precision import in_full
 
 # Frequencies an axis for each tap beside the middle one. More are dearer and tighter: 16 leave a factor of 1.04.
 _OVERSAMPLING = 16
@@ -23,6 +24,7 @@ _ROUNDING = 1e-12
 _WORKSPACE = 2**26
 
 
+@in_full
 def operator_norms(
     K: Tensor, *, images: bool = False, image_size: tuple[int, int] | None = None, tolerance: float = 0.01
 ) -> Tensor:

@@ -23,6 +23,7 @@ from hdnn.analysis.jacobians import (
     layer_jacobians,
 )
 from hdnn.analysis.magnitudes import Order, norms
+from hdnn.analysis.precision import in_full
 from hdnn.analysis.pullback import Layer, Layers, sample_axes, trace
 from hdnn.flow import Flow
 
@@ -35,6 +36,7 @@ def sensitivities(
 ) -> Tensor | list[Tensor]: ...
 
 
+@in_full
 @torch.no_grad()
 def sensitivities(layers: Layers, y0: Tensor, *, per_pixel: bool = False, limit: int = LIMIT) -> Tensor | list[Tensor]:
     """The Jacobian of the output with respect to the state before every layer, per sample.
@@ -106,6 +108,7 @@ def sensitivities(layers: Layers, y0: Tensor, *, per_pixel: bool = False, limit:
     return torch.stack(found) if all(size == M_N.shape[-1] for size in sizes) else found
 
 
+@in_full
 @torch.no_grad()
 def log_norms(layers: Layers, y0: Tensor, order: Order = 2, *, limit: int = LIMIT) -> Tensor:
     """The logarithm of ‖∂y_N/∂y_j‖ at every depth, per sample, at depths where the norm itself would overflow.

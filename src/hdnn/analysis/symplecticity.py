@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hdnn.analysis.inputs import check_vectors, check_weights, skew_matrix
+from hdnn.analysis.precision import in_full
 from hdnn.analysis.sensitivity import sensitivities
 from hdnn.flow import Flow
 
@@ -37,6 +38,7 @@ class Symplecticity:
     relative: Tensor
 
 
+@in_full
 def symplecticity_residual(M: Tensor, J: Tensor, *, relative: bool = False) -> Tensor:
     """‖M J Mᵀ − J‖_F, per sample.
 
@@ -69,6 +71,7 @@ def symplecticity_residual(M: Tensor, J: Tensor, *, relative: bool = False) -> T
     return residual
 
 
+@in_full
 def check_symplecticity(flow: Flow, y0: Tensor, J: Tensor | None = None) -> Symplecticity:
     """How exactly a flow keeps its J, measured; refused where its factors do not promise to keep it.
 
