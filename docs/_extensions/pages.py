@@ -46,9 +46,8 @@ def check(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.name != "html":
         return
     titled = defaultdict(list)
-    for path in sorted(Path(app.outdir).rglob("*.html")):
-        name = path.relative_to(app.outdir).as_posix()
-        page = Page(path.read_text(encoding="utf-8"))
+    for name in sorted(app.env.found_docs):  # not what else lies in the folder: pages of an earlier build, long gone
+        page = Page((Path(app.outdir) / f"{name}.html").read_text(encoding="utf-8"))
         titled[page.title].append(name)
         for source, text in page.pictures:
             if len(text.strip()) < SHORTEST:
