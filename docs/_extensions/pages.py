@@ -24,7 +24,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         """Note what a picture says."""
         self._in_title = tag == "title" and not self.title
-        if tag == "img" and dict(attributes).get("class") != "toggler":  # Sphinx's own, a minus sign
+        if tag == "img":
             self.pictures.append((dict(attributes).get("src") or "", dict(attributes).get("alt") or ""))
 
     def handle_data(self, text: str) -> None:
