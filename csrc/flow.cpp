@@ -5,9 +5,11 @@
 #include "flow.hpp"
 
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <new>
+#include <thread>
 #include <vector>
 
 #include "job.hpp"
@@ -58,7 +60,83 @@ std::atomic<bool> in_forked_child{false};
 [[maybe_unused]] const int watching = pthread_atfork(nullptr, nullptr, [] { in_forked_child = true; });
 #endif
 
-int usable(int threads) { return in_forked_child ? 1 : threads; }
+// More threads than processors only cost, and a system may refuse them, which ends the process.
+int usable(int threads, int64_t tasks = INT64_MAX) {
+  if (in_forked_child) return 1;
+#ifdef _OPENMP
+  const int processors = omp_get_num_procs();
+  if (threads > processors) threads = processors;
+#endif
+  if (threads > tasks) threads = static_cast<int>(tasks);
+  return threads > 1 ? threads : 1;
+}
+
+// What the threads of one run share: whether to stop, and why. The thread that called asks `interrupt` now and then,
+// also while it waits for the others. An exception must not leave a parallel region, so it is carried out.
+class Team {
+  using Clock = std::chrono::steady_clock;
+
+ public:
+  Team(Interrupt interrupt, int64_t tasks) : interrupt_(interrupt), left_(tasks) {}
+
+  bool stopped() {
+    if (why_.load(std::memory_order_relaxed) != kGoOn) return true;
+    if (interrupt_ == nullptr || thread() != 0) return false;
+    const Clock::time_point now = Clock::now();
+    if (now - asked_ < std::chrono::milliseconds(100)) return false;
+    asked_ = now;
+    if (interrupt_(nullptr)) stop(kInterrupted);
+    return why_ != kGoOn;
+  }
+
+  template <class F> void task(F&& run) {
+    try {
+      if (!stopped()) run();
+    } catch (const std::bad_alloc&) {
+      stop(kNoMemory);
+    }
+    --left_;
+  }
+
+  // The caller has no task any more, and others still have: stay awake for Ctrl-C. A short wait must not be slept over.
+  void wait() {
+    if (interrupt_ == nullptr || thread() != 0) return;
+    const Clock::time_point start = Clock::now();
+    while (left_ > 0 && !stopped())
+      if (Clock::now() - start > std::chrono::milliseconds(10)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+
+  void give_to(Job& job) {
+    job.stopped = [](void* team) { return static_cast<Team*>(team)->stopped(); };
+    job.team = this;
+  }
+
+  void raise() const {
+    if (why_ == kNoMemory) throw std::bad_alloc();
+    if (why_ == kInterrupted) throw Interrupted();
+  }
+
+ private:
+  enum Why { kGoOn, kInterrupted, kNoMemory };
+
+  static int thread() {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+  }
+
+  void stop(Why why) {
+    int none = kGoOn;
+    why_.compare_exchange_strong(none, why);
+  }
+
+  const Interrupt interrupt_;
+  std::atomic<int64_t> left_;
+  std::atomic<int> why_{kGoOn};
+  Clock::time_point asked_ = Clock::now();
+};
 
 struct Scratch {
   explicit Scratch(int64_t bytes) : memory(::operator new(static_cast<size_t>(bytes > 0 ? bytes : 1), align)) {}
@@ -236,31 +314,36 @@ int64_t kept(bool doubles, const Spec& spec, int64_t flows, int64_t rows, int64_
   return numbers * (doubles ? 8 : 4) <= most ? numbers : 0;
 }
 
-int64_t forward(bool doubles, const Spec& spec, const Arrays& a, int threads) {
+int64_t forward(bool doubles, const Spec& spec, const Arrays& a, int threads, Interrupt interrupt) {
   const Kernel& kernel = *chosen().load();
   const int64_t size = doubles ? 8 : 4;
   const int64_t blocks = blocks_of(a.rows * a.pixels, kernel.lanes(doubles, spec.features));
   const int64_t kept = kept_of_flow(kernel, doubles, spec, blocks);
   const int64_t chunks = blocks < 4 * kChunks ? blocks : 4 * kChunks, tasks = a.flows * chunks;
-  threads = usable(threads);
-  if (threads > tasks) threads = static_cast<int>(tasks > 0 ? tasks : 1);
+  threads = usable(threads, tasks);
+  Team team(interrupt, tasks);
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
     std::unique_ptr<Scratch> scratch;
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic) nowait
     for (int64_t task = 0; task < tasks; ++task) {
-      const int64_t flow = task / chunks, chunk = task % chunks;
-      const Weights at{offset(a.weight, flow * a.weight_flow, size), offset(a.bias, flow * a.bias_flow, size),
-                       offset(a.drive, flow * a.drive_flow, size), nullptr, nullptr, nullptr};
-      const Job job = job_of(spec, a, at, flow, size, kept);
-      if (!scratch) scratch.reset(new Scratch(kernel.scratch(doubles, job, false)));
-      kernel.forward(doubles, job, blocks * chunk / chunks, blocks * (chunk + 1) / chunks, scratch->memory);
+      team.task([&] {
+        const int64_t flow = task / chunks, chunk = task % chunks;
+        const Weights at{offset(a.weight, flow * a.weight_flow, size), offset(a.bias, flow * a.bias_flow, size),
+                         offset(a.drive, flow * a.drive_flow, size), nullptr, nullptr, nullptr};
+        Job job = job_of(spec, a, at, flow, size, kept);
+        team.give_to(job);
+        if (!scratch) scratch.reset(new Scratch(kernel.scratch(doubles, job, false)));
+        kernel.forward(doubles, job, blocks * chunk / chunks, blocks * (chunk + 1) / chunks, scratch->memory);
+      });
     }
+    team.wait();
   }
+  team.raise();
   return reinterpret_cast<intptr_t>(&kernel);
 }
 
-void backward(bool doubles, const Spec& spec, const Arrays& given, int64_t layout, int threads) {
+void backward(bool doubles, const Spec& spec, const Arrays& given, int64_t layout, int threads, Interrupt interrupt) {
   const Kernel& kernel = *chosen().load();
   Arrays a = given;
   if (layout != reinterpret_cast<intptr_t>(&kernel)) a.kept = nullptr;
@@ -275,24 +358,29 @@ void backward(bool doubles, const Spec& spec, const Arrays& given, int64_t layou
   chunks = chunks < 2 ? 2 : (chunks > kChunks ? kChunks : chunks);
   if (chunks > blocks) chunks = blocks > 0 ? blocks : 1;
   const int64_t tasks = a.flows * chunks;
-  threads = usable(threads);
-  if (threads > tasks) threads = static_cast<int>(tasks > 0 ? tasks : 1);
+  threads = usable(threads, tasks);
+  Team team(interrupt, tasks);
   std::vector<char> partial(static_cast<size_t>(tasks * numbers * size), 0);
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
     std::unique_ptr<Scratch> scratch;
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic) nowait
     for (int64_t task = 0; task < tasks; ++task) {
-      const int64_t flow = task / chunks, chunk = task % chunks;
-      char* mine = partial.data() + task * numbers * size;
-      const Weights at{offset(a.weight, flow * a.weight_flow, size), offset(a.bias, flow * a.bias_flow, size),
-                       offset(a.drive, flow * a.drive_flow, size), mine, mine + sizes[0] * size,
-                       mine + (sizes[0] + sizes[1]) * size};
-      const Job job = job_of(spec, a, at, flow, size, kept);
-      if (!scratch) scratch.reset(new Scratch(kernel.scratch(doubles, job, true)));
-      kernel.backward(doubles, job, blocks * chunk / chunks, blocks * (chunk + 1) / chunks, scratch->memory);
+      team.task([&] {
+        const int64_t flow = task / chunks, chunk = task % chunks;
+        char* mine = partial.data() + task * numbers * size;
+        const Weights at{offset(a.weight, flow * a.weight_flow, size), offset(a.bias, flow * a.bias_flow, size),
+                         offset(a.drive, flow * a.drive_flow, size), mine, mine + sizes[0] * size,
+                         mine + (sizes[0] + sizes[1]) * size};
+        Job job = job_of(spec, a, at, flow, size, kept);
+        team.give_to(job);
+        if (!scratch) scratch.reset(new Scratch(kernel.scratch(doubles, job, true)));
+        kernel.backward(doubles, job, blocks * chunk / chunks, blocks * (chunk + 1) / chunks, scratch->memory);
+      });
     }
+    team.wait();
   }
+  team.raise();
   void* const outputs[3] = {a.weight_gradient, a.bias_gradient, a.drive_gradient};
   for (int64_t flow = 0; flow < a.flows; ++flow) {
     const char* from = partial.data() + flow * chunks * numbers * size;

@@ -1,6 +1,7 @@
 // A fused run of one or many flows: what Python calls.
 #pragma once
 #include <cstdint>
+#include <exception>
 
 namespace hdnn {
 
@@ -35,17 +36,27 @@ int64_t weight_size(const Spec&);
 int64_t bias_size(const Spec&);
 int64_t drive_size(const Spec&);
 
+// Thrown where `interrupt` said to stop: outputs are then unfinished.
+struct Interrupted : std::exception {
+  const char* what() const noexcept override { return "interrupted"; }
+};
+
+// Asked by the calling thread about every tenth of a second of a long run, whether to stop.
+using Interrupt = bool (*)(void*);
+
+// Both throw `Interrupted`, or std::bad_alloc where there is no memory for scratch.
+//
 // Returns the layout of what it kept, which depends on the instruction set.
-int64_t forward(bool doubles, const Spec&, const Arrays&, int threads);
+int64_t forward(bool doubles, const Spec&, const Arrays&, int threads, Interrupt interrupt = nullptr);
 // Writes the gradients of y (to `out`) and, where there is room for them, of weights, biases and W, each with one block
 // per flow. What was kept in another layout is recomputed.
-void backward(bool doubles, const Spec&, const Arrays&, int64_t layout, int threads);
+void backward(bool doubles, const Spec&, const Arrays&, int64_t layout, int threads, Interrupt interrupt = nullptr);
 
 // The instruction set in use, and a way to choose another that this processor has; nullptr if it has not.
 const char* instruction_set();
 const char* choose_instruction_set(const char* name);
 bool has_openmp();
-// As many threads as wanted, or one in a forked child.
+// As many threads as wanted and processors, or one in a forked child.
 int usable_threads(int wanted);
 
 }  // namespace hdnn

@@ -54,6 +54,8 @@ struct Job {
   const void* g;          // backward: gradient of the output states
   void* kept;             // the trajectory of all blocks, left by forward for backward; null: backward recomputes it
   bool weights_too;       // backward: whether gradients of weights, biases and W are wanted
+  bool (*stopped)(void* team);  // asked now and then: whether to leave the rest undone
+  void* team;
 };
 
 // One instruction set's entry points. `first` and `last` count blocks of `lanes` samples.

@@ -26,6 +26,7 @@ using hdnn::Move;
 #include "square.hpp"
 #include "moves.hpp"
 
+constexpr int64_t kLayersBetween = 64;  // between two questions whether to stop
 constexpr int64_t kSegmentBytes = 4 << 20;  // trajectory of a segment: memory costs less than recomputing twice
 
 template <class T> struct Run : Moves<T> {
@@ -117,6 +118,9 @@ template <class T> struct Run : Moves<T> {
     return job.kept == nullptr ? nullptr : static_cast<Vec*>(job.kept) + block * (trajectory() / Base::W);
   }
 
+  // Whether to leave the rest undone; asked rarely enough to cost nothing.
+  bool stopped(int64_t layer) const { return layer % kLayersBetween == 0 && job.stopped(job.team); }
+
   template <Activation A> void forward(int64_t first, int64_t last, void* memory) const {
     Vec* y = static_cast<Vec*>(memory);
     Vec* s = y + job.features * vectors;
@@ -124,6 +128,7 @@ template <class T> struct Run : Moves<T> {
       load(job.y, job.row_stride, job.feature_stride, block, y, true);
       Vec* left = kept(block);
       for (int64_t layer = 0; layer < job.layers; ++layer) {
+        if (stopped(layer)) return;
         if (left == nullptr)
           advance<A>(layer, y, s);
         else
@@ -164,8 +169,10 @@ template <class T> struct Run : Moves<T> {
     for (int64_t block = first; block < last; ++block) {
       load(job.g, job.g_row_stride, job.g_feature_stride, block, lambda, false);
       if (const Vec* left = kept(block)) {
-        for (int64_t layer = job.layers - 1; layer >= 0; --layer)
+        for (int64_t layer = job.layers - 1; layer >= 0; --layer) {
+          if (stopped(layer)) return;
           step_back<A>(layer, left + layer * layer_rows() * vectors, lambda, gu, flat);
+        }
       } else {
         load(job.y, job.row_stride, job.feature_stride, block, y, true);
         walk_back<A>(y, s, lambda, gu, flat, rest);
@@ -180,6 +187,7 @@ template <class T> struct Run : Moves<T> {
     const int64_t per_layer = layer_rows() * vectors;
     Vec* left = checkpoint + count * state;
     for (int64_t layer = 0; layer < (count - 1) * length; ++layer) {
+      if (stopped(layer)) return;
       if (layer % length == 0) copy(y, checkpoint + layer / length * state, state);
       advance<A>(layer, y, s);
     }
@@ -187,9 +195,14 @@ template <class T> struct Run : Moves<T> {
     for (int64_t part = count - 1; part >= 0; --part) {
       const int64_t start = part * length, stop = start + length < job.layers ? start + length : job.layers;
       copy(checkpoint + part * state, y, state);
-      for (int64_t layer = start; layer < stop; ++layer) record<A>(layer, y, left + (layer - start) * per_layer);
-      for (int64_t layer = stop - 1; layer >= start; --layer)
+      for (int64_t layer = start; layer < stop; ++layer) {
+        if (stopped(layer)) return;
+        record<A>(layer, y, left + (layer - start) * per_layer);
+      }
+      for (int64_t layer = stop - 1; layer >= start; --layer) {
+        if (stopped(layer)) return;
         step_back<A>(layer, left + (layer - start) * per_layer, lambda, gu, flat);
+      }
     }
   }
 

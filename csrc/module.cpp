@@ -1,4 +1,4 @@
-// The thin door to Python: pointers, sizes and strides as integers, checked by hdnn/kernels/native.py.
+// The thin door to Python: pointers, sizes and strides as integers, checked by hdnn/kernels/calls.py.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/vector.h>
 
@@ -72,6 +72,15 @@ bool signalled(void*) {
   return PyErr_CheckSignals() != 0;
 }
 
+template <class F> auto without_gil(F&& run) {
+  try {
+    const nb::gil_scoped_release release;
+    return run();
+  } catch (const hdnn::Interrupted&) {
+    throw nb::python_error();  // what the handler of the signal raised
+  }
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -82,15 +91,13 @@ NB_MODULE(_native, m) {
                       const std::vector<int64_t>& call, int64_t kept, int threads) {
     const hdnn::Spec spec = spec_of(plan, step, slope);
     const hdnn::Arrays arrays = arrays_of(call, kept);
-    nb::gil_scoped_release release;
-    return hdnn::forward(doubles, spec, arrays, threads);
+    return without_gil([&] { return hdnn::forward(doubles, spec, arrays, threads, signalled); });
   });
   m.def("backward", [](bool doubles, const std::vector<int64_t>& plan, double step, double slope,
                        const std::vector<int64_t>& call, int64_t kept, int64_t layout, int threads) {
     const hdnn::Spec spec = spec_of(plan, step, slope);
     const hdnn::Arrays arrays = arrays_of(call, kept);
-    nb::gil_scoped_release release;
-    hdnn::backward(doubles, spec, arrays, layout, threads);
+    without_gil([&] { hdnn::backward(doubles, spec, arrays, layout, threads, signalled); });
   });
   m.def("train", [](bool doubles, const std::vector<int64_t>& plan, double step, double slope,
                     const std::vector<int64_t>& training, const std::vector<double>& numbers,

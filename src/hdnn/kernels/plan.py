@@ -1,6 +1,6 @@
 """What a fused kernel is asked to run, in plain values.
 
-`flow.py` fills a plan in; kernels read it and know nothing else of flows, structures or integrators.
+`flow/plans.py` fills a plan in; kernels read it and know nothing else of flows, structures or integrators.
 """
 
 from __future__ import annotations
