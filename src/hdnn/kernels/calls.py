@@ -32,7 +32,12 @@ _DRIVES = {"identity": 0, "canonical": 1, "matrix": 2}
 _ACTIVATIONS = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5}
 
 # Places in the integers of a code.
-_FEATURES, _LAYERS, _SHARED, _WEIGHT, _BIAS, _DRIVE = 5, 7, 8, 14, 15, 16
+FEATURES, LAYERS, _SHARED, _WEIGHT, _BIAS, _DRIVE = 5, 7, 8, 14, 15, 16
+
+_NO_MEMORY = (
+    "No memory was left for the fused kernels, of which every thread needs room for a block of samples through some "
+    'layers. Use fewer threads (torch.set_num_threads), or backend="eager" with memory="recompute".'
+)
 
 
 class Code(NamedTuple):
@@ -90,6 +95,14 @@ def encoded(plan: Plan, drives: int) -> Code:
     return Code(ints, plan.step, plan.negative_slope, plan.images)
 
 
+def multiplications(ints: list[int]) -> int:
+    """How many of numbers of weights one sample takes in one layer, by the integers of a code."""
+    method, _, structure, drive, _, n, m, *_ = ints
+    units = m // 2 if structure else (ints[11] + ints[13]) // 2  # of one half
+    of_K = m * n if method == 0 else units * n
+    return of_K if drive == 0 else 2 * of_K
+
+
 code_of = lru_cache(maxsize=256)(encoded)
 
 
@@ -115,7 +128,10 @@ def forward(
     numbers = extension.kept(doubles, ints, flows or 1, rows, pixels) if keep else 0
     kept = y.new_empty(numbers) if numbers else None
     call = _call(y, weight, bias, W, y, flows, rows, pixels, out, None, None, None)
-    layout = extension.forward(doubles, ints, step, slope, call, _place(kept), torch.get_num_threads())
+    try:
+        layout = extension.forward(doubles, ints, step, slope, call, _place(kept), torch.get_num_threads())
+    except MemoryError as error:
+        raise MemoryError(_NO_MEMORY) from error
     return out, None if kept is None else Kept(kept, layout)
 
 
@@ -154,7 +170,10 @@ def backward(
     call = _call(y, weight, bias, W, g, flows, rows, pixels, out, to_weight, to_bias, to_W)
     numbers, layout = (None, 0) if kept is None else kept
     doubles = y.dtype is torch.float64
-    extension.backward(doubles, ints, step, slope, call, _place(numbers), layout, torch.get_num_threads())
+    try:
+        extension.backward(doubles, ints, step, slope, call, _place(numbers), layout, torch.get_num_threads())
+    except MemoryError as error:
+        raise MemoryError(_NO_MEMORY) from error
     return out, to_weight, to_bias, to_W
 
 
@@ -165,13 +184,13 @@ def _check(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, g: Tensor,
         weight.numel() != each * ints[_WEIGHT]
         or bias.numel() != each * ints[_BIAS]
         or (0 if W is None else W.numel()) != each * ints[_DRIVE]
-        or y.shape[2 if flows else 1] != ints[_FEATURES]
+        or y.shape[2 if flows else 1] != ints[FEATURES]
         or (g is not y and g.shape != y.shape)
     ):
         shapes = ", ".join(str(tuple(x.shape)) for x in (y, weight, bias, W) if x is not None)
-        stored = 1 if ints[_SHARED] else ints[_LAYERS]
+        stored = 1 if ints[_SHARED] else ints[LAYERS]
         raise ValueError(
-            f"States, weights and biases do not fit a flow of {ints[_FEATURES]} features and {stored} stored layers; "
+            f"States, weights and biases do not fit a flow of {ints[FEATURES]} features and {stored} stored layers; "
             f"got {shapes}. Give tensors of the shapes that the flow was made with."
         )
     dtype = y.dtype

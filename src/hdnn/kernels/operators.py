@@ -10,14 +10,17 @@ Legend: as in `calls`; `again(y, weight, bias, W)` gives the states after the la
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from hdnn.kernels import calls
 from hdnn.kernels.calls import Code
+from hdnn.kernels.refusals import check
 from hdnn.kernels.transforms import batched, pulled_back, raw_apply, transformed, watched
 
 Again = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -222,7 +225,9 @@ def _run(
     y: Tensor, weight: Tensor, bias: Tensor, drive: Tensor | None, flows: int, plan: list[int], step: float,
     slope: float, images: bool,
 ) -> Tensor:  # fmt: skip
-    return calls.forward(y, weight, bias, drive, flows, Code(plan, step, slope, images))[0]
+    code = Code(plan, step, slope, images)
+    check(y, weight, bias, drive, y, flows, code, "flow_run")
+    return calls.forward(y, weight, bias, drive, flows, code)[0]
 
 
 def _pull(
@@ -230,6 +235,7 @@ def _pull(
     slope: float, images: bool, weights_too: bool,
 ) -> _Empties:  # fmt: skip
     code = Code(plan, step, slope, images)
+    check(y, weight, bias, drive, g, flows, code, "flow_pull")
     to_y, *others = calls.backward(g, y, weight, bias, drive, flows, code, weights_too)
     first, second, third = (y.new_empty(0) if x is None else x for x in others)
     return to_y, first, second, third
@@ -260,3 +266,20 @@ def _declare() -> Any:
 
 
 _LIBRARY = _declare()
+
+
+def _flops(y: tuple[int, ...], plan: list[int]) -> int:
+    """Two for each multiplication of the matrix products of a run, as PyTorch counts those of the eager path."""
+    return 2 * math.prod(y) * plan[calls.LAYERS] * calls.multiplications(plan) // plan[calls.FEATURES]
+
+
+@register_flop_formula(torch.ops.hdnn.flow_run)
+def _run_flops(y: Any, weight: Any, bias: Any, drive: Any, flows: int, plan: list[int], *_: Any, **__: Any) -> int:
+    return _flops(y, plan)
+
+
+@register_flop_formula(torch.ops.hdnn.flow_pull)
+def _pull_flops(
+    g: Any, y: Any, weight: Any, bias: Any, drive: Any, flows: int, plan: list[int], *rest: Any, **__: Any
+) -> int:
+    return _flops(y, plan) * (2 if rest[-1] else 1)
