@@ -99,7 +99,7 @@ def multiplications(ints: list[int]) -> int:
     """How many of numbers of weights one sample takes in one layer, by the integers of a code."""
     method, _, structure, drive, _, n, m, *_ = ints
     units = m // 2 if structure else (ints[11] + ints[13]) // 2  # of one half
-    of_K = m * n if method == 0 else units * n
+    of_K = units * n if method == _METHODS["partitioned"] else m * n
     return of_K if drive == 0 else 2 * of_K
 
 
