@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hdnn.continuation import Equations, solve
+from hdnn.doors import shelled
 from hdnn.facts import restated
 from hdnn.hamiltonian import Field
 
@@ -71,7 +72,7 @@ class ForwardEuler(Integrator):
 
     def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
         """No explicit inverse exists."""
-        raise ValueError(_no_inverse("ForwardEuler"))
+        raise _no_inverse("ForwardEuler")
 
 
 @dataclass(frozen=True)
@@ -274,13 +275,16 @@ class RungeKutta4(Integrator):
 
     def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
         """No explicit inverse exists."""
-        raise ValueError(_no_inverse("RungeKutta4"))
+        raise _no_inverse("RungeKutta4")
 
 
-def _no_inverse(name: str) -> str:
-    return (
-        f"`{name}` has no explicit inverse: undoing it means solving for the state before the step. "
-        f"Use `SymplecticEuler` or `StormerVerlet` (`h2`, `ms1`, `ms3`), or `ImplicitMidpoint`."
+def _no_inverse(name: str) -> ValueError:
+    reason = "has no explicit inverse: undoing it means solving for the state before the step."
+    return shelled(
+        ValueError(
+            f"`{name}` {reason} Use `SymplecticEuler` or `StormerVerlet` (`h2`, `ms1`, `ms3`), or `ImplicitMidpoint`."
+        ),
+        f"The integrator {reason} Those of h2, ms1 and ms3 have one.",
     )
 
 

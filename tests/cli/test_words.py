@@ -5,6 +5,7 @@ named here, with the reason.
 """
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ PYTHON_ALONE = {
     "analysis", "estimator", "hub", "plots", "kernels", "report.py", "presets.py", "structures.py", "hamiltonian.py",
     "interconnections.py", "integrators.py", "__init__.py",
     "training/checks.py",  # of networks and tensors that a user of Python made
+    "training/fused.py",  # reasons that a named backend gives
     "flow/memory.py", "flow/parameters.py", "flow/plans.py",  # no command chooses memory or backend
 }  # fmt: skip
 FUNCTIONS_ALONE = {
@@ -77,3 +79,11 @@ def test_the_lists_of_exceptions_are_no_longer_than_they_must_be():
         assert (SOURCE / name).exists(), name
     for name, functions in FUNCTIONS_ALONE.items():
         assert functions <= {function for function, *_ in sentences(SOURCE / name)}, name
+
+
+def test_what_an_analysis_leaves_out_is_said_without_python(hdnn, place):
+    # Separate weights have no one energy, forward Euler keeps no J and has no explicit inverse.
+    code, out, err = hdnn("analyze --model h1 --layers 3 --samples 3 -o looked --json")
+    assert code == 0
+    for reason in [*json.loads(out)["left_out"].values(), err]:
+        assert not python_words(reason), reason

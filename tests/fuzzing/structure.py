@@ -51,7 +51,8 @@ def _idx(content, kept, choose):
         case 4:
             count = max(1, math.prod(sizes[1:]))
             sizes[0] = choose.choice((0, 1, sizes[0] + 1, 100))
-            body = (body * (sizes[0] * count // max(1, len(body)) + 1))[: min(sizes[0] * count, 2**16)]
+            need = min(sizes[0] * count, 2**16)
+            body = (body * (need // max(1, len(body)) + 1))[:need]
         case 5:
             body = choose.choice((body[:-1], body + b"\0", b"", body + plain, bytes(len(body))))
         case _:

@@ -12,6 +12,7 @@ from hdnn.analysis.checks import check_flow
 from hdnn.analysis.jacobians import layer_jacobians
 from hdnn.analysis.magnitudes import log_determinants
 from hdnn.analysis.precision import in_full
+from hdnn.doors import shelled
 from hdnn.flow import Flow
 
 
@@ -69,9 +70,9 @@ def energy_drift(flow: Flow, y0: Tensor) -> Tensor:
     """
     check_flow(flow, y0)
     if not flow.shared and flow.layers > 1:
-        raise ValueError(
-            f"Each of the {flow.layers} layers has weights of its own, so no single energy H could be kept. "
-            f"Use `shared=True`, or look at one layer: `energy_drift(flow[j], y)`."
+        reason = f"Each of the {flow.layers} layers has weights of its own, so no single energy H could be kept."
+        raise shelled(
+            ValueError(f"{reason} Use `shared=True`, or look at one layer: `energy_drift(flow[j], y)`."), reason
         )
     states = flow.trajectory(y0)
     if flow.layers == 0:

@@ -14,6 +14,7 @@ from torch import Tensor
 from hdnn.analysis.inputs import check_vectors, check_weights, skew_matrix
 from hdnn.analysis.precision import in_full
 from hdnn.analysis.sensitivity import sensitivities
+from hdnn.doors import shelled
 from hdnn.flow import Flow
 
 # Two J are the same claim when they agree to this share of their size: single precision rounds at 1e-7.
@@ -116,9 +117,12 @@ def _check_promise(flow: Flow) -> None:
             f"is not kept. {measure}"
         )
     if not flow.integrator.symplectic:
-        raise ValueError(
-            f"This flow keeps no J: `{flow.integrator!r}` is not symplectic. Use `ImplicitMidpoint()`, or "
-            f"`SymplecticEuler()` or `StormerVerlet()` on a separable field (`h2`, `ms3`). {measure}"
+        raise shelled(
+            ValueError(
+                f"This flow keeps no J: `{flow.integrator!r}` is not symplectic. Use `ImplicitMidpoint()`, or "
+                f"`SymplecticEuler()` or `StormerVerlet()` on a separable field (`h2`, `ms3`). {measure}"
+            ),
+            "This flow keeps no J, for its integrator is not symplectic; h2 and ms3 keep one.",
         )
     if not flow.interconnection.skew:
         raise ValueError(

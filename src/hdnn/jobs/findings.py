@@ -33,6 +33,7 @@ from hdnn.analysis import (
     singular_values,
     statistics,
 )
+from hdnn.doors import in_options
 from hdnn.flow import Flow
 from hdnn.jobs import sights
 from hdnn.jobs.subjects import TAME, Subject
@@ -366,7 +367,7 @@ def _or_reason(compute: Callable[[], T]) -> tuple[T | None, str]:
     try:
         return compute(), ""
     except ValueError as error:
-        return None, str(error)
+        return None, in_options(error, {})  # a page for those who typed a command
 
 
 def _plain(bands: Statistics) -> dict[str, Any]:
