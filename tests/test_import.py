@@ -1,6 +1,8 @@
 """`import hdnn` is light, and the lazy names, the checkers' imports and `__all__` are one list."""
 
 import ast
+import os
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 import hdnn
 
+ROOMS = sorted(path.name for path in pkgutil.iter_modules(hdnn.__path__) if not path.name.startswith("_"))
 HEAVY = ("torch", "numpy", "matplotlib", "pandas", "sklearn", "pyarrow", "PIL", "pooch")
 
 
@@ -22,6 +25,31 @@ def test_import_is_light() -> None:
 def test_every_public_name_resolves(name: str) -> None:
     assert getattr(hdnn, name) is not None
     assert name in dir(hdnn)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork to be fast")
+@pytest.mark.parametrize(
+    "rooms",
+    [["networks", "training"], pytest.param(ROOMS, marks=pytest.mark.slow)],
+    ids=["few", "all"],
+)
+def test_every_module_is_reachable_after_import_hdnn(rooms: list[str]) -> None:
+    """Each in a process in which nothing of hdnn was touched before."""
+    code = f"""
+import os, torch
+for name in {rooms!r}:
+    child = os.fork()
+    if not child:
+        try:
+            import hdnn
+            found = getattr(hdnn, name).__name__
+        except BaseException as error:
+            found = repr(error)
+        os._exit(0 if found == f"hdnn.{{name}}" else print(name, found, flush=True) or 1)
+    assert os.waitpid(child, 0)[1] == 0, name
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert out.returncode == 0, out.stdout + out.stderr
 
 
 def test_checkers_and_the_lazy_table_agree() -> None:

@@ -7,10 +7,11 @@ here and is loaded on first use, so that `import hdnn` stays light.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hdnn import analysis, data, plots
+    from hdnn import analysis, data, networks, plots, presets, training
     from hdnn.activations import (
         Activation,
         LeakyReLU,
@@ -77,7 +78,7 @@ _HOME = {
     "training": ("GradientRecorder", "Objective", "Recipe", "SensitivityRecorder", "evaluate", "fit", "fit_together"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-_SUBMODULES = ("analysis", "data", "plots")
+_SUBMODULES = ("analysis", "data", "networks", "plots", "presets", "training")
 
 __all__ = [
     "Activation",
@@ -126,11 +127,14 @@ __all__ = [
     "ms1",
     "ms2",
     "ms3",
+    "networks",
     "plots",
+    "presets",
     "relu",
     "sigmoid",
     "softplus",
     "tanh",
+    "training",
     "upper_ones",
     "vector_classifier",
     "vector_regressor",
@@ -138,10 +142,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in _SUBMODULES:
-        return importlib.import_module(f"hdnn.{name}")
     if name in _MODULE_OF:
         return getattr(importlib.import_module(f"hdnn.{_MODULE_OF[name]}"), name)
+    if not name.startswith("_") and importlib.util.find_spec(f"hdnn.{name}") is not None:
+        return importlib.import_module(f"hdnn.{name}")
     raise AttributeError(f"module 'hdnn' has no attribute {name!r}")
 
 

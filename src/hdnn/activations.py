@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hdnn.arguments import factor
 from hdnn.facts import restated
 
 # torch's softplus switches to the identity above this argument. Its default of 20 costs 2e-9, visible in
@@ -240,3 +241,18 @@ leaky_relu = LeakyReLU()
 sigmoid = Sigmoid()
 softplus = Softplus()
 identity = Identity()
+
+ACTIVATIONS: dict[str, Activation] = {
+    "tanh": tanh,
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+    "sigmoid": sigmoid,
+    "softplus": softplus,
+    "identity": identity,
+}
+
+
+def activation_of(given: Activation | type[Activation] | str) -> Activation:
+    """The activation that was given itself, by its class or by its name."""
+    remedy = f"Use one of {', '.join(map(repr, ACTIVATIONS))}, or subclass `Activation`: H(y) needs the potential of σ."
+    return factor("activation", given, Activation, ACTIVATIONS, remedy)  # type: ignore[type-abstract]

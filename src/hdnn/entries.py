@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hdnn.arguments import whole
 from hdnn.doors import shelled
 
 
@@ -20,7 +21,7 @@ def half(features: int) -> int:
     Raises:
         ValueError: if `features` is odd or not positive.
     """
-    if features < 1:
+    if whole("features", features) < 1:
         raise ValueError(f"`features` is the size of the state, so it must be at least 1; got {features}.")
     if features % 2:
         odd = f"`features` must be even to split the state into (p, q); got {features}."

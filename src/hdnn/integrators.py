@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from hdnn.arguments import factor
 from hdnn.continuation import Equations, solve
 from hdnn.doors import shelled
 from hdnn.facts import restated
@@ -276,6 +277,12 @@ class RungeKutta4(Integrator):
     def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
         """No explicit inverse exists."""
         raise _no_inverse("RungeKutta4")
+
+
+def integrator_of(given: Integrator | type[Integrator]) -> Integrator:
+    """The integrator that was given itself or by its class."""
+    remedy = "Use `ForwardEuler()`, `SymplecticEuler()`, `StormerVerlet()`, `ImplicitMidpoint()` or `RungeKutta4()`."
+    return factor("integrator", given, Integrator, {}, remedy)  # type: ignore[type-abstract]
 
 
 def _no_inverse(name: str) -> ValueError:

@@ -7,13 +7,16 @@ all layers: `drive` returns K Jᵀ, whose adjoint is J Kᵀ. State y = (p, q), p
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from hdnn import entries, linear
+from hdnn.arguments import factor, require_room, shown, whole
 from hdnn.facts import restated
+from hdnn.names import unknown
 
 
 def canonical(features: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tensor:
@@ -35,7 +38,9 @@ def canonical(features: int, *, device: torch.device | str | None = None, dtype:
         tensor([[ 0.,  1.],
                 [-1.,  0.]])
     """
-    return block(-torch.eye(entries.half(features), dtype=dtype, device=device))
+    half = entries.half(features)
+    require_room(2 * features**2 * 4, f"J of {features:,} features", device)
+    return block(-torch.eye(half, dtype=dtype, device=device))
 
 
 def upper_ones(features: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tensor:
@@ -55,6 +60,8 @@ def upper_ones(features: int, *, device: torch.device | str | None = None, dtype
                 [-1.,  0.,  1.],
                 [-1., -1.,  0.]])
     """
+    features = whole("features", features)
+    require_room(2 * features**2 * 4, f"J of {features:,} features", device)
     ones = torch.ones(features, features, dtype=dtype, device=device)
     return ones.triu(1) - ones.tril(-1)
 
@@ -68,6 +75,8 @@ def block(X: Tensor) -> Tensor:
     Returns:
         (n, n) or (N, n, n), in the dtype and on the device of X.
     """
+    if not isinstance(X, Tensor):
+        raise TypeError(f"X must be a tensor (n/2, n/2); got {shown(X)}. Use torch.as_tensor(X).")
     return entries.two_by_two(None, -X.mT, X, None, axes=(-2, -1))
 
 
@@ -204,10 +213,7 @@ class Fixed(Interconnection):
                 f"Use its skew part, `(J - J.mT) / 2`."
             )
 
-    @property
-    def skew(self) -> bool:
-        """True."""
-        return True
+    skew = True
 
     @property
     def constant_over_layers(self) -> bool:  # type: ignore[override]
@@ -277,11 +283,7 @@ class Inverse(Interconnection):
 
     constant_over_layers = False
     is_inverse = True
-
-    @property
-    def skew(self) -> bool:
-        """True, for K is skew."""
-        return True
+    skew = True  # for K is
 
     def free_shape(self, features: int) -> tuple[int, ...]:
         """Nothing is trained."""
@@ -324,6 +326,7 @@ class Learned(Interconnection):
     """
 
     constant_over_layers = True
+    skew = True
 
     def __init__(self, initial: Tensor, mask: Tensor | None = None) -> None:
         start = Fixed(initial).J
@@ -331,6 +334,8 @@ class Learned(Interconnection):
             raise ValueError(
                 f"`initial` must be one (n, n) matrix, for one J is learned for all layers; got {tuple(initial.shape)}."
             )
+        if mask is not None and not isinstance(mask, Tensor):
+            raise TypeError(f"`mask` must be a tensor of zeros and ones; got {shown(mask)}.")
         kept = torch.ones_like(start, dtype=torch.bool) if mask is None else mask.detach().cpu() != 0
         if kept.shape != start.shape or not torch.equal(kept, kept.mT):
             raise ValueError(f"`mask` must be a symmetric {tuple(start.shape)} tensor; got {tuple(kept.shape)}.")
@@ -338,11 +343,6 @@ class Learned(Interconnection):
             raise ValueError("`initial` must be zero where `mask` is zero: those entries are never stored.")
         self.initial = start
         self.mask = kept
-
-    @property
-    def skew(self) -> bool:
-        """True."""
-        return True
 
     def free_shape(self, features: int) -> tuple[int, ...]:
         """(number of entries above the diagonal that the mask keeps,)."""
@@ -383,3 +383,18 @@ class Learned(Interconnection):
     def __repr__(self) -> str:
         kept, size = int(self.mask.triu(1).sum()), self.initial.shape[-1]
         return f"Learned({size}x{size}, {kept} free)"
+
+
+INTERCONNECTIONS: dict[str, Callable[..., Tensor]] = {"canonical": canonical, "upper_ones": upper_ones}
+
+
+def interconnection_of(given: Interconnection | type[Interconnection] | Tensor | str, features: int) -> Interconnection:
+    """The interconnection that was given itself, by its class or its name, or as the matrix J, n x n."""
+    if isinstance(given, Tensor):
+        return Fixed(given)
+    if isinstance(given, str) and given in INTERCONNECTIONS:
+        return Fixed(INTERCONNECTIONS[given](features, device="cpu"))
+    if isinstance(given, str):
+        raise ValueError(unknown("interconnection", given, INTERCONNECTIONS))
+    remedy = 'Use "canonical", "upper_ones", a skew tensor (n, n), `Fixed(J)`, `Learned(J)` or `Inverse()`.'
+    return factor("interconnection", given, Interconnection, {}, remedy)  # type: ignore[type-abstract]

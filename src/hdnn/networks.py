@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hdnn.activations import Activation, identity, leaky_relu, relu, sigmoid, softplus, tanh
+from hdnn.activations import ACTIVATIONS
 from hdnn.flow import Flow
-from hdnn.interconnections import Fixed, canonical, upper_ones
+from hdnn.interconnections import INTERCONNECTIONS
 from hdnn.modes import evaluating
 from hdnn.names import unknown
 from hdnn.presets import h1, h2, ms1, ms2, ms3
@@ -227,15 +227,6 @@ def _logits(classes: int) -> int:
     return 1 if classes == 2 else classes
 
 
-ACTIVATIONS: dict[str, Activation] = {
-    "tanh": tanh,
-    "relu": relu,
-    "leaky_relu": leaky_relu,
-    "sigmoid": sigmoid,
-    "softplus": softplus,
-    "identity": identity,
-}
-INTERCONNECTIONS: dict[str, Callable[[int], Tensor]] = {"canonical": canonical, "upper_ones": upper_ones}
 # Beyond these a slip of the pen, or a configuration from elsewhere, would ask for more than a memory holds.
 _LARGEST = {"features": 2048, "layers": 100_000, "width": 65_536, "kernel_size": 63}
 _LARGEST_FLOW = 2**31
@@ -325,13 +316,12 @@ def build_network(
     """
     choices: dict[str, object] = {}
     if config.model in ("h1", "h2"):
-        J = INTERCONNECTIONS[config.interconnection or "canonical"](config.features)
-        choices = {"interconnection": Fixed(J), "width": config.width}
+        choices = {"interconnection": config.interconnection or "canonical", "width": config.width}
     flow = PRESETS[config.model](
         config.features,
         config.layers,
         step=config.step,
-        activation=ACTIVATIONS[config.activation],
+        activation=config.activation,
         kernel_size=config.kernel_size,
         shared=config.shared,
         init_std=init_std,

@@ -8,11 +8,12 @@ Arguments that a preset does not describe are those of `Flow`.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from hdnn.activations import Activation, tanh
 from hdnn.flow import Backend, Flow, Memory
 from hdnn.integrators import ForwardEuler, SymplecticEuler
-from hdnn.interconnections import Fixed, Interconnection, Inverse, canonical
+from hdnn.interconnections import Interconnection, Inverse
 from hdnn.structures import BlockDiagonal, BlockSkew, Dense, OffDiagonal, Skew
 
 
@@ -22,7 +23,7 @@ def ms1(
     *,
     step: float | None = None,
     horizon: float | None = None,
-    activation: Activation = tanh,
+    activation: Activation | type[Activation] | str = tanh,
     kernel_size: int | None = None,
     shared: bool = False,
     backend: Backend = "auto",
@@ -72,7 +73,7 @@ def ms2(
     *,
     step: float | None = None,
     horizon: float | None = None,
-    activation: Activation = tanh,
+    activation: Activation | type[Activation] | str = tanh,
     kernel_size: int | None = None,
     shared: bool = False,
     backend: Backend = "auto",
@@ -122,7 +123,7 @@ def ms3(
     *,
     step: float | None = None,
     horizon: float | None = None,
-    activation: Activation = tanh,
+    activation: Activation | type[Activation] | str = tanh,
     kernel_size: int | None = None,
     shared: bool = False,
     backend: Backend = "auto",
@@ -154,7 +155,7 @@ def ms3(
         step=step,
         horizon=horizon,
         structure=OffDiagonal(),
-        interconnection=Fixed(canonical(features, device="cpu")),
+        interconnection="canonical",
         activation=activation,
         integrator=SymplecticEuler(first="p"),
         kernel_size=kernel_size,
@@ -173,8 +174,8 @@ def h1(
     *,
     step: float | None = None,
     horizon: float | None = None,
-    interconnection: Interconnection | None = None,
-    activation: Activation = tanh,
+    interconnection: Interconnection | Tensor | str | None = None,
+    activation: Activation | type[Activation] | str = tanh,
     width: int | None = None,
     kernel_size: int | None = None,
     shared: bool = False,
@@ -191,7 +192,7 @@ def h1(
     Args:
         features: n; even with the default J.
         layers: N.
-        interconnection: which J; None means the canonical one.
+        interconnection: which J, as for `Flow`; None means the canonical one.
         width: m, hidden units a layer; None means n.
 
     References:
@@ -209,7 +210,7 @@ def h1(
         step=step,
         horizon=horizon,
         structure=Dense(width),
-        interconnection=Fixed(canonical(features, device="cpu")) if interconnection is None else interconnection,
+        interconnection="canonical" if interconnection is None else interconnection,
         activation=activation,
         integrator=ForwardEuler(),
         kernel_size=kernel_size,
@@ -228,8 +229,8 @@ def h2(
     *,
     step: float | None = None,
     horizon: float | None = None,
-    interconnection: Interconnection | None = None,
-    activation: Activation = tanh,
+    interconnection: Interconnection | Tensor | str | None = None,
+    activation: Activation | type[Activation] | str = tanh,
     width: int | None = None,
     kernel_size: int | None = None,
     shared: bool = False,
@@ -248,7 +249,7 @@ def h2(
     Args:
         features: n, even.
         layers: N.
-        interconnection: which J; None means the canonical one. `Fixed(block(X))` sets X.
+        interconnection: which J, as for `Flow`; None means the canonical one. `Fixed(block(X))` sets X.
         width: m, hidden units a layer, even; None means n.
 
     References:
@@ -265,7 +266,7 @@ def h2(
         step=step,
         horizon=horizon,
         structure=BlockDiagonal(width),
-        interconnection=Fixed(canonical(features, device="cpu")) if interconnection is None else interconnection,
+        interconnection="canonical" if interconnection is None else interconnection,
         activation=activation,
         integrator=SymplecticEuler(first="p"),
         kernel_size=kernel_size,

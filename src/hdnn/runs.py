@@ -62,8 +62,8 @@ class RunConfig:
         seed: of weights, batches and splits.
         command: what repeats the run.
         versions: of hdnn, PyTorch, NumPy and Python.
-        start: the rest of what decides the bits of the result: "init_std", "device", "threads" and "fingerprint" of the
-            data. Empty in runs of earlier versions, which cannot be resumed.
+        start: the rest of what decides the bits of the result: "init_std", "default_weights" (what null means there),
+            "device", "threads" and "fingerprint" of the data. Empty in early runs, which cannot be resumed.
     """
 
     data: Mapping[str, Any]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hdnn import entries, linear
+from hdnn.arguments import factor, shown, whole
 from hdnn.facts import restated
 
 
@@ -288,6 +289,10 @@ class Masked(Structure):
     def __init__(self, inner: Structure, mask: Tensor) -> None:
         if not isinstance(mask, Tensor):
             raise TypeError(f"`mask` must be a tensor of zeros and ones; got {type(mask).__name__}.")
+        if not isinstance(inner, Structure):
+            raise TypeError(f"`inner` must be a structure such as `Dense()`; got {shown(inner)}.")
+        if mask.is_meta:
+            raise ValueError('`mask` has no values on the meta device. Make it with device="cpu".')
         if not torch.logical_or(mask == 0, mask == 1).all():
             raise ValueError("`mask` must hold only 0 and 1 (or False and True): it keeps entries, never scales them.")
         self.inner = inner
@@ -334,8 +339,14 @@ class Masked(Structure):
         return f"Masked({self.inner!r}, {size} mask keeping {kept})"
 
 
+def structure_of(given: Structure | type[Structure]) -> Structure:
+    """The structure that was given itself or by its class."""
+    remedy = "Use `Dense()`, `Skew()`, `BlockSkew()`, `OffDiagonal()`, `BlockDiagonal()` or `Masked(inner, mask)`."
+    return factor("structure", given, Structure, {}, remedy)  # type: ignore[type-abstract]
+
+
 def _check_width(width: int | None) -> None:
-    if width is not None and width < 1:
+    if width is not None and whole("width", width) < 1:
         raise ValueError(f"`width` counts hidden units, so it must be at least 1; got {width}.")
 
 

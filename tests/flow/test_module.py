@@ -184,14 +184,41 @@ def test_step_and_horizon() -> None:
     assert preset("h1", layers=8, step=0.25).horizon == 2.0
 
 
-def test_initial_values() -> None:
+@pytest.mark.parametrize(
+    ("options", "of_K"),
+    [
+        ({}, 1 / 4),
+        ({"kernel_size": 1}, 1 / 4),
+        ({"kernel_size": 3}, 1 / 12),
+        ({"kernel_size": 5}, 1 / 20),
+        ({"width": 64}, 1 / 6),
+        ({"width": 64, "kernel_size": 3}, 1 / 18),
+        ({"width": 8}, 1 / 4),
+    ],
+)
+@pytest.mark.parametrize("name", ["h1", "h2"])
+def test_initial_values(name: str, options: dict[str, int], of_K: float) -> None:
     torch.manual_seed(0)
-    flow = PRESETS["h1"](16, 200, step=0.1)
-    for parameter in flow.parameters():
-        assert abs(parameter.std().item() - 0.25) < 0.01
-        assert abs(parameter.mean().item()) < 0.01
-    assert abs(PRESETS["h1"](16, 200, step=0.1, init_std=1.0).bias.std().item() - 1) < 0.05
-    assert (PRESETS["h1"](4, 2, step=0.1, init_std=0.0).weight == 0).all()
+    flow = PRESETS[name](16, 100, step=0.1, **options)
+    assert flow.weight.std().item() == pytest.approx(of_K, rel=0.02)
+    assert flow.bias.std().item() == pytest.approx(1 / 4, rel=0.1)
+    assert all(abs(parameter.mean().item()) < 0.02 for parameter in flow.parameters())
+    assert flow[1:].init_std is flow.init_std is None
+    given = PRESETS[name](16, 100, step=0.1, init_std=1.0, **options)
+    assert [round(parameter.std().item(), 1) for parameter in given.parameters()] == [1.0, 1.0]
+    assert (PRESETS[name](4, 2, step=0.1, init_std=0.0).weight == 0).all()
+
+
+def test_norms_of_initial_weights_do_not_grow_with_width_and_taps() -> None:
+    torch.manual_seed(0)
+    for width in (None, 64, 256):
+        norms = torch.linalg.matrix_norm(PRESETS["h1"](16, 50, step=0.1, width=width).K, 2)
+        assert norms.mean().item() == pytest.approx(2, rel=0.1)
+    for k in (3, 5, 7):
+        K = PRESETS["h1"](16, 20, step=0.05, kernel_size=k).K
+        seen = torch.fft.fft2(K, s=(16, 16)).movedim((-2, -1), (1, 2))
+        largest = torch.linalg.matrix_norm(seen, 2).amax((1, 2))  # 0.05 ||K||^2 was 1.1, 3.1 and 6.4
+        assert 0.05 * largest.square().mean().item() == pytest.approx(0.3, abs=0.1)
 
 
 def test_J_of_a_convolution_is_no_matrix() -> None:

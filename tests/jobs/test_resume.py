@@ -296,3 +296,23 @@ def test_a_golden_checkpoint_goes_on(tmp_path):
     golden = Run.open(GOLDEN / "format-1").read_history()
     found = outcome.run.read_history()
     assert [row["loss"] for row in found] == pytest.approx([row["loss"] for row in golden], rel=1e-4)
+
+
+@pytest.mark.parametrize(("rule", "loss"), [(1, 0.2963071703910828), (2, 0.37853242754936217)])
+def test_golden_runs_without_a_checkpoint_begin_with_the_weights_that_were_the_default_then(tmp_path, rule, loss):
+    # The losses are those of runs by hdnn 0.1.0, which drew K of any shape from N(0, 1/n), and by the rule of today.
+    folder = tmp_path / "run"
+    shutil.copytree(GOLDEN / f"default-weights-{rule}", folder)
+    outcome = resume(folder)
+    assert outcome.run.config.network.width == 16
+    assert outcome.run.read_history()[0]["loss"] == pytest.approx(loss, rel=1e-4)
+
+
+def test_weights_drawn_by_a_rule_of_the_future_are_refused(tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(GOLDEN / "default-weights-2", folder)
+    document = json.loads((folder / "config.json").read_text())
+    document["start"]["default_weights"] = "1/n"
+    write_whole(folder / "config.json", json.dumps(document))
+    with pytest.raises(ValueError, match="a rule of a newer hdnn"):
+        resume(folder)

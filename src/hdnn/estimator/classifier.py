@@ -9,8 +9,8 @@ import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 
+from hdnn.arguments import real
 from hdnn.estimator.network_estimator import NetworkEstimator
-from hdnn.estimator.settings import real
 from hdnn.estimator.targets import Array, ClassWeight, Labels
 from hdnn.networks import Lift, class_probabilities
 from hdnn.training.recipe import Optimizer
@@ -33,7 +33,7 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
         interconnection: J of h1 and h2, "canonical" or "upper_ones"; None is canonical.
         width: hidden units a layer, for h1 and h2; None means n.
         shared: one K and b for all layers.
-        init_std: standard deviation of the initial weights; None means 1/√n.
+        init_std: standard deviation of the initial weights; None means that of `Flow`.
         epochs: passes over the table.
         batch_size: rows a step; None takes an eighth of the rows, at least 32 and at most 128. L-BFGS takes all.
         optimizer: "adamw", "adam", "sgd" or "lbfgs"; the defaults of the next two suit "adamw".

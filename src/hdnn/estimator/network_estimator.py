@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from hdnn.arguments import real, whole
 from hdnn.estimator.fitted import Fitted
 from hdnn.estimator.settings import (
     batch_rows,
@@ -25,9 +26,7 @@ from hdnn.estimator.settings import (
     duration,
     floating_point,
     horizon_of,
-    real,
     state_size,
-    whole,
 )
 from hdnn.estimator.targets import Array, Targets
 from hdnn.networks import Lift, Network, NetworkConfig, build_network

@@ -27,7 +27,7 @@ class HamiltonianRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[mi
         interconnection: J of h1 and h2, "canonical" or "upper_ones"; None is canonical.
         width: hidden units a layer, for h1 and h2; None means n.
         shared: one K and b for all layers.
-        init_std: standard deviation of the initial weights; None means 1/√n.
+        init_std: standard deviation of the initial weights; None means that of `Flow`.
         epochs: passes over the table.
         batch_size: rows a step; None takes an eighth of the rows, at least 32 and at most 128. L-BFGS takes all.
         optimizer: "adamw", "adam", "sgd" or "lbfgs"; the defaults of the next two suit "adamw".

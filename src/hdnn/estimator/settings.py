@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hdnn.arguments import real
 from hdnn.names import unknown
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _LARGEST_STATE = 128
 _LARGEST_EXACT_STATE = 64
 _FEW_ROWS, _MANY_COLUMNS = 200, 24
-
-
-def whole(name: str, value: object) -> int:
-    """A whole number of any kind, NumPy's too.
-
-    Raises:
-        TypeError: if it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"`{name}` must be a whole number; got {value!r}.")
-    return int(value)
-
-
-def real(name: str, value: object) -> float:
-    """A number of any kind, NumPy's too.
-
-    Raises:
-        TypeError: if it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"`{name}` must be a number; got {value!r}.")
-    return float(value)
 
 
 def duration(name: str, value: object) -> float:

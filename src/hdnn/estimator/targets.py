@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from hdnn.estimator.settings import real
+from hdnn.arguments import real
 from hdnn.networks import Task
 
 Array = NDArray[Any]

@@ -5,6 +5,7 @@ Legend: N layers, h step; K_j and b_j the weights of layer j, which stand for th
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral
 from typing import TYPE_CHECKING
 
@@ -69,22 +70,24 @@ def _remade(flow: Flow, layers: int, step: float, interconnection: Interconnecti
     """A flow like another but for depth, step and weights; what was frozen stays frozen."""
     from hdnn.flow.module import Flow
 
-    made = Flow(
-        flow.features,
-        layers,
-        step=step,
-        structure=flow.structure,
-        interconnection=interconnection,
-        activation=flow.activation,
-        integrator=flow.integrator,
-        kernel_size=flow.kernel_size,
-        shared=flow.shared,
-        backend=flow.backend,
-        memory=flow.memory,
-        init_std=flow.init_std,
-        device="meta",
-        dtype=flow.weight.dtype,
-    ).to_empty(device=flow.weight.device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what there is to say was said of the flow itself
+        made = Flow(
+            flow.features,
+            layers,
+            step=step,
+            structure=flow.structure,
+            interconnection=interconnection,
+            activation=flow.activation,
+            integrator=flow.integrator,
+            kernel_size=flow.kernel_size,
+            shared=flow.shared,
+            backend=flow.backend,
+            memory=flow.memory,
+            init_std=flow.init_std,
+            device="meta",
+            dtype=flow.weight.dtype,
+        ).to_empty(device=flow.weight.device)
     made.load_state_dict(state)
     for name, parameter in made.named_parameters():
         parameter.requires_grad_(trained(flow, name))

@@ -75,5 +75,5 @@ def upgraded(state: dict[str, Any]) -> dict[str, Any]:
     state["_buffers"] = {name: buffer for name, buffer in state["_buffers"].items() if name not in old}
     state["_non_persistent_buffers_set"] = state["_non_persistent_buffers_set"] - old
     if "_indices" not in state:
-        state["_indices"] = Indices(state["hamiltonian"], state["layers"])
+        state["_indices"] = Indices(state["hamiltonian"], state["_layers"])
     return {name: value for name, value in state.items() if name not in old}

@@ -6,37 +6,30 @@ y_j the state before it (y_0 the input, y_N the output); M = ∂y_N/∂y_0 its J
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from hdnn.activations import Activation, tanh
+from hdnn.activations import Activation, activation_of, tanh
+from hdnn.arguments import truth
+from hdnn.flow import settings
+from hdnn.flow.attributes import SETTINGS, constant, restored, setting
 from hdnn.flow.depth import part, refined
 from hdnn.flow.indices import Indices, upgraded
 from hdnn.flow.memory import Memory, again, layer_by_layer
 from hdnn.flow.parameters import draw, put
 from hdnn.flow.plans import make_plan, served
-from hdnn.flow.settings import (
-    check_backend,
-    check_layer,
-    check_loaded,
-    check_memory,
-    check_separable,
-    check_sizes,
-    check_state,
-    floating_point,
-    standard_deviation,
-    step_size,
-)
+from hdnn.flow.states import check_numbers, check_state, is_jagged, over_rows, read
 from hdnn.hamiltonian import Field, Hamiltonian
-from hdnn.integrators import Integrator
-from hdnn.interconnections import Interconnection, inverse_transpose
+from hdnn.integrators import Integrator, integrator_of
+from hdnn.interconnections import Interconnection, interconnection_of, inverse_transpose
 from hdnn.kernels import native
 from hdnn.kernels.plan import Plan
 from hdnn.kernels.transforms import autocasting
-from hdnn.structures import Structure
+from hdnn.structures import Structure, structure_of
 
 Backend = Literal["auto", "eager", "native"]
 
@@ -54,8 +47,8 @@ class Flow(nn.Module):
         step: h, the integration step. Give exactly one of `step` and `horizon`.
         horizon: T = N h.
         structure: which entries of K are free.
-        interconnection: which J.
-        activation: σ.
+        interconnection: which J; also "canonical", "upper_ones" or a skew tensor (n, n), which become `Fixed`.
+        activation: σ; also by name, as "relu". (Factors without arguments may be given by their class.)
         integrator: how a step is taken.
         kernel_size: None for vectors; odd k for images, a zero-padded k x k convolution K.
         shared: one K and b for all layers (the time-invariant network).
@@ -68,7 +61,8 @@ class Flow(nn.Module):
             where those of "store" reach 4e-6, and 7e-15 in float64), but rounding grows with ‖M⁻¹‖, and a backward
             pass that misses the input by more than 1e-3 raises. Native keeps no layer whatever is named; so "store"
             takes the eager path under "auto", and the others take native where it serves.
-        init_std: standard deviation of the initial weights and biases; None means 1/√n.
+        init_std: standard deviation of the initial K and b (1.0 is the papers' choice). None means 1/√n for b and
+            1/√(n k²) for K, k = 1 for vectors; less where K has more rows than columns, so that h ‖K‖² is the same.
         device: where the parameters are created.
         dtype: of the parameters, floating point.
 
@@ -96,6 +90,18 @@ class Flow(nn.Module):
     bias: nn.Parameter
     interconnection_weight: nn.Parameter | None
     interconnection_matrix: Tensor | None
+    features: int = constant("features", "n, the size of the state.", of_equation=True)
+    layers: int = constant("layers", "N.")
+    step: float = constant("step", "h.")
+    shared: bool = constant("shared", "Whether all layers have one K and b.")
+    structure: Structure = constant("structure", "Which entries of K are free.", of_equation=True)
+    interconnection: Interconnection = constant("interconnection", "Which J.", of_equation=True)
+    kernel_size: int | None = constant("kernel_size", "None for vectors, k for k x k convolutions.", of_equation=True)
+    activation: Activation = setting("activation", "σ.", of_equation=True)
+    integrator: Integrator = setting("integrator", "How a step is taken.")
+    backend: Backend = setting("backend", "What runs the layers.")
+    memory: Memory | None = setting("memory", "What the eager path keeps for the backward pass.")
+    init_std: float | None = setting("init_std", "Standard deviation of the initial weights and biases, if given.")
 
     def __init__(
         self,
@@ -104,10 +110,10 @@ class Flow(nn.Module):
         *,
         step: float | None = None,
         horizon: float | None = None,
-        structure: Structure,
-        interconnection: Interconnection,
-        activation: Activation = tanh,
-        integrator: Integrator,
+        structure: Structure | type[Structure],
+        interconnection: Interconnection | type[Interconnection] | Tensor | str,
+        activation: Activation | type[Activation] | str = tanh,
+        integrator: Integrator | type[Integrator],
         kernel_size: int | None = None,
         shared: bool = False,
         backend: Backend = "auto",
@@ -117,46 +123,61 @@ class Flow(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        check_sizes(features, layers, kernel_size)
-        self.features = features
-        self.layers = layers
-        self._step = step_size(layers, step, horizon)
-        self.shared = shared
-        self.backend: Backend = backend
-        self.memory: Memory | None = memory
-        self.init_std = standard_deviation(features, init_std)
-        self.integrator = integrator
-        self.hamiltonian = Hamiltonian(features, structure, interconnection, activation, kernel_size)
-        check_separable(integrator, self.hamiltonian)
-        self.plan = make_plan(self.hamiltonian, integrator, self._step, layers, shared)
-        check_backend(backend, self.plan)
-        check_memory(memory, backend, integrator)
-
-        dtype = floating_point(dtype)
+        sizes = settings.checked_sizes(features, layers, kernel_size)
+        features, layers, kernel_size = sizes
+        self._layers = layers
+        self._step = settings.step_size(layers, step, horizon)
+        self._shared = truth("shared", shared)
+        self._init_std = settings.checked_deviation(init_std)
+        dtype, structure = settings.floating_point(dtype), structure_of(structure)
         stored = 1 if shared else layers
-        free_shape = structure.free_shape(features, kernel_size)
-        self.weight = nn.Parameter(torch.empty(stored, *free_shape, device=device, dtype=dtype))
+        settings.check_room(structure, sizes, stored, dtype, device)
+        interconnection = interconnection_of(interconnection, features)
+        hamiltonian = Hamiltonian(features, structure, interconnection, activation_of(activation), kernel_size)
+        self._choose(hamiltonian, integrator_of(integrator), backend, memory)
+
+        free = structure.free_shape(features, kernel_size)
+        self.weight = nn.Parameter(torch.empty(stored, *free, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(stored, self.hamiltonian.hidden, device=device, dtype=dtype))
         shape = interconnection.free_shape(features)
         learned = nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) if shape else None
         self.register_parameter("interconnection_weight", learned)
         self._indices = Indices(self.hamiltonian, layers)
-        # A buffer that stays None would confuse torch.export, so only one that will hold something is registered.
-        if self._constant_J() is None:
-            self.interconnection_matrix = None
-        else:
+        self.interconnection_matrix = None
+        if self._constant_J() is not None:  # a buffer that stays None would confuse torch.export
+            del self.interconnection_matrix
             self.register_buffer("interconnection_matrix", None)
         self.register_load_state_dict_post_hook(_after_loading)  # type: ignore[no-untyped-call]
         self.reset_parameters()
+        settings.warn_of_rounding(dtype, self.step, layers)
+
+    def _settle(self, **changed: Any) -> None:
+        """Take attributes that were set, if they fit all others."""
+        now = {name: getattr(self, name) for name in SETTINGS} | changed
+        self._init_std = settings.checked_deviation(now["init_std"])
+        H = dataclasses.replace(self.hamiltonian, activation=activation_of(now["activation"]))
+        self._choose(H, integrator_of(now["integrator"]), now["backend"], now["memory"])
+
+    def _choose(
+        self, hamiltonian: Hamiltonian, integrator: Integrator, backend: Backend, memory: Memory | None
+    ) -> None:
+        """Take what may be chosen anew during the life of a flow, if it fits together."""
+        settings.check_separable(integrator, hamiltonian)
+        plan = make_plan(hamiltonian, integrator, self.step, self.layers, self.shared)
+        settings.check_backend(backend, plan)
+        settings.check_memory(memory, backend, integrator)
+        self.hamiltonian, self._integrator, self.plan = hamiltonian, integrator, plan
+        self._backend, self._memory = backend, memory
 
     def reset_parameters(self) -> None:
-        """Draw weights and biases from N(0, init_std²) and put J back to its start.
+        """Draw K and b anew, as `init_std` says, and put J back to its start.
 
         Raises:
             RuntimeError: if a hook computes them from others, which cannot be told what to give.
         """
-        draw(self, "weight", self.init_std)
-        draw(self, "bias", self.init_std)
+        for_K, for_b = settings.deviations(self.features, self.hamiltonian.hidden, self.kernel_size)
+        draw(self, "weight", for_K if self.init_std is None else self.init_std)
+        draw(self, "bias", for_b if self.init_std is None else self.init_std)
         if (start := self.interconnection.initial_free()) is not None:
             put(self, "interconnection_weight", start)
         if (J := self._constant_J()) is not None:
@@ -164,34 +185,8 @@ class Flow(nn.Module):
             self.interconnection_matrix = J.to(self.weight, copy=True)
 
     def _constant_J(self) -> Tensor | None:
-        """J itself, where nothing in it is trained and it does not follow from K."""
-        learned = self.interconnection.free_shape(self.features)
-        return None if learned else self.interconnection.constant(self.features, self.layers)
-
-    @property
-    def structure(self) -> Structure:
-        """Which entries of K are free."""
-        return self.hamiltonian.structure
-
-    @property
-    def interconnection(self) -> Interconnection:
-        """Which J."""
-        return self.hamiltonian.interconnection
-
-    @property
-    def activation(self) -> Activation:
-        """σ."""
-        return self.hamiltonian.activation
-
-    @property
-    def kernel_size(self) -> int | None:
-        """None for vectors, k for k x k convolutions on images."""
-        return self.hamiltonian.kernel_size
-
-    @property
-    def step(self) -> float:
-        """h, which a flow keeps for life."""
-        return self._step
+        J = self.interconnection
+        return None if J.free_shape(self.features) else J.constant(self.features, self.layers)
 
     @property
     def horizon(self) -> float:
@@ -212,8 +207,7 @@ class Flow(nn.Module):
             ValueError: for `Inverse`, where K has no inverse: an odd number of features, a singular K, or a
                 convolution of more than one tap.
         """
-        J = self._J()
-        if J is not None:
+        if (J := self._J()) is not None:
             return J
         J = inverse_transpose(self.K)
         return J[0] if self.shared else J
@@ -248,6 +242,8 @@ class Flow(nn.Module):
         Raises:
             ValueError: if the features of y are not n.
         """
+        if (type(y) is not Tensor or y.is_nested) and is_jagged(y):
+            return over_rows(self, y)
         if autocasting(y.device.type):
             # A flow adds many small steps up, which half precision would round away.
             with torch.autocast(y.device.type, enabled=False):
@@ -256,6 +252,8 @@ class Flow(nn.Module):
         plan = served(self.plan, self.backend, self.memory, y, self.weight)
         if plan is not None:
             return self._fused(plan, y)
+        if self.layers:
+            check_numbers(y, self.weight)
         return layer_by_layer(self.integrator, self.fields(), y, self.step, self.memory)
 
     def _fused(self, plan: Plan, y: Tensor) -> Tensor:
@@ -266,6 +264,7 @@ class Flow(nn.Module):
         W = self.interconnection.drive(self._J(), K, self.hamiltonian.images) if plan.drive == "matrix" else None
         return native.run(plan, y, K, self.bias, W, twice)
 
+    @read
     def trajectory(self, y: Tensor) -> Tensor:
         """The state before the first layer and after every layer.
 
@@ -275,12 +274,12 @@ class Flow(nn.Module):
         Returns:
             (N + 1, ..., n) or (N + 1, B, n, H, W), y itself first.
         """
-        check_state(y, self.features, self.kernel_size)
         states = [y]
         for field in self.fields():
             states.append(self.integrator.step(field, states[-1], self.step))
         return torch.stack(states)
 
+    @read
     def inverse(self, y: Tensor) -> Tensor:
         """The input whose output is y, `inverse(flow(y0)) = y0`, up to rounding that grows with ‖M⁻¹‖.
 
@@ -293,11 +292,11 @@ class Flow(nn.Module):
         Raises:
             ValueError: if the integrator has no explicit inverse.
         """
-        check_state(y, self.features, self.kernel_size)
         for field in reversed(self.fields()):
             y = self.integrator.inverse(field, y, self.step)
         return y
 
+    @read
     def energy(self, y: Tensor, layer: int = 0) -> Tensor:
         """The energy 1ᵀ σ̃(K y + b) of a state, with the weights of one layer.
 
@@ -308,8 +307,7 @@ class Flow(nn.Module):
         Returns:
             (...) or (B,).
         """
-        check_state(y, self.features, self.kernel_size)
-        check_layer(layer, self.layers)
+        settings.check_layer(layer, self.layers)
         stored = 0 if self.shared else layer
         return self.hamiltonian.energy(self.K[stored], self.bias[stored], y)
 
@@ -387,8 +385,16 @@ class Flow(nn.Module):
         return self.interconnection.build(free, None if free is None else self._indices.on(free.device).interconnection)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(upgraded(state))  # type: ignore[no-untyped-call]
+        super().__setstate__(upgraded(restored(state)))  # type: ignore[no-untyped-call]
+        self._choose(self.hamiltonian, self.integrator, self.backend, self.memory)  # a plan may have grown since
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Flow:
+        before = self.weight.dtype
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.weight.dtype is not before:
+            settings.warn_of_rounding(self.weight.dtype, self.step, self.layers)
+        return self
 
 
 def _after_loading(flow: Flow, _: object) -> None:
-    check_loaded(flow.interconnection_matrix, flow._constant_J(), flow.interconnection)
+    settings.check_loaded(flow.interconnection_matrix, flow._constant_J(), flow.interconnection)

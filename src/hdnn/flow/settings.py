@@ -3,30 +3,55 @@
 from __future__ import annotations
 
 import math
+import warnings
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hdnn import entries
+from hdnn.arguments import real, require_room, shown, whole
 from hdnn.doors import shelled
 from hdnn.hamiltonian import Hamiltonian
 from hdnn.integrators import Integrator
 from hdnn.interconnections import Interconnection
 from hdnn.kernels import native
 from hdnn.kernels.plan import Plan
+from hdnn.structures import Structure
 
 
-def check_sizes(features: int, layers: int, kernel_size: int | None) -> None:
-    """Refuse sizes that make no flow."""
+class Sizes(NamedTuple):
+    """The whole numbers of a flow."""
+
+    features: int
+    layers: int
+    kernel_size: int | None
+
+
+def checked_sizes(features: int, layers: int, kernel_size: int | None) -> Sizes:
+    """Whole numbers of any kind; refuse those that make no flow."""
+    features, layers = whole("features", features), whole("layers", layers)
     if features < 1:
         raise ValueError(f"`features` is the size of the state, so it must be at least 1; got {features}.")
     if layers < 0:
         raise ValueError(f"`layers` must be 0 (the identity) or more; got {layers}.")
-    if kernel_size is not None and (kernel_size < 1 or kernel_size % 2 == 0):
+    if kernel_size is None:
+        return Sizes(features, layers, None)
+    kernel_size = whole("kernel_size", kernel_size)
+    if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(
             f"`kernel_size` must be odd, so that the convolution and its adjoint keep the size of the image; got "
             f"{kernel_size}. Use {max(1, kernel_size + 1)}, or None for vectors."
         )
+    return Sizes(features, layers, kernel_size)
+
+
+def check_room(structure: Structure, sizes: Sizes, stored: int, dtype: torch.dtype, device: object) -> None:
+    """Refuse a flow that no memory holds: its weights, and the places of the entries of one K."""
+    free, (features, layers, taps) = structure.free_shape(sizes.features, sizes.kernel_size), sizes
+    what = f"a flow of {features:,} features and {layers:,} layers"
+    require_room(8 * features**2 * (taps or 1) ** 2, what)
+    require_room(stored * math.prod(free) * dtype.itemsize, what, device or torch.get_default_device())
 
 
 def check_backend(backend: str, plan: Plan | None) -> None:
@@ -68,28 +93,62 @@ def step_size(layers: int, step: float | None, horizon: float | None) -> float:
     if (step is None) == (horizon is None):
         given = "neither" if step is None else f"step={step} and horizon={horizon}"
         raise ValueError(f"Give exactly one of `step` (h) and `horizon` (T = layers · h); got {given}.")
-    length = step if step is not None else horizon
-    if length is None or not (math.isfinite(length) and length > 0):
-        name = "step" if horizon is None else "horizon"
+    name = "step" if horizon is None else "horizon"
+    length = real(name, step if step is not None else horizon)
+    if not (math.isfinite(length) and length > 0):
         raise ValueError(f"`{name}` must be a positive, finite time; got {length}.")
-    return float(length) / (layers or 1) if step is None else float(length)
+    return length / (layers or 1) if step is None else length
 
 
 def floating_point(dtype: torch.dtype | None) -> torch.dtype:
     """What is given, or PyTorch's default."""
-    dtype = dtype or torch.get_default_dtype()
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"`dtype` must be a dtype of PyTorch; got {shown(dtype)}. Use torch.float32 or torch.float64.")
     if not dtype.is_floating_point:
         raise ValueError(f"`dtype` must be a floating-point type; got {dtype}. Use torch.float32 or float64.")
     return dtype
 
 
-def standard_deviation(features: int, init_std: float | None) -> float:
-    """Of the initial weights: what is given, or 1/√n."""
+def checked_deviation(init_std: float | None) -> float | None:
+    """Of the initial weights: what is given, or None."""
     if init_std is None:
-        return 1 / math.sqrt(features)
+        return None
+    init_std = real("init_std", init_std)
     if not (math.isfinite(init_std) and init_std >= 0):
         raise ValueError(f"`init_std` is a standard deviation, so it must be 0 or more; got {init_std}.")
-    return float(init_std)
+    return init_std
+
+
+def deviations(features: int, hidden: int, kernel_size: int | None) -> tuple[float, float]:
+    """Of the initial K and b where none is given: 1/√(n taps) and 1/√n.
+
+    ‖K‖ of random entries grows like √m + √n and with the taps, so that of a wide K is scaled back to what it is at
+    m = n: h ‖K‖², which says how far a layer is from the identity, is then the same in all.
+    """
+    wide = min(1.0, 2 * math.sqrt(features) / (math.sqrt(hidden) + math.sqrt(features)))
+    return wide / (math.sqrt(features) * (kernel_size or 1)), 1 / math.sqrt(features)
+
+
+def warn_of_rounding(dtype: torch.dtype, step: float, layers: int) -> None:
+    """Warn where steps are lost to rounding: a flow adds many small ones to the state."""
+    if not layers or not dtype.is_floating_point:
+        return
+    rounding = torch.finfo(dtype).eps / 2
+    name = str(dtype).removeprefix("torch.")
+    if step < rounding:
+        text = (
+            f"A step of {step:g} is lost in {name}: a state of size one changes by less than its rounding, "
+            f"{rounding:.1g}, so the flow is the identity. Use a larger step, or torch.float64."
+        )
+    elif dtype.itemsize < 4:
+        text = (
+            f"The weights are {name}. A flow adds {layers:,} small steps to the state, and each is rounded to "
+            f"{rounding:.1g} of it. Keep the flow in float32; under `torch.autocast` it stays there by itself."
+        )
+    else:
+        return
+    warnings.warn(text, UserWarning, stacklevel=4)
 
 
 def check_separable(integrator: Integrator, hamiltonian: Hamiltonian) -> None:
@@ -120,17 +179,9 @@ def check_loaded(J: Tensor | None, expected: Tensor | None, interconnection: Int
         )
 
 
-def check_state(y: Tensor, features: int, kernel_size: int | None) -> None:
-    """Refuse a state of another shape."""
-    if kernel_size is None:
-        if y.dim() < 1 or y.shape[-1] != features:
-            raise ValueError(f"Expected a state of shape (..., {features}); got {tuple(y.shape)}.")
-    elif y.dim() not in (3, 4) or y.shape[-3] != features:
-        raise ValueError(f"Expected images of shape (B, {features}, H, W); got {tuple(y.shape)}.")
-
-
 def check_layer(layer: int, layers: int) -> None:
     """Refuse a layer that the flow does not have."""
+    layer = whole("layer", layer)
     if layers == 0:
         raise IndexError(f"The flow has no layers; got layer {layer}.")
     if not -layers <= layer < layers:

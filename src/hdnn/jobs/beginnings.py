@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from hdnn.jobs.sources import Source
 from hdnn.runs import Run
 from hdnn.training import Recipe
 from hdnn.training.devices import most_threads
+
+# What `init_std: null` means in a run: the rule by which `Flow` drew its weights then.
+DEFAULT_WEIGHTS, _OLD_WEIGHTS = "1/sqrt(n taps), wide scaled", "1/sqrt(n)"
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -25,7 +29,7 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def beginning(run: Run) -> tuple[Source, Recipe, float | None, str, int]:
-    """Data, recipe, deviation of the initial weights, device and threads of a run.
+    """Data, recipe, deviation of the initial weights (None: the default of `Flow`), device and threads of a run.
 
     Raises:
         ValueError: if the configuration lacks them or they make no sense.
@@ -41,7 +45,9 @@ def beginning(run: Run) -> tuple[Source, Recipe, float | None, str, int]:
         "device": (str,),
         "threads": (int,),
         "fingerprint": (str,),
+        "default_weights": (str,),
     }
+    start.setdefault("default_weights", _OLD_WEIGHTS)  # earlier versions wrote none
     if start.keys() != kinds.keys() or not all(type(start[name]) in kind for name, kind in kinds.items()):
         raise ValueError(f"{run.folder}: `start` of the configuration must hold {', '.join(kinds)}. Was it edited?")
     if not 1 <= start["threads"] <= most_threads():
@@ -53,7 +59,12 @@ def beginning(run: Run) -> tuple[Source, Recipe, float | None, str, int]:
     recipe = _made(run, Recipe, dict(run.config.recipe))
     if run.config.seed != recipe.seed:
         raise ValueError(f"{run.folder}: the seeds of run and recipe differ. Was the configuration edited?")
-    return source, recipe, start["init_std"], start["device"], start["threads"]
+    init_std = start["init_std"]
+    if start["default_weights"] == _OLD_WEIGHTS and init_std is None:
+        init_std = 1 / math.sqrt(run.config.network.features)
+    elif start["default_weights"] not in (_OLD_WEIGHTS, DEFAULT_WEIGHTS):
+        raise ValueError(f"{run.folder}: the weights of this run were drawn by a rule of a newer hdnn. Update hdnn.")
+    return source, recipe, init_std, start["device"], start["threads"]
 
 
 def _made(run: Run, kind: type[Any], values: dict[str, Any]) -> Any:

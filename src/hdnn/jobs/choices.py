@@ -8,9 +8,10 @@ import os
 from dataclasses import dataclass
 
 from hdnn.data import Dataset
+from hdnn.interconnections import INTERCONNECTIONS
 from hdnn.jobs.setups import Setup
 from hdnn.names import unknown
-from hdnn.networks import INTERCONNECTIONS, PRESETS, Lift, NetworkConfig, build_network
+from hdnn.networks import PRESETS, Lift, NetworkConfig, build_network
 from hdnn.training import Recipe
 
 _COPIES = 3  # of the weights: themselves, their gradients, and a momentum at least

@@ -25,7 +25,7 @@ class Setup:
         interconnection: J of h1 and h2; None means canonical.
         lift: from vectors to states.
         kernel_size: for images.
-        init_std: of the initial weights; None means 1/√n.
+        init_std: of the initial weights; None means that of `Flow`.
     """
 
     model: str

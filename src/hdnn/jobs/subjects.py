@@ -195,7 +195,7 @@ def untrained(
         interconnection: J of h1 and h2, "canonical" or "upper_ones".
         width: hidden units a layer, for h1 and h2.
         shared: one K and b for all layers.
-        init_std: of the weights; None means 1/√n.
+        init_std: of the weights; None means that of `Flow`.
         samples: how many states.
         seed: of weights and states.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hdnn.checkpoints import Saver, largest_checkpoint, read_checkpoint, require_interval
 from hdnn.data import Dataset
-from hdnn.jobs.beginnings import beginning, fingerprint
+from hdnn.jobs.beginnings import DEFAULT_WEIGHTS, beginning, fingerprint
 from hdnn.jobs.choices import Choices, chosen_recipe, network_config
 from hdnn.jobs.scores import measure
 from hdnn.jobs.setups import SETUPS, table_setup
@@ -118,7 +118,13 @@ def train(
         seed=seed,
         command=command,
         versions=versions(),
-        start={"init_std": init_std, "device": device, "threads": used, "fingerprint": fingerprint(dataset)},
+        start={
+            "init_std": init_std,
+            "default_weights": DEFAULT_WEIGHTS,
+            "device": device,
+            "threads": used,
+            "fingerprint": fingerprint(dataset),
+        },
     )
     with claimed(output):
         run = Run.create(output, described, overwrite=overwrite)

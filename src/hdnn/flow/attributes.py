@@ -1,0 +1,58 @@
+"""Attributes of a flow: those that may be set are checked like arguments, the others are kept for life."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hdnn.flow.module import Flow
+
+
+def setting(name: str, meaning: str, *, of_equation: bool = False) -> Any:
+    """An attribute that may be set, and is then checked with all that it must fit.
+
+    Args:
+        name: of the attribute.
+        meaning: its documentation.
+        of_equation: whether it stands in the flow's `hamiltonian`.
+    """
+
+    def set(flow: Flow, value: object) -> None:
+        flow._settle(**{name: value})
+
+    return property(_getter(name, of_equation), set, doc=meaning)
+
+
+def constant(name: str, meaning: str, *, of_equation: bool = False) -> Any:
+    """An attribute that stays as it is, since the weights were made for it; arguments as for `setting`."""
+
+    def refuse(flow: Flow, value: object) -> None:
+        raise AttributeError(
+            f"A flow keeps its `{name}` for life, for its weights were made for it. Make another flow with "
+            f"{name}={value!r}."
+        )
+
+    return property(_getter(name, of_equation), refuse, doc=meaning)
+
+
+def _getter(name: str, of_equation: bool) -> Callable[[Flow], object]:
+    own = f"_{name}"
+
+    def of_flow(flow: Flow) -> object:
+        return getattr(flow, own)
+
+    def of_hamiltonian(flow: Flow) -> object:
+        return getattr(flow.hamiltonian, name)
+
+    return of_hamiltonian if of_equation else of_flow
+
+
+SETTINGS = ("activation", "integrator", "backend", "memory", "init_std")
+_RENAMED = ("layers", "shared", "backend", "memory", "integrator", "init_std")
+
+
+def restored(state: dict[str, Any]) -> dict[str, Any]:
+    """What a pickled flow holds, where hdnn 0.1.0 kept the attributes under their own names."""
+    state = {name: value for name, value in state.items() if name != "features"}
+    return {f"_{name}" if name in _RENAMED else name: value for name, value in state.items()}
