@@ -33,6 +33,7 @@ CALLS: dict[str, Callable[[Flow, Tensor], object]] = {
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
+@pytest.mark.filterwarnings("ignore:The weights are bfloat16")
 @every_call
 def test_states_that_do_not_fit(call: Callable[[Flow, Tensor], object]) -> None:
     flow, images = preset("h2"), preset("h2", kernel_size=3)

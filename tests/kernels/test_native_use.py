@@ -234,6 +234,7 @@ def test_copies_and_files() -> None:
 # What is refused --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:The weights are bfloat16")
 def test_auto_takes_the_kernels_where_they_serve_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
     run = native.run
@@ -250,6 +251,7 @@ def test_auto_takes_the_kernels_where_they_serve_and_only_there(monkeypatch: pyt
     assert len(runs) == 1
 
 
+@pytest.mark.filterwarnings("ignore:The weights are bfloat16")
 def test_a_named_native_backend_does_not_fall_back() -> None:
     flow = preset("h2", backend="native")
     with pytest.raises(ValueError, match=r'backend="native" takes CPU tensors.*float32 state.*float64 weights'):
