@@ -15,6 +15,16 @@ def shown(name: str, value: float) -> str:
     return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4g}"
 
 
+def while_training(name: str) -> str:
+    """A score of a record in words; an error is that of the standardised target, until the report gives it its unit.
+
+    Example:
+        >>> while_training("train_accuracy"), while_training("validation_error")
+        ('train accuracy', 'validation error (standardised)')
+    """
+    return name.replace("_", " ").replace("error", "error (standardised)")
+
+
 class Display:
     """A live progress bar on stderr; where that is no terminal, only what was decided is said."""
 
@@ -51,7 +61,7 @@ class Display:
             return
         if progress.record is not None:
             self.score = "".join(
-                f", {name.replace('_', ' ')} {shown(name, value)}"
+                f", {while_training(name)} {shown(name, value)}"
                 for name, value in progress.record.items()
                 if name.endswith(("_accuracy", "_error"))
             )
