@@ -59,8 +59,9 @@ def _fits(
         and drives in ({m * n} if one_W else {layers * m * n} if drive == _MATRIX else {0})
         and (drive == _MATRIX or drives == 0)
         and (drive != _CANONICAL or n % 2 == 0)
+        and (p + of_p <= m and q + of_q <= m)
         and (_euler_fits(structure, drive, n, m) if method == _EULER else n % 2 == 0 and _halves_fit(
-            structure, drive, n, m, p, of_p, q, of_q))
+            structure, drive, n, m, of_p, of_q))
     )  # fmt: skip
 
 
@@ -68,8 +69,8 @@ def _euler_fits(structure: int, drive: int, n: int, m: int) -> bool:
     return structure == _FULL and (drive != _IDENTITY or m == n)
 
 
-def _halves_fit(structure: int, drive: int, n: int, m: int, p: int, of_p: int, q: int, of_q: int) -> bool:
+def _halves_fit(structure: int, drive: int, n: int, m: int, of_p: int, of_q: int) -> bool:
     half = n // 2
     if structure == _FULL:
-        return p + of_p <= m and q + of_q <= m and (drive != _IDENTITY or of_p == of_q == half)
+        return drive != _IDENTITY or of_p == of_q == half
     return m % 2 == 0 and drive != _MATRIX and (m == n or (structure != _BLOCK_SKEW and drive != _IDENTITY))
