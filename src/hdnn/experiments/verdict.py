@@ -175,7 +175,7 @@ def _headline(reproduction: Reproduction) -> list[tuple[str, object]]:
     return [
         *([("published numbers met", f"{verdicts[MET]} of {verdicts.total()}")] if verdicts else []),
         ("cells", len(reproduction.records)),
-        ("seeds", "; ".join(seeds)),
+        ("seed" if "".join(seeds).isdecimal() and len(seeds) == 1 else "seeds", "; ".join(seeds)),
         ("time, CPU time", f"{_duration(wall)}, {_duration(processor)}"),
     ]
 
