@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,3 +142,18 @@ def test_ensembles_on_a_copy_without_numbers(name: str) -> None:
         return torch.func.functional_call(empty, (p, b), (y,))  # type: ignore[no-any-return]
 
     tight(torch.vmap(call)(parameters, buffers), torch.stack([flow(y) for flow in flows]))
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own: torch.jit is deprecated, and tracing meets the check of shapes
+@pytest.mark.parametrize("memory", [None, "recompute", "reverse"])
+@pytest.mark.parametrize("name", PRESETS)
+def test_traced_flows_are_saved_and_loaded(name: str, memory: str | None) -> None:
+    if memory == "reverse" and name in ("h1", "ms2"):
+        return
+    flow = preset(name, memory=memory)
+    y = state(flow, 2)
+    stream = io.BytesIO()
+    torch.jit.save(torch.jit.trace(flow, y, check_trace=False), stream)  # type: ignore[no-untyped-call]
+    stream.seek(0)
+    other = state(flow, 5, seed=8)
+    tight(torch.jit.load(stream)(other), flow(other))  # type: ignore[no-untyped-call]

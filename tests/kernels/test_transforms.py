@@ -21,6 +21,7 @@ NAMES = [
     "autograd.forward_ad._current_level",
     "_C._are_functorch_transforms_active",
     "_C._len_torch_dispatch_stack",
+    "_C._is_tracing",
     "_C._functorch.is_legacy_batchedtensor",
     "_C._functorch.is_functorch_wrapped_tensor",
     "_C._functorch",

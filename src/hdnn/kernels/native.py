@@ -30,9 +30,9 @@ def instruction_set() -> str:
 def serves(y: Tensor, weight: Tensor) -> bool:
     """Whether the kernels can run these tensors here and now.
 
-    They take CPU tensors, both float32 or both float64, and know reverse mode alone. Under `torch.export` the eager
-    path runs, so that exported programs need no hdnn, and so it does under transforms inside a compiled function, which
-    know neither our rule of vmap nor our second derivatives.
+    They take CPU tensors, both float32 or both float64, and know reverse mode alone. Under `torch.export` and
+    `torch.jit.trace` the eager path runs, so that programs need no hdnn, and so it does under transforms inside a
+    compiled function, which know neither our rule of vmap nor our second derivatives.
     """
     dtype = y.dtype
     return (
@@ -42,6 +42,7 @@ def serves(y: Tensor, weight: Tensor) -> bool:
         and (dtype is torch.float32 or dtype is torch.float64)
         and not transforms.forward_mode()
         and not (torch.compiler.is_compiling() and (transforms.exporting() or transforms.transformed()))
+        and not transforms.tracing()
     )
 
 

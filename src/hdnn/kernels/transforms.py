@@ -14,9 +14,20 @@ from torch import Tensor
 
 
 def exporting() -> bool:
-    """Whether `torch.export` is tracing; versions of PyTorch before 2.7 do not tell it from compilation."""
+    """Whether `torch.export` or `torch.jit.trace` writes a program down, which must hold PyTorch's operators alone.
+
+    Versions of PyTorch before 2.7 do not tell the first from compilation.
+    """
     ask = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-    return bool(ask())
+    return bool(ask()) or tracing()
+
+
+def tracing() -> bool:
+    """Whether `torch.jit.trace` is writing a program down; no where nobody can tell: traced flows then run unsaved."""
+    try:
+        return bool(torch._C._is_tracing())
+    except AttributeError:
+        return False
 
 
 def forward_mode() -> bool:
