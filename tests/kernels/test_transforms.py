@@ -30,6 +30,10 @@ NAMES = [
 ]
 
 
+# PyTorch itself, where it first loads its rules of forward mode.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+
+
 class Without:
     """A module that lacks a name, given by its path."""
 
@@ -65,7 +69,6 @@ def numbers(flow: Flow) -> list[Tensor]:
     return found if flow.backend == "native" else [*found, jvp(flow, (y,), (many[0],))[1]]
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("door", [("auto", None), ("native", None), ("eager", "recompute"), ("eager", "reverse")])
 def test_a_name_that_is_gone_changes_no_number(door: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:

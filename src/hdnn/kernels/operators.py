@@ -21,14 +21,14 @@ from torch.utils.flop_counter import register_flop_formula
 from hdnn.kernels import calls
 from hdnn.kernels.calls import Code
 from hdnn.kernels.refusals import check
-from hdnn.kernels.transforms import batched, pulled_back, raw_apply, transformed, watched
+from hdnn.kernels.transforms import batched, pulled_back, raw_apply, transformed, watched, wrapped
 
 Again = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
 def apply(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, code: Code, again: Again | None) -> Tensor:
     """The states after the last layer, differentiable once, or as often as `again` where there is one."""
-    if _is_plain(y, weight, bias, W) and not (batched(y) or batched(weight)):
+    if _is_plain(y, weight, bias, W) and not wrapped(y):
         result: Tensor = _DIRECT(y, weight, bias, W, code, again)
     else:
         result = _run_apply(y, weight, bias, W, 0, code, again)

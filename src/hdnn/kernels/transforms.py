@@ -57,8 +57,15 @@ def watched(unsure: bool = True) -> bool:
 def batched(x: Tensor) -> bool:
     """Whether x stands for many tensors, in a transform or for `torch.autograd.grad(is_grads_batched=True)`."""
     try:
-        names = torch._C._functorch
-        return bool(names.is_legacy_batchedtensor(x) or names.is_functorch_wrapped_tensor(x))
+        return wrapped(x) or bool(torch._C._functorch.is_legacy_batchedtensor(x))
+    except AttributeError:
+        return not _has_memory(x)
+
+
+def wrapped(x: Tensor) -> bool:
+    """Whether x is a tensor of a transform, perhaps of one that has ended."""
+    try:
+        return bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
     except AttributeError:
         return not _has_memory(x)
 
