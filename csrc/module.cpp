@@ -104,12 +104,7 @@ NB_MODULE(_native, m) {
                     const std::vector<int64_t>& call, int threads) {
     const hdnn::Training t = training_of(spec_of(plan, step, slope), training, numbers);
     const hdnn::Trainees trainees = trainees_of(call);
-    bool done;
-    {
-      nb::gil_scoped_release release;
-      done = hdnn::train(doubles, t, trainees, {signalled, nullptr}, threads);
-    }
-    if (!done) throw nb::python_error();
+    without_gil([&] { hdnn::train(doubles, t, trainees, threads, signalled); });
   });
   m.def("instruction_set", &hdnn::instruction_set);
   m.def("choose_instruction_set", &hdnn::choose_instruction_set);

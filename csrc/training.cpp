@@ -27,7 +27,7 @@ extern const StepKernel step_avx512;
 namespace {
 
 constexpr double kBeta1 = 0.9, kBeta2 = 0.999;
-constexpr auto kPatience = std::chrono::milliseconds(50);  // between two questions to the watch
+constexpr auto kPatience = std::chrono::milliseconds(50);  // between two questions whether to stop
 
 const StepKernel& step_kernel() {
 #ifdef HDNN_X86
@@ -37,13 +37,13 @@ const StepKernel& step_kernel() {
   return step_baseline;
 }
 
-// Asks the watch from the calling thread, and lets the others know.
+// Asks from the calling thread whether to stop, and lets the others know.
 class Guard {
  public:
-  explicit Guard(Watch watch) : watch_(watch), asked_(Clock::now()) {}
+  explicit Guard(Interrupt interrupt) : interrupt_(interrupt), asked_(Clock::now()) {}
   bool stops(bool caller) {
-    if (caller && watch_.asked != nullptr && Clock::now() - asked_ > kPatience) {
-      if (watch_.asked(watch_.about)) stopped_ = true;
+    if (caller && interrupt_ != nullptr && Clock::now() - asked_ > kPatience) {
+      if (interrupt_(nullptr)) stopped_ = true;
       asked_ = Clock::now();
     }
     return stopped_;
@@ -52,7 +52,7 @@ class Guard {
 
  private:
   using Clock = std::chrono::steady_clock;
-  Watch watch_;
+  Interrupt interrupt_;
   Clock::time_point asked_;
   std::atomic<bool> stopped_{false};
 };
@@ -79,8 +79,8 @@ bool learns(const Training& t, int part) { return (t.trains >> part) & 1; }
 // Work space of one thread, and the steps of the networks that it takes.
 template <class T> class Worker {
  public:
-  Worker(const Training& training, const Trainees& trainees, int threads)
-      : t_(training), all_(trainees), step_(step_kernel()), threads_(threads) {
+  Worker(const Training& training, const Trainees& trainees, int threads, Interrupt interrupt)
+      : t_(training), all_(trainees), step_(step_kernel()), threads_(threads), interrupt_(interrupt) {
     parts_of(t_, start_);
     most_ = largest_batch(all_);
     lanes_ = step_.lanes(kDoubles, most_);
@@ -138,7 +138,7 @@ template <class T> class Worker {
     const int64_t rows = all_.bounds[k + 1] - all_.bounds[k];
     take(model, all_.order + model * all_.order_model + all_.bounds[k], rows);
     build();
-    const int64_t layout = forward(kDoubles, t_.flow, arrays(rows), threads_);
+    const int64_t layout = forward(kDoubles, t_.flow, arrays(rows), threads_, interrupt_);
     const Affine head{lanes_, t_.outputs, t_.flow.features, part(head_weight), part(head_bias), out_};
     step_.affine(kDoubles, head, z_);
     step_.score(kDoubles, {t_.loss, lanes_, t_.outputs, t_.smoothing, z_, target_, share_, losses_, gz_});
@@ -278,7 +278,7 @@ template <class T> class Worker {
     Arrays a = arrays(rows);
     a.out = gy_;
     a.weight_gradient = gK, a.bias_gradient = pull(bias), a.drive_gradient = gW_;
-    backward(kDoubles, t_.flow, a, layout, threads_);
+    backward(kDoubles, t_.flow, a, layout, threads_, interrupt_);
     if (t_.J_index != nullptr) std::memset(gJ_, 0, static_cast<size_t>(n * n) * sizeof(T));
     for (int64_t l = 0; l < drives(); ++l) {
       const T* gW = gW_ + l * whole;
@@ -332,6 +332,7 @@ template <class T> class Worker {
   const Trainees& all_;
   const StepKernel& step_;
   const int threads_;
+  const Interrupt interrupt_;  // of a deep flow; null beside other networks
   int64_t start_[kParts + 1], most_, lanes_, kept_size_, rows_ = 0;
   std::unique_ptr<T, Free> memory_;
   T* parameters_ = nullptr;
@@ -339,15 +340,15 @@ template <class T> class Worker {
   T *gradient_, *K_, *gK_, *W_, *gW_, *J_, *gJ_, *kept_;
 };
 
-template <class T> bool run(const Training& training, const Trainees& trainees, Watch watch, int threads) {
-  Guard guard(watch);
+template <class T> void run(const Training& training, const Trainees& trainees, int threads, Interrupt interrupt) {
+  Guard guard(interrupt);
   threads = usable_threads(threads);
   const int side = trainees.models < threads ? static_cast<int>(trainees.models) : threads;
   const int inner = side > 1 ? 1 : threads;
   // Made here: nothing may be thrown across threads.
   std::vector<std::unique_ptr<Worker<T>>> workers;
   for (int k = 0; k < (side > 1 ? side : 1); ++k)
-    workers.emplace_back(new Worker<T>(training, trainees, inner));
+    workers.emplace_back(new Worker<T>(training, trainees, inner, side > 1 ? nullptr : interrupt));
   std::exception_ptr trouble;
 #pragma omp parallel for schedule(dynamic) num_threads(side) if (side > 1)
   for (int64_t model = 0; model < trainees.models; ++model) {
@@ -364,7 +365,7 @@ template <class T> bool run(const Training& training, const Trainees& trainees, 
     }
   }
   if (trouble) std::rethrow_exception(trouble);
-  return !guard.stopped();
+  if (guard.stopped()) throw Interrupted();
 }
 
 }  // namespace
@@ -382,9 +383,10 @@ void parts_of(const Training& t, int64_t (&start)[kParts + 1]) {
   for (int k = 0; k < kParts; ++k) start[k + 1] = start[k] + sizes[k];
 }
 
-bool train(bool doubles, const Training& training, const Trainees& trainees, Watch watch, int threads) {
-  if (trainees.models <= 0 || trainees.steps <= 0) return true;
-  return doubles ? run<double>(training, trainees, watch, threads) : run<float>(training, trainees, watch, threads);
+void train(bool doubles, const Training& training, const Trainees& trainees, int threads, Interrupt interrupt) {
+  if (trainees.models <= 0 || trainees.steps <= 0) return;
+  return doubles ? run<double>(training, trainees, threads, interrupt)
+                 : run<float>(training, trainees, threads, interrupt);
 }
 
 }  // namespace hdnn

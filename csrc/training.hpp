@@ -51,14 +51,8 @@ struct Trainees {
 // Where each part begins in the parameters of a network; the last number is the size of all.
 void parts_of(const Training&, int64_t (&start)[kParts + 1]);
 
-// Asked now and then from the calling thread; true stops.
-struct Watch {
-  bool (*asked)(void*);
-  void* about;
-};
-
-// False where the watch stopped it; what was trained is then of no use. A network that failed keeps its weights from
-// before that step, and its later losses are no numbers.
-bool train(bool doubles, const Training&, const Trainees&, Watch, int threads);
+// Throws `Interrupted` as a run of a flow does; what was trained is then of no use. A network that failed keeps its
+// weights from before that step, and its later losses are no numbers.
+void train(bool doubles, const Training&, const Trainees&, int threads, Interrupt interrupt = nullptr);
 
 }  // namespace hdnn
