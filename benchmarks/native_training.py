@@ -117,7 +117,7 @@ def jax_epochs(case: Case, segment: int) -> Callable[[Case], float]:
         else:
             y, _ = lax.scan(layer, y, (K, W, b))
         z = (V @ y)[0] + mu[0]
-        data = jnp.mean(jnp.maximum(z, 0) - z * t + jnp.log1p(jnp.exp(-jnp.abs(z))))
+        data = jnp.mean(jax.nn.softplus(z) - z * t)  # with the right slope at 0, where the output layer begins
         smooth = (jnp.diff(K, axis=0) ** 2).sum() + (jnp.diff(b, axis=0) ** 2).sum()
         return data + alpha_c * ((V**2).sum() + (mu**2).sum()) + alpha * h / 2 * smooth
 
