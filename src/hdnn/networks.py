@@ -6,6 +6,7 @@ logit, more have one each; class probabilities are its logistic function or thei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -230,6 +231,7 @@ def _logits(classes: int) -> int:
 # Beyond these a slip of the pen, or a configuration from elsewhere, would ask for more than a memory holds.
 _LARGEST = {"features": 2048, "layers": 100_000, "width": 65_536, "kernel_size": 63}
 _LARGEST_FLOW = 2**31
+_LARGEST_STEP = 1e30  # numbers of 32 bits hold it
 PRESETS: dict[str, Callable[..., Flow]] = {"ms1": ms1, "ms2": ms2, "ms3": ms3, "h1": h1, "h2": h2}
 
 
@@ -291,6 +293,8 @@ class NetworkConfig:
             size = getattr(self, name)
             if size is not None and size > most:
                 raise ValueError(f"`{name}` may be at most {most:,}; got {size:,}.")
+        if _LARGEST_STEP < self.step < math.inf:
+            raise ValueError(f"`step` may be at most {_LARGEST_STEP:g}; got {self.step:g}.")
         weights = self.layers * self.features * (self.width or self.features) * (self.kernel_size or 1) ** 2
         if weights > _LARGEST_FLOW:
             raise ValueError(

@@ -56,6 +56,7 @@ from wording import python_words
         ("train digits --model ms1 --width 8", "ms1 fixes its width"),
         ("train digits --step 0.1 --horizon 1", "--step .* or --horizon .*, not both"),
         ("train digits --step nan", "--step must be"),
+        ("train digits --step 1e308", "--step may be at most"),
         ("train digits --step 0", "--step must be"),
         ("train digits --horizon 0", "--(step|horizon) must be"),
         ("train digits --horizon inf", "--(step|horizon) must be"),
