@@ -27,7 +27,7 @@ def shelled(error: E, text: str) -> E:
     return error
 
 
-def in_options(error: BaseException, options: Mapping[str, str]) -> str:
+def in_options(error: BaseException | str, options: Mapping[str, str]) -> str:
     """The words of an error for the command line: those it carries, or its own with options for arguments.
 
     Args:

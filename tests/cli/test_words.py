@@ -22,12 +22,19 @@ PYTHON_ALONE = {
     "analysis", "estimator", "hub", "plots", "kernels", "report.py", "presets.py", "structures.py", "hamiltonian.py",
     "interconnections.py", "integrators.py", "__init__.py",
     "training/checks.py",  # of networks and tensors that a user of Python made
+    "arguments.py", "flow/attributes.py", "flow/states.py", "flow/module.py",  # types, tensors, whole flows
     "training/fused.py",  # reasons that a named backend gives
     "flow/memory.py", "flow/parameters.py", "flow/plans.py",  # no command chooses memory or backend
 }  # fmt: skip
 FUNCTIONS_ALONE = {
-    "flow/module.py": {"extra_repr"},
-    "flow/settings.py": {"check_sizes", "check_backend", "check_memory", "floating_point", "check_loaded"},
+    "flow/settings.py": {
+        "checked_sizes",
+        "warn_of_rounding",
+        "check_backend",
+        "check_memory",
+        "floating_point",
+        "check_loaded",
+    },
     "networks.py": {"image_classifier", "_lift"},  # flows that do not fit, which names do not make
     "training/ensemble.py": {"_fresh", "step"},  # modules that presets do not have
     "data/encoders.py": {"__post_init__", "encode"},  # arrays; statistics of an edited configuration are named

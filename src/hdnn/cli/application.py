@@ -6,10 +6,11 @@ import contextlib
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -22,6 +23,7 @@ from hdnn.cli.messages import failed, is_out_of_memory, prepare, say, settled, s
 from hdnn.cli.predict import predict
 from hdnn.cli.reproduce import reproduce
 from hdnn.cli.train import train
+from hdnn.doors import in_options
 
 app = typer.Typer(
     name="hdnn",
@@ -60,7 +62,8 @@ def main() -> None:
     """Run the command line; bad input ends with one message and exit code 2."""
     try:
         prepare()
-        with _signals():
+        with _signals(), warnings.catch_warnings():
+            warnings.showwarning = _warn
             code = app(args=sys.argv[1:] or ["--help"], prog_name="hdnn", standalone_mode=False) or 0
     except SystemExit as end:
         sys.exit(settled(end.code if isinstance(end.code, int) else 2))  # a command has said why
@@ -92,6 +95,18 @@ def options() -> dict[str, str]:
 
 def _shown(name: str) -> str:
     return name if name.startswith("-") else name.upper()
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning without the place in the source that it comes from."""
+    say(f"Warning: {in_options(message, options())}")
 
 
 @contextmanager

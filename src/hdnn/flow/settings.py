@@ -139,7 +139,7 @@ def warn_of_rounding(dtype: torch.dtype, step: float, layers: int) -> None:
     if step < rounding:
         text = (
             f"A step of {step:g} is lost in {name}: a state of size one changes by less than its rounding, "
-            f"{rounding:.1g}, so the flow is the identity. Use a larger step, or torch.float64."
+            f"{rounding:.1g}, so the flow is the identity. Use a larger step, or float64."
         )
     elif dtype.itemsize < 4:
         text = (
