@@ -2,21 +2,25 @@
 
     python benchmarks/kills.py --output benchmarks/results/DATE-kills.md
 
-Short trainings are killed (SIGKILL) at random moments, drawn evenly over the time that they take, and resumed; half of
-the resumed ones are killed again, and so on. A checkpoint is written after every step. At the end weights, history (but
-its times) and results (but their times) are compared bit by bit with those of a run that was left in peace, and the
-folder must hold the same files. The processes are forked from one that has PyTorch loaded, and draw no figures; the
-last line is `hdnn train` as a process of its own, figures and all.
+Short trainings are killed (SIGKILL) at random moments, drawn evenly over the time that they take, and resumed; most of
+the resumed ones are killed again, and so on. A checkpoint is written after every step. At the end weights, starts,
+figures, history (but its times) and results (but their times) are compared bit by bit with those of a run that was left
+in peace, and the folder must hold the same files. Lines that begin with `hdnn train` are processes of their own,
+figures and all, from the start of Python to its end; the others are forked from one that has PyTorch loaded, and draw
+no figures. "Among the starts" counts the kills of processes that had taken a step of the starts themselves, and so on.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import concurrent.futures
 import dataclasses
 import importlib
+import math
 import os
 import random
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,10 +49,23 @@ CASES = {
     ),
     "alternating": dataclasses.replace(ADAM, method="alternating", epochs=3, batch_size=25),
 }
-COMMAND = ["train", "double-moons", "--size", "200", "--layers", "3", "--epochs", "100", "--threads", "1"]
+COMMANDS = {
+    "16 starts": "swiss-roll --size 200 --layers 4 --epochs 80 --restarts 16 --threads 1",
+    "8 starts, two threads": "double-moons --size 200 --layers 3 --epochs 80 --restarts 8 --threads 2",
+    "alternating, 4 starts": "double-circles --size 200 --layers 3 --epochs 12 --restarts 4 --method alternating",
+    "a table, 4 starts, early stopping": "TABLE --target y --layers 4 --epochs 60 --restarts 4 --optimizer adamw "
+    "--validation 0.2 --patience 20",
+}
 PROGRAM = [sys.executable, "-c", "from hdnn.cli import main; main()"]
-PLACES = ("before it began", "before a checkpoint", "within an epoch", "between epochs", "after the last step")
-LONGEST = 120.0
+PLACES = (
+    "before it began or went on",
+    "among the starts",
+    "within an epoch",
+    "between epochs",
+    "after the last step",
+)
+LONGEST = 600.0
+AGAIN = 0.75  # of the resumed ones are killed again
 
 Start = Callable[[Path, bool], int]
 
@@ -75,11 +92,16 @@ def forked(choices: Choices) -> Start:
     return start
 
 
-def commanded(folder: Path, goes_on: bool) -> int:
-    """The same by the command line; gives the number of the process."""
-    line = ["train", "--resume", str(folder)] if goes_on else [*COMMAND, "-o", str(folder)]
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen([*PROGRAM, *line, "--checkpoint-every", "0"], stdout=quiet, stderr=quiet).pid
+def commanded(line: str) -> Start:
+    """The same by the command line, in a process of its own."""
+
+    def start(folder: Path, goes_on: bool) -> int:
+        asked = ["--resume", str(folder)] if goes_on else [*shlex.split(line), "-o", str(folder)]
+        quiet = subprocess.DEVNULL
+        command = [*PROGRAM, "train", *asked, "--checkpoint-every", "0"]
+        return subprocess.Popen(command, stdout=quiet, stderr=quiet).pid
+
+    return start
 
 
 def ended(child: int, after: float) -> bool:
@@ -101,90 +123,138 @@ def ended(child: int, after: float) -> bool:
     return not os.WIFSIGNALED(status)
 
 
-def place(folder: Path) -> str:
-    """Where a training was when it was killed."""
-    if not (folder / "config.json").is_file():
+def written(folder: Path) -> object:
+    """What changes when a process has taken a step: the checkpoint, or what follows after the last one."""
+    files = (folder / "checkpoint.safetensors", folder / "model.safetensors")
+    return [file.stat().st_mtime_ns if file.is_file() else None for file in files]
+
+
+def place(folder: Path, before: object) -> str:
+    """Where a training was when it was killed, if the process had taken a step of it."""
+    if not (folder / "config.json").is_file() or written(folder) == before:
         return PLACES[0]
-    run = Run.open(folder)
     if (folder / "model.safetensors").is_file():
         return PLACES[4]
-    state = read_checkpoint(run, 2**30)
-    if state is None:
+    state = read_checkpoint(Run.open(folder), 2**30)
+    if state is None or state.is_starting:
         return PLACES[1]
     return PLACES[2] if state.batches else PLACES[3]
 
 
-def bits(folder: Path) -> tuple[object, ...]:
+def bits(folder: Path) -> dict[str, object]:
     """All that must not depend on whether a run was killed."""
     run = Run.open(folder)
-    metrics = {name: value for name, value in run.read_metrics().items() if name != "seconds"}
-    history = [[cell for cell in row.items() if cell[0] != "seconds"] for row in run.read_history()]
-    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-    return (folder / "model.safetensors").read_bytes(), history, metrics, files
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    kept = [path for path in files if path.suffix in (".safetensors", ".png", ".gif") or path.name == "starts.csv"]
+    return {
+        "metrics": {name: value for name, value in run.read_metrics().items() if name != "seconds"},
+        "history": [[cell for cell in row.items() if cell[0] != "seconds"] for row in run.read_history()],
+        "files": [str(path.relative_to(folder)) for path in files],
+        **{path.name: path.read_bytes() for path in kept},
+    }
 
 
 def killed_once_or_more(start: Start, folder: Path, seconds: float, chance: random.Random) -> list[str]:
     """Begin a run, kill it at a random moment, resume it, perhaps kill it again; where it was killed each time."""
     places: list[str] = []
-    while not places:  # until it was hit before its end
-        goes_on = (folder / "config.json").is_file()
-        if goes_on and Run.open(folder).is_finished:
-            machine.say("missed")
-            for path in sorted(folder.rglob("*"), reverse=True):
-                path.rmdir() if path.is_dir() else path.unlink()
-            goes_on = False
-        if not ended(start(folder, goes_on), chance.uniform(0, seconds)):
-            places.append(place(folder))
     while True:
-        left = chance.uniform(0, seconds) if chance.random() < 0.5 else LONGEST
-        if ended(start(folder, (folder / "config.json").is_file()), left):
+        before = written(folder)
+        left = chance.uniform(0, seconds) if not places or chance.random() < AGAIN else LONGEST
+        if not ended(start(folder, (folder / "config.json").is_file()), left):
+            places.append(place(folder, before))
+        elif places:
             return places
-        places.append(place(folder))
+        else:  # it came to its end before it was hit
+            shutil.rmtree(folder)
 
 
-def row(name: str, start: Start, kills: int, work: Path, chance: random.Random) -> list[object]:
-    """Kill until there were enough; a row of the table."""
-    begun = time.monotonic()
-    if not ended(start(work / "peace", False), LONGEST):
-        raise SystemExit(f"{name}: a run that was left in peace took more than {LONGEST} s.")
-    seconds = time.monotonic() - begun
-    expected = bits(work / "peace")
-    found: Counter[str] = Counter()
-    runs = different = 0
-    while found.total() < kills:
-        folder = work / f"run{runs}"
-        found.update(killed_once_or_more(start, folder, seconds, chance))
-        different += bits(folder) != expected
-        runs += 1
-    machine.say(f"{name}: {found.total()} kills, {different} of {runs} runs differ")
-    return [name, f"{seconds:.2f}", runs, found.total(), *[found[where] for where in PLACES], different]
+def row(name: str, start: Start, kills: int, chance: random.Random, until: float) -> list[object]:
+    """Kill until there were enough, or no run is to be begun any more; a row of the table."""
+    with tempfile.TemporaryDirectory() as place_of_all:
+        work = Path(place_of_all)
+        begun = time.monotonic()
+        if not ended(start(work / "peace", False), LONGEST):
+            raise SystemExit(f"{name}: a run that was left in peace took more than {LONGEST} s.")
+        seconds = time.monotonic() - begun
+        expected = bits(work / "peace")
+        found: Counter[str] = Counter()
+        runs = different = 0
+        while found.total() < kills and time.monotonic() < until:
+            folder = work / f"run{runs}"
+            found.update(killed_once_or_more(start, folder, seconds, chance))
+            got = bits(folder)
+            if odd := [part for part in expected.keys() | got.keys() if expected.get(part) != got.get(part)]:
+                machine.say(f"{name}: other {', '.join(sorted(odd))}")
+            different += bool(odd)
+            runs += 1
+            machine.say(f"{name}: {found.total()} kills ({found[PLACES[1]]} in starts), {different} of {runs} differ")
+    return [name, round(seconds, 1), runs, found.total(), *[found[where] for where in PLACES], different]
+
+
+def together(rows: list[list[object]]) -> list[list[object]]:
+    """Rows of one name as one: their mean time, and the sums of what they counted."""
+    found: dict[object, list[list[object]]] = {}
+    for each in rows:
+        found.setdefault(each[0], []).append(each)
+    return [
+        [name, f"{sum(float(str(one[1])) for one in group) / len(group):.1f}", *counted(group)]
+        for name, group in found.items()
+    ]
+
+
+def counted(rows: list[list[object]]) -> list[int]:
+    """The sums of all but names and times."""
+    return [sum(int(str(each[i])) for each in rows) for i in range(2, len(rows[0]))]
+
+
+def table(folder: Path) -> Path:
+    """A small table with gaps and text."""
+    draw = random.Random(5)
+    rows = []
+    for _ in range(200):
+        gap = "" if draw.random() < 0.05 else f"{draw.gauss(0, 1):.4f}"
+        rows.append(f"{draw.gauss(0, 1):.4f},{gap},{draw.choice('pq')},{draw.choice('uvw')}")
+    path = folder / "table.csv"
+    path.write_text("\n".join(["a,b,town,y", *rows]) + "\n", encoding="utf-8")
+    return path
 
 
 def main() -> None:
     """Print the table, and write it where that is asked for; exit code 1 if a run ended in other bits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=40, help="of each kind of training")
-    parser.add_argument("--commands", type=int, default=10, help="of processes of their own")
+    parser.add_argument("--kills", type=int, default=40, help="of each kind of training in forked processes")
+    parser.add_argument("--commands", type=int, default=16, help="of each kind of `hdnn train`")
+    parser.add_argument("--jobs", type=int, default=1, help="`hdnn train` at a time, of each kind")
+    parser.add_argument("--minutes", type=float, default=60.0, help="after which no run of `hdnn train` is begun")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path)
     chosen = parser.parse_args()
     machine.require_folder(chosen.output)
     torch.set_num_threads(1)
     known = machine.facts()
-    chance = random.Random(chosen.seed)
     summary = importlib.import_module("hdnn.jobs.train")
     summary.write_summary = lambda run, *results: run.write_report("a page")  # type: ignore[attr-defined]
-    with tempfile.TemporaryDirectory() as work:
-        train(SOURCE, ADAM, Path(work) / "run")  # what is imported here, the forked processes need not import
-    starts: list[tuple[str, Start, int]] = [(name, forked(case), chosen.kills) for name, case in CASES.items()]
-    starts.append(("`hdnn train`", commanded, chosen.commands))
     rows = []
-    for name, start, kills in starts:
-        with tempfile.TemporaryDirectory() as work, contextlib.chdir(work):
-            if kills:
-                rows.append(row(name, start, kills, Path(work), chance))
+    with (
+        tempfile.TemporaryDirectory() as work,
+        concurrent.futures.ThreadPoolExecutor(len(COMMANDS) * chosen.jobs) as pool,
+    ):
+        if chosen.kills:
+            train(SOURCE, ADAM, Path(work) / "run")  # what is imported here, the forked processes need not import
+            for name, case in CASES.items():
+                rows.append(row(name, forked(case), chosen.kills, random.Random(f"{chosen.seed} {name}"), math.inf))
+        data = str(table(Path(work)))
+        commands = {f"`hdnn train`, {name}": line.replace("TABLE", data) for name, line in COMMANDS.items()}
+        until, each = time.monotonic() + 60 * chosen.minutes, math.ceil(chosen.commands / chosen.jobs)
+        asked = [
+            pool.submit(row, name, commanded(line), each, random.Random(f"{chosen.seed} {name} {job}"), until)
+            for name, line in commands.items()
+            for job in range(chosen.jobs)
+            if each
+        ]
+        rows = together([*rows, *(done.result() for done in asked)])
     columns = ["training", "seconds in peace", "runs", "kills", *PLACES, "runs with other bits"]
-    total = ["all", "", *[sum(int(str(each[i])) for each in rows) for i in range(2, len(columns))]]
+    total = ["all", "", *counted(rows)]
     lines = [
         *machine.head("Runs killed at random moments", known),
         "",

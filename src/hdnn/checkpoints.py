@@ -13,13 +13,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from hdnn.files import write_whole
 from hdnn.networks import Network
 from hdnn.runs import Run
-from hdnn.training import Progress, Recipe, TrainingState
+from hdnn.training import Progress, Recipe, TogetherProgress, TrainingState
+
+Stepped = Progress | TogetherProgress[TrainingState]
 
 FORMAT = "1"
 _SHARE = 50  # of the time from one checkpoint to the next at most 1/50 goes into writing them
@@ -28,7 +31,7 @@ _OTHERS_KEEP = 3
 
 
 class Saver:
-    """A training callback that writes checkpoints now and then.
+    """A training callback that writes checkpoints now and then, during the starts and after them.
 
     Args:
         run: whose.
@@ -47,11 +50,14 @@ class Saver:
         self._every = every
         self._due = time.monotonic() + every
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: Stepped) -> None:
         """Write a checkpoint, if it is time to."""
+        if time.monotonic() >= self._due:
+            self.save(progress)
+
+    def save(self, progress: Stepped) -> None:
+        """Write a checkpoint."""
         start = time.monotonic()
-        if start < self._due:
-            return
         write_checkpoint(self._run, progress.state(), self._digest)
         end = time.monotonic()
         self._due = end + (max(self._every, _SHARE * (end - start)) if self._every else 0.0)
@@ -113,4 +119,8 @@ def largest_checkpoint(network: Network, recipe: Recipe, rows: int) -> int:
     weights: int = sum(value.nbytes for value in network.state_dict().values())
     copies = 2 + (_LBFGS_KEEPS if recipe.optimizer == "lbfgs" else _OTHERS_KEEP)
     answers = 8 * rows * (network.head.out_features + 1)
-    return copies * weights + answers + 8 * 10 * recipe.epochs + 2**20
+    starts = 0
+    if recipe.restarts > 1:
+        each = (1 + _OTHERS_KEEP) * weights + len(torch.Generator().get_state()) + 8 * 10 * (recipe.restart_epochs + 1)
+        starts = recipe.restarts * each
+    return copies * weights + answers + starts + 8 * 10 * recipe.epochs + 2**20

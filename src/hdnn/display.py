@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hdnn.names import printable
 
 if TYPE_CHECKING:
-    from hdnn.training import Progress
+    from hdnn.training import Progress, TogetherProgress, TrainingState
 
 
 def shown(name: str, value: float) -> str:
@@ -73,10 +73,21 @@ class Display:
             f"epoch {progress.epoch}/{progress.epochs}",
             progress.iteration,
             steps,
-            f"loss {float(progress.loss):.4f}{self.score}",
+            f"loss {float(progress.loss):.3g}{self.score}",
         )
         if progress.record is not None and progress.epoch == progress.epochs:
             self.say("Trained. Now the test part, the figures and the report.")
+
+    def start(self, progress: TogetherProgress[TrainingState]) -> None:
+        """A callback of the starts."""
+        ended = progress.batch == progress.batches
+        starts, best = len(progress.histories), progress.best
+        if self.console.is_terminal and (ended or not progress.batch % 10):
+            told = f"{starts} starts" + (f", best loss {best[1]:.3g}" if best is not None else "")
+            steps = progress.epochs * progress.batches
+            self._update("starts", f"starts {progress.epoch}/{progress.epochs}", progress.iteration, steps, told)
+        if ended and progress.epoch == progress.epochs and best is not None:
+            self.say(f"Start {best[0] + 1} of {starts} is the best, with loss {best[1]:.3g}: training goes on with it.")
 
     def fetch(self, name: str, done: int, total: int) -> None:
         """Progress of a download."""

@@ -1,30 +1,37 @@
 """Runs that survive: whatever stops one, it goes on to the same bits, and what must not happen harms nothing."""
 
+import contextlib
+import functools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
 from command_lines import QUICK
-from hdnn import files
+from hdnn import checkpoints, files
 from hdnn.files import write_whole
 from hdnn.jobs import Choices, Source, resume, train
 from hdnn.locks import held
 from hdnn.runs import Run
+from hdnn.training import TrainingState
 
 SOURCE = Source("double-moons", size=120)
 CHOICES = Choices(layers=2, epochs=4, batch_size=16)
 LINE = "train double-moons --size 120 --layers 2 --epochs 4 --batch-size 16 --threads 1"
+ONE_START = Choices(layers=3, epochs=1, restarts=1)
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 pytestmark = pytest.mark.usefixtures("quick")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a process of its own")
 
 
 class Stop(Exception):
@@ -83,8 +90,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, peace, step, every):
     alike(folder, peace)
     assert outcome.metrics["epochs"] == 4
     assert ("Going on after" in said[-1]) == (every == 0)
-    with pytest.raises(ValueError, match="is finished"):
-        resume(folder)
+    assert resume(folder, announce=said.append).metrics == outcome.metrics
+    assert "is finished" in said[-1]
 
 
 def test_a_killed_process_goes_on_to_the_same_bits(tmp_path, peace, hdnn):
@@ -316,3 +323,147 @@ def test_weights_drawn_by_a_rule_of_the_future_are_refused(tmp_path):
     write_whole(folder / "config.json", json.dumps(document))
     with pytest.raises(ValueError, match="a rule of a newer hdnn"):
         resume(folder)
+
+
+# Every window between two operations on files
+
+
+OPERATIONS = [(Path, "replace"), (Path, "unlink"), (Path, "mkdir"), (os, "fsync"), (os, "open")]
+
+
+def killed_at(number, work, *, after):
+    """Whether a process that works was killed at an operation on files of that number, before or after it."""
+    child = os.fork()
+    if child:
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code in (0, 9)
+        return code == 9
+    done = []
+
+    def counted(honest):
+        def operate(*arguments, **options):
+            done.append(arguments)
+            if len(done) == number and not after:
+                os._exit(9)
+            result = honest(*arguments, **options)
+            if len(done) == number:
+                os._exit(9)
+            return result
+
+        return operate
+
+    for place, name in OPERATIONS:
+        setattr(place, name, counted(getattr(place, name)))
+    try:
+        work()
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+
+@needs_fork
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [True, False])
+@pytest.mark.parametrize("interrupted_before", [False, True])
+def test_a_kill_in_any_window_between_two_files_is_made_good(tmp_path, peace, interrupted_before, after):
+    def interrupt(progress):
+        if progress.iteration == 15:
+            raise KeyboardInterrupt
+
+    begun = tmp_path / "begun"
+    watch = (interrupt,) if interrupted_before else (stop_at(15),)
+    with contextlib.suppress(Stop):
+        train(SOURCE, CHOICES, begun, threads=1, checkpoint_every=0.0, callbacks=watch)
+    number, killed = 0, True
+    while killed:
+        number += 1
+        folder = tmp_path / f"run{number}"
+        shutil.copytree(begun, folder)
+        killed = killed_at(number, functools.partial(resume, folder), after=after)
+        resume(folder)
+        alike(folder, peace)
+    assert number > 20
+
+
+@needs_fork
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [True, False])
+def test_a_run_that_is_begun_over_another_is_one_of_them_at_any_moment(tmp_path, peace, after):
+    number, killed = 0, True
+    while killed:
+        number += 1
+        folder = tmp_path / f"run{number}"
+        shutil.copytree(peace, folder)
+        begin = functools.partial(train, SOURCE, ONE_START, folder, threads=1, overwrite=True)
+        killed = killed_at(number, begin, after=after)
+        resume(folder)
+        assert Run.open(folder).is_finished
+        if Run.open(folder).config.network.layers == CHOICES.layers:
+            alike(folder, peace)
+    assert number > 20
+
+
+def test_a_finished_run_ends_well_once_more(tmp_path, peace, hdnn):
+    folder = tmp_path / "run"
+    shutil.copytree(peace, folder)
+    (folder / "checkpoint.safetensors").write_bytes(b"left")
+    for _ in range(2):
+        code, out, err = hdnn("train --resume", folder)
+        assert code == 0
+        assert "is finished, so nothing is left to do" in err
+        assert "Test accuracy" in out
+        alike(folder, peace)
+
+
+# What makes a difference to the bits, and what takes too much memory
+
+
+def test_what_differs_from_the_beginning_is_said(tmp_path, monkeypatch):
+    folder = stopped(tmp_path / "run", 5)
+    recorded = json.loads((folder / "config.json").read_text())["start"]["circumstances"]
+    assert {"hdnn's instruction set", "threads"} <= recorded.keys()
+    monkeypatch.setattr("hdnn.kernels.native.instruction_set", lambda: "another")
+    said = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outcome = resume(folder, announce=said.append)
+    assert re.search(r"began with hdnn's instruction set \w+ \(now another\): bits may differ", said[-1])
+    assert "now another" in outcome.metrics["resumed_with_other"]
+
+
+def test_a_checkpoint_of_another_instruction_set_is_told_by_itself(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("hdnn.kernels.native.instruction_set", lambda: "another")
+        folder = stopped(tmp_path / "run", 5)
+    document = json.loads((folder / "config.json").read_text())
+    del document["start"]["circumstances"]
+    write_whole(folder / "config.json", json.dumps(document))
+    run = Run.open(folder)
+    checkpoints.write_checkpoint(run, read_state(folder, run), run.digest)
+    said = []
+    resume(folder, announce=said.append)
+    assert "began with hdnn's instruction set another (now" in said[-1]
+
+
+def read_state(folder, run):
+    from safetensors.torch import load_file
+
+    return TrainingState.from_tensors(load_file(folder / "checkpoint.safetensors"))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_too_little_memory_is_one_error_and_leaves_the_folder_as_it_was(tmp_path, peace, monkeypatch, hdnn, overwrite):
+    def greedy(*_):
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried"
+        )
+
+    folder = tmp_path / "run"
+    if overwrite:
+        shutil.copytree(peace, folder)
+    before = contents(folder) if overwrite else None
+    monkeypatch.setattr("hdnn.training.objective.Objective.forward", greedy)
+    code, _, err = hdnn(f"{LINE} {'--overwrite' if overwrite else ''} --output", folder)
+    assert (code, err.count("Error:")) == (2, 1)
+    assert "memory" in err
+    assert (contents(folder) if folder.exists() else None) == before

@@ -174,3 +174,117 @@ def test_infinite_scores_come_back():
     state = found[0][1]
     assert state.best_score == (-math.inf, -math.inf)
     assert TrainingState.from_tensors(state.to_tensors()).best_score == (-math.inf, -math.inf)
+
+
+# Starts
+
+STARTS = dataclasses.replace(RECIPE, restarts=3, restart_epochs=2, restart_learning_rate=0.02)
+START_RECIPES = {
+    "adam": STARTS,
+    "sgd, clipped": dataclasses.replace(STARTS, optimizer="sgd", clip=0.5, alpha=1e-3),
+    "alternating": dataclasses.replace(STARTS, method="alternating", head_epochs=1, head_steps=2),
+    "validation": dataclasses.replace(STARTS, optimizer="adamw", validation=0.3, patience=3),
+}
+
+
+def start_states(recipe, **choices):
+    found = []
+    network = network_of()
+    history = fit(network, X, Y, recipe, start_callbacks=[lambda p: found.append((p, p.state()))], **choices)
+    return weights(network), history, found
+
+
+@pytest.mark.parametrize("name", START_RECIPES)
+def test_from_every_step_of_the_starts_on_the_bits_are_those_without_the_pause(name):
+    weight = torch.linspace(0.5, 1.5, 60) if name == "adam" else None
+    expected, history, found = start_states(START_RECIPES[name], sample_weight=weight)
+    steps = len(found)
+    assert [progress.iteration for progress, _ in found] == list(range(1, steps + 1))
+    for k, (_, state) in enumerate(found):
+        again = TrainingState.from_tensors(state.to_tensors())
+        assert again.is_starting
+        left, ended = [], []
+        network = network_of()
+        torch.nn.init.ones_(network.flow.weight)
+        records = fit(
+            network,
+            X,
+            Y,
+            START_RECIPES[name],
+            sample_weight=weight,
+            resume=again,
+            start_callbacks=[left.append],
+            callbacks=[lambda progress, ended=ended: ended.append(progress.state())],
+        )
+        assert len(left) == steps - k - 1
+        assert without_times(records) == without_times(history)
+        assert_same(weights(network), expected)
+        assert ended[-1].starts.is_over
+        assert [len(told) for told in ended[-1].starts.history] == [2, 2, 2]
+
+
+def test_a_state_of_the_starts_belongs_to_its_recipe_network_and_data():
+    _, _, [(_, state), *_] = start_states(STARTS)
+    other = hdnn.vector_classifier(2, 2, hdnn.h2(4, 5, horizon=1.0), lift="linear")
+    for network, recipe, x in [
+        (network_of(), dataclasses.replace(STARTS, restarts=1), X),
+        (network_of(), dataclasses.replace(STARTS, restarts=4), X),
+        (network_of(), dataclasses.replace(STARTS, optimizer="sgd"), X),
+        (network_of(), dataclasses.replace(STARTS, batch_size=60), X),
+        (other, STARTS, X),
+    ]:
+        before = weights(network)
+        with pytest.raises(ValueError, match=r"belongs? to|it is another|remembers nothing"):
+            fit(network, x, Y, recipe, resume=state)
+        assert_same(weights(network), before)
+
+
+def test_tensors_that_are_no_state_of_starts_are_refused():
+    good = start_states(STARTS)[2][4][1].to_tensors()
+    for name, value in {
+        "starts.members": torch.tensor(0),
+        "starts.chosen": torch.tensor(3),
+        "starts.batches": torch.tensor(-1),
+        "starts.orders": good["starts.orders"][:2],
+        "starts.losses": good["starts.losses"].float(),
+        "starts.history.0.epoch": good["starts.history.0.epoch"][1:],
+        "starts.strange": torch.tensor(1),
+        "circumstances": torch.zeros(3),
+    }.items():
+        with pytest.raises(ValueError, match=r"\w \w"):
+            TrainingState.from_tensors({**good, name: value})
+    for name in good:
+        if name.startswith("starts.") and name.count(".") == 1:
+            with pytest.raises(ValueError, match="missing or unknown"):
+                TrainingState.from_tensors({key: value for key, value in good.items() if key != name})
+    broken = TrainingState.from_tensors({**good, "starts.orders": torch.zeros_like(good["starts.orders"])})
+    with pytest.raises(ValueError, match="order of the batches"):
+        fit(network_of(), X, Y, STARTS, resume=broken)
+
+
+def test_members_that_train_together_stand_still_too():
+    def members():
+        return [network_of(), network_of(lift="linear")]
+
+    together = {"x": X.expand(2, *X.shape), "y": Y.expand(2, 60), "recipe": RECIPE, "seeds": [1, 2]}
+    found, networks, again = [], members(), members()
+    expected = hdnn.fit_together(networks, **together, callbacks=[lambda p: found.append(p.state())])
+    histories = hdnn.fit_together(again, **together, resume=found[5])
+    for one, other, history, told in zip(networks, again, expected, histories, strict=True):
+        assert_same(weights(other), weights(one))
+        assert without_times(told) == without_times(history)
+
+
+# Circumstances
+
+
+def test_other_circumstances_are_said(monkeypatch):
+    _, _, found = states(RECIPE)
+    state = found[5][1]
+    assert {"hdnn's instruction set", "threads", "PyTorch"} <= state.circumstances.keys()
+    monkeypatch.setattr("hdnn.kernels.native.instruction_set", lambda: "another")
+    with pytest.warns(UserWarning, match=r"hdnn's instruction set \w+ \(now another\).*last bits") as told:
+        fit(network_of(), X, Y, RECIPE, resume=state)
+    assert len(told) == 1
+    assert told[0].filename == __file__
+    fit(network_of(), X, Y, RECIPE, resume=dataclasses.replace(state, circumstances=None))  # of an earlier version

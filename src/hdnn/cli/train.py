@@ -174,6 +174,7 @@ def train(
             command=shlex.join(["hdnn", *sys.argv[1:]]),
             checkpoint_every=checkpoint_every,
             callbacks=(display.step, *watching),
+            start_callbacks=(display.start,),
             announce=display.say,
             download_progress=display.fetch,
         )
@@ -189,6 +190,7 @@ def _resumed(folder: Path, checkpoint_every: float, tensorboard: Path | None) ->
             folder,
             checkpoint_every=checkpoint_every,
             callbacks=(display.step, *watching),
+            start_callbacks=(display.start,),
             announce=display.say,
         )
 
@@ -220,6 +222,8 @@ def _report(outcome: "Outcome", as_json: bool) -> None:
         show(f"Report: {outcome.run.report}")
     if outcome.interrupted:
         done = "1 epoch" if metrics["epochs"] == 1 else f"{metrics['epochs']} epochs"
+        if not metrics["epochs"] and "start_epochs" in metrics:
+            done = f"{metrics['start_epochs']} epochs of the starts"
         saved = outcome.run.checkpoint.is_file()
         place = "the last checkpoint" if saved else "the beginning, for there is no checkpoint yet"
         say(

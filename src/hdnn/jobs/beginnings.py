@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from hdnn.data import Dataset
 from hdnn.jobs.sources import Source
-from hdnn.runs import Run
-from hdnn.training import Recipe
+from hdnn.names import count
+from hdnn.runs import Run, versions
+from hdnn.training import Recipe, TogetherState, TrainingState
+from hdnn.training.circumstances import differing
 from hdnn.training.devices import most_threads
 
 # What `init_std: null` means in a run: the rule by which `Flow` drew its weights then.
@@ -48,6 +51,7 @@ def beginning(run: Run) -> tuple[Source, Recipe, float | None, str, int]:
         "default_weights": (str,),
     }
     start.setdefault("default_weights", _OLD_WEIGHTS)  # earlier versions wrote none
+    start.pop("circumstances", None)  # words, which decide nothing
     if start.keys() != kinds.keys() or not all(type(start[name]) in kind for name, kind in kinds.items()):
         raise ValueError(f"{run.folder}: `start` of the configuration must hold {', '.join(kinds)}. Was it edited?")
     if not 1 <= start["threads"] <= most_threads():
@@ -65,6 +69,32 @@ def beginning(run: Run) -> tuple[Source, Recipe, float | None, str, int]:
     elif start["default_weights"] not in (_OLD_WEIGHTS, DEFAULT_WEIGHTS):
         raise ValueError(f"{run.folder}: the weights of this run were drawn by a rule of a newer hdnn. Update hdnn.")
     return source, recipe, init_std, start["device"], start["threads"]
+
+
+def where(recipe: Recipe, state: TrainingState | None) -> str:
+    """Where a run goes on."""
+    if state is None:
+        return "There is no checkpoint yet: starting from the beginning."
+    epochs = recipe.restart_epochs if state.is_starting else recipe.epochs
+    return f"Going on after {steps(state, f' of {epochs}')}."
+
+
+def steps(state: TrainingState, of: str = "") -> str:
+    """How far a training has come, as in "3 epochs of 10 and 2 steps"; `of` stands behind the epochs."""
+    place = state.starts if state.starts is not None and state.is_starting else state
+    among = f" of the {place.members} starts" if isinstance(place, TogetherState) else ""
+    return f"{count(place.epochs, 'epoch')}{of} and {count(place.batches, 'step')}{among}"
+
+
+def changed(run: Run, state: TrainingState | None, now: Mapping[str, str]) -> str:
+    """What takes part now that did not when a run began, or when its checkpoint was written."""
+    now = {**versions(), **now}
+    began = run.config.start.get("circumstances")
+    for other in (state.circumstances if state is not None else None, began):
+        known = {**run.config.versions, **(other if isinstance(other, Mapping) else {})}
+        if found := differing(known, now):
+            return found
+    return ""
 
 
 def _made(run: Run, kind: type[Any], values: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from hdnn.analysis import principal_components
 from hdnn.data import Dataset
 from hdnn.jobs import sights
 from hdnn.modes import evaluating
-from hdnn.names import few
+from hdnn.names import count, few
 from hdnn.networks import Network, class_probabilities, predicted_classes
 from hdnn.plots.style import short
 from hdnn.report import Picture, Report, Section, Table, render
@@ -27,10 +28,16 @@ _FRAMES = 33  # of the animation: drawing them is most of the time between train
 _LISTED = 40  # classes in the table of classes
 
 Metrics = Mapping[str, Any]
+History = Sequence[Mapping[str, float]]
 
 
 def write_summary(
-    run: Run, network: Network, dataset: Dataset, history: Sequence[Mapping[str, float]], metrics: Metrics
+    run: Run,
+    network: Network,
+    dataset: Dataset,
+    history: History,
+    metrics: Metrics,
+    starts: Sequence[History] = (),
 ) -> None:
     """Draw the figures of a run and write its report.
 
@@ -40,6 +47,7 @@ def write_summary(
         dataset: what it was trained and tested on.
         history: one record an epoch.
         metrics: as in metrics.json.
+        starts: of each start, where training began several times, one record an epoch.
     """
     output = outputs(network, torch.from_numpy(dataset.x_test)).cpu()
     sections = [Section("Results", _result_parts(run, dataset, output, metrics))]
@@ -47,13 +55,15 @@ def write_summary(
         sections.append(Section("Decision regions", [_regions(run, network, dataset, output)]))
     if history:
         sections.append(Section("Training", [_training(run, dataset, history)]))
+    if starts and starts[0]:
+        sections.append(Section("Starts", _starts(run, starts)))
     if network.task == "classification":
         sections.append(Section("Features through depth", _features(run, network, dataset)))
     sections.append(Section("Configuration", _configuration(run, network)))
     run.write_report(render(_report(run, dataset, metrics, sections)))
 
 
-def _training(run: Run, dataset: Dataset, history: Sequence[Mapping[str, float]]) -> Picture:
+def _training(run: Run, dataset: Dataset, history: History) -> Picture:
     """Curves in the units of the data; the objective is that of the standardised targets, and says so."""
     names = {"loss": "objective"}
     if dataset.task == "regression":
@@ -76,6 +86,24 @@ def _in_units(record: Mapping[str, float], scale: float) -> dict[str, float]:
     return {name: value * scale if name.endswith("_error") else value for name, value in record.items()}
 
 
+def _starts(run: Run, starts: Sequence[History]) -> list[Table | Picture]:
+    """The objective of every start by epoch, and how they ended, the best first."""
+    plots.save(plots.start_curves(starts), run.figure("starts.png"))
+    last = [history[-1] for history in starts]
+    score = next(name for name in last[0] if name.startswith("train_"))
+    order = sorted(range(len(last)), key=lambda k: (not math.isfinite(last[k]["loss"]), last[k]["loss"]))
+    rows = [(k + 1, last[k]["loss"], last[k][score]) for k in order]
+    note = f"Training went on with start {order[0] + 1}, which has the smallest objective on the training data."
+    if len(rows) > _LISTED:
+        note += f" The first {_LISTED} of {len(rows)}."
+    caption = "The objective of every start, epoch by epoch; the thick line is the one that training went on with."
+    alt = f"{count(len(starts), 'line')}, which end between {rows[0][1]:.3g} and {rows[-1][1]:.3g}."
+    return [
+        _picture(run, "starts.png", "The starts", alt, caption),
+        Table("How the starts ended", ("start", "objective", score.replace("_", " ")), rows[:_LISTED], note),
+    ]
+
+
 def _report(run: Run, dataset: Dataset, metrics: Metrics, sections: list[Section]) -> Report:
     network = run.config.network
     notes = []
@@ -83,6 +111,8 @@ def _report(run: Run, dataset: Dataset, metrics: Metrics, sections: list[Section
         notes.append(
             f"Training was interrupted after {metrics['epochs']} epochs; these are the weights of that moment."
         )
+    if other := metrics.get("resumed_with_other"):
+        notes.append(f"The run went on with other circumstances than it began with: {other}. Its last bits may differ.")
     if dataset.task == "classification":
         headline = [("test accuracy", _percent(metrics["test_accuracy"]))]
         headline += [("train accuracy", _percent(metrics["train_accuracy"]))]

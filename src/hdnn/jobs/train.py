@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from torch import Tensor
 
 from hdnn.checkpoints import Saver, largest_checkpoint, read_checkpoint, require_interval
 from hdnn.data import Dataset
-from hdnn.jobs.beginnings import DEFAULT_WEIGHTS, beginning, fingerprint
+from hdnn.jobs.beginnings import DEFAULT_WEIGHTS, beginning, changed, fingerprint, steps, where
 from hdnn.jobs.choices import Choices, chosen_recipe, network_config
+from hdnn.jobs.interrupts import Interrupts
 from hdnn.jobs.scores import measure
 from hdnn.jobs.setups import SETUPS, table_setup
 from hdnn.jobs.sources import Source, load
@@ -24,7 +26,18 @@ from hdnn.jobs.summary import write_summary
 from hdnn.names import count
 from hdnn.networks import Network, NetworkConfig, build_network
 from hdnn.runs import Run, RunConfig, claimed, require_free, versions
-from hdnn.training import Callback, Progress, Recipe, Record, TrainingState, fit, split
+from hdnn.training import (
+    Callback,
+    Progress,
+    Recipe,
+    Record,
+    StartCallback,
+    TogetherProgress,
+    TrainingState,
+    fit,
+    split,
+)
+from hdnn.training.circumstances import circumstances
 from hdnn.training.devices import require_device, require_threads, using_threads, worthwhile_threads
 
 CHECKPOINT_EVERY = 30.0
@@ -59,13 +72,14 @@ def train(
     command: str = "",
     checkpoint_every: float = CHECKPOINT_EVERY,
     callbacks: tuple[Callback, ...] = (),
+    start_callbacks: tuple[StartCallback, ...] = (),
     announce: Callable[[str], None] = lambda text: None,
     download_progress: Callable[[str, int, int], None] | None = None,
 ) -> Outcome:
     """Train a network and write its run folder.
 
-    An interrupt (Ctrl-C) while training ends it; what has been learned so far is written and can be loaded. After that,
-    or after the process was killed, `resume` goes on.
+    An interrupt (Ctrl-C) while training ends it after the step; what has been learned so far is written and can be
+    loaded. After that, or after the process was killed, `resume` goes on.
 
     Args:
         source: the data.
@@ -80,6 +94,7 @@ def train(
         checkpoint_every: seconds from one checkpoint to the next, from which `resume` goes on; longer where writing
             takes more than a fiftieth of the time. 0 writes one after every step.
         callbacks: called after every step, see `fit`.
+        start_callbacks: called after every step of the starts, see `fit`.
         announce: told in words what was decided.
         download_progress: told of downloads: file name, bytes so far, bytes in all.
 
@@ -109,6 +124,9 @@ def train(
     parts = _parts(dataset, recipe)
     announce(describe(network, config, recipe))
     used = threads or _threads(dataset, config, recipe)
+    with using_threads(used):
+        around = circumstances(place)
+    start = {"init_std": init_std, "device": device, "threads": used, "fingerprint": fingerprint(dataset)}
     described = RunConfig(
         data=dataclasses.asdict(source.located()),
         network=config,
@@ -118,18 +136,14 @@ def train(
         seed=seed,
         command=command,
         versions=versions(),
-        start={
-            "init_std": init_std,
-            "default_weights": DEFAULT_WEIGHTS,
-            "device": device,
-            "threads": used,
-            "fingerprint": fingerprint(dataset),
-        },
+        start={**start, "default_weights": DEFAULT_WEIGHTS, "circumstances": around},
     )
     with claimed(output):
+        _rehearse(network, parts, recipe, used)
+        network = seeded_network(config, init_std, seed).to(place)
         run = Run.create(output, described, overwrite=overwrite)
-        task = _Task(run, dataset, network, recipe, parts, used, Saver(run, checkpoint_every), callbacks, announce)
-        return task.carry_out(None)
+        task = _Task(run, dataset, network, recipe, parts, used, Saver(run, checkpoint_every), announce)
+        return task.carry_out(None, callbacks, start_callbacks)
 
 
 def resume(
@@ -137,17 +151,20 @@ def resume(
     *,
     checkpoint_every: float = CHECKPOINT_EVERY,
     callbacks: tuple[Callback, ...] = (),
+    start_callbacks: tuple[StartCallback, ...] = (),
     announce: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
     """Go on with a run whose process was killed or interrupted, from its last checkpoint or else from the beginning.
 
     On the same machine, with the same versions, the weights, the results and the history (but for its times) get the
-    same bits as without the pause.
+    same bits as without the pause; what is known to differ is announced. Of a run that is finished, nothing is left to
+    do but to remove its checkpoint, where the process was killed just before.
 
     Args:
         folder: the run.
         checkpoint_every: as for `train`, as are the following.
         callbacks: called after every step that is left.
+        start_callbacks: called after every step of the starts that is left.
         announce: told in words what was decided.
 
     Returns:
@@ -155,7 +172,7 @@ def resume(
 
     Raises:
         FileNotFoundError: if there is no run.
-        ValueError: if the run is finished, cannot be resumed, or its data have changed.
+        ValueError: if the run cannot be resumed, or its data have changed.
         OSError: if another process works on it, or it cannot be written.
         FloatingPointError: if training diverged.
     """
@@ -163,13 +180,13 @@ def resume(
     Run.open(folder)
     with claimed(folder):
         run = Run.open(folder)
-        source, recipe, init_std, device, threads = beginning(run)
         if run.is_finished:
             run.checkpoint.unlink(missing_ok=True)
-            raise ValueError(
-                f"The run {folder} is finished, so there is nothing to resume. Look at {run.report}, or train anew "
-                f"with --output or --overwrite."
+            announce(
+                f"The run {folder} is finished, so nothing is left to do. To train anew, use --output or --overwrite."
             )
+            return Outcome(run, run.read_metrics(), False)
+        source, recipe, init_std, device, threads = beginning(run)
         place = require_device(device)
         dataset = load(source)
         announce(dataset.description)
@@ -181,9 +198,13 @@ def resume(
         network = seeded_network(run.config.network, init_std, run.config.seed).to(place)
         parts = _parts(dataset, recipe)
         state = read_checkpoint(run, largest_checkpoint(network, recipe, len(dataset.x_train)))
-        announce(_where(run, recipe, state))
-        task = _Task(run, dataset, network, recipe, parts, threads, Saver(run, checkpoint_every), callbacks, announce)
-        return task.carry_out(state)
+        with using_threads(threads):
+            other = changed(run, state, circumstances(place))
+        announce(where(recipe, state) + (f" It began with {other}: bits may differ." if other else ""))
+        task = _Task(run, dataset, network, recipe, parts, threads, Saver(run, checkpoint_every), announce, other)
+        # What differs has been said.
+        state = None if state is None else dataclasses.replace(state, circumstances=None)
+        return task.carry_out(state, callbacks, start_callbacks)
 
 
 @dataclass(frozen=True)
@@ -197,35 +218,49 @@ class _Task:
     parts: Parts
     threads: int
     saver: Saver
-    callbacks: tuple[Callback, ...]
     announce: Callable[[str], None]
+    changed: str = ""
 
-    def carry_out(self, state: TrainingState | None) -> Outcome:
+    def carry_out(
+        self,
+        state: TrainingState | None,
+        callbacks: tuple[Callback, ...],
+        start_callbacks: tuple[StartCallback, ...],
+    ) -> Outcome:
         """Train to the end and write all that belongs to a run."""
         run, network = self.run, self.network
-        history: list[Record] = [] if state is None else [dict(record) for record in state.history]
-        callbacks: list[Callback] = [_remember(history), self.saver, *self.callbacks]
+        told = _Told(state)
         start = time.perf_counter()
         x, y, validation = self.parts
         with using_threads(self.threads):
             try:
-                fit(network, x, y, self.recipe, validation=validation, callbacks=callbacks, resume=state)
+                with Interrupts(self.saver.save) as interrupts:
+                    fit(
+                        network,
+                        x,
+                        y,
+                        self.recipe,
+                        validation=validation,
+                        callbacks=[told.step, self.saver, *callbacks, interrupts],
+                        start_callbacks=[told.start, self.saver, *start_callbacks, interrupts],
+                        resume=state,
+                    )
                 interrupted = False
             except KeyboardInterrupt:
                 interrupted = True
             except FloatingPointError as error:
                 raise FloatingPointError(f"{error}{self._last_good()}") from error
-            seconds = time.perf_counter() - start
-            if state is not None:
-                seconds += state.seconds + sum(record["seconds"] for record in state.history)
+            seconds = told.seconds_before + time.perf_counter() - start
             run.save_network(network)
-            run.write_history(history)
+            run.write_history(told.history)
+            if told.starts:
+                run.write_starts(told.starts)
             try:
-                scores = _metrics(network, self.dataset, history, interrupted)
-                metrics = {**scores, "seconds": seconds, "threads": self.threads}
+                metrics = {**_metrics(network, self.dataset, told, interrupted), "seconds": seconds}
+                metrics |= {"threads": self.threads, **({"resumed_with_other": self.changed} if self.changed else {})}
                 run.report.unlink(missing_ok=True)  # of an earlier interrupt: killed from here on, it is not finished
                 run.write_metrics(metrics)
-                write_summary(run, network, self.dataset, history, metrics)
+                write_summary(run, network, self.dataset, told.history, metrics, told.starts)
             except KeyboardInterrupt:
                 self.announce(
                     f"Interrupted before the report was complete. The weights are in {run.folder}; it can be loaded."
@@ -241,7 +276,7 @@ class _Task:
         if state is None:
             return ""
         return (
-            f" The last good checkpoint, after {count(state.epochs, 'epoch')} and {count(state.batches, 'step')}, "
+            f" The last good checkpoint, after {steps(state)}, "
             f"stays in {self.run.folder}; the same settings would go wrong again, so train anew with others."
         )
 
@@ -251,13 +286,42 @@ class _Task:
         return largest_checkpoint(self.network, self.recipe, len(self.dataset.x_train))
 
 
-def _where(run: Run, recipe: Recipe, state: TrainingState | None) -> str:
-    """One line on where a run goes on, and on what may make a difference to its bits."""
-    since = {name: text for name, text in versions().items() if run.config.versions.get(name) != text}
-    changed = f" It began with other versions than {', '.join(map(' '.join, since.items()))}: bits may differ."
-    where = f"{count(state.epochs, 'epoch')} of {recipe.epochs} and {count(state.batches, 'step')}" if state else ""
-    start = f"Going on after {where}." if state else "There is no checkpoint yet: starting from the beginning."
-    return start + (changed if since else "")
+class _Told:
+    """What the callbacks of a training were told: the records of its epochs, and those of its starts."""
+
+    def __init__(self, state: TrainingState | None) -> None:
+        self.history: list[Record] = [] if state is None else [dict(record) for record in state.history]
+        self.starts: Sequence[Sequence[Record]] = ()
+        self.seconds_before = 0.0
+        if state is not None:
+            self.seconds_before = state.seconds + sum(record["seconds"] for record in state.history)
+            if state.starts is not None:
+                self.starts = state.starts.history
+                self.seconds_before += state.starts.seconds + sum(record["seconds"] for record in self.starts[0])
+
+    def step(self, progress: Progress) -> None:
+        """A training callback."""
+        if progress.record is not None:
+            self.history.append(progress.record)
+
+    def start(self, progress: TogetherProgress[TrainingState]) -> None:
+        """A callback of the starts."""
+        self.starts = progress.histories
+
+
+class _Enough(Exception):
+    """Ends the rehearsal."""
+
+
+def _rehearse(network: Network, parts: Parts, recipe: Recipe, threads: int) -> None:
+    """Take one step with a network, so that what is refused, or exceeds the memory, shows before a run is replaced."""
+
+    def enough(progress: object) -> None:
+        raise _Enough
+
+    x, y, validation = parts
+    with using_threads(threads), contextlib.suppress(_Enough):
+        fit(network, x, y, recipe, validation=validation, callbacks=[enough], start_callbacks=[enough])
 
 
 def seeded_network(config: NetworkConfig, init_std: float | None, seed: int) -> Network:
@@ -291,16 +355,6 @@ def _parts(dataset: Dataset, recipe: Recipe) -> Parts:
     return x[train], y[train], (x[held], y[held])
 
 
-def _remember(history: list[Record]) -> Callback:
-    """A callback that adds every finished epoch to a history."""
-
-    def remember(progress: Progress) -> None:
-        if progress.record is not None:
-            history.append(progress.record)
-
-    return remember
-
-
 def _threads(dataset: Dataset, config: NetworkConfig, recipe: Recipe) -> int:
     """As many threads as pay."""
     pixels = math.prod(config.inputs[1:])
@@ -308,13 +362,14 @@ def _threads(dataset: Dataset, config: NetworkConfig, recipe: Recipe) -> int:
     return worthwhile_threads(batch * config.features * pixels)
 
 
-def _metrics(network: Network, dataset: Dataset, history: list[Record], interrupted: bool) -> dict[str, Any]:
+def _metrics(network: Network, dataset: Dataset, told: _Told, interrupted: bool) -> dict[str, Any]:
     test = measure(network, dataset.target, *tensors(dataset.x_test, dataset.y_test))
     train = measure(network, dataset.target, *tensors(dataset.x_train, dataset.y_train))
     return {
         **{f"test_{name}": value for name, value in test.items()},
         **{f"train_{name}": value for name, value in train.items()},
-        "epochs": len(history),
+        "epochs": len(told.history),
+        **({"start_epochs": len(told.starts[0])} if told.starts else {}),
         "parameters": sum(p.numel() for p in network.parameters()),
         "train_rows": len(dataset.x_train),
         "test_rows": len(dataset.x_test),

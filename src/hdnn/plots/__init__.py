@@ -8,7 +8,7 @@ from hdnn.plots.continuous import sensitivity_entries
 from hdnn.plots.curves import curves
 from hdnn.plots.depth import energy_by_depth, gradients_by_depth, norms_by_depth, singular_values_by_depth
 from hdnn.plots.features import animate_features, features_by_layer
-from hdnn.plots.history import training_curves
+from hdnn.plots.history import start_curves, training_curves
 from hdnn.plots.iterations import gradients_by_iteration, sensitivities_by_iteration
 from hdnn.plots.predictions import confusion_matrix, decision_regions, predicted_against_true
 from hdnn.plots.spectra import eigenvalues
@@ -30,5 +30,6 @@ __all__ = [
     "sensitivities_by_iteration",
     "sensitivity_entries",
     "singular_values_by_depth",
+    "start_curves",
     "training_curves",
 ]

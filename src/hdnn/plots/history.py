@@ -61,6 +61,41 @@ def training_curves(history: History, *, names: Mapping[str, str] | None = None)
     return figure
 
 
+def start_curves(histories: Sequence[History]) -> Figure:
+    """Draw the objective of trainings that began from different weights, the best at the end in front.
+
+    Args:
+        histories: of each start one mapping per epoch with "epoch" and "loss"; a start that diverged says nan.
+
+    Raises:
+        ValueError: if there is no start, or a start without epochs.
+
+    Example:
+        >>> figure = start_curves([[{"epoch": 1, "loss": 0.7}], [{"epoch": 1, "loss": 0.5}]])
+        >>> len(figure.axes[0].lines)
+        2
+    """
+    if not histories or not all(histories):
+        raise ValueError("There is no epoch of a start to draw. Train with several starts for at least one epoch.")
+    figure, (ax,) = blank(1, 1, width=6.3, height=3.2)
+    values = np.array([[float(row["loss"]) for row in history] for history in histories])
+    values[~np.isfinite(values)] = np.nan
+    epochs = [float(row["epoch"]) for row in histories[0]]
+    best = int(np.argmin(np.where(np.isnan(values[:, -1]), np.inf, values[:, -1])))
+    marker = "o" if len(epochs) <= 30 else ""  # few epochs, even a single one, must be seen
+    for k in [*(k for k in range(len(values)) if k != best), best]:
+        colour, width, name = (COLOURS[0], 2.2, f"start {k + 1}") if k == best else (QUIET, 0.9, "the other starts")
+        line = ax.plot(epochs, values[k])[0]
+        line.set(color=colour, linewidth=width, label=name, marker=marker, markersize=3)
+    dress(ax, "", x="epoch", y="objective", grid=True)
+    _epochs(ax, epochs)
+    finite = values[~np.isnan(values)]
+    if finite.size and finite.min() > 0 and finite.max() > 20 * finite.min():
+        ax.set_yscale("log")
+    legend_above(ax, [*ax.lines[-1:], *ax.lines[:-1][:1]])
+    return figure
+
+
 def _curve(ax: Axes, history: History, key: str, index: int) -> Floats:
     """Draw one series and return its finite values; a lacking key is passed over, a NaN leaves a gap."""
     rows = [row for row in history if row.get(key) is not None]

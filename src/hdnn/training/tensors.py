@@ -120,7 +120,7 @@ def set_order(generator: torch.Generator, order: Tensor) -> None:
         ValueError: if it is none.
     """
     try:
-        generator.set_state(order)
+        generator.set_state(order.clone())  # PyTorch reads a row of a larger tensor from the wrong place
     except RuntimeError as error:
         raise ValueError(f"The order of the batches is none that PyTorch knows: {error}.") from error
 
