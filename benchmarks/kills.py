@@ -3,9 +3,9 @@
     python benchmarks/kills.py --output benchmarks/results/DATE-kills.md
 
 Short trainings are killed (SIGKILL) at random moments, drawn evenly over the time that they take, and resumed; most of
-the resumed ones are killed again, and so on. A checkpoint is written after every step. At the end weights, starts,
-figures, history (but its times) and results (but their times) are compared bit by bit with those of a run that was left
-in peace, and the folder must hold the same files. Lines that begin with `hdnn train` are processes of their own,
+the resumed ones are killed again, and so on. A checkpoint is written after every step. At the end weights,
+figures (also that of the starts), history (but its times) and results (but their times) are compared bit by bit with
+those of a run that was left in peace, and the folder must hold the same files. Lines that begin with `hdnn train` are processes of their own,
 figures and all, from the start of Python to its end; the others are forked from one that has PyTorch loaded, and draw
 no figures. "Among the starts" counts the kills of processes that had taken a step of the starts themselves, and so on.
 """
@@ -145,7 +145,7 @@ def bits(folder: Path) -> dict[str, object]:
     """All that must not depend on whether a run was killed."""
     run = Run.open(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    kept = [path for path in files if path.suffix in (".safetensors", ".png", ".gif") or path.name == "starts.csv"]
+    kept = [path for path in files if path.suffix in (".safetensors", ".png", ".gif")]
     return {
         "metrics": {name: value for name, value in run.read_metrics().items() if name != "seconds"},
         "history": [[cell for cell in row.items() if cell[0] != "seconds"] for row in run.read_history()],

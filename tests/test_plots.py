@@ -37,6 +37,20 @@ def regions(classes=2, **more):
     return plots.decision_regions(x, y, grid, points, np.arange(30) % classes, names, **more)
 
 
+class TestStartCurves:
+    def test_the_best_at_the_end_stands_in_front(self):
+        starts = [epochs(3, loss=[3, 2, 1.5]), epochs(3, loss=[4, 2, 1]), epochs(3, loss=[1, np.nan, np.nan])]
+        [ax] = plots.start_curves(starts).axes
+        assert [line.get_label() for line in ax.lines] == ["the other starts", "the other starts", "start 2"]
+        np.testing.assert_array_equal(ax.lines[-1].get_ydata(), [4, 2, 1])
+        assert ax.lines[-1].get_linewidth() > ax.lines[0].get_linewidth()
+
+    @pytest.mark.parametrize("starts", [[], [[]]])
+    def test_nothing_to_draw_is_refused(self, starts):
+        with pytest.raises(ValueError, match="no epoch of a start"):
+            plots.start_curves(starts)
+
+
 class TestTrainingCurves:
     def test_loss_and_accuracy(self):
         score = np.linspace(0.5, 1, 50)

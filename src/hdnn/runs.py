@@ -3,7 +3,6 @@
     RUN/config.json         what was asked: data, network, recipe, encoders, seed, command, versions
     RUN/model.safetensors   weights and the constants that belong to them
     RUN/history.csv         one line an epoch
-    RUN/starts.csv          where training began several times: the objective of every start, one line an epoch
     RUN/metrics.json        the results
     RUN/report.html         a page to read;  RUN/figures/ its pictures
     RUN/checkpoint.safetensors   while it is trained: where to go on, see `hdnn.checkpoints`
@@ -39,14 +38,15 @@ from hdnn.versions import versions as versions  # runs are the ones to record th
 
 FORMAT = 1
 _CONFIG, _WEIGHTS, _HISTORY, _METRICS = "config.json", "model.safetensors", "history.csv", "metrics.json"
-_STARTS, _REPORT, _FIGURES, _LOCK = "starts.csv", "report.html", "figures", ".lock"
-_CHECKPOINT = "checkpoint.safetensors"
-_WRITTEN = (_REPORT, _METRICS, _HISTORY, _STARTS, _WEIGHTS, _CHECKPOINT, _CONFIG)
+_REPORT, _FIGURES = "report.html", "figures"
+_CHECKPOINT, _LOCK = "checkpoint.safetensors", ".lock"
+_WRITTEN = (_REPORT, _METRICS, _HISTORY, _WEIGHTS, _CHECKPOINT, _CONFIG)
 _DTYPES = {"F32": torch.float32, "F64": torch.float64}
 # All that `hdnn.jobs` draws; whatever else stands beside these is the user's.
 _ART = ("confusion.png", "features.png", "features.gif", "regions.png", "starts.png", "training.png", "predicted_*.png")
 # Configurations may come from elsewhere: their files and their sizes have bounds.
-_LARGEST_FILE, _LARGEST = 2**26, 2**24
+_LARGEST_FILE = 2**26
+_LARGEST = 2**24
 
 
 @dataclass(frozen=True)
@@ -171,20 +171,11 @@ class Run:
 
     def write_history(self, history: Sequence[Mapping[str, float]]) -> None:
         """Write one line an epoch; the columns are the keys of the first record."""
-        self._write_table(_HISTORY, history)
-
-    def write_starts(self, histories: Sequence[Sequence[Mapping[str, float]]]) -> None:
-        """Write the objective of every start, one line an epoch; the columns are the numbers of the starts, from 1."""
-        epochs = zip(*histories, strict=True)
-        losses = [{str(k): record["loss"] for k, record in enumerate(epoch, 1)} for epoch in epochs]
-        self._write_table(_STARTS, [{"epoch": i, **row} for i, row in enumerate(losses, 1)])
-
-    def _write_table(self, name: str, rows: Sequence[Mapping[str, float]]) -> None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]) if rows else ["epoch"])
+        writer = csv.DictWriter(text, list(history[0]) if history else ["epoch"])
         writer.writeheader()
-        writer.writerows(rows)
-        write_whole(self.folder / name, text.getvalue())
+        writer.writerows(history)
+        write_whole(self.folder / _HISTORY, text.getvalue())
 
     def read_history(self) -> list[dict[str, float]]:
         """The records that `write_history` wrote."""

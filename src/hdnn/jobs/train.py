@@ -253,8 +253,6 @@ class _Task:
             seconds = told.seconds_before + time.perf_counter() - start
             run.save_network(network)
             run.write_history(told.history)
-            if told.starts:
-                run.write_starts(told.starts)
             try:
                 metrics = {**_metrics(network, self.dataset, told, interrupted), "seconds": seconds}
                 metrics |= {"threads": self.threads, **({"resumed_with_other": self.changed} if self.changed else {})}
