@@ -25,6 +25,11 @@ def while_training(name: str) -> str:
     return name.replace("_", " ").replace("error", "error (standardised)")
 
 
+def loss_shown(loss: float) -> str:
+    """A loss to four decimals, a small one to three digits that count."""
+    return f"{loss:.4f}" if not loss or abs(loss) >= 0.1 else f"{loss:.3g}"
+
+
 class Display:
     """A live progress bar on stderr; where that is no terminal, only what was decided is said."""
 
@@ -73,7 +78,7 @@ class Display:
             f"epoch {progress.epoch}/{progress.epochs}",
             progress.iteration,
             steps,
-            f"loss {float(progress.loss):.3g}{self.score}",
+            f"loss {loss_shown(float(progress.loss))}{self.score}",
         )
         if progress.record is not None and progress.epoch == progress.epochs:
             self.say("Trained. Now the test part, the figures and the report.")
@@ -82,12 +87,16 @@ class Display:
         """A callback of the starts."""
         ended = progress.batch == progress.batches
         starts, best = len(progress.histories), progress.best
-        if self.console.is_terminal and (ended or not progress.batch % 10):
-            told = f"{starts} starts" + (f", best loss {best[1]:.3g}" if best is not None else "")
+        if not self.console.is_terminal:
+            return
+        if ended or not progress.batch % 10:
+            told = f"{starts} starts" + (f", best loss {loss_shown(best[1])}" if best is not None else "")
             steps = progress.epochs * progress.batches
             self._update("starts", f"starts {progress.epoch}/{progress.epochs}", progress.iteration, steps, told)
         if ended and progress.epoch == progress.epochs and best is not None:
-            self.say(f"Start {best[0] + 1} of {starts} is the best, with loss {best[1]:.3g}: training goes on with it.")
+            self.say(
+                f"Start {best[0] + 1} of {starts} is the best, with loss {loss_shown(best[1])}: training goes on with it."
+            )
 
     def fetch(self, name: str, done: int, total: int) -> None:
         """Progress of a download."""

@@ -1,6 +1,7 @@
 """Train a network: `hdnn train`."""
 
 import json
+import math
 import shlex
 import sys
 from datetime import datetime
@@ -222,7 +223,7 @@ def _report(outcome: "Outcome", as_json: bool) -> None:
         show(f"Report: {outcome.run.report}")
     if outcome.interrupted:
         done = "1 epoch" if metrics["epochs"] == 1 else f"{metrics['epochs']} epochs"
-        if not metrics["epochs"] and "start_epochs" in metrics:
+        if metrics.get("start_epochs", math.inf) < outcome.run.config.recipe["restart_epochs"]:
             done = f"{metrics['start_epochs']} epochs of the starts"
         saved = outcome.run.checkpoint.is_file()
         place = "the last checkpoint" if saved else "the beginning, for there is no checkpoint yet"
