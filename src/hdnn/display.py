@@ -94,9 +94,8 @@ class Display:
             steps = progress.epochs * progress.batches
             self._update("starts", f"starts {progress.epoch}/{progress.epochs}", progress.iteration, steps, told)
         if ended and progress.epoch == progress.epochs and best is not None:
-            self.say(
-                f"Start {best[0] + 1} of {starts} is the best, with loss {loss_shown(best[1])}: training goes on with it."
-            )
+            loss = loss_shown(best[1])
+            self.say(f"Start {best[0] + 1} of {starts} is the best, with loss {loss}: training goes on with it.")
 
     def fetch(self, name: str, done: int, total: int) -> None:
         """Progress of a download."""

@@ -1,6 +1,7 @@
 """Runs that begin several times: their starts are seen, kept by checkpoints and Ctrl-C, and told in the report."""
 
 import importlib
+import io
 import os
 import re
 import signal
@@ -8,9 +9,10 @@ import threading
 import time
 
 import pytest
+from rich.console import Console
 
 from hdnn.checkpoints import largest_checkpoint, read_checkpoint
-from hdnn.display import Display
+from hdnn.display import Display, loss_shown
 from hdnn.jobs import Choices, Source, interrupts, resume, train
 from hdnn.jobs.interrupts import Interrupts
 from hdnn.networks import build_network
@@ -137,12 +139,19 @@ def test_the_largest_checkpoint_is_larger_than_any_of_the_starts(tmp_path):
     assert read_checkpoint(run, largest_checkpoint(network, recipe, 60)).starts.members == 3
 
 
-def test_the_display_tells_of_every_start(capsys, tmp_path):
-    with Display() as display:
-        train(SOURCE, CHOICES, tmp_path / "run", threads=1, start_callbacks=(display.start,))
-    assert re.search(
-        r"Start \d of 3 is the best, with loss 0\.\d{1,3}: training goes on with it", capsys.readouterr().err
-    )
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_sees_the_starts(tmp_path, terminal):
+    display = Display()
+    display.console = Console(file=io.StringIO(), force_terminal=terminal, width=200)
+    train(SOURCE, CHOICES, tmp_path / "run", threads=1, start_callbacks=(display.start,))
+    words = r"Start \d of 3 is the best, with loss 0\.\d{3,4}: training goes on with it"
+    assert bool(re.search(words, display.console.file.getvalue())) == terminal
+    assert ("starts" in display.tasks) == terminal
+
+
+def test_small_losses_keep_three_digits():
+    shown = [loss_shown(loss) for loss in (0.69314, 0.0312345, 3.2123e-6, 0.0)]
+    assert shown == ["0.6931", "0.0312", "3.21e-06", "0.0000"]
 
 
 def test_the_report_shows_the_starts(tmp_path, monkeypatch):
