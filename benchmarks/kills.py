@@ -3,12 +3,12 @@
     python benchmarks/kills.py --output benchmarks/results/DATE-kills.md
 
 Short trainings are killed (SIGKILL) at random moments, drawn evenly over the time that they take, and resumed; most of
-the resumed ones are killed again, and so on. A checkpoint is written after every step. At the end weights, figures (also
-that of the starts), history (but its times) and results (but their times) are compared bit by bit with those of a run
-that was left in peace, and the folder must hold the same files. Lines that begin with `hdnn train` are processes of
+the resumed ones are killed again, and so on. A checkpoint is written after every step. At the end weights, figures
+(also that of the starts), history (but its times) and results (but their times) are compared bit by bit with those of a
+run that was left in peace, and the folder must hold the same files. Lines that begin with `hdnn train` are processes of
 their own, figures and all, from the start of Python to its end; the others are forked from one that has PyTorch loaded,
-and draw no figures. "Among the starts" counts the kills of processes that had taken a step of the starts themselves, and
-so on.
+and draw no figures. "Among the starts" counts the kills of processes that had taken a step of the starts themselves,
+and so on.
 """
 
 from __future__ import annotations
