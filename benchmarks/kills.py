@@ -51,10 +51,10 @@ CASES = {
     "alternating": dataclasses.replace(ADAM, method="alternating", epochs=3, batch_size=25),
 }
 COMMANDS = {
-    "16 starts": "swiss-roll --size 200 --layers 4 --epochs 80 --restarts 16 --threads 1",
-    "8 starts, two threads": "double-moons --size 200 --layers 3 --epochs 80 --restarts 8 --threads 2",
-    "alternating, 4 starts": "double-circles --size 200 --layers 3 --epochs 12 --restarts 4 --method alternating",
-    "a table, 4 starts, early stopping": "TABLE --target y --layers 4 --epochs 60 --restarts 4 --optimizer adamw "
+    "16 starts": "swiss-roll --size 200 --layers 4 --epochs 240 --restarts 16 --threads 1",
+    "8 starts, two threads": "double-moons --size 200 --layers 3 --epochs 240 --restarts 8 --threads 2",
+    "alternating, 4 starts": "double-circles --size 200 --layers 3 --epochs 100 --restarts 4 --method alternating",
+    "a table, 4 starts, early stopping": "TABLE --target y --layers 4 --epochs 150 --restarts 4 --optimizer adamw "
     "--validation 0.2 --patience 20",
 }
 PROGRAM = [sys.executable, "-c", "from hdnn.cli import main; main()"]
