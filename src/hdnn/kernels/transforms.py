@@ -25,7 +25,7 @@ def exporting() -> bool:
 def tracing() -> bool:
     """Whether `torch.jit.trace` is writing a program down; no where nobody can tell: traced flows then run unsaved."""
     try:
-        return bool(torch._C._is_tracing())
+        return not torch.compiler.is_compiling() and bool(torch._C._is_tracing())  # a compiler cannot read the answer
     except AttributeError:
         return False
 
