@@ -71,7 +71,8 @@ def verdicts(done):
 
 @pytest.fixture
 def text(tmp_path):
-    return verdict.write(reproduction(), tmp_path, "verdict", "hdnn reproduce table1")[1].read_text(encoding="utf-8")
+    page = verdict.write(reproduction(), tmp_path, "verdict", "hdnn reproduce table1")[1]
+    return page.read_text(encoding="utf-8").replace("\u00a0", " ")
 
 
 def test_a_row_says_what_was_found(text):

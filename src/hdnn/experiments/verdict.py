@@ -150,12 +150,18 @@ def markdown(page: Report, names: Mapping[str, str]) -> str:
 
 
 def _rows(table: Table) -> list[str]:
-    cells = [[text.replace("|", "\\|").replace("\n", "<br>") for text, _ in row] for row in table.cells]
+    cells = [[_cell(text) for text, _ in row] for row in table.cells]
     for i in table.marked:
         cells[i] = [f"**{text}**" if text else "" for text in cells[i]]
     heads = [column.replace("|", "\\|").replace("*", "\\*") for column in table.columns]
     sides = ["---:" if cells and table.cells[0][i][1] else "---" for i in range(len(heads))]
     return [f"| {' | '.join(row)} |" for row in (heads, sides, *cells)]
+
+
+def _cell(text: str) -> str:
+    if "±" in text:
+        text = text.replace(" ", "\u00a0")  # a mean stays on one line
+    return text.replace("|", "\\|").replace("\n", "<br>")
 
 
 def _lead(reproduction: Reproduction) -> str:
