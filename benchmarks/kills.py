@@ -51,6 +51,7 @@ CASES = {
     "alternating": dataclasses.replace(ADAM, method="alternating", epochs=3, batch_size=25),
 }
 COMMANDS = {
+    "long starts": "swiss-roll --size 1600 --layers 3 --epochs 100 --restarts 16 --threads 1",
     "16 starts": "swiss-roll --size 200 --layers 4 --epochs 240 --restarts 16 --threads 1",
     "8 starts, two threads": "double-moons --size 200 --layers 3 --epochs 240 --restarts 8 --threads 2",
     "alternating, 4 starts": "double-circles --size 200 --layers 3 --epochs 100 --restarts 4 --method alternating",
@@ -227,6 +228,7 @@ def main() -> None:
     parser.add_argument("--commands", type=int, default=16, help="of each kind of `hdnn train`")
     parser.add_argument("--jobs", type=int, default=1, help="`hdnn train` at a time, of each kind")
     parser.add_argument("--minutes", type=float, default=60.0, help="after which no run of `hdnn train` is begun")
+    parser.add_argument("--only", default="", help="kinds of `hdnn train` whose names hold this text")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path)
     chosen = parser.parse_args()
@@ -245,7 +247,11 @@ def main() -> None:
             for name, case in CASES.items():
                 rows.append(row(name, forked(case), chosen.kills, random.Random(f"{chosen.seed} {name}"), math.inf))
         data = str(table(Path(work)))
-        commands = {f"`hdnn train`, {name}": line.replace("TABLE", data) for name, line in COMMANDS.items()}
+        commands = {
+            f"`hdnn train`, {name}": line.replace("TABLE", data)
+            for name, line in COMMANDS.items()
+            if chosen.only in name
+        }
         until, each = time.monotonic() + 60 * chosen.minutes, math.ceil(chosen.commands / chosen.jobs)
         asked = [
             pool.submit(row, name, commanded(line), each, random.Random(f"{chosen.seed} {name} {job}"), until)
