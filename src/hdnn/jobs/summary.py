@@ -93,6 +93,7 @@ def _starts(run: Run, starts: Sequence[History]) -> list[Table | Picture]:
     score = next(name for name in last[0] if name.startswith("train_"))
     order = sorted(range(len(last)), key=lambda k: (not math.isfinite(last[k]["loss"]), last[k]["loss"]))
     rows = [(k + 1, last[k]["loss"], last[k][score]) for k in order]
+    title = score.replace("_", " ") + (" (standardised)" if score.endswith("_error") else "")
     note = f"Training went on with start {order[0] + 1}, which has the smallest objective on the training data."
     if len(rows) > _LISTED:
         note += f" The first {_LISTED} of {len(rows)}."
@@ -100,7 +101,7 @@ def _starts(run: Run, starts: Sequence[History]) -> list[Table | Picture]:
     alt = f"{count(len(starts), 'line')}, which end between {rows[0][1]:.3g} and {rows[-1][1]:.3g}."
     return [
         _picture(run, "starts.png", "The starts", alt, caption),
-        Table("How the starts ended", ("start", "objective", score.replace("_", " ")), rows[:_LISTED], note),
+        Table("How the starts ended", ("start", "objective", title), rows[:_LISTED], note),
     ]
 
 
