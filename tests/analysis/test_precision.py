@@ -63,6 +63,7 @@ def test_images_of_one_size_too() -> None:
         assert analysis.log_upper_bound(flow, image_size=(5, 5)) == expected
 
 
+@pytest.mark.filterwarnings("ignore:The weights are bfloat16")
 @pytest.mark.parametrize("name", [name for name in OF_STATES if name not in ("linearize", "continuous_sensitivities")])
 def test_half_precision_is_refused_in_words(name: str) -> None:
     y = random(3, 4).bfloat16()
@@ -72,6 +73,7 @@ def test_half_precision_is_refused_in_words(name: str) -> None:
         OF_STATES[name](single().bfloat16(), y)
 
 
+@pytest.mark.filterwarnings("ignore:The weights are bfloat16")
 @pytest.mark.parametrize("name", ["upper_bound", "gradient_lower_bound"])
 def test_half_weights_have_no_bounds(name: str) -> None:
     with pytest.raises(ValueError, match=r"weights in float32 or float64; got torch.bfloat16.*float\(\)"):

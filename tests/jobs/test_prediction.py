@@ -210,7 +210,7 @@ def test_mnist_may_have_moved(made, tmp_path):
     _, outcomes = made
     moved = mnist_like(tmp_path / "moved")
     run = edited(made, "images", tmp_path / "run", lambda d: d["data"].update(folder="/nowhere"))
-    with pytest.raises(FileNotFoundError, match="--data-folder"):
+    with pytest.raises(FileNotFoundError, match="download"):
         evaluate(run)
     assert evaluate(run, mnist_folder=str(moved))["accuracy"] == outcomes["images"].metrics["test_accuracy"]
 

@@ -300,7 +300,7 @@ def test_choices_that_make_no_sense_leave_nothing_behind(tmp_path, choices, word
 
 
 def test_images_take_no_lift(tmp_path):
-    with pytest.raises(ValueError, match="lifted by a convolution"):
+    with pytest.raises(ValueError, match="a convolution lifts images"):
         train(source_of("images", tmp_path), Choices(lift="linear"), tmp_path / "run")
 
 

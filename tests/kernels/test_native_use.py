@@ -201,6 +201,9 @@ def test_older_tracers_see_the_run() -> None:
     for mode in ("real", "symbolic"):
         traced = make_fx(flow, tracing_mode=mode, _allow_non_fake_inputs=True)(y)
         close(traced(other), flow(other))
+    with pytest.raises(ValueError, match="nothing that writes a program down"):
+        torch.jit.trace(flow, (y,), check_trace=False)
+    flow.backend = "auto"
     close(torch.jit.trace(flow, (y,), check_trace=False)(other), flow(other))
 
 

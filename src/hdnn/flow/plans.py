@@ -75,9 +75,10 @@ def served(plan: Plan | None, backend: str, memory: str | None, y: Tensor, weigh
         return plan
     if backend == "native":
         raise ValueError(
-            f'backend="native" takes CPU tensors, state and weights both float32 or both float64, no forward-mode '
-            f"differentiation, and no transform of torch.func inside a compiled function; got a {y.dtype} state on "
-            f"{y.device} and {weight.dtype} weights on {weight.device}. "
+            'backend="native" takes CPU tensors, state and weights both float32 or both float64, no forward-mode '
+            "differentiation, no transform of torch.func inside a compiled function, and nothing that writes a program "
+            f"down (torch.export, torch.jit.trace); got a {y.dtype} state on {y.device} and {weight.dtype} weights on "
+            f"{weight.device}. "
             f'Convert them, or use backend="auto" or "eager".'
         )
     return None
