@@ -181,8 +181,8 @@ def test_compiles_as_one_graph(kind: str, memory: str, backend: str) -> None:
     y = state(flow, 100)
     g = random(*y.shape, seed=6)
     assert error(gradients(compiled, y, g), gradients(truth, y, g)) <= 1e-12
-    # Whatever the depth: a compiler keeps copies of its own of the first state and of the output.
-    assert kept(compiled, y) <= kept(flow, y) + 2
+    # Whatever the depth: a compiler keeps copies of its own of the first state, of the output, and of small weights.
+    assert kept(compiled, y) <= kept(flow, y) + 3
 
 
 @pytest.mark.slow

@@ -165,6 +165,13 @@ def test_transforms_inside_a_compiled_function(f: Callable[[Any], Any]) -> None:
     y = state(flow, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        close(torch.compile(f(number(flow)), backend="aot_eager")(y), f(number(twin(flow)))(y))
-        with pytest.raises((ValueError, RuntimeError), match=r"no transform of torch\.func inside a compiled function"):
-            torch.compile(f(number(twin(flow, "native"))), backend="aot_eager")(y)
+        expected = f(number(twin(flow)))(y)
+        close(torch.compile(f(number(flow)), backend="aot_eager")(y), expected)
+        # A named backend runs what the compiler leaves to it, or refuses in words; it never answers wrongly.
+        refused, found = "", expected
+        try:
+            found = torch.compile(f(number(twin(flow, "native"))), backend="aot_eager")(y)
+        except (ValueError, RuntimeError) as error:
+            refused = str(error)
+        close(found, expected)
+        assert not refused or "inside a compiled function" in refused or "never falls back" in refused
