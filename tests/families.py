@@ -20,7 +20,9 @@ from hdnn.integrators import (
     Integrator,
     RungeKutta4,
     StormerVerlet,
+    Suzuki4,
     SymplecticEuler,
+    Yoshida4,
 )
 from hdnn.interconnections import Fixed, Interconnection, Inverse, Learned, block, canonical, upper_ones
 from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew, Structure
@@ -105,6 +107,8 @@ INTEGRATORS: dict[str, Integrator] = {
     "SymplecticEuler_q": SymplecticEuler("q"),
     "StormerVerlet_p": StormerVerlet("p"),
     "StormerVerlet_q": StormerVerlet("q"),
+    "Yoshida4_p": Yoshida4("p"),
+    "Suzuki4_q": Suzuki4("q"),
     "ImplicitMidpoint": ImplicitMidpoint(),
     "RungeKutta4": RungeKutta4(),
 }

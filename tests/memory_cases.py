@@ -15,12 +15,13 @@ Make = Callable[..., Flow]
 
 
 SPARING = ("recompute", "reverse")
+REVERSIBLE = ("SymplecticEuler", "StormerVerlet", "Yoshida4", "Suzuki4", "ImplicitMidpoint", "ms1", "ms3", "h2")
 sparing = pytest.mark.parametrize("memory", SPARING)
 
 
 def sparing_of(name: str) -> tuple[str, ...]:
     """The ways to spare memory that an integrator or a preset allows."""
-    return SPARING if name.startswith(("SymplecticEuler", "StormerVerlet", "ms1", "ms3", "h2")) else SPARING[:1]
+    return SPARING if name.startswith(REVERSIBLE) else SPARING[:1]
 
 
 # One of each kind of field: halves and whole, J folded in, learned and absent, shared weights, pixels and convolutions.

@@ -144,7 +144,7 @@ def test_shared_weights_and_no_layers(name, options):
     torch.testing.assert_close(export.to_program(made, (2,)).module()(x)["logits"], made(x).detach())
 
 
-INTEGRATORS = [hdnn.SymplecticEuler("q"), hdnn.StormerVerlet("p"), hdnn.RungeKutta4(), hdnn.ForwardEuler()]
+INTEGRATORS = [hdnn.SymplecticEuler("q"), hdnn.Yoshida4("p"), hdnn.RungeKutta4(), hdnn.ForwardEuler()]
 
 
 @pytest.mark.parametrize("integrator", one_fast(INTEGRATORS, INTEGRATORS[1]), ids=repr)

@@ -67,6 +67,8 @@ def test_the_formulas(factors: Factors) -> None:
         sees = K[..., 2:], K[..., :2]
         p, q = (h * s * norm(X) * norm(part) ** 2 for part in sees)
     name, _, first = factors.integrator.partition("_")
+    a, c = 1 / (2 - 2 ** (1 / 3)), 1 / (4 - 4 ** (1 / 3))  # of each step of Störmer-Verlet but the middle one
+    b, d = 2 * a - 1, 4 * c - 1  # the middle one, which goes back
     twice, once = (p, q) if first == "p" else (q, p)
     expected = {
         "ForwardEuler": 1 + x,
@@ -74,6 +76,12 @@ def test_the_formulas(factors: Factors) -> None:
         "RungeKutta4": x.exp(),
         "SymplecticEuler": (1 + p) * (1 + q),
         "StormerVerlet": (1 + twice / 2) ** 2 * (1 + once),
+        "Yoshida4": (1 + a / 2 * twice) ** 2 * (1 + (b - a) / 2 * twice) ** 2 * (1 + a * once) ** 2 * (1 + b * once),
+        "Suzuki4": (1 + c / 2 * twice) ** 2
+        * (1 + c * twice) ** 2
+        * (1 + (d - c) / 2 * twice) ** 2
+        * (1 + c * once) ** 4
+        * (1 + d * once),
     }[name]
     found = log_layer_bounds(flow)
     assert (found <= expected.log() + 1e-12).all()

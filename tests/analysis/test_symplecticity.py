@@ -11,7 +11,15 @@ from families import COMBINATIONS, F64, SWEEP, Factors, jacobian, preset, random
 from hdnn.analysis.symplecticity import check_symplecticity, symplecticity_residual
 from hdnn.interconnections import Fixed, block, canonical, upper_ones
 
-KEEPS = ("SymplecticEuler_p", "SymplecticEuler_q", "StormerVerlet_p", "StormerVerlet_q", "ImplicitMidpoint")
+KEEPS = (
+    "SymplecticEuler_p",
+    "SymplecticEuler_q",
+    "StormerVerlet_p",
+    "StormerVerlet_q",
+    "Yoshida4_p",
+    "Suzuki4_q",
+    "ImplicitMidpoint",
+)
 ONE_J = ("canonical", "upper_ones", "skew", "block", "Learned", "Learned_block")
 
 

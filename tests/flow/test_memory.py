@@ -8,7 +8,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -29,6 +29,8 @@ from families import (
     tight,
 )
 from hdnn.flow import Flow
+from hdnn.hamiltonian import Field
+from hdnn.integrators import ForwardEuler
 from memory_cases import KINDS, both, error, every_kind, gradients, kept, sparing, sparing_of
 
 CASES = [
@@ -77,9 +79,33 @@ def test_activations(memory: str, activation: str) -> None:
     agree(*both(lambda **o: preset("h2", 4, 5, activation=ACTIVATIONS[activation], **o), memory), 2)
 
 
-def test_odd_features() -> None:
+@sparing
+def test_odd_features(memory: str) -> None:
     agree(*both(lambda **o: preset("ms2", 5, 4, **o), "recompute"), 3)
-    agree(*both(lambda **o: Factors("Dense", "skew", "ImplicitMidpoint").flow(5, 4, **o), "recompute"), 3)
+    agree(*both(lambda **o: Factors("Dense", "skew", "ImplicitMidpoint").flow(5, 4, **o), memory), 3)
+
+
+class Residual(ForwardEuler):
+    """An invertible residual layer: where h times the Lipschitz constant of f is below 1, y = y⁺ − h f(y) contracts."""
+
+    reversible: ClassVar[bool] = True
+
+    def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
+        before = y
+        for _ in range(100):
+            before = y - h * field(before)
+        return before
+
+
+@pytest.mark.parametrize("k", [None, 1, 3])
+def test_an_integrator_of_ones_own_that_moves_no_halves(k: int | None) -> None:
+    flow, truth = (preset("h1", 4, 5, kernel_size=k, step=0.05, backend="eager") for _ in range(2))
+    flow.integrator, flow.memory = Residual(), "reverse"
+    agree(flow, truth, 3)
+    if k is None:
+        assert kept(flow, state(flow, 1000)) == 2
+    with pytest.raises(ValueError, match="`ForwardEuler` does not state"):
+        flow.integrator = ForwardEuler()
 
 
 @every_kind

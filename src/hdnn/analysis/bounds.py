@@ -7,7 +7,9 @@ W is missing), D = diag σ′(K y + b), S = Kᵀ D K; A = J S the Jacobian of th
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,7 +20,7 @@ from hdnn.analysis.operators import operator_norms
 from hdnn.analysis.precision import check_precision, in_full
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive
-from hdnn.integrators import ForwardEuler, ImplicitMidpoint, RungeKutta4, StormerVerlet, SymplecticEuler
+from hdnn.integrators import ForwardEuler, ImplicitMidpoint, RungeKutta4, Splitting
 
 Slopes = tuple[float, float]
 Size = tuple[int, int]
@@ -163,7 +165,7 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
       (where J Kᵀ = I, √D takes the place of J Rᵀ, and √D K √D that of R J Rᵀ).
     - `SymplecticEuler`: a move with x has norm ‖[I B; 0 I]‖ = (‖B‖ + √(‖B‖² + 4)) / 2 = exp asinh(‖B‖/2),
       ‖B‖ ≤ x, so asinh(x_p/2) + asinh(x_q/2): below log (1 + x_p)(1 + x_q), and half of it where x is small.
-    - `StormerVerlet`: the same for its three moves.
+    - every other `Splitting`, such as `StormerVerlet`: the same for its moves, c x for one of c h, whatever its sign.
     - `RungeKutta4`: 1 + x + x²/2 + x³/6 + x⁴/24 ≤ eˣ.
 
     Args:
@@ -190,7 +192,7 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
     if flow.layers == 0:
         return flow.weight.new_zeros(0)
     integrator = flow.integrator  # its very type: a subclass may step otherwise
-    if type(integrator) in (SymplecticEuler, StormerVerlet):
+    if isinstance(integrator, Splitting) and integrator.symplectic:
         return log_shears(flow, slopes, image_size)
     monotone = smallest >= 0 and flow.interconnection.skew
     if type(integrator) is ForwardEuler or (type(integrator) is ImplicitMidpoint and monotone):
@@ -205,14 +207,13 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
 
 
 def log_shears(flow: Flow, slopes: Slopes | None, image_size: Size | None) -> Tensor:
-    """Σ asinh(x/2) over the moves of a partitioned step, (N,): bounds of log ‖F‖, and of log ‖F⁻¹‖ as well."""
-    scale, fields, integrator = _scale(flow, slopes), flow.fields(), flow.integrator
+    """Σ asinh(|c| x/2) over the moves of a splitting, (N,): bounds of log ‖F‖, and of log ‖F⁻¹‖ as well."""
+    scale, fields, integrator = _scale(flow, slopes), flow.fields(), cast(Splitting, flow.integrator)
     p = scale * _product_of_norms([field.p for field in fields], image_size)
     q = scale * _product_of_norms([field.q for field in fields], image_size)
-    if type(integrator) is StormerVerlet:
-        twice, once = (p, q) if integrator.first == "p" else (q, p)
-        return 2 * torch.asinh(twice / 4) + torch.asinh(once / 2)
-    return torch.asinh(p / 2) + torch.asinh(q / 2)
+    moves = Counter((half, abs(fraction)) for half, fraction in integrator.moves())
+    parts = [count * torch.asinh(fraction * {"p": p, "q": q}[half] / 2) for (half, fraction), count in moves.items()]
+    return sum(parts[1:], start=parts[0])
 
 
 def gain(flow: Flow, slopes: Slopes | None, image_size: Size | None) -> Tensor:

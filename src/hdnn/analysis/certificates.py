@@ -17,7 +17,7 @@ from hdnn.analysis.bounds import Size, Slopes, departure, gain, log_shears, lowe
 from hdnn.analysis.inputs import check_weights
 from hdnn.analysis.precision import check_precision, in_full
 from hdnn.flow import Flow
-from hdnn.integrators import ForwardEuler, ImplicitMidpoint, RungeKutta4, StormerVerlet, SymplecticEuler
+from hdnn.integrators import ForwardEuler, ImplicitMidpoint, RungeKutta4, Splitting
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,8 @@ def gradient_lower_bound(
 
     *From the weights*: the product over the layers j … N − 1 of 1 / ‖F⁻¹‖, with ‖F⁻¹‖ bounded by
 
-    - `SymplecticEuler`, `StormerVerlet`: the inverse of a shear is the shear back, with the same norm. So the bound is
-      1 / `upper_bound`, for any σ and any J that leaves the halves apart, also one per layer.
+    - `SymplecticEuler`, `StormerVerlet`, every `Splitting`: the inverse of a shear is the shear back, with the same
+      norm. So the bound is 1 / `upper_bound`, for any σ and any J that leaves the halves apart, also one per layer.
     - `ForwardEuler`, `ImplicitMidpoint` with J skew and σ′ ≥ 0: ‖F⁻¹‖ ≤ 1 + x for any x. With R = √D K, Woodbury's
       identity gives (I + hA)⁻¹ = I − h J Rᵀ (I + h R J Rᵀ)⁻¹ R, and the inverse of the identity plus a skew matrix has
       norm ≤ 1; likewise for the midpoint, whose inverse is the step with −h.
@@ -115,7 +115,7 @@ def _by_weights(flow: Flow, slopes: Slopes | None, image_size: Size | None) -> t
         if slopes is not None:
             raise
         return nothing, str(error)
-    if kind in (SymplecticEuler, StormerVerlet):
+    if isinstance(flow.integrator, Splitting) and flow.integrator.symplectic:
         moves = f"Each move of `{name}` is a shear, whose inverse is as large as itself."
         return -log_shears(flow, slopes, image_size), moves
     if kind not in (ForwardEuler, ImplicitMidpoint, RungeKutta4):

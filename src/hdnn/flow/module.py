@@ -113,7 +113,7 @@ class Flow(nn.Module):
         structure: Structure | type[Structure],
         interconnection: Interconnection | type[Interconnection] | Tensor | str,
         activation: Activation | type[Activation] | str = tanh,
-        integrator: Integrator | type[Integrator],
+        integrator: Integrator | type[Integrator] | str,
         kernel_size: int | None = None,
         shared: bool = False,
         backend: Backend = "auto",

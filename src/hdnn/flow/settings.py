@@ -83,8 +83,9 @@ def check_memory(memory: str | None, backend: str, integrator: Integrator) -> No
         )
     if memory == "reverse" and not integrator.reversible:
         raise ValueError(
-            f'memory="reverse" walks back from the output, and a step of `{type(integrator).__name__}` has no explicit '
-            f'inverse. Use memory="recompute", or `SymplecticEuler` or `StormerVerlet` (`h2`, `ms1`, `ms3`).'
+            f'memory="reverse" walks back from the output, and `{type(integrator).__name__}` does not state that its '
+            f'`inverse` undoes a step (`reversible = True`). Use memory="recompute", or an integrator that does, such '
+            f"as `SymplecticEuler` (`h2`, `ms1`, `ms3`)."
         )
 
 
