@@ -37,8 +37,8 @@ RECIPE = Recipe(
     learning_rate=0.0125,
     schedule="constant",
     method="alternating",
-    alpha=5e-4,
-    alpha_c=1e-4,
+    smoothness=5e-4,
+    head_decay=1e-4,
 )
 WATCHED = 125  # test points at which the norms are taken
 MLP = "tanh MLP"
@@ -120,7 +120,7 @@ def train(name: str, seed: int, recipe: Recipe = RECIPE, size: int = 8000) -> Tr
         torch.manual_seed(seed)
         network = NETWORKS[name]()
     # The smoothness of K over depth is a property of flows.
-    options = {"alpha": 0.0} if name == MLP else {}
+    options = {"smoothness": 0.0} if name == MLP else {}
     layers: Any = network.flow
     depths = tuple(range(1, len(layers) if name == MLP else network.flow.layers, 10))
     y0 = network.lift(x_test[:WATCHED])
@@ -173,7 +173,7 @@ def report(found: dict[str, list[Trained]]) -> tuple[list[str], dict[str, Any]]:
         f"- seeds 0 to {len(next(iter(found.values()))) - 1}; float64, 1 thread",
         f"- {LAYERS} layers, {FEATURES} features, T = {HORIZON}, K and b ~ N(0, {INIT_STD:g}); the MLP: {MLP_LAYERS} "
         f"layers, {FEATURES} wide, PyTorch's initial weights",
-        f"- `Recipe({recipe})`; the MLP with alpha=0",
+        f"- `Recipe({recipe})`; the MLP with smoothness=0",
         f"- ranges over {iterations} iterations, l = 1, 11, …, and {WATCHED} test points",
         "",
         *table(columns, rows),

@@ -46,7 +46,7 @@ CASES = {
     "SGD, clipped": dataclasses.replace(ADAM, optimizer="sgd", clip=0.5, model="h2"),
     "L-BFGS": dataclasses.replace(ADAM, optimizer="lbfgs", epochs=12),
     "AdamW, early stopping": dataclasses.replace(
-        ADAM, optimizer="adamw", epochs=30, learning_rate=0.3, validation=0.3, patience=4, lift="linear"
+        ADAM, optimizer="adamw", epochs=30, learning_rate=0.3, validation_fraction=0.3, patience=4, lift="linear"
     ),
     "alternating": dataclasses.replace(ADAM, method="alternating", epochs=3, batch_size=25),
 }
@@ -56,7 +56,7 @@ COMMANDS = {
     "8 starts, two threads": "double-moons --size 200 --layers 3 --epochs 240 --restarts 8 --threads 2",
     "alternating, 4 starts": "double-circles --size 200 --layers 3 --epochs 100 --restarts 4 --method alternating",
     "a table, 4 starts, early stopping": "TABLE --target y --layers 4 --epochs 150 --restarts 4 --optimizer adamw "
-    "--validation 0.2 --patience 20",
+    "--validation-fraction 0.2 --patience 20",
 }
 PROGRAM = [sys.executable, "-c", "from hdnn.cli import main; main()"]
 PLACES = (

@@ -99,7 +99,12 @@ def jax_epochs(case: Case, segment: int) -> Callable[[Case], float]:
     from jax import lax
     from jax import numpy as jnp
 
-    flow, alpha, alpha_c, size = case.network.flow, case.recipe.alpha, case.recipe.alpha_c, case.recipe.batch_size
+    flow, alpha, alpha_c, size = (
+        case.network.flow,
+        case.recipe.smoothness,
+        case.recipe.head_decay,
+        case.recipe.batch_size,
+    )
     h, n, batches = flow.step, flow.features, case.batches
     if batches * size != len(case.x):
         raise SystemExit("The scan of JAX takes batches of one size.")

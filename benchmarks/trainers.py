@@ -28,7 +28,7 @@ from hdnn.training.recipe import rate_factor
 
 # One start and no clipping: what a plain loop does as well.
 FEATURES, LAYERS, HORIZON, INIT_STD = 4, 64, 3.2, 1.0
-RECIPE = Recipe(batch_size=125, learning_rate=0.02, alpha=5e-4, alpha_c=1e-4)
+RECIPE = Recipe(batch_size=125, learning_rate=0.02, smoothness=5e-4, head_decay=1e-4)
 OURS, PLAIN, CAREFUL = "hdnn", "plain loop", "careful loop"
 TOLERANCE = 1e-4  # of float32, through 64 layers and summed over a batch
 
@@ -90,7 +90,7 @@ def objective(model: Plain | Careful, x: Tensor, y: Tensor, recipe: Recipe) -> T
     """Logistic loss with the regularisers of the paper."""
     loss = nn.functional.binary_cross_entropy_with_logits(model(x), y)
     head = (model.head.weight**2).sum() + (model.head.bias**2).sum()
-    return loss + recipe.alpha_c * head + recipe.alpha * model.smoothness()
+    return loss + recipe.head_decay * head + recipe.smoothness * model.smoothness()
 
 
 def train(model: Plain | Careful, x: Tensor, y: Tensor, recipe: Recipe) -> None:
@@ -134,7 +134,7 @@ def data_of(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def require_same(network: hdnn.Network, x: Tensor, y: Tensor, recipe: Recipe) -> None:
     """Refuse to time networks that differ in objective or gradients."""
-    loss, _ = Objective(network, alpha=recipe.alpha, alpha_c=recipe.alpha_c)(x, y)
+    loss, _ = Objective(network, smoothness=recipe.smoothness, head_decay=recipe.head_decay)(x, y)
     flow, head = network.flow, network.head
     true = [loss, *torch.autograd.grad(loss, (flow.weight, flow.bias, head.weight, head.bias))]
     for name, model in {PLAIN: Plain(network), CAREFUL: Careful(network)}.items():

@@ -27,7 +27,7 @@ def run(tmp_path):
 def trained(run, callbacks):
     torch.manual_seed(0)
     network = build_network(run.config.network)
-    recipe = Recipe(**{**run.config.recipe, "validation": 0.0, "patience": None})
+    recipe = Recipe(**{**run.config.recipe, "validation_fraction": 0.0, "patience": None})
     x = torch.randn(24, 2)
     fit(network, x, (x[:, 0] > 0).long(), recipe, callbacks=callbacks)
     return network
@@ -93,7 +93,7 @@ def test_a_full_disk_ends_training_with_a_remedy_and_leaves_the_checkpoint_befor
 
 def test_the_largest_checkpoint_is_larger_than_any_and_not_much(run):
     for optimizer in ("adam", "lbfgs"):
-        recipe = Recipe(optimizer=optimizer, epochs=8, learning_rate=0.5, validation=0.25, patience=8)
+        recipe = Recipe(optimizer=optimizer, epochs=8, learning_rate=0.5, validation_fraction=0.25, patience=8)
         network = build_network(run.config.network)
         x = torch.randn(400, 2)
         sizes = []

@@ -65,7 +65,7 @@ def test_fit_trains_in_training_mode_validates_in_the_other_and_gives_the_modes_
     before = modes(network)
     seen = []
     network.lift[2].register_forward_hook(lambda module, *_: seen.append(module.training))
-    recipe = Recipe(epochs=2, batch_size=20, method=method, validation=0.3, head_epochs=1, head_steps=1)
+    recipe = Recipe(epochs=2, batch_size=20, method=method, validation_fraction=0.3, head_epochs=1, head_steps=1)
     told = []
     hdnn.fit(network, X, Y, recipe, callbacks=[lambda progress: told.append(all(modes(network)))])
     assert all(told)

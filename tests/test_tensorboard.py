@@ -38,7 +38,7 @@ def fitted(folder, task="classification", *, gradients=False, **recipe):
 
 @pytest.mark.parametrize(("task", "score"), [("classification", "accuracy"), ("regression", "error")])
 def test_every_number_of_every_epoch(tmp_path, task, score):
-    history, _ = fitted(tmp_path, task, validation=0.25)
+    history, _ = fitted(tmp_path, task, validation_fraction=0.25)
     found = scalars(tmp_path)
     tags = {"loss": "loss/train", f"train_{score}": f"{score}/train", "learning_rate": "learning_rate"}
     tags |= {f"validation_{name}": f"{name}/validation" for name in ("loss", score)} | {"seconds": "seconds"}

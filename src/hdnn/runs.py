@@ -29,7 +29,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
-from hdnn import files
+from hdnn import files, renames
 from hdnn.data import documents
 from hdnn.files import write_whole
 from hdnn.locks import held
@@ -335,6 +335,7 @@ def _read_config(path: Path) -> RunConfig:
         if not isinstance(values[name], dict):
             raise ValueError(f"{path}: `{name}` must be an object; got {type(values[name]).__name__}.")
     values["network"] = _read_network(values["network"], path)
+    values["recipe"] = renames.current(values["recipe"], renames.RECIPE)  # of earlier versions
     if type(values["seed"]) is not int or not isinstance(values["command"], str):
         raise ValueError(f"{path}: `seed` must be an integer and `command` a text.")
     return RunConfig(**values)

@@ -166,7 +166,7 @@ def test_a_warm_start_goes_on_from_the_weights(kind):
 @each
 def test_training_stops_when_patience_runs_out_and_the_best_weights_return(kind):
     y = np.random.RandomState(0).permutation(Y)  # nothing to learn
-    model = kind(epochs=60, validation=0.3, patience=3, random_state=0).fit(X, y)
+    model = kind(epochs=60, validation_fraction=0.3, n_iter_no_change=3, random_state=0).fit(X, y)
     assert 3 < model.n_iter_ < 60
     name = "validation_loss" if kind is hdnn.HamiltonianRegressor else "validation_accuracy"
     watched = [record[name] for record in model.history_]
@@ -214,7 +214,7 @@ def test_sparse_tables_are_refused(kind):
 
 @each
 def test_verbose_prints_a_line_an_epoch(kind, capsys):
-    kind(epochs=3, verbose=True, validation=0.2, random_state=0).fit(X, Y)
+    kind(epochs=3, verbose=True, validation_fraction=0.2, random_state=0).fit(X, Y)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[2].startswith("Epoch 3 of 3: loss 0")
@@ -259,7 +259,7 @@ MISTAKES = [
     ({"optimizer": "rmsprop"}, ValueError, "`optimizer` must be one of adam"),
     ({"optimizer": "lbfgs"}, ValueError, "`weight_decay` is not part of"),
     ({"learning_rate": "fast"}, TypeError, "`learning_rate` must be a number"),
-    ({"patience": 3}, ValueError, "needs `validation`"),
+    ({"n_iter_no_change": 0}, ValueError, "`n_iter_no_change` must be at least 1"),
     ({"dtype": "float16"}, ValueError, "There is no dtype 'float16'"),
     ({"device": "abacus"}, ValueError, "There is no device 'abacus'"),
     ({"device": "meta"}, ValueError, "does not work"),
@@ -310,7 +310,7 @@ def test_numbers_of_numpy_are_numbers(kind):
 @each
 def test_lbfgs(kind):
     model = kind(
-        layers=2, optimizer="lbfgs", learning_rate=1.0, weight_decay=0.0, alpha_c=1e-3, epochs=2, random_state=0
+        layers=2, optimizer="lbfgs", learning_rate=1.0, weight_decay=0.0, head_decay=1e-3, epochs=2, random_state=0
     )
     assert model.fit(X, Y).loss_curve_[-1] < 0.9 * model.loss_curve_[0]
 

@@ -35,7 +35,7 @@ def of_houses(folder, **choices):
 
 @pytest.mark.parametrize("validation", [0.0, 0.25])
 def test_a_regression_has_one_unit_and_only_what_there_is(tmp_path, drawn, validation):
-    outcome, page = of_houses(tmp_path, validation=validation)
+    outcome, page = of_houses(tmp_path, validation_fraction=validation)
     metrics, scale = outcome.metrics, outcome.run.config.target["scale"][0]
     assert scale > 10  # else it would not show that errors are in the units of the data
     ((history, figure),) = drawn

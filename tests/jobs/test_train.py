@@ -137,13 +137,13 @@ def test_every_choice_reaches_network_and_recipe(tmp_path):
         batch_size=40,
         optimizer="sgd",
         learning_rate=0.003,
-        alpha=1e-5,
-        alpha_c=2e-5,
+        smoothness=1e-5,
+        head_decay=2e-5,
         weight_decay=3e-5,
         label_smoothing=0.01,
         clip=2.0,
         method="joint",
-        validation=0.3,
+        validation_fraction=0.3,
         patience=4,
         restarts=2,
     )
@@ -192,7 +192,7 @@ def test_every_optimizer_can_be_chosen_for_every_setup(optimizer):
 
 @pytest.mark.usefixtures("quick")
 def test_held_out_rows_come_from_the_training_part(tmp_path):
-    choices = dataclasses.replace(SMALL, validation=0.25, patience=1)
+    choices = dataclasses.replace(SMALL, validation_fraction=0.25, patience=1)
     outcome = train(source_of("moons", tmp_path), choices, tmp_path / "run")
     assert "validation_accuracy" in outcome.run.read_history()[0]
     assert outcome.metrics["test_rows"] == 100
@@ -200,7 +200,7 @@ def test_held_out_rows_come_from_the_training_part(tmp_path):
 
 def test_a_validation_part_of_everything_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="leaves none to train on"):
-        train(Source("double-moons", size=4), dataclasses.replace(SMALL, validation=0.9), tmp_path / "run")
+        train(Source("double-moons", size=4), dataclasses.replace(SMALL, validation_fraction=0.9), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -290,7 +290,7 @@ def test_the_cpu_is_there():
         ({"epochs": 0}, "`epochs`"),
         ({"epochs": -2}, "`epochs`"),
         ({"learning_rate": 0.0}, "`learning_rate`"),
-        ({"patience": 3}, "`validation`"),
+        ({"patience": 0}, "`patience`"),
     ],
 )
 def test_choices_that_make_no_sense_leave_nothing_behind(tmp_path, choices, word):

@@ -48,7 +48,7 @@ class Case:
         """Trained step by step through autograd and PyTorch's optimizers: the network, objectives and outputs."""
         network, recipe = copy.deepcopy(self.network), self.recipe
         objective = Objective(
-            network, alpha=recipe.alpha, alpha_c=recipe.alpha_c, label_smoothing=recipe.label_smoothing
+            network, smoothness=recipe.smoothness, head_decay=recipe.head_decay, label_smoothing=recipe.label_smoothing
         )
         optimizer = make_optimizer(recipe, list(network.parameters()))
         losses, outputs = [], []
@@ -104,8 +104,8 @@ def drawn(factors: Factors, seed: int, dtype: torch.dtype = F64, **choices: obje
         network.get_parameter(str(frozen)).requires_grad_(False)
     recipe = Recipe(
         optimizer=pick("adam", "adamw", "sgd"),  # type: ignore[arg-type]
-        alpha=pick(0.0, 0.3),  # type: ignore[arg-type]
-        alpha_c=pick(0.0, 0.2),  # type: ignore[arg-type]
+        smoothness=pick(0.0, 0.3),  # type: ignore[arg-type]
+        head_decay=pick(0.0, 0.2),  # type: ignore[arg-type]
         weight_decay=pick(0.0, 0.1),  # type: ignore[arg-type]
         label_smoothing=pick(0.0, 0.1),  # type: ignore[arg-type]
         clip=pick(None, 0.05, 100.0),  # type: ignore[arg-type]
@@ -163,7 +163,9 @@ def test_a_step_in_single_precision_is_that_of_pytorch(seed: int) -> None:
     run.steps(*stacked(case), SIZE, RATES[:1])
     run.unstack()
     recipe = dataclasses.replace(case.recipe, optimizer="sgd", learning_rate=RATES[0])
-    objective = Objective(theirs, alpha=recipe.alpha, alpha_c=recipe.alpha_c, label_smoothing=recipe.label_smoothing)
+    objective = Objective(
+        theirs, smoothness=recipe.smoothness, head_decay=recipe.head_decay, label_smoothing=recipe.label_smoothing
+    )
     optimizer = make_optimizer(recipe, list(theirs.parameters()))
     weight = None if case.weight is None else case.weight[case.order]
     joint_step(objective, optimizer, case.x[case.order], case.y[case.order], recipe, weight)
@@ -253,7 +255,10 @@ def test_the_memory_is_that_of_pytorch(optimizer: str) -> None:
     theirs = copy.deepcopy(case.network)
     torches = make_optimizer(case.recipe, list(theirs.parameters()))
     objective = Objective(
-        theirs, alpha=case.recipe.alpha, alpha_c=case.recipe.alpha_c, label_smoothing=case.recipe.label_smoothing
+        theirs,
+        smoothness=case.recipe.smoothness,
+        head_decay=case.recipe.head_decay,
+        label_smoothing=case.recipe.label_smoothing,
     )
     for rate, chosen in zip(RATES, case.order.split(SIZE), strict=True):
         torches.param_groups[0]["lr"] = rate

@@ -38,8 +38,8 @@ def test_each_member_ends_where_its_own_training_ends(task, method, weighted) ->
         epochs=3,
         batch_size=16,
         clip=0.1,
-        alpha=1e-2,
-        alpha_c=1e-3,
+        smoothness=1e-2,
+        head_decay=1e-3,
         weight_decay=1e-3,
         label_smoothing=0.0 if task == "regression" else 0.1,
         method=method,
@@ -102,7 +102,7 @@ def test_one_set_of_data_serves_all() -> None:
     ("change", "message"),
     [
         ({"optimizer": "lbfgs", "learning_rate": 1.0}, "one by one"),
-        ({"validation": 0.2}, "one by one"),
+        ({"validation_fraction": 0.2}, "one by one"),
     ],
 )
 def test_recipes_that_need_their_own_time_are_refused(change, message) -> None:

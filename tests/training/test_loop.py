@@ -1,5 +1,6 @@
 """Fitting: what depends on what, when it stops, what callbacks are told, and bad input."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -52,14 +53,14 @@ def result(recipe, network_seed=0, **choices):
 
 @pytest.mark.parametrize("method", ["joint", "alternating"])
 def test_the_same_seed_gives_the_same_bits(method):
-    recipe = Recipe(epochs=3, batch_size=16, method=method, head_epochs=2, validation=0.2, seed=5)
+    recipe = Recipe(epochs=3, batch_size=16, method=method, head_epochs=2, validation_fraction=0.2, seed=5)
     first, second = result(recipe), result(recipe)
     assert same(first[0], second[0])
     assert first[1] == second[1]
 
 
 def test_the_global_generator_neither_matters_nor_moves():
-    recipe = Recipe(epochs=2, batch_size=16, validation=0.25)
+    recipe = Recipe(epochs=2, batch_size=16, validation_fraction=0.25)
     torch.manual_seed(1)
     first = result(recipe)
     torch.manual_seed(2)
@@ -137,7 +138,7 @@ def test_regression_learns_a_line():
     network = network_of(regression=True)
     x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
     y = x[:, :1] - 0.5 * x[:, 1:]
-    history = fit(network, x, y, Recipe(epochs=40, batch_size=20, learning_rate=0.05, validation=0.2))
+    history = fit(network, x, y, Recipe(epochs=40, batch_size=20, learning_rate=0.05, validation_fraction=0.2))
     assert history[-1]["validation_error"] < 0.1
     assert {"train_error", "validation_error"} < history[-1].keys()
 
@@ -192,13 +193,13 @@ def test_a_split_that_cannot_be_stratified_is_made_all_the_same(y):
 
 
 def test_a_split_that_leaves_nothing_is_refused():
-    with pytest.raises(ValueError, match=r"2 rows, `validation=0\.9` leaves none"):
+    with pytest.raises(ValueError, match=r"2 rows, `validation_fraction=0\.9` leaves none"):
         split(torch.tensor([0, 1]), 0.9, seed=0, stratify=True)
 
 
 def test_held_out_rows_are_watched_and_never_trained_on(monkeypatch):
     x, y = rings()
-    recipe = Recipe(epochs=2, batch_size=16, validation=0.25, seed=3)
+    recipe = Recipe(epochs=2, batch_size=16, validation_fraction=0.25, seed=3)
     _, held = split(y, 0.25, 3, stratify=True)
     seen = torch.cat(batches_seen(monkeypatch, recipe))
     assert not (seen[:, None] == x[held]).all(-1).any()
@@ -214,7 +215,7 @@ def test_validation_data_may_be_given():
     x, y = rings()
     fresh = rings(50, seed=7)
     network = network_of()
-    history = fit(network, x, y, Recipe(epochs=2, batch_size=16, validation=0.25), validation=fresh)
+    history = fit(network, x, y, Recipe(epochs=2, batch_size=16, validation_fraction=0.25), validation=fresh)
     assert history[-1]["validation_loss"] == pytest.approx(evaluate(network, *fresh)["loss"])
 
 
@@ -244,16 +245,26 @@ def scripted(monkeypatch, scores):
 def test_early_stopping_brings_the_best_weights_back(monkeypatch, scores, stopped, best):
     noted = scripted(monkeypatch, scores)
     network = network_of()
-    history = fit(network, *rings(), Recipe(epochs=len(scores), batch_size=16, validation=0.2, patience=2))
+    history = fit(network, *rings(), Recipe(epochs=len(scores), batch_size=16, validation_fraction=0.2, patience=2))
     assert len(history) == stopped
     assert same(weights(network), noted[best - 1])
     assert not same(noted[best - 1], noted[best % stopped])
 
 
+def test_where_nothing_is_held_back_patience_watches_the_objective():
+    network, recipe = network_of(), Recipe(epochs=60, batch_size=16, learning_rate=1.0, schedule="constant", patience=2)
+    losses = [record["loss"] for record in fit(network, *rings(), recipe)]
+    assert 3 <= len(losses) < 60
+    assert losses.index(min(losses)) == len(losses) - 3
+    whole = network_of()
+    fit(whole, *rings(), dataclasses.replace(recipe, epochs=len(losses) - 2, patience=None))
+    assert same(weights(network), weights(whole))
+
+
 def test_without_patience_the_last_weights_stay(monkeypatch):
     noted = scripted(monkeypatch, [(0.9, 0.1), (0.1, 5.0), (0.1, 9.0)])
     network = network_of()
-    history = fit(network, *rings(), Recipe(epochs=3, batch_size=16, validation=0.2))
+    history = fit(network, *rings(), Recipe(epochs=3, batch_size=16, validation_fraction=0.2))
     assert len(history) == 3
     assert same(weights(network), noted[2])
 

@@ -49,7 +49,7 @@ def data_loss(case, output, y, smoothing):
 def test_it_is_the_formula_of_the_paper(case, smoothing):
     network, (x, y) = network_of(case), batch_of(case)
     alpha, alpha_c = 0.37, 0.11
-    loss, output = Objective(network, alpha=alpha, alpha_c=alpha_c, label_smoothing=smoothing)(x, y)
+    loss, output = Objective(network, smoothness=alpha, head_decay=alpha_c, label_smoothing=smoothing)(x, y)
     K, b = network.flow.K.detach().numpy(), network.flow.bias.detach().numpy()
     W, mu = network.head.weight.detach().numpy(), network.head.bias.detach().numpy()
     R_K = 0.3 / 2 * sum(np.linalg.norm(K[j] - K[j - 1]) ** 2 for j in range(1, len(K)))
@@ -64,7 +64,7 @@ def test_it_is_the_formula_of_the_paper(case, smoothing):
 @pytest.mark.parametrize("model", [hdnn.ms1, hdnn.ms2, hdnn.ms3, hdnn.h1, hdnn.h2])
 def test_alpha_counts_the_full_K_once_for_every_structure(model):
     network, (x, y) = network_of("two classes", model=model), batch_of("two classes")
-    plain, smooth = Objective(network)(x, y)[0], Objective(network, alpha=2.0)(x, y)[0]
+    plain, smooth = Objective(network)(x, y)[0], Objective(network, smoothness=2.0)(x, y)[0]
     K, b = network.flow.K.detach(), network.flow.bias.detach()
     expected = 2.0 * 0.3 / 2 * float(K.diff(dim=0).square().sum() + b.diff(dim=0).square().sum())
     assert float((smooth - plain).detach()) == pytest.approx(expected, rel=1e-11)
@@ -75,7 +75,7 @@ def test_alpha_c_moves_the_output_layer_alone():
 
     def gradients(alpha_c):
         network.zero_grad()
-        Objective(network, alpha_c=alpha_c)(x, y)[0].backward()
+        Objective(network, head_decay=alpha_c)(x, y)[0].backward()
         return {name: p.grad.clone() for name, p in network.named_parameters()}
 
     without, given = gradients(0.0), gradients(0.5)
@@ -88,17 +88,17 @@ def test_shared_weights_have_no_smoothness_to_pay():
     torch.manual_seed(0)
     network = hdnn.vector_classifier(3, 2, hdnn.h1(4, 5, step=0.3, shared=True, dtype=F64))
     x, y = batch_of("two classes")
-    assert torch.equal(Objective(network, alpha=10.0)(x, y)[0], Objective(network)(x, y)[0])
+    assert torch.equal(Objective(network, smoothness=10.0)(x, y)[0], Objective(network)(x, y)[0])
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_it_is_a_pure_function_of_the_parameters(case):
-    objective, other = Objective(network_of(case, seed=0), alpha=0.1, alpha_c=0.2), network_of(case, seed=5)
+    objective, other = Objective(network_of(case, seed=0), smoothness=0.1, head_decay=0.2), network_of(case, seed=5)
     x, y = batch_of(case)
     before = {name: value.clone() for name, value in objective.state_dict().items()}
     given = {f"network.{name}": p.detach() for name, p in other.named_parameters()}
     loss, output = functional_call(objective, given, (x, y))
-    expected, expected_output = Objective(other, alpha=0.1, alpha_c=0.2)(x, y)
+    expected, expected_output = Objective(other, smoothness=0.1, head_decay=0.2)(x, y)
     assert torch.equal(loss, expected)
     assert torch.equal(output, expected_output)
     assert all(torch.equal(value, before[name]) for name, value in objective.state_dict().items())
@@ -106,7 +106,9 @@ def test_it_is_a_pure_function_of_the_parameters(case):
 
 @pytest.mark.parametrize("model", [hdnn.h1, hdnn.h2, hdnn.ms1])
 def test_many_seeds_run_stacked_as_they_run_one_by_one(model):
-    objectives = [Objective(network_of("many classes", seed, model), alpha=0.1, alpha_c=0.2) for seed in range(3)]
+    objectives = [
+        Objective(network_of("many classes", seed, model), smoothness=0.1, head_decay=0.2) for seed in range(3)
+    ]
     x, y = batch_of("many classes")
     parameters, buffers = stack_module_state(objectives)
 

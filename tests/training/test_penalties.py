@@ -33,8 +33,8 @@ def size(network):
 
 def test_the_objective_grows_by_the_weighted_sum():
     network, (x, y) = network_of(), data()
-    plain, _ = Objective(network, alpha=0.1)(x, y)
-    penalized, _ = Objective(network, alpha=0.1, penalties=[(0.3, bound), (2.0, size)])(x, y)
+    plain, _ = Objective(network, smoothness=0.1)(x, y)
+    penalized, _ = Objective(network, smoothness=0.1, penalties=[(0.3, bound), (2.0, size)])(x, y)
     expected = plain + 0.3 * bound(network) + 2.0 * network.flow.weight.detach().pow(2).sum()
     assert float(penalized.detach()) == pytest.approx(float(expected.detach()), rel=1e-14)
 

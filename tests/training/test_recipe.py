@@ -18,12 +18,12 @@ from hdnn.training.recipe import make_optimizer, rate_factor
         ("learning_rate", [0.0, -0.1, math.nan, math.inf]),
         ("head_learning_rate", [0.0, math.nan]),
         ("decay", [0.0, -1.0, math.inf]),
-        ("alpha", [-1e-9, math.nan, math.inf]),
-        ("alpha_c", [-1.0, math.nan]),
+        ("smoothness", [-1e-9, math.nan, math.inf]),
+        ("head_decay", [-1.0, math.nan]),
         ("weight_decay", [-1.0, math.inf]),
         ("warmup", [-0.1, 1.0, math.nan]),
         ("label_smoothing", [-0.1, 1.0, math.nan]),
-        ("validation", [-0.1, 1.0, 20, math.nan]),
+        ("validation_fraction", [-0.1, 1.0, 20, math.nan]),
         ("clip", [0.0, -1.0, math.nan]),
         ("patience", [0, -1]),
         ("seed", [-1, 2**32, 0.5]),
@@ -34,16 +34,14 @@ from hdnn.training.recipe import make_optimizer, rate_factor
 )
 def test_a_value_that_makes_no_sense_is_named_with_what_was_given(name, values):
     for value in values:
-        others = {"validation": 0.2} if name == "patience" else {}
         with pytest.raises(ValueError, match=f"`{name}`") as caught:
-            Recipe(**{name: value, **others})
+            Recipe(**{name: value})
         assert str(value) in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("choices", "word"),
     [
-        ({"patience": 3}, "validation"),
         ({"optimizer": "lbfgs", "method": "alternating"}, "alternating"),
         ({"optimizer": "lbfgs", "weight_decay": 0.1}, "weight_decay"),
         ({"optimizer": "lbfgs", "clip": 1.0}, "clip"),

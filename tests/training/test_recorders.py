@@ -112,8 +112,8 @@ def test_gradients_are_those_of_the_objective_layer_by_layer():
     network.head.weight.data.normal_(generator=torch.Generator().manual_seed(0))
     before = copy.deepcopy(network)
     recorder = GradientRecorder(network.flow)
-    fit(network, x, y, Recipe(epochs=1, batch_size=len(x), alpha=0.1), callbacks=[recorder])
-    loss, _ = Objective(before, alpha=0.1)(x, y)
+    fit(network, x, y, Recipe(epochs=1, batch_size=len(x), smoothness=0.1), callbacks=[recorder])
+    loss, _ = Objective(before, smoothness=0.1)(x, y)
     loss.backward()
     gradients = zip(before.flow.weight.grad, before.flow.bias.grad, strict=True)
     expected = [float((K.square().sum() + b.square().sum()).sqrt()) for K, b in gradients]

@@ -44,9 +44,9 @@ CASES = {
     "all frozen": (lambda: hdnn.fit(frozen(net(), ""), X, Y, SHORT), "All parameters are frozen"),
     "alternating, frozen head": (lambda: hdnn.fit(frozen(net(), "head"), X, Y, ALTERNATING), "head.weight"),
     "alternating, frozen flow": (lambda: hdnn.fit(frozen(net(), "lift", "flow"), X, Y, ALTERNATING), "lift and flow"),
-    "alpha without a flow": (
-        lambda: hdnn.fit(net(flow=nn.Sequential(hdnn.h1(6, 2, step=0.1))), X, Y, Recipe(epochs=1, alpha=1e-3)),
-        "`alpha` weighs how much neighbouring layers.*penalties=",
+    "smoothness without a flow": (
+        lambda: hdnn.fit(net(flow=nn.Sequential(hdnn.h1(6, 2, step=0.1))), X, Y, Recipe(epochs=1, smoothness=1e-3)),
+        "`smoothness` weighs how much neighbouring layers.*penalties=",
     ),
     "two layers in the head": (lambda: hdnn.fit(net(head=nn.Sequential(nn.Linear(6, 1))), X, Y, SHORT), "one linear"),
     "BatchNorm in starts": (
@@ -109,7 +109,9 @@ def test_inputs_made_in_inference_mode_can_be_learned_from() -> None:
 @pytest.mark.parametrize("method", ["joint", "alternating"])
 def test_a_head_needs_no_bias(method) -> None:
     network = net(head=nn.Linear(6, 1, bias=False))
-    recipe = Recipe(epochs=2, batch_size=25, method=method, head_epochs=1, alpha_c=1e-3, restarts=2, restart_epochs=1)
+    recipe = Recipe(
+        epochs=2, batch_size=25, method=method, head_epochs=1, head_decay=1e-3, restarts=2, restart_epochs=1
+    )
     assert len(hdnn.fit(network, X, Y, recipe)) == 2
 
 

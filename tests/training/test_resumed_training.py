@@ -15,10 +15,10 @@ RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=0.05, seed=3, head_epochs
 RECIPES = {
     "adam": RECIPE,
     "adamw": dataclasses.replace(RECIPE, optimizer="adamw", weight_decay=0.1, clip=0.5),
-    "sgd": dataclasses.replace(RECIPE, optimizer="sgd", schedule="exponential", alpha=1e-3),
+    "sgd": dataclasses.replace(RECIPE, optimizer="sgd", schedule="exponential", smoothness=1e-3),
     "lbfgs": dataclasses.replace(RECIPE, optimizer="lbfgs", learning_rate=1.0),
     "alternating": dataclasses.replace(RECIPE, method="alternating"),
-    "patience": dataclasses.replace(RECIPE, epochs=12, learning_rate=0.3, validation=0.3, patience=2),
+    "patience": dataclasses.replace(RECIPE, epochs=12, learning_rate=0.3, validation_fraction=0.3, patience=2),
 }
 
 
@@ -181,9 +181,9 @@ def test_infinite_scores_come_back():
 STARTS = dataclasses.replace(RECIPE, restarts=3, restart_epochs=2, restart_learning_rate=0.02)
 START_RECIPES = {
     "adam": STARTS,
-    "sgd, clipped": dataclasses.replace(STARTS, optimizer="sgd", clip=0.5, alpha=1e-3),
+    "sgd, clipped": dataclasses.replace(STARTS, optimizer="sgd", clip=0.5, smoothness=1e-3),
     "alternating": dataclasses.replace(STARTS, method="alternating", head_epochs=1, head_steps=2),
-    "validation": dataclasses.replace(STARTS, optimizer="adamw", validation=0.3, patience=3),
+    "validation": dataclasses.replace(STARTS, optimizer="adamw", validation_fraction=0.3, patience=3),
 }
 
 

@@ -10,7 +10,7 @@ from hdnn.training import Objective, Recipe, fit, split
 F64 = torch.float64
 X = torch.randn(24, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
 W = torch.arange(24) % 4
-FULL = Recipe(epochs=4, batch_size=1000, learning_rate=0.05, alpha=1e-3, alpha_c=1e-3)
+FULL = Recipe(epochs=4, batch_size=1000, learning_rate=0.05, smoothness=1e-3, head_decay=1e-3)
 
 
 def case(kind):
@@ -55,7 +55,7 @@ def test_in_full_batches_a_weight_is_a_number_of_repetitions_in_any_unit(kind, m
 
 def test_weights_stay_with_their_samples_in_batches_and_splits():
     # Of class 1 all held back or weightless: what is learned does not depend on what those samples say.
-    recipe = Recipe(epochs=3, batch_size=5, validation=0.25, seed=2)
+    recipe = Recipe(epochs=3, batch_size=5, validation_fraction=0.25, seed=2)
     _, y = case("2")
     train, _ = split(y, 0.25, 2, stratify=True)
     weight = torch.ones(24, dtype=F64)

@@ -86,11 +86,11 @@ def test_clipping_in_the_alternating_method_sees_the_flow_alone():
 def test_an_alternating_step_is_a_fresh_head_and_then_one_step_of_the_rest(lift):
     """The paper's recipe, done once more by hand."""
     recipe = Recipe(method="alternating", optimizer="sgd", learning_rate=0.1, head_steps=10, head_learning_rate=0.05)
-    objective, x, y = make(lift, alpha=0.01, alpha_c=0.02)
+    objective, x, y = make(lift, smoothness=0.01, head_decay=0.02)
     nn.init.normal_(objective.network.head.weight)  # left by the batch before; must not matter
     alternating_step(objective, make_optimizer(recipe, without_head(objective.network)), x, y, recipe)
 
-    expected, x, y = make(lift, alpha=0.01, alpha_c=0.02)
+    expected, x, y = make(lift, smoothness=0.01, head_decay=0.02)
     network = expected.network
     W = torch.zeros(3, 4, dtype=F64, requires_grad=True)
     mu = torch.zeros(3, dtype=F64, requires_grad=True)
@@ -131,7 +131,7 @@ def test_the_head_can_be_trained_again_after_an_interrupted_step():
 
 @pytest.mark.parametrize("lift", ["zeros", "linear"])
 def test_the_last_head_is_trained_on_frozen_features(lift):
-    objective, x, y = make(lift, alpha_c=1e-4)
+    objective, x, y = make(lift, head_decay=1e-4)
     nn.init.normal_(objective.network.head.weight, std=30.0)
     before = copies(objective.network)
     worse = float(objective(x, y)[0].detach())

@@ -24,6 +24,7 @@ from hdnn.cli.predict import predict
 from hdnn.cli.reproduce import reproduce
 from hdnn.cli.train import train
 from hdnn.doors import in_options
+from hdnn.renames import RECIPE, outdated
 
 app = typer.Typer(
     name="hdnn",
@@ -34,8 +35,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (train, predict, evaluate, analyze, export, reproduce, info, bench)
+
+
+def current_name(word: str) -> str:
+    """The name of an option, or its present one where it had another."""
+    new = RECIPE.get(word.replace("-", "_"))
+    if new is None:
+        return word
+    new = new.replace("_", "-")
+    outdated(f"--{word}", f"--{new}")
+    return new
+
+
 for command in COMMANDS:
-    app.command()(command)
+    renames = {"token_normalize_func": current_name} if command is train else {}
+    app.command(context_settings=renames)(command)
 
 # What Python calls differently.
 ALIASES = {"columns": "column", "folder": "data_folder", "mnist_folder": "data_folder", "program": "torch"}

@@ -55,8 +55,8 @@ def train(
     learning_rate: Annotated[
         float | None, option(TRAINING, "Largest learning rate of the schedule.", default="by data")
     ] = None,
-    alpha: Annotated[float | None, option(TRAINING, "Weight of smoothness over depth.", default="by data")] = None,
-    alpha_c: Annotated[
+    smoothness: Annotated[float | None, option(TRAINING, "Weight of smoothness over depth.", default="by data")] = None,
+    head_decay: Annotated[
         float | None, option(TRAINING, "Weight decay of the output layer, in the loss.", default="by data")
     ] = None,
     weight_decay: Annotated[
@@ -69,7 +69,7 @@ def train(
     method: Annotated[
         Methods | None, option(TRAINING, "joint, or alternating as in the paper.", default="by data")
     ] = None,
-    validation: Annotated[
+    validation_fraction: Annotated[
         float | None, option(TRAINING, "Share of the training data held back to watch.", default="by data")
     ] = None,
     patience: Annotated[
@@ -151,13 +151,13 @@ def train(
         batch_size=batch_size,
         optimizer=optimizer.value if optimizer else None,
         learning_rate=learning_rate,
-        alpha=alpha,
-        alpha_c=alpha_c,
+        smoothness=smoothness,
+        head_decay=head_decay,
         weight_decay=weight_decay,
         label_smoothing=label_smoothing,
         clip=clip,
         method=method.value if method else None,
-        validation=validation,
+        validation_fraction=validation_fraction,
         patience=patience,
         restarts=restarts,
     )

@@ -13,9 +13,11 @@ from hdnn.arguments import real
 from hdnn.estimator.network_estimator import NetworkEstimator
 from hdnn.estimator.targets import Array, ClassWeight, Labels
 from hdnn.networks import Lift, class_probabilities
+from hdnn.renames import ESTIMATOR, renamed
 from hdnn.training.recipe import Optimizer
 
 
+@renamed(ESTIMATOR)
 class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A Hamiltonian network for the classes of the rows of a table.
 
@@ -39,13 +41,14 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
         optimizer: "adamw", "adam", "sgd" or "lbfgs"; the defaults of the next two suit "adamw".
         learning_rate: the largest rate; it warms up and falls along a cosine, and is constant in `partial_fit`.
         weight_decay: of all weights; must be 0 for "lbfgs".
-        alpha: weight of the smoothness of K and b over depth.
-        alpha_c: weight of the squares of the output layer.
+        smoothness: weight of how much K and b differ over depth, α of the papers.
+        head_decay: weight of the squares of the output layer, α_c of the papers.
         label_smoothing: share of probability spread evenly over the classes in training. It makes for better classes,
             and for probabilities that are less sure of themselves; 0 where those must be calibrated.
         clip: largest norm of the gradient; None leaves it alone.
-        validation: share of the rows held back to watch, and to stop by with `patience`.
-        patience: epochs without a better validation score before training stops; the best weights return.
+        validation_fraction: share of the rows held back to watch, and to stop by with `n_iter_no_change`.
+        n_iter_no_change: epochs without a better validation score, or a smaller objective where nothing is held back,
+            before training stops; the best weights return.
         class_weight: weight for each label (1 for those not named), "balanced" for classes of the same weight in sum,
             or None. `warm_start` and `partial_fit` keep those of their first call.
         standardize: scale every column to mean 0 and standard deviation 1 first.
@@ -98,12 +101,12 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
         optimizer: Optimizer = "adamw",
         learning_rate: float = 0.02,
         weight_decay: float = 0.1,
-        alpha: float = 0.0,
-        alpha_c: float = 0.0,
+        smoothness: float = 0.0,
+        head_decay: float = 0.0,
         label_smoothing: float = 0.1,
         clip: float | None = None,
-        validation: float = 0.0,
-        patience: int | None = None,
+        validation_fraction: float = 0.0,
+        n_iter_no_change: int | None = None,
         class_weight: ClassWeight = None,
         standardize: bool = True,
         warm_start: bool = False,
@@ -128,11 +131,11 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
             optimizer=optimizer,
             learning_rate=learning_rate,
             weight_decay=weight_decay,
-            alpha=alpha,
-            alpha_c=alpha_c,
+            smoothness=smoothness,
+            head_decay=head_decay,
             clip=clip,
-            validation=validation,
-            patience=patience,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
             standardize=standardize,
             warm_start=warm_start,
             dtype=dtype,

@@ -30,6 +30,7 @@ from hdnn.estimator.settings import (
 )
 from hdnn.estimator.targets import Array, Targets
 from hdnn.networks import Lift, Network, NetworkConfig, build_network
+from hdnn.renames import ESTIMATOR, current, outdated
 from hdnn.training import Callback, Progress, Recipe
 from hdnn.training.devices import require_device
 from hdnn.training.recipe import Optimizer
@@ -58,11 +59,11 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
         optimizer: Optimizer = "adamw",
         learning_rate: float = 0.02,
         weight_decay: float = 0.1,
-        alpha: float = 0.0,
-        alpha_c: float = 0.0,
+        smoothness: float = 0.0,
+        head_decay: float = 0.0,
         clip: float | None = None,
-        validation: float = 0.0,
-        patience: int | None = None,
+        validation_fraction: float = 0.0,
+        n_iter_no_change: int | None = None,
         standardize: bool = True,
         warm_start: bool = False,
         dtype: str | None = None,
@@ -85,17 +86,24 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.alpha = alpha
-        self.alpha_c = alpha_c
+        self.smoothness = smoothness
+        self.head_decay = head_decay
         self.clip = clip
-        self.validation = validation
-        self.patience = patience
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
         self.standardize = standardize
         self.warm_start = warm_start
         self.dtype = dtype
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
+
+    def set_params(self, **params: Any) -> Self:
+        """Set arguments by name, as scikit-learn's searches do; old names are understood, too."""
+        for old in params.keys() & ESTIMATOR.keys():
+            outdated(old, ESTIMATOR[old])
+        super().set_params(**current(params, ESTIMATOR))
+        return self
 
     @abstractmethod
     def _new_targets(self, y: Array, weight: Array | None, classes: Array | None) -> Targets:
@@ -133,7 +141,7 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
             fitted = copy.deepcopy(self._fitted)
             fitted.widen(x, t, weight)
         recipe = self._recipe(len(x), fitted.seed)
-        one = dataclasses.replace(recipe, epochs=1, schedule="constant", validation=0.0, patience=None)
+        one = dataclasses.replace(recipe, epochs=1, schedule="constant", validation_fraction=0.0, patience=None)
         fitted.train(x, t, weight, one, callbacks=self._callbacks(), remember=True)
         return self._finish(fitted)
 
@@ -192,20 +200,23 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
         return 0.0
 
     def _recipe(self, rows: int, seed: int) -> Recipe:
-        return Recipe(
-            epochs=whole("epochs", self.epochs),
-            batch_size=batch_rows(rows) if self.batch_size is None else whole("batch_size", self.batch_size),
-            optimizer=self.optimizer,
-            learning_rate=real("learning_rate", self.learning_rate),
-            weight_decay=real("weight_decay", self.weight_decay),
-            alpha=real("alpha", self.alpha),
-            alpha_c=real("alpha_c", self.alpha_c),
-            label_smoothing=self._smoothing(),
-            clip=None if self.clip is None else real("clip", self.clip),
-            validation=real("validation", self.validation),
-            patience=None if self.patience is None else whole("patience", self.patience),
-            seed=seed,
-        )
+        try:
+            return Recipe(
+                epochs=whole("epochs", self.epochs),
+                batch_size=batch_rows(rows) if self.batch_size is None else whole("batch_size", self.batch_size),
+                optimizer=self.optimizer,
+                learning_rate=real("learning_rate", self.learning_rate),
+                weight_decay=real("weight_decay", self.weight_decay),
+                smoothness=real("smoothness", self.smoothness),
+                head_decay=real("head_decay", self.head_decay),
+                label_smoothing=self._smoothing(),
+                clip=None if self.clip is None else real("clip", self.clip),
+                validation_fraction=real("validation_fraction", self.validation_fraction),
+                patience=None if self.n_iter_no_change is None else whole("n_iter_no_change", self.n_iter_no_change),
+                seed=seed,
+            )
+        except ValueError as error:
+            raise ValueError(str(error).replace("`patience`", "`n_iter_no_change`")) from None
 
     def _callbacks(self) -> tuple[Callback, ...]:
         return (_show,) if self.verbose else ()

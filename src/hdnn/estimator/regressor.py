@@ -8,8 +8,10 @@ from sklearn.base import RegressorMixin
 
 from hdnn.estimator.network_estimator import NetworkEstimator
 from hdnn.estimator.targets import Array, Quantities
+from hdnn.renames import ESTIMATOR, renamed
 
 
+@renamed(ESTIMATOR)
 class HamiltonianRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A Hamiltonian network for quantities of the rows of a table.
 
@@ -33,11 +35,12 @@ class HamiltonianRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[mi
         optimizer: "adamw", "adam", "sgd" or "lbfgs"; the defaults of the next two suit "adamw".
         learning_rate: the largest rate; it warms up and falls along a cosine, and is constant in `partial_fit`.
         weight_decay: of all weights; must be 0 for "lbfgs".
-        alpha: weight of the smoothness of K and b over depth.
-        alpha_c: weight of the squares of the output layer.
+        smoothness: weight of how much K and b differ over depth, α of the papers.
+        head_decay: weight of the squares of the output layer, α_c of the papers.
         clip: largest norm of the gradient; None leaves it alone.
-        validation: share of the rows held back to watch, and to stop by with `patience`.
-        patience: epochs without a better validation score before training stops; the best weights return.
+        validation_fraction: share of the rows held back to watch, and to stop by with `n_iter_no_change`.
+        n_iter_no_change: epochs without a better validation score, or a smaller objective where nothing is held back,
+            before training stops; the best weights return.
         standardize: scale every column, and every quantity, to mean 0 and standard deviation 1 first.
         warm_start: let `fit` go on from the weights of the last fit, for `epochs` epochs more. The network stays as it
             is, whatever other sizes were set since; so do the scales.

@@ -74,7 +74,7 @@ class Config:
     layers: int
     scales: tuple[float, ...] = (1.0,)
     rates: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 5e-2)
-    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=16, batch_size=125, clip=1.0, validation=0.2))
+    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=16, batch_size=125, clip=1.0, validation_fraction=0.2))
     problem: str = "double_moons"
     size: int = 8000
 
@@ -92,7 +92,7 @@ def _cells() -> dict[str, Config]:
 
 CELLS = _cells()
 SMOKE = {
-    cell: replace(config, rates=(1e-3, 1e-2), recipe=Recipe(epochs=1, clip=1.0, validation=0.2), size=300)
+    cell: replace(config, rates=(1e-3, 1e-2), recipe=Recipe(epochs=1, clip=1.0, validation_fraction=0.2), size=300)
     for cell, config in CELLS.items()
     if config.layers in (0, 16)
 }
@@ -170,7 +170,7 @@ def _outcome(config: Config, tried: Sequence[_Tried]) -> Outcome:
 def _points(config: Config, seed: int) -> _Data:
     made = data.planar(config.problem, config.size, seed, standardize=False)
     x, y = torch.from_numpy(made.x_train), torch.from_numpy(made.y_train)
-    train, held = split(y, config.recipe.validation, seed, stratify=True)
+    train, held = split(y, config.recipe.validation_fraction, seed, stratify=True)
     return _Data(
         (x[train], y[train]), (x[held], y[held]), (torch.from_numpy(made.x_test), torch.from_numpy(made.y_test))
     )
@@ -188,7 +188,7 @@ def _flow(config: Config, horizon: float, rate: float, seed: int, part: _Data) -
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = vector_classifier(2, 2, h2(FEATURES, config.layers, horizon=horizon))
-    recipe = replace(config.recipe, learning_rate=rate, seed=seed, validation=0.0)
+    recipe = replace(config.recipe, learning_rate=rate, seed=seed, validation_fraction=0.0)
     untrained = copy.deepcopy(network)
 
     def passages() -> tuple[list[float], list[float]]:

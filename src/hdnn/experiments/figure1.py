@@ -43,7 +43,13 @@ class Config:
 
 
 PUBLISHED = Recipe(
-    epochs=50, batch_size=125, learning_rate=0.0125, schedule="constant", method="alternating", alpha=5e-4, alpha_c=1e-4
+    epochs=50,
+    batch_size=125,
+    learning_rate=0.0125,
+    schedule="constant",
+    method="alternating",
+    smoothness=5e-4,
+    head_decay=1e-4,
 )
 CELLS = {
     "swiss-roll/h1": Config("swiss_roll", "h1", 64, 3.2, Recipe(epochs=100, learning_rate=0.02)),

@@ -37,8 +37,8 @@ RECIPE = Recipe(
     learning_rate=0.0125,
     schedule="constant",
     method="alternating",
-    alpha=5e-4,
-    alpha_c=1e-4,
+    smoothness=5e-4,
+    head_decay=1e-4,
 )
 
 
@@ -65,7 +65,7 @@ class Config:
     watched: int = 125
 
 
-PERCEPTRON = Recipe(**{**vars(RECIPE), "alpha": 0.0})
+PERCEPTRON = Recipe(**{**vars(RECIPE), "smoothness": 0.0})
 CELLS = {
     "h1": Config("h1"),
     "h1/shared": Config("h1", shared=True),

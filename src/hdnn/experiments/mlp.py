@@ -46,8 +46,15 @@ class Config:
 
 
 JOINT = Recipe(epochs=50, learning_rate=0.02)
-PUBLISHED = Recipe(epochs=30, learning_rate=0.0125, schedule="constant", method="alternating", alpha=5e-4, alpha_c=1e-4)
-WITHOUT_SMOOTHNESS = Recipe(**{**vars(PUBLISHED), "alpha": 0.0})  # α is a matter of flows
+PUBLISHED = Recipe(
+    epochs=30,
+    learning_rate=0.0125,
+    schedule="constant",
+    method="alternating",
+    smoothness=5e-4,
+    head_decay=1e-4,
+)
+WITHOUT_SMOOTHNESS = Recipe(**{**vars(PUBLISHED), "smoothness": 0.0})  # α is a matter of flows
 CELLS = {
     "h1/64": Config("h1", 64, JOINT),
     "h1/64@published": Config("h1", 64, PUBLISHED, horizon=0.8, init_std=1.0),

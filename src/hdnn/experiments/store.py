@@ -14,8 +14,10 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from hdnn import renames
 from hdnn.experiments.experiment import Outcome
 from hdnn.files import make_folder, write_whole
+from hdnn.training import Recipe
 
 _FORMAT = 1
 _ADVICE = "Give --overwrite to make it again, or another --output."
@@ -119,6 +121,7 @@ def _changes(old: Any, new: Any, name: str = "") -> Iterator[str]:
     A setting that did not exist when the results were stored is no change as long as it has its default.
     """
     if is_dataclass(new) and isinstance(old, dict):
+        old = renames.current(old, renames.RECIPE) if isinstance(new, Recipe) else old
         known = {field.name: field for field in fields(new)}
         for key in [*known, *(key for key in old if key not in known)]:
             inner = f"{name}.{key}" if name else key

@@ -55,7 +55,14 @@ RECIPES = {"swiss_roll": SWISS_ROLL, "double_moons": DOUBLE_MOONS}
 # So few layers are scant for the Swiss roll: where a training ends depends on its luck, however long it is.
 TRIES = {("swiss_roll", 4): 4, ("swiss_roll", 8): 2, ("swiss_roll", 16): 2}
 # The learning rate that the published script's 0.05 amounts to: it overwrites Adam's count of steps.
-PUBLISHED = Recipe(epochs=50, learning_rate=0.0125, schedule="constant", method="alternating", alpha=5e-4, alpha_c=1e-4)
+PUBLISHED = Recipe(
+    epochs=50,
+    learning_rate=0.0125,
+    schedule="constant",
+    method="alternating",
+    smoothness=5e-4,
+    head_decay=1e-4,
+)
 
 
 def _cells() -> dict[str, Config]:

@@ -45,7 +45,7 @@ class Config:
 
 
 RECIPE = Recipe(
-    epochs=1, batch_size=100, optimizer="adamw", learning_rate=0.01, warmup=0.1, weight_decay=0.01, alpha=1e-3
+    epochs=1, batch_size=100, optimizer="adamw", learning_rate=0.01, warmup=0.1, weight_decay=0.01, smoothness=1e-3
 )
 # The fields of MS1 and MS2 are bounded, and h = 0.4 is the paper's for MS1; those with J grow with the weights squared.
 BOUNDED, STEP, HORIZON = ("ms1", "ms2"), 0.4, 0.5
@@ -62,7 +62,7 @@ def _published(model: str) -> tuple[float, Recipe]:
         schedule="exponential",
         decay=0.8,
         weight_decay=weight_decay,
-        alpha=alpha,
+        smoothness=alpha,
     )
     return step, recipe
 

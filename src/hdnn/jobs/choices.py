@@ -12,11 +12,13 @@ from hdnn.interconnections import INTERCONNECTIONS
 from hdnn.jobs.setups import Setup
 from hdnn.names import unknown
 from hdnn.networks import PRESETS, Lift, NetworkConfig, build_network
+from hdnn.renames import RECIPE, renamed
 from hdnn.training import Recipe
 
 _COPIES = 3  # of the weights: themselves, their gradients, and a momentum at least
 
 
+@renamed(RECIPE)
 @dataclass(frozen=True)
 class Choices:
     """What the user chose; None leaves it to the set-up of the data set.
@@ -37,13 +39,13 @@ class Choices:
         batch_size: see `Recipe`.
         optimizer: see `Recipe`.
         learning_rate: see `Recipe`.
-        alpha: see `Recipe`.
-        alpha_c: see `Recipe`.
+        smoothness: see `Recipe`.
+        head_decay: see `Recipe`.
         weight_decay: see `Recipe`.
         label_smoothing: see `Recipe`.
         clip: see `Recipe`; infinite for no clipping where the set-up clips.
         method: see `Recipe`.
-        validation: see `Recipe`.
+        validation_fraction: see `Recipe`.
         patience: see `Recipe`.
         restarts: see `Recipe`.
     """
@@ -63,13 +65,13 @@ class Choices:
     batch_size: int | None = None
     optimizer: str | None = None
     learning_rate: float | None = None
-    alpha: float | None = None
-    alpha_c: float | None = None
+    smoothness: float | None = None
+    head_decay: float | None = None
     weight_decay: float | None = None
     label_smoothing: float | None = None
     clip: float | None = None
     method: str | None = None
-    validation: float | None = None
+    validation_fraction: float | None = None
     patience: int | None = None
     restarts: int | None = None
 

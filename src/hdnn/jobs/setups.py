@@ -62,7 +62,7 @@ SETUPS: dict[str, Setup] = {
         8,
         4,
         4.0,
-        Recipe(epochs=8, batch_size=100, optimizer="adamw", learning_rate=0.003, weight_decay=0.1, alpha=1e-3),
+        Recipe(epochs=8, batch_size=100, optimizer="adamw", learning_rate=0.003, weight_decay=0.1, smoothness=1e-3),
         interconnection="upper_ones",
         kernel_size=1,
     ),
@@ -88,7 +88,7 @@ def table_setup(inputs: int, rows: int) -> Setup:
         learning_rate=0.01,
         weight_decay=0.1,
         label_smoothing=0.1,
-        alpha=1e-3,
+        smoothness=1e-3,
     )
     if features > _LARGEST_STATE:
         return Setup("h2", _LARGEST_STATE, 8, 0.8, recipe, lift="linear")

@@ -347,9 +347,9 @@ def describe(network: Network, config: NetworkConfig, recipe: Recipe) -> str:
 def _parts(dataset: Dataset, recipe: Recipe) -> Parts:
     """Inputs and targets to train on, and those held back; split here so that too few rows show before any file."""
     x, y = tensors(dataset.x_train, dataset.y_train)
-    if not recipe.validation:
+    if not recipe.validation_fraction:
         return x, y, None
-    train, held = split(y, recipe.validation, recipe.seed, stratify=dataset.task == "classification")
+    train, held = split(y, recipe.validation_fraction, recipe.seed, stratify=dataset.task == "classification")
     return x[train], y[train], (x[held], y[held])
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hdnn.training.objective import Objective
 
 
-def check_network(network: object, *, alpha: float = 0.0) -> None:
+def check_network(network: object, *, smoothness: float = 0.0) -> None:
     """See that a network has the parts that training and evaluation ask for.
 
     Raises:
@@ -35,10 +35,10 @@ def check_network(network: object, *, alpha: float = 0.0) -> None:
             f"The head of a network must be one linear layer; got {type(head).__name__}. Put the layers before the "
             f"last behind the flow: `hdnn.Network(lift, nn.Sequential(flow, more), nn.Linear(n, outputs), task)`."
         )
-    if alpha and not callable(getattr(flow, "smoothness", None)):
+    if smoothness and not callable(getattr(flow, "smoothness", None)):
         raise ValueError(
-            f"`alpha` weighs how much neighbouring layers of a `Flow` differ; the flow of this network is a "
-            f"{type(flow).__name__}, which has no `smoothness`. Use alpha=0, or give penalties=[(alpha, lambda "
+            f"`smoothness` weighs how much neighbouring layers of a `Flow` differ; the flow of this network is a "
+            f"{type(flow).__name__}, which has none. Use smoothness=0, or give penalties=[(smoothness, lambda "
             f"network: sum(sum(flow.smoothness()) for flow in network.modules() if isinstance(flow, hdnn.Flow)))]."
         )
 

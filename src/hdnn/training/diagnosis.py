@@ -17,8 +17,8 @@ from hdnn.flow import Flow
 from hdnn.networks import Network
 
 _REMEDY = (
-    "Use a smaller learning rate or step, clip the gradient (`clip=1.0`), add a regulariser (`alpha`, `weight_decay`), "
-    "or check the inputs for extreme values."
+    "Use a smaller learning rate or step, clip the gradient (`clip=1.0`), add a regulariser (`smoothness`, "
+    "`weight_decay`), or check the inputs for extreme values."
 )
 
 

@@ -50,7 +50,8 @@ def fit_together(
         networks: E of them, alike but for their weights.
         x: (E, s, ...), the inputs of each; `x.expand(E, *x.shape)` gives all the same without copying.
         y: (E, s) class indices, or (E, s, outputs) targets.
-        recipe: how; its own seed is not used. All but `validation`, `patience` and L-BFGS can be done together.
+        recipe: how; its own seed is not used. All but `validation_fraction`, `patience` and L-BFGS can be done
+            together.
         seeds: of the order of the batches of each.
         sample_weight: (E, s), as in `fit`.
         penalties: as in `fit`.
@@ -134,7 +135,7 @@ def start_well(
         restarts=1,
         epochs=recipe.restart_epochs,
         learning_rate=recipe.restart_learning_rate or recipe.learning_rate,
-        validation=0.0,
+        validation_fraction=0.0,
         patience=None,
     )
     count = recipe.restarts
@@ -350,12 +351,15 @@ def _check(networks: Sequence[Network], x: Tensor, y: Tensor, recipe: Recipe, se
         )
     for refused, what in (
         (recipe.optimizer == "lbfgs", '`optimizer="lbfgs"`, whose line search takes its own time for each'),
-        (recipe.validation > 0 or recipe.patience is not None, "`validation`, as each would stop at its own time"),
+        (
+            recipe.validation_fraction > 0 or recipe.patience is not None,
+            "`validation_fraction`, as each would stop at its own time",
+        ),
     ):
         if refused:
             raise ValueError(f"Networks cannot be trained together with {what}. Train them one by one with `fit`.")
     for network in networks:
-        check_network(network, alpha=recipe.alpha)
+        check_network(network, smoothness=recipe.smoothness)
     first = networks[0]
     check_trainable(first, recipe)
     for network in networks[1:]:

@@ -55,7 +55,7 @@ def fit(
         recipe: how.
         sample_weight: (s,), w, not negative, in any unit: the loss of a batch is Σ w L / Σ w. Regularisers, and the
             scores in the records, training and validation, do not know them.
-        validation: (inputs, targets) to watch instead of the share `recipe.validation` of x and y.
+        validation: (inputs, targets) to watch instead of the share `recipe.validation_fraction` of x and y.
         callbacks: called with a `Progress` after every step, but for those of the starts.
         start_callbacks: called with a `TogetherProgress` after every step of the starts of `recipe.restarts`, which
             all step at once.
@@ -85,23 +85,23 @@ def fit(
         >>> len(history)
         3
     """
-    check_network(network, alpha=recipe.alpha)
+    check_network(network, smoothness=recipe.smoothness)
     check_trainable(network, recipe)
     for part in ((x, y), *([validation] if validation is not None else [])):
         check_data(network, *part)
     device = network.head.weight.device
     x, y = (value.clone() if value.is_inference() else value.to(device) for value in (x, y))
     weight = None if sample_weight is None else checked_weight(sample_weight, y, x.dtype)
-    if validation is None and recipe.validation:
-        train, held = split(y, recipe.validation, recipe.seed, stratify=network.task == "classification")
+    if validation is None and recipe.validation_fraction:
+        train, held = split(y, recipe.validation_fraction, recipe.seed, stratify=network.task == "classification")
         validation = (x[held], y[held])
         x, y = x[train], y[train]
         weight = None if weight is None else checked_weight(weight[train], y, x.dtype)
     with modes.training(network):
         objective = Objective(
             network,
-            alpha=recipe.alpha,
-            alpha_c=recipe.alpha_c,
+            smoothness=recipe.smoothness,
+            head_decay=recipe.head_decay,
             label_smoothing=recipe.label_smoothing,
             penalties=penalties,
         )
@@ -137,7 +137,9 @@ def split(y: Tensor, share: float, seed: int, *, stratify: bool) -> tuple[Tensor
 
     held_rows = math.ceil(share * len(y))
     if held_rows >= len(y):
-        raise ValueError(f"Of {len(y)} rows, `validation={share:g}` leaves none to train on. Lower it, or add rows.")
+        raise ValueError(
+            f"Of {len(y)} rows, `validation_fraction={share:g}` leaves none to train on. Lower it, or add rows."
+        )
     classes = None
     if stratify:
         counts = y.bincount()
@@ -360,7 +362,7 @@ class _Training:
 
 
 class _Best:
-    """The best weights by validation score, when training may stop early."""
+    """The best weights by validation score, or by the objective where nothing is held back, if training may stop."""
 
     def __init__(self, patience: int | None) -> None:
         self.patience = patience
@@ -377,7 +379,7 @@ class _Best:
         """Note an epoch."""
         if self.patience is None:
             return
-        score = (record.get("validation_accuracy", 0.0), -record["validation_loss"])
+        score = (record.get("validation_accuracy", 0.0), -record.get("validation_loss", record["loss"]))
         if score > self.score:
             self.score, self.waited = score, 0
             self.weights = copied(network.state_dict())

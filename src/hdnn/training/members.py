@@ -32,8 +32,8 @@ class Members:
         self.template = copy.deepcopy(networks[0]).train()
         self.objective = Objective(
             self.template,
-            alpha=recipe.alpha,
-            alpha_c=recipe.alpha_c,
+            smoothness=recipe.smoothness,
+            head_decay=recipe.head_decay,
             label_smoothing=recipe.label_smoothing,
             penalties=penalties,
         )
@@ -128,7 +128,7 @@ class Members:
     ) -> Tensor:
         head = {name.removeprefix("head."): value for name, value in parameters.items()}
         loss = self.objective.data_loss(functional_call(self.template.head, head, (features,)), y, weight)
-        return loss + self.recipe.alpha_c * squared_norm(head.values())
+        return loss + self.recipe.head_decay * squared_norm(head.values())
 
 
 class _Features(nn.Module):

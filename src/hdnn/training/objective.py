@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from hdnn.modes import evaluating
 from hdnn.networks import Network, predicted_classes
+from hdnn.renames import RECIPE, renamed
 from hdnn.training.checks import check_network
 
 Record = dict[str, float]
@@ -26,6 +27,7 @@ Penalty = tuple[float, Callable[[Network], Tensor]]
 EVALUATION_BATCH = 4096
 
 
+@renamed({old: RECIPE[old] for old in ("alpha", "alpha_c")})
 class Objective(nn.Module):
     """The objective as a function of parameters and a batch.
 
@@ -34,8 +36,8 @@ class Objective(nn.Module):
 
     Args:
         network: the network.
-        alpha: α.
-        alpha_c: α_c.
+        smoothness: α.
+        head_decay: α_c.
         label_smoothing: share of probability spread evenly over the classes.
         penalties: (λ_i, P_i) pairs; P_i maps the network to one number, to be made small with the loss.
             `hdnn.analysis.log_upper_bound` of the flow keeps gradients from exploding; it adds the time of 1.5 (h1) to
@@ -45,7 +47,7 @@ class Objective(nn.Module):
         >>> import torch, hdnn
         >>> objective = Objective(
         ...     hdnn.vector_classifier(2, 2, hdnn.h1(4, 8, step=0.1)),
-        ...     alpha=1e-3,
+        ...     smoothness=1e-3,
         ...     penalties=[(1e-3, lambda network: hdnn.analysis.log_upper_bound(network.flow))],
         ... )
         >>> loss, output = objective(torch.randn(5, 2), torch.tensor([0, 1, 1, 0, 1]))
@@ -57,16 +59,16 @@ class Objective(nn.Module):
         self,
         network: Network,
         *,
-        alpha: float = 0.0,
-        alpha_c: float = 0.0,
+        smoothness: float = 0.0,
+        head_decay: float = 0.0,
         label_smoothing: float = 0.0,
         penalties: Sequence[Penalty] = (),
     ) -> None:
         super().__init__()
-        check_network(network, alpha=alpha)
+        check_network(network, smoothness=smoothness)
         self.network = network
-        self.alpha = alpha
-        self.alpha_c = alpha_c
+        self.smoothness = smoothness
+        self.head_decay = head_decay
         self.label_smoothing = label_smoothing
         self.penalties = tuple(penalties)
 
@@ -83,11 +85,11 @@ class Objective(nn.Module):
         """
         output = self.network(x)
         loss = self.data_loss(output, y, weight)
-        if self.alpha_c:
-            loss = loss + self.alpha_c * squared_norm(self.network.head.parameters())
-        if self.alpha:
+        if self.head_decay:
+            loss = loss + self.head_decay * squared_norm(self.network.head.parameters())
+        if self.smoothness:
             weight, bias = self.network.flow.smoothness()
-            loss = loss + self.alpha * (weight + bias)
+            loss = loss + self.smoothness * (weight + bias)
         for factor, penalty in self.penalties:
             loss = loss + factor * penalty(self.network)
         return loss, output

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from hdnn.doors import shelled
+from hdnn.renames import RECIPE, renamed
 
 _LARGEST = 2**31  # epochs, samples and starts: beyond it counters of 64 bits would end before they do
 
@@ -19,6 +20,7 @@ Schedule = Literal["cosine", "exponential", "constant"]
 Method = Literal["joint", "alternating"]
 
 
+@renamed(RECIPE)
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained, in plain values.
@@ -32,8 +34,8 @@ class Recipe:
             "constant".
         warmup: share of all steps over which the cosine schedule warms up, 0 to 1.
         decay: factor an epoch of the exponential schedule.
-        alpha: α, weight of the smoothness R_K + R_b over depth.
-        alpha_c: α_c, weight of the output layer's R_N.
+        smoothness: α of the papers, weight of R_K + R_b over depth.
+        head_decay: α_c of the papers, weight of the output layer's R_N.
         weight_decay: of all parameters, as the optimizer defines it (decoupled for "adamw").
         label_smoothing: probability spread evenly over the classes, 0 to 1.
         clip: largest norm of the gradient; None leaves it alone.
@@ -43,9 +45,9 @@ class Recipe:
         head_steps: steps of the output layer for each batch of the alternating method.
         head_epochs: epochs of the last output layer of the alternating method.
         head_learning_rate: of the output layer in the alternating method.
-        validation: share of the training data held back to watch and, with `patience`, to stop.
-        patience: epochs without a better validation score after which training stops and the best weights return;
-            None trains for all epochs and keeps the last weights.
+        validation_fraction: share of the training data held back to watch and, with `patience`, to stop.
+        patience: epochs without a better validation score (or a smaller objective, where nothing is held back) after
+            which training stops and the best weights return; None trains for all epochs and keeps the last weights.
         restarts: trainings that begin from fresh weights each, all in one. The one with the smallest objective on the
             training data goes on, for `epochs` epochs; 1 begins with the weights that are there. Small networks land
             in very different places by the luck of their first weights.
@@ -64,8 +66,8 @@ class Recipe:
     schedule: Schedule = "cosine"
     warmup: float = 0.2
     decay: float = 0.8
-    alpha: float = 0.0
-    alpha_c: float = 0.0
+    smoothness: float = 0.0
+    head_decay: float = 0.0
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     clip: float | None = None
@@ -73,7 +75,7 @@ class Recipe:
     head_steps: int = 10
     head_epochs: int = 50
     head_learning_rate: float = 0.05
-    validation: float = 0.0
+    validation_fraction: float = 0.0
     patience: int | None = None
     restarts: int = 1
     restart_epochs: int = 100
@@ -91,19 +93,18 @@ class Recipe:
                 continue
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"`{name}` must be positive and finite; got {getattr(self, name)}.")
-        for name in ("alpha", "alpha_c", "weight_decay"):
+        for name in ("smoothness", "head_decay", "weight_decay"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"`{name}` must be 0 or more and finite; got {getattr(self, name)}.")
-        for name in ("warmup", "label_smoothing", "validation"):
+        for name in ("warmup", "label_smoothing", "validation_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is a share, at least 0 and below 1; got {getattr(self, name)}.")
         _check_choice("optimizer", self.optimizer, Optimizer)
         _check_choice("schedule", self.schedule, Schedule)
         _check_choice("method", self.method, Method)
-        if self.patience is not None and (self.patience < 1 or self.validation == 0):
+        if self.patience is not None and self.patience < 1:
             raise ValueError(
-                f"`patience` stops on the validation score, so it must be at least 1 and needs `validation` > 0; got "
-                f"{self.patience}, and {self.validation} of the data."
+                f"`patience` must be at least 1; got {self.patience}. Leave it out to train for all epochs."
             )
         if self.clip is not None and not self.clip > 0:
             raise shelled(
@@ -119,7 +120,7 @@ class Recipe:
         if self.method == "alternating":
             raise ValueError('The alternating method steps on mini-batches, which "lbfgs" cannot; use "adam".')
         if self.weight_decay:
-            raise ValueError('`weight_decay` is not part of "lbfgs"; use `alpha_c`, or `optimizer="adamw"`.')
+            raise ValueError('`weight_decay` is not part of "lbfgs"; use `head_decay`, or `optimizer="adamw"`.')
         if self.clip is not None:
             raise ValueError('`clip` would mislead the line search of "lbfgs"; leave it out, or use "adam".')
         if self.restarts > 1:

@@ -110,7 +110,7 @@ def _head_step(
 ) -> None:
     head = objective.network.head
     optimizer.zero_grad()
-    penalty = objective.alpha_c * squared_norm(head.parameters())
+    penalty = objective.head_decay * squared_norm(head.parameters())
     torch.autograd.backward(objective.data_loss(head(features), y, weight) + penalty)
     optimizer.step()
     _forget_casts()
