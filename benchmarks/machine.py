@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from hdnn.experiments.store import commit, processor
 from hdnn.files import write_whole
 from hdnn.kernels import native
 
@@ -70,14 +71,14 @@ def facts() -> dict[str, Any]:
     """Processor, system, versions, commit and command, for the head of a report."""
     return {
         "date": datetime.date.today().isoformat(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "pinned": hasattr(os, "sched_setaffinity"),
         "system": platform.platform(),
         "python": platform.python_version(),
         "native backend": native.describe(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "commit": _commit(),
+        "commit": commit(HERE.parent),
         "command": shlex.join(["python", *sys.argv]),
     }
 
@@ -117,30 +118,8 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    entries = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
-    known = {name.strip(): value.strip() for name, value in entries.items()}
-    model = known.get("model name", platform.machine())
-    return f"{model} (family {known['cpu family']}, model {known['model']})" if "cpu family" in known else model
-
-
 def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _commit() -> str:
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

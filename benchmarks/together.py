@@ -26,7 +26,7 @@ import torch
 import hdnn
 from hdnn.bench import disagreement, require_agreement
 from hdnn.experiments import table1
-from hdnn.experiments.provenance import provenance
+from hdnn.experiments.store import provenance
 from hdnn.training import Objective, fit, fit_together
 
 MEASURED = (

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from hdnn import data, h1, vector_classifier
-from hdnn.experiments.planar import train
-from hdnn.experiments.regions import regions
+from hdnn.experiments.planar import regions, train
 from hdnn.training import Recipe
 
 SIZE = 120

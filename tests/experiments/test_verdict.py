@@ -10,7 +10,6 @@ import pytest
 
 from hdnn.experiments import verdict
 from hdnn.experiments.experiment import Experiment, Measure, Outcome, Paper, at_least
-from hdnn.experiments.judgement import finding
 from hdnn.experiments.laboratory import Reproduction
 from hdnn.experiments.store import Record
 
@@ -66,7 +65,7 @@ def row(text, start, *, section="All that was measured"):
 
 def verdicts(done):
     (measure, _) = done.experiment.measures
-    return {cell: finding(done, cell, measure).verdict for cell in done.records if "@" not in cell}
+    return {cell: verdict.finding(done, cell, measure).verdict for cell in done.records if "@" not in cell}
 
 
 @pytest.fixture

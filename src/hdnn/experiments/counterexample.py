@@ -16,11 +16,11 @@ from torch import Tensor
 
 from hdnn.analysis import HamiltonianODE, continuous_sensitivities, layer_jacobians, norms
 from hdnn.experiments.experiment import Experiment, Found, Measure, Outcome, Paper
-from hdnn.experiments.figures import picture
 from hdnn.flow import Flow
 from hdnn.integrators import SymplecticEuler
 from hdnn.interconnections import Fixed, canonical
 from hdnn.plots import curves
+from hdnn.plots.style import png
 from hdnn.report import Picture
 from hdnn.structures import BlockDiagonal
 
@@ -113,7 +113,7 @@ def draw(found: Found) -> Sequence[Picture]:
     }
     figure = curves(series, x="t", y=r"$\|\partial y(t)/\partial y(0)\|_2$", scales=("log", "log"))
     alt = "Norms against time, both logarithmic: all lines rise side by side, in proportion to the time."
-    return [picture("Growth of the sensitivities", figure, alt)]
+    return [Picture("Growth of the sensitivities", png(figure), alt)]
 
 
 _SOLVED = {

@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from hdnn import data
+from hdnn.experiments.baselines import SMALLEST, passage
 from hdnn.experiments.chains import Chains, Weights, train_chains
 from hdnn.experiments.experiment import Experiment, Found, Measure, Outcome, Paper
-from hdnn.experiments.figures import picture
-from hdnn.experiments.models import layers_of
-from hdnn.experiments.passage import SMALLEST, passage
+from hdnn.experiments.planar import layers_of
 from hdnn.networks import Network, vector_classifier
 from hdnn.plots import curves
+from hdnn.plots.style import png
 from hdnn.presets import h2
 from hdnn.report import Picture
 from hdnn.training import Recipe, fit, outputs, split
@@ -260,9 +260,9 @@ def draw(found: Found) -> Sequence[Picture]:
     shown = {model: of_depths for model, of_depths in by_model.items() if max(of_depths, default=0)}
     accuracy = {NAMES[model]: (list(of_depths), _by_seed(of_depths.values())) for model, of_depths in shown.items()}
     pictures = [
-        picture(
+        Picture(
             "Test accuracy against depth",
-            curves(accuracy, x="layers", y="test accuracy, %", scales=("log", "linear")),
+            png(curves(accuracy, x="layers", y="test accuracy, %", scales=("log", "linear"))),
             "Test accuracy against the number of layers, a line for each network.",
         )
     ]
@@ -274,7 +274,7 @@ def draw(found: Found) -> Sequence[Picture]:
             passages[f"{NAMES[model]}, {layers} layers"] = (arrays[0]["depths"], [each[when] for each in arrays])
         figure = curves(passages, x="layer j", y=_SHARE, floor=SMALLEST, enlarge=True)
         alt = f"{title}: the logarithm of their length against the layer, a line for each of the deepest networks."
-        pictures.append(picture(title, figure, alt, "Means over the seeds; at the right what looks flat at the left."))
+        pictures.append(Picture(title, png(figure), alt, _ENLARGED))
     return pictures
 
 
@@ -284,6 +284,7 @@ def _by_seed(depths: Collection[Mapping[int, Outcome]]) -> list[list[float]]:
     return [[of_depth.get(seed, math.nan) for of_depth in accuracies] for seed in sorted(set().union(*accuracies))]
 
 
+_ENLARGED = "Means over the seeds; at the right what looks flat at the left."
 _SHARE = r"$\log_{10}\;\|dL/dy_j\|\,/\,\|dL/dy_N\|$"
 CONCLUSIONS = (
     "The step's doing: with a step of T/N a gradient passes 4096 untrained layers unchanged, through a ResNet as "

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hdnn.experiments.experiment import Experiment, Found, Measure, Outcome, Paper
-from hdnn.experiments.models import CALLED, PROBLEMS
-from hdnn.experiments.planar import train
-from hdnn.experiments.regions import draw_regions, regions
+from hdnn.experiments.planar import CALLED, PROBLEMS, draw_regions, regions, train
 from hdnn.flow import Flow
 from hdnn.integrators import ForwardEuler, SymplecticEuler
 from hdnn.interconnections import Fixed, canonical

@@ -7,61 +7,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdnn.experiments.experiment import Experiment, Found, Measure, Outcome, Paper
-from hdnn.experiments.models import CALLED, PROBLEMS
-from hdnn.experiments.planar import train
-from hdnn.experiments.regions import draw_regions, regions
-from hdnn.networks import PRESETS, Network, vector_classifier
+from hdnn.experiments.planar import PUBLISHED, PlanarCell, draw_regions, layout, regions, train
 from hdnn.report import Picture
 from hdnn.training import Recipe
 
 
 @dataclass(frozen=True)
-class Config:
-    """A network and how it is trained.
+class Config(PlanarCell):
+    """A network, how it is trained, and where it is asked.
 
     Attributes:
-        problem: of the plane.
-        model: preset.
-        layers: N.
-        horizon: T.
-        init_std: of the initial weights; None means 1/√n.
         standardize: whether points are centred and scaled.
-        recipe: how it is trained.
-        size: points, half of them for training.
         side: points of the grid along each axis.
     """
 
-    problem: str
-    model: str
-    layers: int
-    horizon: float
-    recipe: Recipe
     init_std: float | None = 1.0
     standardize: bool = True
-    size: int = 8000
     side: int = 121
 
 
-PUBLISHED = Recipe(
-    epochs=50,
-    batch_size=125,
-    learning_rate=0.0125,
-    schedule="constant",
-    method="alternating",
-    smoothness=5e-4,
-    head_decay=1e-4,
-)
 CELLS = {
-    "swiss-roll/h1": Config("swiss_roll", "h1", 64, 3.2, Recipe(epochs=100, learning_rate=0.02)),
-    "swiss-roll/h1@published": Config("swiss_roll", "h1", 64, 0.8, PUBLISHED, standardize=False),
-    "double-moons/h1": Config("double_moons", "h1", 4, 2.0, Recipe(epochs=50, learning_rate=0.05), init_std=None),
-    "double-moons/h1@published": Config("double_moons", "h1", 4, 0.8, PUBLISHED, standardize=False),
-    "double-circles/h2": Config("double_circles", "h2", 32, 6.4, Recipe(epochs=200, learning_rate=0.03, clip=1.0)),
+    "swiss-roll/h1": Config("h1", 64, 3.2, Recipe(epochs=100, learning_rate=0.02), "swiss_roll"),
+    "swiss-roll/h1@published": Config("h1", 64, 0.8, PUBLISHED, "swiss_roll", standardize=False),
+    "double-moons/h1": Config("h1", 4, 2.0, Recipe(epochs=50, learning_rate=0.05), init_std=None),
+    "double-moons/h1@published": Config("h1", 4, 0.8, PUBLISHED, standardize=False),
+    "double-circles/h2": Config("h2", 32, 6.4, Recipe(epochs=200, learning_rate=0.03, clip=1.0), "double_circles"),
 }
 SMOKE = {
-    "double-moons/h1": Config("double_moons", "h1", 2, 2.0, Recipe(epochs=2), size=200, side=9),
+    "double-moons/h1": Config("h1", 2, 2.0, Recipe(epochs=2), size=200, side=9),
     "double-moons/h1@published": Config(
-        "double_moons", "h1", 2, 0.8, Recipe(epochs=1, method="alternating", head_epochs=1), size=200, side=9
+        "h1", 2, 0.8, Recipe(epochs=1, method="alternating", head_epochs=1), size=200, side=9
     ),
 }
 PAPER = Paper(
@@ -73,28 +48,14 @@ PAPER = Paper(
 
 def run(config: Config, seed: int, folder: Path | None) -> Outcome:
     """The accuracies, and the probability of class 1 over the plane."""
-    trained = train(
-        lambda: network(config), config.problem, config.size, config.recipe, seed, standardize=config.standardize
-    )
+    trained = train(config.network, config.problem, config.size, config.recipe, seed, standardize=config.standardize)
     metrics = {"test_accuracy": trained.test_accuracy, "train_accuracy": trained.train_accuracy}
     return Outcome(metrics, regions(trained, config.problem, config.side))
-
-
-def network(config: Config) -> Network:
-    """The network of a cell, with fresh random weights."""
-    flow = PRESETS[config.model](4, config.layers, horizon=config.horizon, init_std=config.init_std)
-    return vector_classifier(2, 2, flow)
 
 
 def draw(found: Found) -> Sequence[Picture]:
     """The plane as every network sees it."""
     return draw_regions(found, {cell: config.problem for cell, config in CELLS.items()}, EXPERIMENT.called)
-
-
-def layout(cell: str) -> tuple[str, str]:
-    """Problem and network."""
-    problem, model = cell.split("/")
-    return PROBLEMS[problem], CALLED[model]
 
 
 EXPERIMENT = Experiment(

@@ -8,9 +8,9 @@ The paper does not print horizon and learning rate. T = 0.8 stands in titles of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,64 +20,45 @@ from torch import Tensor
 from hdnn import plots
 from hdnn.analysis import norms, sensitivities
 from hdnn.experiments.experiment import Experiment, Found, Measure, Outcome, Paper
-from hdnn.experiments.figures import picture
-from hdnn.experiments.perceptrons import perceptron
-from hdnn.experiments.planar import train
-from hdnn.networks import PRESETS, Network, vector_classifier
+from hdnn.experiments.planar import PUBLISHED, PlanarCell, train
+from hdnn.networks import Network
+from hdnn.plots.style import png
 from hdnn.report import Picture
 from hdnn.training import Progress, Recipe, SensitivityRecorder
 from hdnn.training.progress import Callback
 
-FEATURES = 4
+F64 = torch.float64
 SPACING = 10  # layers from one recorded norm to the next
 THINNED = 120  # iterations that are kept for the figure
-RECIPE = Recipe(
-    epochs=30,
-    batch_size=125,
-    learning_rate=0.0125,
-    schedule="constant",
-    method="alternating",
-    smoothness=5e-4,
-    head_decay=1e-4,
-)
+RECIPE = replace(PUBLISHED, epochs=30)
 
 
 @dataclass(frozen=True)
-class Config:
-    """A network and how it is trained.
+class Config(PlanarCell):
+    """A network, how it is trained, and where it is watched.
 
     Attributes:
-        model: preset, or "mlp".
         shared: one K and b for all layers.
-        layers: N.
-        horizon: T, of a preset.
-        recipe: how it is trained; α has no meaning for a perceptron and is left out there.
-        size: points, half of them for training.
         watched: test points at which norms are taken.
     """
 
-    model: Literal["h1", "h2", "mlp"]
-    shared: bool = False
     layers: int = 64
     horizon: float = 0.8
     recipe: Recipe = field(default_factory=lambda: RECIPE)
-    size: int = 8000
+    init_std: float | None = 1.0
+    shared: bool = False
     watched: int = 125
 
 
-PERCEPTRON = Recipe(**{**vars(RECIPE), "smoothness": 0.0})
 CELLS = {
     "h1": Config("h1"),
     "h1/shared": Config("h1", shared=True),
     "h2": Config("h2"),
     "h2/shared": Config("h2", shared=True),
-    "mlp": Config("mlp", layers=32, recipe=PERCEPTRON),
+    "mlp": Config("mlp", 32, recipe=replace(RECIPE, smoothness=0.0)),  # a matter of flows
 }
 _QUICK = Recipe(epochs=1, method="alternating", head_epochs=1)
-SMOKE = {
-    "h1": Config("h1", layers=12, recipe=_QUICK, size=500, watched=5),
-    "mlp": Config("mlp", layers=12, recipe=_QUICK, size=500, watched=5),
-}
+SMOKE = {cell: replace(CELLS[cell], layers=12, recipe=_QUICK, size=500, watched=5) for cell in ("h1", "mlp")}
 PAPER = Paper(
     "Galimberti, Xu, Ferrari-Trecate, L4DC 2021, figure 2",
     "https://arxiv.org/abs/2104.13166",
@@ -115,7 +96,13 @@ def run(config: Config, seed: int, folder: Path | None) -> Outcome:
         return callbacks
 
     trained = train(
-        lambda: network(config), "double_moons", config.size, config.recipe, seed, dtype=torch.float64, watch=watch
+        lambda: config.network(shared=config.shared, dtype=F64),
+        config.problem,
+        config.size,
+        config.recipe,
+        seed,
+        dtype=F64,
+        watch=watch,
     )
     recorder, of_mean = callbacks
     kept = np.unique(np.linspace(0, len(recorder.iterations) - 1, THINNED).round().astype(int))
@@ -135,16 +122,6 @@ def run(config: Config, seed: int, folder: Path | None) -> Outcome:
     )
 
 
-def network(config: Config) -> Network:
-    """The network of a cell, with fresh random weights."""
-    if config.model == "mlp":
-        return perceptron(FEATURES, config.layers)
-    flow = PRESETS[config.model](
-        FEATURES, config.layers, horizon=config.horizon, init_std=1.0, shared=config.shared, dtype=torch.float64
-    )
-    return vector_classifier(2, 2, flow)
-
-
 @dataclass(frozen=True, eq=False)
 class _Recorded:
     """Norms by layer and iteration, as `plots.sensitivities_by_iteration` wants them."""
@@ -156,16 +133,21 @@ class _Recorded:
     maximum: NDArray[np.float64]
 
 
-def draw(found: Found) -> Sequence[Picture]:
-    """The norms of the first seed of every cell."""
-    recorded = {}
+def recorded(found: Found) -> dict[str, _Recorded]:
+    """The norms of the first seed of every cell, by what readers call it."""
+    norms_of = {}
     for cell, outcomes in found.items():
         arrays = {name: np.array(values) for name, values in next(iter(outcomes.values())).arrays.items()}
         layers = arrays.pop("layers").astype(int).tolist()
-        recorded[EXPERIMENT.called(cell)] = _Recorded(layers, **arrays)
+        norms_of[EXPERIMENT.called(cell)] = _Recorded(layers, **arrays)
+    return norms_of
+
+
+def draw(found: Found) -> Sequence[Picture]:
+    """The norms of the first seed of every cell."""
     alt = "Norms against the iteration, a panel for each network: those the perceptron vanish, others do not."
     caption = "The first seed. Lines: means over the samples, one for every recorded layer; grey: all samples."
-    return [picture("Norms while training", plots.sensitivities_by_iteration(recorded), alt, caption)]
+    return [Picture("Norms while training", png(plots.sensitivities_by_iteration(recorded(found))), alt, caption)]
 
 
 _CALLED = {

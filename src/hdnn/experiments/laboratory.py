@@ -19,8 +19,7 @@ import torch
 
 from hdnn.experiments import store
 from hdnn.experiments.experiment import Experiment, Numbers, Outcome, Run, RunTogether
-from hdnn.experiments.provenance import provenance
-from hdnn.experiments.store import Record
+from hdnn.experiments.store import Record, provenance
 from hdnn.names import unknown
 from hdnn.runs import versions
 

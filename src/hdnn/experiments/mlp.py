@@ -3,66 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from hdnn.experiments.baselines import passage
 from hdnn.experiments.experiment import Experiment, Found, Measure, Outcome, Paper
-from hdnn.experiments.figures import picture
-from hdnn.experiments.passage import passage
-from hdnn.experiments.perceptrons import perceptron
-from hdnn.experiments.planar import train
-from hdnn.networks import Network, vector_classifier
+from hdnn.experiments.planar import PUBLISHED, PlanarCell, train
 from hdnn.plots import curves
-from hdnn.presets import h1
+from hdnn.plots.style import png
 from hdnn.report import Picture
 from hdnn.training import Recipe
 
-FEATURES = 4
 WATCHED = 125
-
-
-@dataclass(frozen=True)
-class Config:
-    """A network and how it is trained.
-
-    Attributes:
-        model: "h1" or "mlp".
-        layers: N.
-        recipe: how it is trained.
-        horizon: T, of h1.
-        init_std: of the initial weights of h1; None means 1/√n.
-        size: points, half of them for training.
-    """
-
-    model: Literal["h1", "mlp"]
-    layers: int
-    recipe: Recipe
-    horizon: float = 2.0
-    init_std: float | None = None
-    size: int = 8000
-
-
 JOINT = Recipe(epochs=50, learning_rate=0.02)
-PUBLISHED = Recipe(
-    epochs=30,
-    learning_rate=0.0125,
-    schedule="constant",
-    method="alternating",
-    smoothness=5e-4,
-    head_decay=1e-4,
-)
-WITHOUT_SMOOTHNESS = Recipe(**{**vars(PUBLISHED), "smoothness": 0.0})  # α is a matter of flows
+ALTERNATING = replace(PUBLISHED, epochs=30)
 CELLS = {
-    "h1/64": Config("h1", 64, JOINT),
-    "h1/64@published": Config("h1", 64, PUBLISHED, horizon=0.8, init_std=1.0),
-    "mlp/32": Config("mlp", 32, JOINT),
-    "mlp/32@published": Config("mlp", 32, WITHOUT_SMOOTHNESS),
+    "h1/64": PlanarCell("h1", 64, 2.0, JOINT),
+    "h1/64@published": PlanarCell("h1", 64, 0.8, ALTERNATING, init_std=1.0),
+    "mlp/32": PlanarCell("mlp", 32, 2.0, JOINT),
+    "mlp/32@published": PlanarCell("mlp", 32, 2.0, replace(ALTERNATING, smoothness=0.0)),
 }
-_QUICK = Recipe(epochs=1)
-SMOKE = {"h1/64": Config("h1", 8, _QUICK, size=300), "mlp/32": Config("mlp", 8, _QUICK, size=300)}
+SMOKE = {cell: replace(CELLS[cell], layers=8, recipe=Recipe(epochs=1), size=300) for cell in ("h1/64", "mlp/32")}
 PAPER = Paper(
     "Galimberti, Xu, Ferrari-Trecate, L4DC 2021, section 4.1",
     "https://arxiv.org/abs/2104.13166",
@@ -71,12 +35,12 @@ PAPER = Paper(
 )
 
 
-def run(config: Config, seed: int, folder: Path | None) -> Outcome:
+def run(config: PlanarCell, seed: int, folder: Path | None) -> Outcome:
     """Accuracies, the last training loss, and how much of the gradient reaches the first layer."""
-    trained = train(lambda: network(config), "double_moons", config.size, config.recipe, seed)
+    trained = train(config.network, config.problem, config.size, config.recipe, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        untrained = network(config)
+        untrained = config.network()
     y0 = trained.network.lift(trained.x[:WATCHED].double())
     layers: list[Any] = [untrained.double().flow, trained.network.double().flow]
     return Outcome(
@@ -90,13 +54,6 @@ def run(config: Config, seed: int, folder: Path | None) -> Outcome:
     )
 
 
-def network(config: Config) -> Network:
-    """The network of a cell, with fresh random weights."""
-    if config.model == "mlp":
-        return perceptron(FEATURES, config.layers)
-    return vector_classifier(2, 2, h1(FEATURES, config.layers, horizon=config.horizon, init_std=config.init_std))
-
-
 def draw(found: Found) -> Sequence[Picture]:
     """The training loss of every cell: means over the seeds, and how far they lie apart."""
     series = {}
@@ -105,7 +62,7 @@ def draw(found: Found) -> Sequence[Picture]:
         series[EXPERIMENT.called(cell)] = (arrays[0]["epochs"], [each["losses"] for each in arrays])
     figure = curves(series, x="epoch", y="objective while training", scales=("linear", "log"))
     alt = "The objective against the epoch: that of the flow falls, that of the perceptron stays at log 2."
-    return [picture("Training", figure, alt, "Means over the seeds. A guess has the objective log 2 = 0.69.")]
+    return [Picture("Training", png(figure), alt, "Means over the seeds. A guess has the objective log 2 = 0.69.")]
 
 
 EXPERIMENT = Experiment(

@@ -8,7 +8,10 @@ it: they are read as well.
 
 from __future__ import annotations
 
+import datetime
 import json
+import platform
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import Any
 from hdnn import renames
 from hdnn.experiments.experiment import Outcome
 from hdnn.files import make_folder, write_whole
+from hdnn.runs import versions as versions_here
 from hdnn.training import Recipe
 
 _FORMAT = 1
@@ -133,3 +137,49 @@ def _changes(old: Any, new: Any, name: str = "") -> Iterator[str]:
                 yield f"{inner} was not there, is now {_plain(getattr(new, key))}"
     elif old != _plain(new):
         yield f"{name} was {old}, is now {_plain(new)}"
+
+
+# Where results come from.
+
+
+def provenance() -> dict[str, str]:
+    """What took part in a result: versions, "commit", "processor" and "date", each a few words."""
+    return {
+        **versions_here(),
+        "commit": commit(),
+        "processor": processor(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def processor() -> str:
+    """The model of the processor, as the system names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    entries = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
+    known = {name.strip(): value.strip() for name, value in entries.items()}
+    model = known.get("model name", platform.machine())
+    return f"{model} (family {known['cpu family']}, model {known['model']})" if "cpu family" in known else model
+
+
+def commit(sources: Path = Path(__file__).parents[1]) -> str:
+    """The commit of sources that run, "with changes" where files differ from it; "unknown" outside a checkout.
+
+    Args:
+        sources: their folder; that of the package.
+    """
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=sources, capture_output=True, text=True, check=True, timeout=30)
+        return done.stdout.strip()
+
+    try:
+        # An installation inside the checkout of another project must not name that project's commit.
+        if not git("ls-files", "."):
+            return "unknown"
+        changed = git("status", "--porcelain", "--", ".")
+        return git("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

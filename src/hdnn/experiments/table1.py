@@ -13,38 +13,24 @@ from torch import Tensor
 
 from hdnn import data
 from hdnn.experiments.experiment import Experiment, Measure, Outcome, Paper
-from hdnn.experiments.models import CALLED, PROBLEMS, flow, layers_of
-from hdnn.networks import Network, vector_classifier
-from hdnn.training import Recipe, evaluate, fit_together
+from hdnn.experiments.planar import CALLED, PROBLEMS, PUBLISHED, PlanarCell, layers_of
+from hdnn.networks import Network
+from hdnn.training import evaluate, fit_together
 from hdnn.training.recipes import DOUBLE_MOONS, SWISS_ROLL
 
 MODELS = ("ms1", "ms2", "ms3", "h1-j1", "h1-j2")
 
 
 @dataclass(frozen=True)
-class Config:
-    """A cell: a network and how it is trained.
+class Config(PlanarCell):
+    """A network, and how the best of several trainings is taken.
 
     Attributes:
-        problem: of the plane.
-        model: "ms1", "ms2", "ms3", "h1-j1" (H1 of the paper) or "h1-j2" (its H2).
-        layers: N.
-        horizon: T.
-        recipe: how it is trained; every seed has its own.
         scale: what centred inputs of unit variance are multiplied by; None leaves the coordinates as they are.
-        init_std: of the initial weights; None means 1/√n.
-        size: points, half of them for training.
         tries: trainings by the recipe, each with starts of its own; that of the smallest training objective counts.
     """
 
-    problem: str
-    model: str
-    layers: int
-    horizon: float
-    recipe: Recipe
     scale: float | None = 1.0
-    init_std: float | None = None
-    size: int = 8000
     tries: int = 1
 
 
@@ -54,15 +40,6 @@ SCALES = {"swiss_roll": 1.0, "double_moons": 2.0}
 RECIPES = {"swiss_roll": SWISS_ROLL, "double_moons": DOUBLE_MOONS}
 # So few layers are scant for the Swiss roll: where a training ends depends on its luck, however long it is.
 TRIES = {("swiss_roll", 4): 4, ("swiss_roll", 8): 2, ("swiss_roll", 16): 2}
-# The learning rate that the published script's 0.05 amounts to: it overwrites Adam's count of steps.
-PUBLISHED = Recipe(
-    epochs=50,
-    learning_rate=0.0125,
-    schedule="constant",
-    method="alternating",
-    smoothness=5e-4,
-    head_decay=1e-4,
-)
 
 
 def _cells() -> dict[str, Config]:
@@ -72,8 +49,9 @@ def _cells() -> dict[str, Config]:
             for model in MODELS:
                 cell = f"{problem.replace('_', '-')}/{layers}/{model}"
                 tries = TRIES.get((problem, layers), 1)
-                cells[cell] = Config(problem, model, layers, horizon, RECIPES[problem], SCALES[problem], tries=tries)
-                cells[f"{cell}@published"] = Config(problem, model, layers, 0.8, PUBLISHED, None, init_std=1.0)
+                scale = SCALES[problem]
+                cells[cell] = Config(model, layers, horizon, RECIPES[problem], problem, scale=scale, tries=tries)
+                cells[f"{cell}@published"] = Config(model, layers, 0.8, PUBLISHED, problem, 1.0, scale=None)
     return cells
 
 
@@ -169,8 +147,7 @@ def network(config: Config, seed: int) -> Network:
     """The network of a cell, with the fresh weights of a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = flow(config.model, 4, config.layers, horizon=config.horizon, init_std=config.init_std)
-        return vector_classifier(2, 2, made)
+        return config.network()
 
 
 def layout(cell: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from hdnn import data
 from hdnn.experiments.experiment import Experiment, Measure, Outcome, Paper, at_least
-from hdnn.experiments.models import CALLED, flow, layers_of
+from hdnn.experiments.planar import CALLED, PRESETS, layers_of
 from hdnn.networks import Network, image_classifier
 from hdnn.training import Recipe, evaluate, fit
 
@@ -131,7 +131,8 @@ def network(config: Config, shape: tuple[int, ...], seed: int) -> Network:
     channels, height, width = shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = flow(config.model, 8, config.layers, step=config.step, init_std=config.init_std, kernel_size=1)
+        preset = PRESETS[config.model]
+        made = preset(8, config.layers, step=config.step, init_std=config.init_std, kernel_size=1)
         return image_classifier(channels, (height, width), 10, made)
 
 

@@ -67,10 +67,14 @@ def save(figure: Figure, path: str | Path) -> Path:
         ValueError: for another file ending.
         FileNotFoundError: if the folder is not there.
     """
-    path = ending(path, ".png")
+    return write_whole(ending(path, ".png"), png(figure))
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
-    return write_whole(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def ending(path: str | Path, suffix: str) -> Path:
