@@ -25,6 +25,7 @@ from hdnn.integrators import (
     Yoshida4,
 )
 from hdnn.interconnections import Fixed, Interconnection, Inverse, Learned, block, canonical, upper_ones
+from hdnn.spaces import VECTORS, Graph, Images, Signals, Space
 from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew, Structure
 
 F64 = torch.float64
@@ -112,6 +113,46 @@ INTEGRATORS: dict[str, Integrator] = {
     "ImplicitMidpoint": ImplicitMidpoint(),
     "RungeKutta4": RungeKutta4(),
 }
+
+SPACES: dict[str, Callable[[], Space]] = {
+    "Vectors": lambda: VECTORS,
+    "Images_1": lambda: Images(1),
+    "Images_3": lambda: Images(3),
+    "Signals_1": lambda: Signals(1),
+    "Signals_5": lambda: Signals(5),
+    "Graph_call": lambda: Graph(),
+    "Graph_given": lambda: Graph(LINE, nodes=NODES),
+    "Graph_mean": lambda: Graph(normalization="mean"),
+    "Graph_symmetric": lambda: Graph(normalization="symmetric"),
+}
+NODES = 5
+# A line of five nodes, both ways; and edges that go one way, twice, from a node to itself, and nowhere.
+LINE = torch.tensor([[0, 1, 1, 2, 2, 3, 3, 4], [1, 0, 2, 1, 3, 2, 4, 3]])
+DIRECTED = torch.tensor([[0, 1, 3, 3, 2, 2], [1, 2, 0, 0, 2, 1]])
+
+
+def call(space: str, directed: bool = False) -> dict[str, Tensor]:
+    """What a call of a flow on this space brings: weighted edges where it asks for a graph."""
+    if not space.startswith("Graph") or space == "Graph_given":
+        return {}
+    edges = DIRECTED if directed else LINE
+    weights = 0.5 + random(edges.shape[1], seed=31).abs()
+    if not directed:  # every edge with its reverse, of one weight
+        weights = weights[::2].repeat_interleave(2)
+    return {"edge_index": edges, "edge_weight": weights}
+
+
+def position(space: str) -> tuple[int, ...]:
+    """The sizes of the positions of a state."""
+    return {"Vec": (), "Ima": (3, 4), "Sig": (6,), "Gra": (NODES,)}[space[:3]]
+
+
+def state_on(space: str, features: int, *leading: int, seed: int = 5) -> Tensor:
+    """A random state on a named space."""
+    of = SPACES[space]()
+    size = (features, *position(space)) if of.axis != -1 else (*position(space), features)
+    return random(*leading, *size, seed=seed)
+
 
 PRESETS: dict[str, Callable[..., Flow]] = {
     "ms1": presets.ms1,
@@ -214,14 +255,14 @@ INDEXED = [
 ]
 
 
-def hamiltonian(structure: str, J: str, features: int = 4, layers: int = 3, **options: object) -> Hamiltonian:
+def hamiltonian(structure: str, J: str, features: int = 4, layers: int = 3, space: Space = VECTORS) -> Hamiltonian:
     """The Hamiltonian of a named pair with tanh."""
     return Hamiltonian(
         features,
         STRUCTURES[structure](features),
         INTERCONNECTIONS[J](features, layers),
         activations.tanh,
-        **options,  # type: ignore[arg-type]
+        space,
     )
 
 
@@ -232,7 +273,7 @@ def preset(name: str, features: int = 4, layers: int = 3, std: float = 0.5, seed
 
 def state(flow: Flow, *leading: int, seed: int = 5, size: tuple[int, int] = (3, 4)) -> Tensor:
     """A random state for the flow: (*leading, n), or (*leading, n, H, W)."""
-    return random(*leading, flow.features, *(() if flow.kernel_size is None else size), seed=seed)
+    return random(*leading, flow.features, *(() if flow.space.rank == 1 else size), seed=seed)
 
 
 def jacobian(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from families import F64, random
 from hdnn import entries
+from hdnn.spaces import VECTORS, Images
 
 
 def partner(K: torch.Tensor, kernel_size: int | None) -> torch.Tensor:
@@ -26,7 +27,8 @@ def partner(K: torch.Tensor, kernel_size: int | None) -> torch.Tensor:
 
 @pytest.mark.parametrize(("n", "k"), [(1, None), (2, None), (5, None), (1, 1), (3, 1), (1, 3), (2, 3), (3, 5)])
 def test_skew_index_is_skew_and_counts_every_number_once(n: int, k: int | None) -> None:
-    index = entries.skew(n, k)
+    space = VECTORS if k is None else Images(k)
+    index = entries.skew(space.transposed(entries.counted(*space.weights(n, n))))
     assert torch.equal(index, -partner(index, k))
     count = n * (n * (k or 1) ** 2 - 1) // 2
     assert sorted(index[index > 0].tolist()) == list(range(1, count + 1))
@@ -36,7 +38,7 @@ def test_skew_index_is_skew_and_counts_every_number_once(n: int, k: int | None) 
 def test_masked_index_recounts_without_gaps(n: int, seed: int) -> None:
     mask = random(n, n, seed=seed) > 0
     mask = mask | mask.mT
-    index = entries.masked(entries.skew(n), mask)
+    index = entries.masked(entries.skew(entries.counted(n, n).mT), mask)
     assert (index[~mask] == 0).all()
     assert torch.equal(index, -index.mT)
     assert sorted(index[index > 0].tolist()) == list(range(1, int(mask.triu(1).sum()) + 1))
@@ -46,7 +48,7 @@ def test_a_mask_that_tears_a_pair_is_refused() -> None:
     mask = torch.ones(3, 3, dtype=torch.bool)
     mask[2, 0] = False
     with pytest.raises(ValueError, match=r"fit the symmetry.*\[\[0, 2\], \[2, 0\]\]"):
-        entries.masked(entries.skew(3), mask)
+        entries.masked(entries.skew(entries.counted(3, 3).mT), mask)
 
 
 @pytest.mark.parametrize("leading", [(), (3,), (2, 3)])
@@ -64,7 +66,7 @@ def test_place_puts_signed_numbers_where_the_index_says(leading: tuple[int, ...]
 
 def test_place_has_the_gradient_of_a_linear_map() -> None:
     free = random(2, 6).requires_grad_()
-    assert torch.autograd.gradcheck(lambda w: entries.place(w, entries.skew(4)), free)
+    assert torch.autograd.gradcheck(lambda w: entries.place(w, entries.skew(entries.counted(4, 4).mT)), free)
 
 
 def test_blocks() -> None:

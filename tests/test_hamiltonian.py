@@ -22,6 +22,7 @@ from families import (
 from hdnn.activations import tanh
 from hdnn.hamiltonian import Hamiltonian
 from hdnn.interconnections import Fixed, Inverse, Learned, block, canonical, upper_ones
+from hdnn.spaces import Images, space_of
 from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew
 
 taps = pytest.mark.parametrize("k", [None, 1, 3])
@@ -64,7 +65,7 @@ def test_energy_is_conserved_by_the_field_of_every_pair(structure: str, J: str) 
 @pytest.mark.parametrize(("structure", "J"), PAIRS)
 def test_separable_is_what_was_written_by_hand(structure: str, J: str) -> None:
     for k in (None, 1, 3):
-        assert hamiltonian(structure, J, kernel_size=k).separable is ((structure, J) in SEPARABLE)
+        assert hamiltonian(structure, J, space=space_of(None, k)).separable is ((structure, J) in SEPARABLE)
 
 
 @pytest.mark.parametrize(("structure", "J"), PAIRS)
@@ -143,7 +144,7 @@ def test_errors() -> None:
         _ = whole.p
     with pytest.raises(ValueError, match="bind it whole"):
         preset("h2").fields()[0].jacobian(random(4))
-    with pytest.raises(ValueError, match="couples all pixels"):
+    with pytest.raises(ValueError, match="couple all positions"):
         preset("h1", kernel_size=3).fields()[0].jacobian(random(4))
 
 
@@ -152,6 +153,6 @@ def test_hidden_units_and_axis() -> None:
         structure = make(4)
         found = hamiltonian(name, "canonical")
         assert found.hidden == structure.index(4).shape[0]
-        assert (found.axis, found.images) == (-1, False)
-    assert hamiltonian("Dense", "canonical", kernel_size=3).axis == -3
+        assert (found.space.axis, found.kernel_size) == (-1, None)
+    assert hamiltonian("Dense", "canonical", space=Images(3)).space.axis == -3
     assert set(INTERCONNECTIONS) == {J for _, J in PAIRS}

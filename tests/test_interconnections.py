@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from families import F64, INTERCONNECTIONS, fill, random, skew
-from hdnn import linear
 from hdnn.flow import Flow
 from hdnn.integrators import ForwardEuler
 from hdnn.interconnections import Fixed, Inverse, Learned, block, canonical, upper_ones
+from hdnn.spaces import VECTORS, Images
 from hdnn.structures import Dense, Skew
 
 each = pytest.mark.parametrize("name", INTERCONNECTIONS)
@@ -36,8 +36,9 @@ def test_J_is_skew_and_within_its_pattern(name: str) -> None:
 @pytest.mark.parametrize("k", [None, 3])
 def test_drive_is_the_adjoint_of_J_K_transposed(name: str, k: int | None) -> None:
     J = build(name)
-    K = random(LAYERS, 5, N, *(() if k is None else (k, k)))
-    W = INTERCONNECTIONS[name](N, LAYERS).drive(J, K, k is not None)
+    space = VECTORS if k is None else Images(k)
+    K = random(LAYERS, *space.weights(5, N))
+    W = INTERCONNECTIONS[name](N, LAYERS).drive(J, K, space)
     if J is None:
         assert W is None
         return
@@ -45,8 +46,8 @@ def test_drive_is_the_adjoint_of_J_K_transposed(name: str, k: int | None) -> Non
     z = random(2, 5, *(() if k is None else (3, 4)), seed=1)
     for j in range(LAYERS):
         J_j = J if J.dim() == 2 else J[j]
-        expected = torch.einsum("ik,bk...->bi...", J_j, linear.apply_adjoint(K[j], z))
-        torch.testing.assert_close(linear.apply_adjoint(W[j], z), expected, rtol=1e-12, atol=1e-12)
+        expected = torch.einsum("ik,bk...->bi...", J_j, space.adjoint(K[j], z))
+        torch.testing.assert_close(space.adjoint(W[j], z), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_the_named_matrices() -> None:

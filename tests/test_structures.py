@@ -3,19 +3,21 @@
 import pytest
 import torch
 
-from families import F64, STRUCTURES, random, ring
-from hdnn import entries, linear
+from families import F64, SPACES, STRUCTURES, random, ring, state_on
+from hdnn import entries
+from hdnn.spaces import Images
 from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew
 
 each = pytest.mark.parametrize("name", STRUCTURES)
-taps = pytest.mark.parametrize("k", [None, 1, 3])
+spaced = pytest.mark.parametrize("space", ["Vectors", "Images_1", "Images_3", "Signals_5", "Graph_given"])
 N, LAYERS = 6, 3
 
 
-def members(name: str, k: int | None, features: int = N) -> tuple[torch.Tensor, torch.Tensor]:
+def members(name: str, space: str, features: int = N) -> tuple[torch.Tensor, torch.Tensor]:
     structure = STRUCTURES[name](features)
-    free = random(LAYERS, *structure.free_shape(features, k))
-    return free, structure.build(free, structure.index(features, k))
+    on = SPACES[space]()
+    free = random(LAYERS, *structure.free_shape(features, on))
+    return free, structure.build(free, structure.index(features, on))
 
 
 @pytest.mark.parametrize("n", [2, 4, 10])
@@ -34,11 +36,11 @@ def test_counts_of_the_papers(n: int) -> None:
 
 
 @each
-@taps
-def test_build_agrees_with_the_index(name: str, k: int | None) -> None:
+@spaced
+def test_build_agrees_with_the_index(name: str, space: str) -> None:
     structure = STRUCTURES[name](N)
-    free, K = members(name, k)
-    index = structure.index(N, k)
+    free, K = members(name, space)
+    index = structure.index(N, SPACES[space]())
     assert K.dtype is F64
     assert K.shape == (LAYERS, *index.shape)
     assert torch.equal(K, entries.place(free.flatten(1), index))
@@ -46,31 +48,34 @@ def test_build_agrees_with_the_index(name: str, k: int | None) -> None:
 
 
 @each
-@taps
-def test_norm_and_pattern(name: str, k: int | None) -> None:
+@spaced
+def test_norm_and_pattern(name: str, space: str) -> None:
     structure = STRUCTURES[name](N)
-    free, K = members(name, k)
-    index = structure.index(N, k)
+    free, K = members(name, space)
+    index = structure.index(N, SPACES[space]())
     torch.testing.assert_close(structure.squares(free, index), K.diff(dim=0).square().sum())
     nonzero = (K != 0).any(0)
-    assert torch.equal(structure.pattern(N, k), nonzero if k is None else nonzero.flatten(2).any(-1))
+    assert torch.equal(
+        structure.pattern(N, SPACES[space]()), nonzero if nonzero.dim() == 2 else nonzero.flatten(2).any(-1)
+    )
 
 
 @each
-@taps
-def test_contains_members_only(name: str, k: int | None) -> None:
+@spaced
+def test_contains_members_only(name: str, space: str) -> None:
     structure = STRUCTURES[name](N)
-    _, K = members(name, k)
-    assert structure.contains(K)
-    assert structure.contains(K[0])
-    assert structure.contains(torch.zeros_like(K))
+    _, K = members(name, space)
+    on = SPACES[space]()
+    assert structure.contains(K, on)
+    assert structure.contains(K[0], on)
+    assert structure.contains(torch.zeros_like(K), on)
     if type(structure) is Dense:
         return
     for entry in range(0, K[0].numel(), 5):
         wrong = K.clone()
         wrong[0].view(-1)[entry] += 1e-9
-        wrong_index = structure.index(N, k).flatten()[entry]
-        assert not structure.contains(wrong) or (structure._copies == 1 and wrong_index != 0)
+        wrong_index = structure.index(N, SPACES[space]()).flatten()[entry]
+        assert not structure.contains(wrong, on) or (structure._copies == 1 and wrong_index != 0)
 
 
 @each
@@ -81,16 +86,16 @@ def test_contains_refuses_other_sizes_without_raising(name: str) -> None:
         assert not structure.contains(torch.zeros(5, 5, dtype=F64))
 
 
-@taps
+@spaced
 @pytest.mark.parametrize("name", [name for name in STRUCTURES if STRUCTURES[name](N).skew])
-def test_skew_is_skew_as_an_operator(name: str, k: int | None) -> None:
-    _, K = members(name, k)
-    size = () if k is None else (4, 5)
-    y, z = random(2, N, *size, seed=1), random(2, N, *size, seed=2)
+def test_skew_is_skew_as_an_operator(name: str, space: str) -> None:
+    _, K = members(name, space)
+    on = SPACES[space]()
+    y, z = state_on(space, N, 2, seed=1), state_on(space, N, 2, seed=2)
     for K_j in K:
-        left = (linear.apply(K_j, y) * z).sum()
-        torch.testing.assert_close(left, -(y * linear.apply(K_j, z)).sum(), rtol=1e-11, atol=1e-11)
-        assert abs((linear.apply(K_j, y) * y).sum()) < 1e-10
+        left = (on.map(K_j, y) * z).sum()
+        torch.testing.assert_close(left, -(y * on.map(K_j, z)).sum(), rtol=1e-11, atol=1e-11)
+        assert abs((on.map(K_j, y) * y).sum()) < 1e-10
 
 
 @each
@@ -175,13 +180,13 @@ def test_mask_is_copied() -> None:
 
 
 def test_image_masks_by_channel_and_by_tap() -> None:
-    assert Masked(Dense(), torch.eye(3)).free_shape(3, 3) == (27,)
+    assert Masked(Dense(), torch.eye(3)).free_shape(3, Images(3)) == (27,)
     cross = torch.zeros(3, 3, 3, 3)
     cross[:, :, 1, :] = cross[:, :, :, 1] = 1
     by_tap = Masked(Dense(), cross)
-    assert by_tap.free_shape(3, 3) == (45,)
+    assert by_tap.free_shape(3, Images(3)) == (45,)
     skew_cross = Masked(Skew(), cross)
-    K = skew_cross.build(random(1, *skew_cross.free_shape(3, 3)), skew_cross.index(3, 3))
+    K = skew_cross.build(random(1, *skew_cross.free_shape(3, Images(3))), skew_cross.index(3, Images(3)))
     assert Skew().contains(K)
     assert (K[0][cross == 0] == 0).all()
 

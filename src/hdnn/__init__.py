@@ -11,7 +11,7 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hdnn import analysis, data, networks, plots, presets, training
+    from hdnn import analysis, data, networks, plots, presets, spaces, training
     from hdnn.activations import (
         Activation,
         LeakyReLU,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from hdnn.estimator import HamiltonianClassifier, HamiltonianFeatures, HamiltonianRegressor
     from hdnn.flow import Flow
-    from hdnn.hamiltonian import Field, Hamiltonian
+    from hdnn.hamiltonian import Drive, Field, Hamiltonian, Layer
     from hdnn.integrators import (
         ForwardEuler,
         ImplicitMidpoint,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from hdnn.interconnections import Fixed, Interconnection, Inverse, Learned, block, canonical, upper_ones
     from hdnn.networks import Network, image_classifier, vector_classifier, vector_regressor
     from hdnn.presets import h1, h2, ms1, ms2, ms3
+    from hdnn.spaces import Graph, Images, Signals, Space, Vectors
     from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew, Structure
     from hdnn.training import GradientRecorder, Objective, Recipe, SensitivityRecorder, evaluate, fit, fit_together
 
@@ -55,6 +56,7 @@ _HOME = {
         "softplus",
         "tanh",
     ),
+    "spaces": ("Graph", "Images", "Signals", "Space", "Vectors"),
     "structures": ("BlockDiagonal", "BlockSkew", "Dense", "Masked", "OffDiagonal", "Skew", "Structure"),
     "interconnections": (
         "Fixed",
@@ -65,7 +67,7 @@ _HOME = {
         "canonical",
         "upper_ones",
     ),
-    "hamiltonian": ("Field", "Hamiltonian"),
+    "hamiltonian": ("Drive", "Field", "Hamiltonian", "Layer"),
     "integrators": (
         "ForwardEuler",
         "ImplicitMidpoint",
@@ -84,26 +86,30 @@ _HOME = {
     "training": ("GradientRecorder", "Objective", "Recipe", "SensitivityRecorder", "evaluate", "fit", "fit_together"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-_SUBMODULES = ("analysis", "data", "networks", "plots", "presets", "training")
+_SUBMODULES = ("analysis", "data", "networks", "plots", "presets", "spaces", "training")
 
 __all__ = [
     "Activation",
     "BlockDiagonal",
     "BlockSkew",
     "Dense",
+    "Drive",
     "Field",
     "Fixed",
     "Flow",
     "ForwardEuler",
     "GradientRecorder",
+    "Graph",
     "Hamiltonian",
     "HamiltonianClassifier",
     "HamiltonianFeatures",
     "HamiltonianRegressor",
+    "Images",
     "ImplicitMidpoint",
     "Integrator",
     "Interconnection",
     "Inverse",
+    "Layer",
     "LeakyReLU",
     "Learned",
     "Masked",
@@ -113,12 +119,15 @@ __all__ = [
     "Recipe",
     "RungeKutta4",
     "SensitivityRecorder",
+    "Signals",
     "Skew",
+    "Space",
     "Splitting",
     "StormerVerlet",
     "Structure",
     "Suzuki4",
     "SymplecticEuler",
+    "Vectors",
     "Yoshida4",
     "__version__",
     "analysis",
@@ -142,6 +151,7 @@ __all__ = [
     "relu",
     "sigmoid",
     "softplus",
+    "spaces",
     "tanh",
     "training",
     "upper_ones",

@@ -2,10 +2,12 @@
 
 Legend: a structured matrix is linear in its free numbers w_1 … w_F. Its *index* is an integer tensor of the
 matrix's shape: 0 marks a structural zero, +f the entry w_f, −f the entry −w_f. (Counting from 1 leaves the sign
-free to speak.) Shapes are (m, n), or (m, n, k, k) for a convolution.
+free to speak.) Shapes are (m, n, *taps), see `hdnn.spaces`.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +15,20 @@ from torch.nn import functional
 
 from hdnn.arguments import whole
 from hdnn.doors import shelled
+
+
+class Slot(NamedTuple):
+    """Numbers that a factor of the equation keeps in a flow.
+
+    Attributes:
+        shape: of all of them.
+        start: their values, or the standard deviation of the normal numbers that are drawn for them.
+        trained: whether they are parameters; buffers otherwise.
+    """
+
+    shape: tuple[int, ...]
+    start: Tensor | float
+    trained: bool = True
 
 
 def half(features: int) -> int:
@@ -35,11 +51,6 @@ def half(features: int) -> int:
     return features // 2
 
 
-def shape(rows: int, columns: int, kernel_size: int | None) -> tuple[int, ...]:
-    """(rows, columns) for vectors, (rows, columns, k, k) for images."""
-    return (rows, columns) if kernel_size is None else (rows, columns, kernel_size, kernel_size)
-
-
 def counted(*size: int, start: int = 1) -> Tensor:
     """The index of a full matrix: every entry its own free number, counted from `start`.
 
@@ -51,14 +62,17 @@ def counted(*size: int, start: int = 1) -> Tensor:
     return torch.arange(start, start + count, device="cpu").reshape(size)
 
 
-def skew(features: int, kernel_size: int | None = None) -> Tensor:
-    """The index of a skew matrix: K = −Kᵀ, or K[i, j, a, b] = −K[j, i, −a, −b] for a convolution.
+def skew(partner: Tensor) -> Tensor:
+    """The index of a skew matrix: entries are the negatives of their partners, and those that are their own are zero.
+
+    Args:
+        partner: where the partner of every entry stands: the `counted` index of its shape, transposed as the weights
+            are (see `Space.transposed`).
 
     Returns:
-        (n, n) with n (n − 1) / 2 free numbers, or (n, n, k, k) with n (n k² − 1) / 2.
+        The shape of `partner`. A matrix (n, n) has n (n − 1) / 2 free numbers.
     """
-    place_of = counted(*shape(features, features, kernel_size))
-    partner = place_of.mT if kernel_size is None else place_of.transpose(0, 1).flip(-1, -2)
+    place_of = counted(*partner.shape)
     number = (place_of < partner).flatten().cumsum(0)
     upper = torch.where(place_of < partner, number.view_as(place_of), 0)
     return upper - torch.where(place_of > partner, number[partner - 1], 0)
@@ -99,10 +113,10 @@ def place(free: Tensor, index: Tensor | None) -> Tensor:
 
     Args:
         free: (..., F).
-        index: (m, n) or (m, n, k, k), numbering 1 … F.
+        index: (m, n, *taps), numbering 1 … F.
 
     Returns:
-        (..., m, n) or (..., m, n, k, k).
+        (..., m, n, *taps).
 
     Raises:
         ValueError: if the index is None.

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from hdnn.flow import Flow
-from hdnn.hamiltonian import Drive, Field
+from hdnn.hamiltonian import Drive, Field, Layer
 from hdnn.integrators import ImplicitMidpoint
 from hdnn.kernels.transforms import scan
 from hdnn.networks import Network, class_probabilities
@@ -226,12 +226,12 @@ class _Layers(nn.Module):
         self.integrator, self.activation, self.step = flow.integrator, flow.activation, flow.step
         with torch.no_grad():
             fields = flow.fields()
-        self.axis, self.whole = fields[0].axis, fields[0].whole is not None
+        self.axis, self.space, self.drives = fields[0].axis, fields[0].drives[0].space, len(fields[0].drives)
         self.stacked: list[str] = []
         self.shared: list[str] = []
-        for i, drives in enumerate(zip(*[_drives(field) for field in fields], strict=True)):
-            for of in ("K", "W", "b"):
-                values = [getattr(drive, of) for drive in drives]
+        for i, drives in enumerate(zip(*[field.drives for field in fields], strict=True)):
+            for of in Layer._fields:
+                values = [getattr(drive.layer, of) for drive in drives]
                 if values[0] is None:
                     continue
                 alike = all(value is values[0] for value in values)
@@ -248,17 +248,10 @@ class _Layers(nn.Module):
 
     def _layer(self, y: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
         named = dict(zip(self.stacked, weights, strict=True)) | {name: getattr(self, name) for name in self.shared}
-        drives = [
-            Drive(named[f"K_{i}"], named.get(f"W_{i}"), named[f"b_{i}"], self.activation)
-            for i in range(1 if self.whole else 2)
-        ]
-        field = Field(drives[0], None, self.axis) if self.whole else Field(None, (drives[0], drives[1]), self.axis)
+        layers = [Layer(*[named.get(f"{of}_{i}") for of in Layer._fields]) for i in range(self.drives)]  # type: ignore[arg-type]
+        field = Field(tuple(Drive(layer, self.space, self.activation) for layer in layers), self.axis)
         # A loop also collects something of every layer; there is nothing to collect.
         return self.integrator.step(field, y, self.step), self.nothing.clone()
-
-
-def _drives(field: Field) -> list[Drive]:
-    return [field.p, field.q] if field.whole is None else [field.whole]
 
 
 @torch.no_grad()

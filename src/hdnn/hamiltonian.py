@@ -6,43 +6,59 @@ W = K Jᵀ, so that f(y) = Wᵀ σ(K y + b). Nothing here holds parameters or kn
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hdnn import linear
 from hdnn.activations import Activation
+from hdnn.entries import Slot
 from hdnn.interconnections import Interconnection
+from hdnn.spaces import VECTORS, Space, space_of
 from hdnn.structures import Structure
 
 Units = slice | list[int]
+
+
+class Layer(NamedTuple):
+    """The numbers of one layer, or of one half of it: a pytree, which autograd, transforms and exporters can walk.
+
+    Attributes:
+        K: (m, n, *taps).
+        b: (m,), or (..., m) where inputs drive the layer.
+        W: K Jᵀ, of the shape of K; None where J Kᵀ = I.
+    """
+
+    K: Tensor
+    b: Tensor
+    W: Tensor | None = None
 
 
 class Drive:
     """The map y ↦ Wᵀ σ(K y + b) of one layer, or of one half of it.
 
     Args:
-        K: (m, n) or (m, n, k, k).
-        W: K Jᵀ, of the shape of K; None where J Kᵀ = I.
-        b: (m,).
+        layer: its numbers.
+        space: on which they act.
         activation: σ.
     """
 
-    __slots__ = ("K", "W", "activation", "b")
+    __slots__ = ("activation", "layer", "space")
 
-    def __init__(self, K: Tensor, W: Tensor | None, b: Tensor, activation: Activation) -> None:
-        self.K = K
-        self.W = W
-        self.b = b
+    def __init__(self, layer: Layer, space: Space, activation: Activation) -> None:
+        self.layer = layer
+        self.space = space
         self.activation = activation
 
     def __call__(self, y: Tensor) -> Tensor:
         """Wᵀ σ(K y + b)."""
-        z = self.activation.value(linear.apply(self.K, y, self.b))
-        return z if self.W is None else linear.apply_adjoint(self.W, z)
+        K, b, W = self.layer
+        z = self.activation.value(self.space.map(K, y, b))
+        return z if W is None else self.space.adjoint(W, z)
 
 
 class Field:
@@ -52,22 +68,20 @@ class Field:
     p' = field.p(q) and q' = field.q(p).
 
     Args:
-        whole: the field of the whole state; None when the halves are given.
-        halves: the drives of p and of q, for separable fields.
-        axis: the feature axis, −1 for vectors and −3 for images.
+        drives: one, which moves the whole state; or two, which move p and q.
+        axis: of the features, −1 for vectors.
     """
 
-    __slots__ = ("axis", "halves", "whole")
+    __slots__ = ("axis", "drives")
 
-    def __init__(self, whole: Drive | None, halves: tuple[Drive, Drive] | None, axis: int) -> None:
-        self.whole = whole
-        self.halves = halves
+    def __init__(self, drives: tuple[Drive, ...], axis: int) -> None:
+        self.drives = drives
         self.axis = axis
 
     def __call__(self, y: Tensor) -> Tensor:
         """f(y), of the shape of y."""
-        if self.whole is not None:
-            return self.whole(y)
+        if len(self.drives) == 1:
+            return self.drives[0](y)
         p, q = self.split(y)
         return self.join(self.p(q), self.q(p))
 
@@ -90,6 +104,16 @@ class Field:
         """The state (p, q)."""
         return torch.cat((p, q), self.axis)
 
+    def of_positions(self) -> Field:
+        """The same field of vectors: the features of one position, where the weights act on each alone.
+
+        Raises:
+            ValueError: where they couple positions.
+        """
+        if self.axis == -1 and not self.drives[0].space.taps:
+            return self
+        return Field(tuple(_of_positions(drive) for drive in self.drives), -1)
+
     def jacobian(self, y: Tensor) -> Tensor:
         """A(y) = J Kᵀ diag(σ′(K y + b)) K, per sample.
 
@@ -102,9 +126,10 @@ class Field:
         Raises:
             ValueError: for convolutions with more than one tap, which act on whole images.
         """
-        drive = self._matrices()
-        scaled = drive.activation.slope(linear.apply(drive.K, y, drive.b)).unsqueeze(-1) * drive.K
-        return scaled if drive.W is None else torch.matmul(drive.W.mT, scaled)
+        drive = self._whole()
+        K, b, W = drive.layer
+        scaled = drive.activation.slope(drive.space.map(K, y, b)).unsqueeze(-1) * K
+        return scaled if W is None else torch.matmul(W.mT, scaled)
 
     def magnitude(self, y: Tensor) -> Tensor:
         """|W|ᵀ (|σ(u)| + |σ′(u)| (|K| |y| + |b|)) with u = K y + b: the size of the numbers that f(y) is summed from.
@@ -120,30 +145,29 @@ class Field:
         Raises:
             ValueError: for convolutions with more than one tap, which act on whole images.
         """
-        drive = self._matrices()
-        u = linear.apply(drive.K, y, drive.b)
-        of_u = linear.apply(drive.K.abs(), y.abs(), drive.b.abs())
+        drive = self._whole()
+        K, b, W = drive.layer
+        u = drive.space.map(K, y, b)
+        of_u = drive.space.map(K.abs(), y.abs(), b.abs())
         of_z = drive.activation.value(u).abs() + drive.activation.slope(u).abs() * of_u
-        return of_z if drive.W is None else linear.apply_adjoint(drive.W.abs(), of_z)
+        return of_z if W is None else drive.space.adjoint(W.abs(), of_z)
 
-    def _matrices(self) -> Drive:
-        """The drive of the whole state, with K and W as matrices."""
-        if self.whole is None:
+    def _whole(self) -> Drive:
+        """The drive of the whole state, as vectors."""
+        if len(self.drives) > 1:
             raise ValueError("This field was bound as two halves; bind it whole to ask for its Jacobian.")
-        K, W = self.whole.K, self.whole.W
-        if K.dim() == 2:
-            return self.whole
-        if K.shape[-1] > 1:
-            raise ValueError(
-                f"A {K.shape[-1]} x {K.shape[-1]} convolution couples all pixels, so its Jacobian is no matrix per "
-                f"pixel. Use kernel_size=1, or an explicit integrator."
-            )
-        return Drive(K[..., 0, 0], None if W is None else W[..., 0, 0], self.whole.b, self.whole.activation)
+        return self.of_positions().drives[0]
 
     def _half(self, which: int) -> Drive:
-        if self.halves is None:
+        if len(self.drives) == 1:
             raise ValueError("This field was bound whole; only a separable field has halves p and q.")
-        return self.halves[which]
+        return self.drives[which]
+
+
+def _of_positions(drive: Drive) -> Drive:
+    K, b, W = drive.layer
+    matrix = drive.space.matrix
+    return Drive(Layer(matrix(K), b, None if W is None else matrix(W)), VECTORS, drive.activation)
 
 
 @dataclass(frozen=True)
@@ -155,7 +179,7 @@ class Hamiltonian:
         structure: which K.
         interconnection: which J.
         activation: σ.
-        kernel_size: None for vectors, odd k for images.
+        space: what a state is.
 
     Raises:
         ValueError: if the factors do not fit each other.
@@ -165,7 +189,7 @@ class Hamiltonian:
     structure: Structure
     interconnection: Interconnection
     activation: Activation
-    kernel_size: int | None = None
+    space: Space = VECTORS
 
     def __post_init__(self) -> None:
         if self.interconnection.is_inverse and not self.structure.skew:
@@ -177,24 +201,51 @@ class Hamiltonian:
         # torch.export) must meet plain numbers, never values read from a tensor.
         _ = self.hidden, self.units if self.separable else None
 
-    @property
-    def images(self) -> bool:
-        """Whether states are images (B, n, H, W)."""
-        return self.kernel_size is not None
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Pickles of hdnn 0.1.0 hold a kernel size in the place of the space."""
+        if "kernel_size" in state:
+            state = {**state, "space": space_of(None, state["kernel_size"])}
+            del state["kernel_size"]
+        self.__dict__.update(state)
 
     @property
-    def axis(self) -> int:
-        """The feature axis of a state."""
-        return -3 if self.images else -1
+    def kernel_size(self) -> int | None:
+        """The taps k along each axis of a convolution; None where K is none."""
+        return getattr(self.space, "kernel_size", None)
 
     @cached_property
     def hidden(self) -> int:
         """Number of hidden units m, the rows of K."""
         return self._pattern.shape[0]
 
+    def slots(self, layers: int, stored: int, inputs: int | None, init_std: float | None) -> dict[str, Slot]:
+        """What a flow keeps of its factors, by name.
+
+        K ~ N(0, 1/(n taps)) and b ~ N(0, 1/n) where no deviation is given. ‖K‖ of random entries grows like √m + √n
+        and with the taps, so that of a wide K is scaled back to what it is at m = n: h ‖K‖², which says how far a layer
+        is from the identity, is then the same in all.
+
+        Args:
+            layers: N.
+            stored: layers that have numbers of their own, 1 where all share them.
+            inputs: d, numbers that drive every step; None where nothing does.
+            init_std: standard deviation of the initial K and b; None as above.
+        """
+        n, m = self.features, self.hidden
+        wide = min(1.0, 2 * math.sqrt(n) / (math.sqrt(m) + math.sqrt(n)))
+        of_K = wide / (math.sqrt(n) * math.sqrt(math.prod(self.space.taps))) if init_std is None else init_std
+        of_b = 1 / math.sqrt(n) if init_std is None else init_std
+        found = {
+            "weight": Slot((stored, *self.structure.free_shape(n, self.space)), of_K),
+            "bias": Slot((stored, m), of_b),
+        }
+        if inputs is not None:
+            found["input_weight"] = Slot((stored, m, inputs), 1 / math.sqrt(inputs) if init_std is None else init_std)
+        return found | self.interconnection.slots(n, layers)
+
     @cached_property
     def _pattern(self) -> Tensor:
-        return self.structure.pattern(self.features, self.kernel_size)
+        return self.structure.pattern(self.features, self.space)
 
     @cached_property
     def _drive_pattern(self) -> Tensor:
@@ -216,48 +267,58 @@ class Hamiltonian:
         coupling = _compose(self._drive_pattern, self._pattern)
         return not (coupling[:half, :half].any() or coupling[half:, half:].any())
 
-    def energy(self, K: Tensor, b: Tensor, y: Tensor) -> Tensor:
+    def energy(self, K: Tensor, b: Tensor, y: Tensor, space: Space | None = None) -> Tensor:
         """H(y) = 1ᵀ σ̃(K y + b).
 
         Args:
-            K: (m, n) or (m, n, k, k).
+            K: (m, n, *taps).
             b: (m,).
-            y: (..., n) or (B, n, H, W).
+            y: a state, or many.
+            space: the space as a call has bound it; None takes it as it is.
 
         Returns:
-            (...) or (B,): one number a sample.
+            One number a sample.
         """
-        potential = self.activation.potential(linear.apply(K, y, b))
-        return potential.sum((-3, -2, -1) if self.images else -1)
+        space = space or self.space
+        return self.activation.potential(space.map(K, y, b)).sum(space.axes)
 
-    def gradient(self, K: Tensor, b: Tensor, y: Tensor) -> Tensor:
+    def gradient(self, K: Tensor, b: Tensor, y: Tensor, space: Space | None = None) -> Tensor:
         """∂H/∂y = Kᵀ σ(K y + b), of the shape of y."""
-        return linear.apply_adjoint(K, self.activation.value(linear.apply(K, y, b)))
+        space = space or self.space
+        return space.adjoint(K, self.activation.value(space.map(K, y, b)))
 
-    def fields(self, K: Tensor, b: Tensor, J: Tensor | None, layers: int, halves: bool) -> list[Field]:
+    def fields(
+        self, K: Tensor, b: Tensor, J: Tensor | None, layers: int, halves: bool, space: Space | None = None
+    ) -> list[Field]:
         """The fields of all layers, with J folded into the weights in one product.
 
         Args:
-            K: (N, m, n) or (N, m, n, k, k); leading size 1 where layers share it.
-            b: (N, m) or (1, m).
+            K: (N, m, n, *taps); leading size 1 where layers share it.
+            b: (N, m) or (1, m); (N, ..., m) where inputs drive the layers.
             J: (n, n), (N, n, n), or None where J Kᵀ = I.
             layers: N.
             halves: bind the two halves instead of the whole; for separable Hamiltonians only.
+            space: the space as a call has bound it; None takes it as it is.
         """
-        return self.driven(K, b, self.interconnection.drive(J, K, self.images), layers, halves)
+        return self.driven(K, b, self.interconnection.drive(J, K, self.space), layers, halves, space)
 
-    def driven(self, K: Tensor, b: Tensor, W: Tensor | None, layers: int, halves: bool) -> list[Field]:
+    def driven(
+        self, K: Tensor, b: Tensor, W: Tensor | None, layers: int, halves: bool, space: Space | None = None
+    ) -> list[Field]:
         """As `fields`, from W = K Jᵀ in place of J."""
-        if not halves:
-            return [Field(drive, None, self.axis) for drive in self._drives(K, W, b, layers)]
-        (p, q), (of_p, of_q) = self._halves, self.units
-        drive_p = self._drives(K[:, of_p, q], None if W is None else W[:, of_p, p], b[:, of_p], layers)
-        drive_q = self._drives(K[:, of_q, p], None if W is None else W[:, of_q, q], b[:, of_q], layers)
-        return [Field(None, pair, self.axis) for pair in zip(drive_p, drive_q, strict=True)]
-
-    def _drives(self, K: Tensor, W: Tensor | None, b: Tensor, layers: int) -> list[Drive]:
-        one_per_layer = (_per_layer(x, layers) for x in (K, W, b))
-        return [Drive(K_j, W_j, b_j, self.activation) for K_j, W_j, b_j in zip(*one_per_layer, strict=True)]
+        parts = [Layer(K, b, W)]
+        if halves:
+            (p, q), (of_p, of_q) = self._halves, self.units
+            parts = [
+                Layer(K[:, of_p, q], b[..., of_p], None if W is None else W[:, of_p, p]),
+                Layer(K[:, of_q, p], b[..., of_q], None if W is None else W[:, of_q, q]),
+            ]
+        space = space or self.space
+        stacks = [zip(*(_per_layer(x, layers) for x in part), strict=True) for part in parts]
+        return [
+            Field(tuple(Drive(Layer(*numbers), space, self.activation) for numbers in of_layer), self.space.axis)
+            for of_layer in zip(*stacks, strict=True)
+        ]
 
     @property
     def _halves(self) -> tuple[slice, slice]:

@@ -275,7 +275,7 @@ class ImplicitMidpoint(Integrator):
     def _solve(self, field: Field, y: Tensor, h: float) -> Tensor:
         rows = y.reshape(-1, y.shape[-1])
         steps = torch.full_like(rows[:, :1], h)
-        m, solved = solve(Equations(_Rows(field), rows, steps, self.tolerance), self.iterations)
+        m, solved = solve(Equations(field.of_positions(), rows, steps, self.tolerance), self.iterations)
         if not bool(solved.all()):
             raise RuntimeError(self._excuse(int((~solved).sum()), rows, h))
         return m.reshape(y.shape)
@@ -298,24 +298,6 @@ class ImplicitMidpoint(Integrator):
         system = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device) - (h / 2) * A
         step: Tensor = torch.linalg.solve(system, self._residual(field, y, m, h).unsqueeze(-1))
         return m - step.squeeze(-1)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """A field on samples as rows, the features last, also of the pixels of a pointwise image flow."""
-
-    field: Field
-
-    def __call__(self, y: Tensor) -> Tensor:
-        if self.field.axis == -1:
-            return self.field(y)
-        return self.field(y[..., None, None])[..., 0, 0]
-
-    def jacobian(self, y: Tensor) -> Tensor:
-        return self.field.jacobian(y)
-
-    def magnitude(self, y: Tensor) -> Tensor:
-        return self.field.magnitude(y)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hdnn import entries, linear
+from hdnn import entries
 from hdnn.arguments import factor, require_room, shown, whole
+from hdnn.entries import Slot
 from hdnn.facts import restated
 from hdnn.names import unknown
+from hdnn.spaces import Space
 
 
 def canonical(features: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Tensor:
@@ -84,7 +86,7 @@ def inverse_transpose(K: Tensor) -> Tensor:
     """J = K⁻ᵀ, the interconnection that `Inverse` implies.
 
     Args:
-        K: (N, n, n), or (N, n, n, 1, 1) of a pointwise image flow.
+        K: (N, n, n), or (N, n, n, 1, ...) of a pointwise flow of images or signals.
 
     Returns:
         (N, n, n).
@@ -92,10 +94,10 @@ def inverse_transpose(K: Tensor) -> Tensor:
     Raises:
         ValueError: if a K has no inverse: an odd number of features, a singular K, or a convolution of several taps.
     """
-    if K.dim() == 5 and K.shape[-1] > 1:
+    if (taps := K.shape[3:]).numel() > 1:
         raise ValueError(
-            f"J = K⁻ᵀ of a {K.shape[-1]} x {K.shape[-1]} convolution is an operator on whole images, not a matrix. "
-            f"Only kernel_size=1 has one per pixel."
+            f"J = K⁻ᵀ of weights with {' x '.join(map(str, taps))} taps is an operator on whole states, not a matrix. "
+            f"Only kernel_size=1 has one per position."
         )
     features = K.shape[1]
     if features % 2:
@@ -145,13 +147,21 @@ class Interconnection(ABC):
         """Whether J is [0 I; −I 0]: kernels then need no product."""
         return False
 
-    @abstractmethod
     def free_shape(self, features: int) -> tuple[int, ...]:
         """The shape of the trainable numbers of one J; () where nothing is trained."""
+        return ()
 
     def initial_free(self) -> Tensor | None:
         """The trainable numbers of the J that training starts from; None where nothing is trained."""
         return None
+
+    def slots(self, features: int, layers: int) -> dict[str, Slot]:
+        """What a flow keeps for this interconnection, by name: its trainable numbers, or a constant J, or nothing."""
+        start = self.initial_free()
+        if start is not None:
+            return {"interconnection_weight": Slot(self.free_shape(features), start)}
+        J = self.constant(features, layers)
+        return {} if J is None else {"interconnection_matrix": Slot(tuple(J.shape), J, trained=False)}
 
     @abstractmethod
     def constant(self, features: int, layers: int) -> Tensor | None:
@@ -177,9 +187,9 @@ class Interconnection(ABC):
         """The interconnection of a flow with `factor` layers in place of each; itself where it does not vary."""
         return self
 
-    def drive(self, J: Tensor | None, K: Tensor, images: bool) -> Tensor | None:
-        """K Jᵀ, shape of K; its adjoint is J Kᵀ. None where J Kᵀ = I."""
-        return None if J is None else linear.mix(J, K, images)
+    def drive(self, J: Tensor | None, K: Tensor, space: Space) -> Tensor | None:
+        """K Jᵀ, shape of K (N, m, n, *taps); its adjoint is J Kᵀ. None where J Kᵀ = I."""
+        return None if J is None else space.turned(J, K)
 
 
 class Fixed(Interconnection):
@@ -227,10 +237,6 @@ class Fixed(Interconnection):
         if self.J.dim() == 3 or features % 2 or features == 0:
             return False
         return torch.equal(self.J, canonical(features, device="cpu", dtype=self.J.dtype))
-
-    def free_shape(self, features: int) -> tuple[int, ...]:
-        """Nothing is trained."""
-        return ()
 
     def constant(self, features: int, layers: int) -> Tensor | None:
         """J."""
@@ -285,21 +291,15 @@ class Inverse(Interconnection):
     is_inverse = True
     skew = True  # for K is
 
-    def free_shape(self, features: int) -> tuple[int, ...]:
-        """Nothing is trained."""
-        return ()
-
     def constant(self, features: int, layers: int) -> Tensor | None:
         """Nothing is stored."""
         return None
 
     def build(self, free: Tensor | None, constant: Tensor | None) -> Tensor | None:
         """None: J follows from K."""
-        return None
 
     def pattern(self, features: int) -> Tensor | None:
         """None: J Kᵀ = I."""
-        return None
 
     def layers(self, start: int, stop: int) -> Interconnection:
         """Itself."""
@@ -378,7 +378,7 @@ class Learned(Interconnection):
                 f"`initial` is {self.initial.shape[-1]} x {self.initial.shape[-1]}, but the flow has {features} "
                 f"features. Both must agree."
             )
-        return entries.masked(entries.skew(features), self.mask)
+        return entries.masked(entries.skew(entries.counted(features, features).mT), self.mask)
 
     def __repr__(self) -> str:
         kept, size = int(self.mask.triu(1).sum()), self.initial.shape[-1]

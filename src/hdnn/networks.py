@@ -196,7 +196,7 @@ def image_classifier(channels: int, size: tuple[int, int], classes: int, flow: F
         >>> network(torch.randn(2, 1, 28, 28)).shape
         torch.Size([2, 10])
     """
-    if flow.kernel_size is None:
+    if flow.space.rank != 3:
         raise ValueError("An image classifier needs a flow of images; make it with kernel_size=1 (pointwise) or 3.")
     device, dtype = flow.weight.device, flow.weight.dtype
     lift = nn.Conv2d(channels, flow.features, kernel_size=3, padding=1, device=device, dtype=dtype)
@@ -205,8 +205,8 @@ def image_classifier(channels: int, size: tuple[int, int], classes: int, flow: F
 
 
 def _lift(inputs: int, flow: Flow, lift: Lift) -> nn.Module:
-    if flow.kernel_size is not None:
-        raise ValueError(f"A network of vectors needs a flow of vectors; got kernel_size={flow.kernel_size}. Use None.")
+    if flow.space.rank > 1:
+        raise ValueError(f"A network of vectors needs a flow of vectors; got one on `{flow.space!r}`.")
     if lift == "zeros":
         return ZeroPadding(inputs, flow.features)
     if lift == "linear":

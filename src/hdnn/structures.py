@@ -1,12 +1,14 @@
 """Structures: from free numbers to the matrix K of a layer.
 
-Legend: n features, m hidden units (rows of K), k taps of a convolution, N layers; u = K y + b.
+Legend: n features, m hidden units (rows of K), N layers; u = K y + b. K has the shape (m, n, *taps) of its space:
+(m, n) for vectors, (m, n, k, k) for images.
 A structure is a linear map from free numbers to K, a zero pattern, and a membership test. Nothing is stored twice:
 a skew K is its n (n − 1) / 2 numbers.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hdnn import entries, linear
+from hdnn import entries
 from hdnn.arguments import factor, shown, whole
 from hdnn.facts import restated
+from hdnn.spaces import VECTORS, Images, Space
 
 
 class Structure(ABC):
@@ -32,7 +35,7 @@ class Structure(ABC):
     Example:
         >>> import torch, hdnn
         >>> class LowRank(Structure):
-        ...     def free_shape(self, features, kernel_size=None):
+        ...     def free_shape(self, features, space):
         ...         return (2, features, 1)
         ...     def build(self, free, index):
         ...         return free[:, 0] @ free[:, 1].mT
@@ -59,7 +62,7 @@ class Structure(ABC):
         return False
 
     @abstractmethod
-    def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
+    def free_shape(self, features: int, space: Space = VECTORS) -> tuple[int, ...]:
         """The shape of one layer's free numbers.
 
         Raises:
@@ -75,26 +78,26 @@ class Structure(ABC):
             index: what `index(...)` returned, on the device of `free`; None where the structure is not `indexed`.
 
         Returns:
-            (N, m, n), or (N, m, n, k, k) for images.
+            (N, m, n, *taps).
         """
 
-    def index(self, features: int, kernel_size: int | None = None) -> Tensor | None:
-        """Where the free numbers stand in K (see `hdnn.entries`): int64, (m, n) or (m, n, k, k).
+    def index(self, features: int, space: Space = VECTORS) -> Tensor | None:
+        """Where the free numbers stand in K (see `hdnn.entries`): int64, (m, n, *taps).
 
         None, unless every entry of K is zero or one free number up to its sign.
         """
         return None
 
-    def pattern(self, features: int, kernel_size: int | None = None) -> Tensor:
+    def pattern(self, features: int, space: Space = VECTORS) -> Tensor:
         """Which entries may be nonzero: boolean, (m, n), never a matter of values.
 
         Where there is no index and a structure says no more, all of them: nothing is then promised of it.
         """
-        index = self.index(features, kernel_size)
+        index = self.index(features, space)
         if index is None:
-            K = self.build(torch.zeros(1, *self.free_shape(features, kernel_size), device="cpu"), None)
+            K = self.build(torch.zeros(1, *self.free_shape(features, space), device="cpu"), None)
             return torch.ones(K.shape[1:3], dtype=torch.bool, device="cpu")
-        return index != 0 if kernel_size is None else (index != 0).flatten(2).any(-1)
+        return index != 0 if index.dim() == 2 else (index != 0).flatten(2).any(-1)
 
     def squares(self, free: Tensor, index: Tensor | None) -> Tensor:
         """Σ_j ‖K_j − K_{j−1}‖_F² over neighbouring layers.
@@ -107,16 +110,18 @@ class Structure(ABC):
             return self.build(free, index).diff(dim=0).square().sum()
         return self._copies * free.diff(dim=0).square().sum()
 
-    def contains(self, K: Tensor) -> bool:
+    def contains(self, K: Tensor, space: Space | None = None) -> bool:
         """Whether K is a member, exactly.
 
         Args:
-            K: (m, n) or (N, m, n); for images (m, n, k, k) or (N, m, n, k, k).
+            K: (m, n, *taps) or (N, m, n, *taps).
+            space: that it acts on; None means vectors for up to three axes, images for more.
         """
-        images = K.dim() >= 4
+        if space is None:
+            space = VECTORS if K.dim() < 4 else Images(K.shape[-1])
         K = K.detach().cpu()
         try:
-            index = self.index(K.shape[-3 if images else -1], K.shape[-1] if images else None)
+            index = self.index(K.shape[-1 - len(space.taps)], space)
         except ValueError:  # the structure has no members of this size
             return False
         if index is None:
@@ -142,13 +147,13 @@ class Dense(Structure):
     def __post_init__(self) -> None:
         _check_width(self.width)
 
-    def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
+    def free_shape(self, features: int, space: Space = VECTORS) -> tuple[int, ...]:
         """(m, n), or (m, n, k, k)."""
-        return entries.shape(self.width or features, features, kernel_size)
+        return space.weights(self.width or features, features)
 
-    def index(self, features: int, kernel_size: int | None = None) -> Tensor:
+    def index(self, features: int, space: Space = VECTORS) -> Tensor:
         """Every entry its own number."""
-        return entries.counted(*self.free_shape(features, kernel_size))
+        return entries.counted(*self.free_shape(features, space))
 
     def build(self, free: Tensor, index: Tensor | None) -> Tensor:
         """The free numbers are K."""
@@ -167,13 +172,13 @@ class Skew(Structure):
         """True."""
         return True
 
-    def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
+    def free_shape(self, features: int, space: Space = VECTORS) -> tuple[int, ...]:
         """(n (n − 1) / 2,), or (n (n k² − 1) / 2,)."""
-        return (features * (features * (kernel_size or 1) ** 2 - 1) // 2,)
+        return (features * (features * math.prod(space.taps) - space.fixed_taps) // 2,)
 
-    def index(self, features: int, kernel_size: int | None = None) -> Tensor:
+    def index(self, features: int, space: Space = VECTORS) -> Tensor:
         """Upper entries counted row by row, lower ones their negatives."""
-        return entries.skew(features, kernel_size)
+        return entries.skew(space.transposed(entries.counted(*space.weights(features, features))))
 
     def build(self, free: Tensor, index: Tensor | None) -> Tensor:
         """K with the free numbers above the diagonal."""
@@ -184,6 +189,7 @@ class Skew(Structure):
 class BlockSkew(Structure):
     """K = [0 K₀; −K₀ᵀ 0], as in MS1. The free numbers are K₀."""
 
+    indexed: ClassVar[bool] = True
     _copies = 2
 
     @property
@@ -191,20 +197,19 @@ class BlockSkew(Structure):
         """True."""
         return True
 
-    def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
+    def free_shape(self, features: int, space: Space = VECTORS) -> tuple[int, ...]:
         """(n/2, n/2), or (n/2, n/2, k, k)."""
         half = entries.half(features)
-        return entries.shape(half, half, kernel_size)
+        return space.weights(half, half)
 
-    def index(self, features: int, kernel_size: int | None = None) -> Tensor:
+    def index(self, features: int, space: Space = VECTORS) -> Tensor:
         """K₀ row by row."""
-        free = entries.counted(1, *self.free_shape(features, kernel_size))
-        return self.build(free, None).squeeze(0)
+        free = entries.counted(*self.free_shape(features, space))
+        return entries.two_by_two(None, free, -space.transposed(free), None, axes=(0, 1))
 
     def build(self, free: Tensor, index: Tensor | None) -> Tensor:
         """[0 K₀; −K₀ᵀ 0]."""
-        images = free.dim() == 5
-        return entries.two_by_two(None, free, -linear.adjoint(free, images), None, _axes(images))
+        return entries.place(free.flatten(1), index)
 
 
 @dataclass(frozen=True)
@@ -213,19 +218,19 @@ class OffDiagonal(Structure):
 
     _copies = 1
 
-    def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
+    def free_shape(self, features: int, space: Space = VECTORS) -> tuple[int, ...]:
         """(2, n/2, n/2), or (2, n/2, n/2, k, k)."""
         half = entries.half(features)
-        return (2, *entries.shape(half, half, kernel_size))
+        return (2, *space.weights(half, half))
 
-    def index(self, features: int, kernel_size: int | None = None) -> Tensor:
+    def index(self, features: int, space: Space = VECTORS) -> Tensor:
         """K₁ row by row, then K₂."""
-        free = entries.counted(1, *self.free_shape(features, kernel_size))
+        free = entries.counted(1, *self.free_shape(features, space))
         return self.build(free, None).squeeze(0)
 
     def build(self, free: Tensor, index: Tensor | None) -> Tensor:
         """[0 K₁; K₂ 0]."""
-        return entries.two_by_two(None, free[:, 0], free[:, 1], None, _axes(free.dim() == 6))
+        return entries.two_by_two(None, free[:, 0], free[:, 1], None, axes=(1, 2))
 
 
 @dataclass(frozen=True)
@@ -247,19 +252,19 @@ class BlockDiagonal(Structure):
                 f"Use {self.width + 1}."
             )
 
-    def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
+    def free_shape(self, features: int, space: Space = VECTORS) -> tuple[int, ...]:
         """(2, m/2, n/2), or (2, m/2, n/2, k, k)."""
         half = entries.half(features)
-        return (2, *entries.shape((self.width or features) // 2, half, kernel_size))
+        return (2, *space.weights((self.width or features) // 2, half))
 
-    def index(self, features: int, kernel_size: int | None = None) -> Tensor:
+    def index(self, features: int, space: Space = VECTORS) -> Tensor:
         """K_p row by row, then K_q."""
-        free = entries.counted(1, *self.free_shape(features, kernel_size))
+        free = entries.counted(1, *self.free_shape(features, space))
         return self.build(free, None).squeeze(0)
 
     def build(self, free: Tensor, index: Tensor | None) -> Tensor:
         """blkdiag(K_p, K_q)."""
-        return entries.two_by_two(free[:, 0], None, None, free[:, 1], _axes(free.dim() == 6))
+        return entries.two_by_two(free[:, 0], None, None, free[:, 1], axes=(1, 2))
 
 
 class Masked(Structure):
@@ -304,19 +309,19 @@ class Masked(Structure):
         """As `inner`."""
         return self.inner.skew
 
-    def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
+    def free_shape(self, features: int, space: Space = VECTORS) -> tuple[int, ...]:
         """(number of free numbers that the mask keeps,)."""
-        return (int(self.index(features, kernel_size).abs().max()),)
+        return (int(self.index(features, space).abs().max()),)
 
-    def index(self, features: int, kernel_size: int | None = None) -> Tensor:
+    def index(self, features: int, space: Space = VECTORS) -> Tensor:
         """The index of `inner`, masked and recounted."""
-        index = self.inner.index(features, kernel_size)
+        index = self.inner.index(features, space)
         if index is None:
             raise ValueError(
                 f"A mask drops free numbers, and those of `{type(self.inner).__name__}` have no places in K: it gives "
                 f"no `index`. Mask another structure, or write the mask into its `build`."
             )
-        mask = self.mask[:, :, None, None].expand_as(index) if self._per_channel(index) else self.mask
+        mask = self._of_taps(index)
         if mask.shape != index.shape:
             raise ValueError(
                 f"The mask must have the shape of K, {tuple(index.shape)}; got {tuple(self.mask.shape)}. "
@@ -331,8 +336,11 @@ class Masked(Structure):
         """K of the kept free numbers."""
         return entries.place(free, index)
 
-    def _per_channel(self, index: Tensor) -> bool:
-        return index.dim() == 4 and self.mask.shape == index.shape[:2]
+    def _of_taps(self, index: Tensor) -> Tensor:
+        """The mask of all taps, where it is given for pairs of unit and feature."""
+        if index.dim() == 2 or self.mask.shape != index.shape[:2]:
+            return self.mask
+        return self.mask.reshape(*self.mask.shape, *[1] * (index.dim() - 2)).expand_as(index)
 
     def __repr__(self) -> str:
         kept, size = int(self.mask.sum()), "x".join(str(length) for length in self.mask.shape)
@@ -348,7 +356,3 @@ def structure_of(given: Structure | type[Structure]) -> Structure:
 def _check_width(width: int | None) -> None:
     if width is not None and whole("width", width) < 1:
         raise ValueError(f"`width` counts hidden units, so it must be at least 1; got {width}.")
-
-
-def _axes(images: bool) -> tuple[int, int]:
-    return (-4, -3) if images else (-2, -1)

@@ -176,7 +176,7 @@ def test_images_and_wrong_input_are_refused() -> None:
     with pytest.raises(ValueError, match="between 1e-13 and 1"):
         continuous_sensitivities(flow, random(4), tolerance=1e-20)
     image = preset("h2", kernel_size=3)
-    with pytest.raises(ValueError, match="acts on images"):
+    with pytest.raises(ValueError, match="acts on `Images"):
         continuous_sensitivities(image, state(image, 2))
 
 

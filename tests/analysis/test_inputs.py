@@ -38,7 +38,7 @@ def test_what_all_layers_share_names_no_layer() -> None:
 
 def test_images() -> None:
     check_vectors(preset("h1"), "This")
-    with pytest.raises(ValueError, match=r"This is for flows on vectors; .*kernel_size=1\. A pointwise flow"):
+    with pytest.raises(ValueError, match=r"This is for flows on vectors; .*Images\(kernel_size=1\)`\. A pointwise"):
         check_vectors(preset("h1", kernel_size=1), "This")
 
 

@@ -56,7 +56,7 @@ def test_pixels_of_a_pointwise_flow_are_samples() -> None:
 @pytest.mark.parametrize(("k", "integrator"), [(None, "ForwardEuler"), (3, "ForwardEuler")])
 def test_no_pixels(k: int | None, integrator: str) -> None:
     flow = Factors("Dense", "canonical", integrator).flow(4, 2, kernel_size=k)
-    with pytest.raises(ValueError, match=rf"`per_pixel` is for images with kernel_size=1.*got kernel_size={k}"):
+    with pytest.raises(ValueError, match=r"`per_pixel` is for images with kernel_size=1.*got `(Vectors|Images)"):
         layer_jacobians(flow, state(flow, 2), per_pixel=True)
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from families import F64, random
-from hdnn import linear
 from hdnn.analysis.operators import operator_norms
+from hdnn.spaces import Images
 
 
 def norm(X: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def test_operators_without_a_spectrum_to_find() -> None:
     assert found[0] == 0
     assert 1 <= found[1] <= 1.01 + 1e-12
     y = random(5, 3, 4, 4)
-    torch.testing.assert_close(linear.apply(K[1], y), y)
+    torch.testing.assert_close(Images(3).map(K[1], y), y)
     assert operator_norms(K[:0], images=True, image_size=(4, 4)).shape == (0,)
 
 

@@ -107,7 +107,7 @@ def test_wrong_input_is_refused() -> None:
         symplecticity_residual(torch.eye(4), canonical(4) * math.inf)
     with pytest.raises(ValueError, match=r"square matrices, \(\.\.\., n, n\); got \(3, 4\)"):
         symplecticity_residual(random(3, 4), canonical(4))
-    with pytest.raises(ValueError, match="acts on images"):
+    with pytest.raises(ValueError, match="acts on `Images"):
         check_symplecticity(preset("h2", kernel_size=1), y0)
     with torch.no_grad():
         flow.bias[2, 1] = math.nan

@@ -20,10 +20,11 @@ SOURCE = Path(hdnn.__file__).parent
 # Commands build networks by name, train and export them as they are, and hand whole flows and states to an analysis.
 PYTHON_ALONE = {
     "analysis", "estimator", "hub", "plots", "kernels", "report.py", "presets.py", "structures.py", "hamiltonian.py",
-    "interconnections.py", "integrators.py", "__init__.py",
+    "interconnections.py", "integrators.py", "__init__.py", "spaces",
     "training/checks.py",  # of networks and tensors that a user of Python made
     "arguments.py", "flow/attributes.py", "flow/states.py", "flow/module.py",  # types, tensors, whole flows
     "training/fused.py",  # reasons that a named backend gives
+    "flow/inputs.py",  # edges and inputs, which no command brings
     "flow/memory.py", "flow/parameters.py", "flow/plans.py",  # no command chooses memory or backend
 }  # fmt: skip
 FUNCTIONS_ALONE = {
@@ -34,6 +35,7 @@ FUNCTIONS_ALONE = {
         "check_memory",
         "floating_point",
         "check_loaded",
+        "known_layers",
     },
     "networks.py": {"image_classifier", "_lift"},  # flows that do not fit, which names do not make
     "training/ensemble.py": {"_fresh", "step"},  # modules that presets do not have

@@ -126,7 +126,7 @@ def test_jagged_batches(name: str) -> None:
             READS[read](flow, y)
     with pytest.raises(ValueError, match=r"give layout=torch.jagged"):
         flow(torch.nested.nested_tensor(rows))
-    with pytest.raises(ValueError, match="images of one size"):
+    with pytest.raises(ValueError, match="states of one size"):
         preset(name, kernel_size=1)(y)
 
 

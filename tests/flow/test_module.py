@@ -222,7 +222,7 @@ def test_norms_of_initial_weights_do_not_grow_with_width_and_taps() -> None:
 
 
 def test_J_of_a_convolution_is_no_matrix() -> None:
-    with pytest.raises(ValueError, match="operator on whole images"):
+    with pytest.raises(ValueError, match="operator on whole states"):
         _ = preset("ms1", kernel_size=3).J
     tight(preset("ms1", kernel_size=1).J, preset("ms1").J)
 

@@ -152,7 +152,7 @@ def test_repr_shows_the_four_factors() -> None:
         "  integrator=SymplecticEuler(first='p')",
         ")",
     ]
-    assert "kernel_size=3, shared=True" in repr(preset("h1", kernel_size=3, shared=True))
+    assert "space=Images(kernel_size=3), shared=True" in repr(preset("h1", kernel_size=3, shared=True))
 
 
 # torch.func -------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def inputs(kind: str, batch: int = 5) -> Inputs:
     flow = TRANSFORMED[kind](backend="native")
     y = state(flow, batch)
     weight = flow.K if native.wants_full_weights(flow.plan) else flow.weight
-    W = flow.interconnection.drive(flow._J(), flow.K, flow.hamiltonian.images) if flow.plan.drive == "matrix" else None
+    W = flow.interconnection.drive(flow._J(), flow.K, flow.space) if flow.plan.drive == "matrix" else None
     code = calls.encoded(flow.plan, 0 if W is None else len(W))
     tensors = {"y": y, "weight": weight.detach(), "bias": flow.bias.detach(), "W": W if W is None else W.detach()}
     return {**tensors, "flows": 0, "ints": code.ints, "step": code.step, "slope": code.slope, "images": code.images}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class Gradients:
 
 
 @in_full
-def gradients(layers: Layers, y0: Tensor, loss: Callable[[Tensor], Tensor]) -> Gradients:
+def gradients(layers: Layers, y0: Tensor, loss: Callable[[Tensor], Tensor], **call: Any) -> Gradients:
     """The gradients of a loss with respect to the parameters and the state of every layer, by one backward pass.
 
     Nothing is added to `.grad`, and layers are read in evaluation mode, whatever mode they have. Of a loss that is a
@@ -47,6 +48,7 @@ def gradients(layers: Layers, y0: Tensor, loss: Callable[[Tensor], Tensor]) -> G
         layers: a flow, or functions from states to states, as for `sensitivities`.
         y0: the state before the first layer.
         loss: from the output y_N to one number.
+        **call: what a call of the flow brings besides y0, such as `edge_index` or `inputs`.
 
     Returns:
         The loss and its gradients, detached. Frozen parameters have no gradient and are left out. Of a list of modules,
@@ -73,7 +75,7 @@ def gradients(layers: Layers, y0: Tensor, loss: Callable[[Tensor], Tensor]) -> G
     check_start(layers, y0)
     with torch.enable_grad(), evaluating(*modules(layers)):
         states = [y0.detach().requires_grad_()]
-        for j, layer in enumerate(functions(layers)):
+        for j, layer in enumerate(functions(layers, y0, **call)):
             states.append(watched(layer, j, states[-1]))
         value = loss(states[-1])
         _check_loss(value)

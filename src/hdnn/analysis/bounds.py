@@ -16,7 +16,6 @@ from torch import Tensor
 
 from hdnn.activations import Activation
 from hdnn.analysis.inputs import check_weights
-from hdnn.analysis.operators import operator_norms
 from hdnn.analysis.precision import check_precision, in_full
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive
@@ -218,8 +217,7 @@ def log_shears(flow: Flow, slopes: Slopes | None, image_size: Size | None) -> Te
 
 def gain(flow: Flow, slopes: Slopes | None, image_size: Size | None) -> Tensor:
     """x = h s ‖W‖ ‖K‖ of every layer, (N,): no direction is moved by more than this in a step of forward Euler."""
-    drives = [field.whole for field in flow.fields() if field.whole is not None]
-    return _scale(flow, slopes) * _product_of_norms(drives, image_size)
+    return _scale(flow, slopes) * _product_of_norms([field.drives[0] for field in flow.fields()], image_size)
 
 
 def departure(x: Tensor) -> Tensor:
@@ -234,9 +232,9 @@ def _scale(flow: Flow, slopes: Slopes | None) -> float:
 
 def _product_of_norms(drives: Sequence[Drive], image_size: Size | None) -> Tensor:
     """‖W‖ ‖K‖ of every layer: what the drive Wᵀ σ(K y + b) amplifies by where σ′ = 1."""
-    K, W = [drive.K for drive in drives], [drive.W for drive in drives if drive.W is not None]
-    images = K[0].dim() == 4
-    factors = [operator_norms(torch.stack(X), images=images, image_size=image_size) for X in (K, W) if X]
+    space = drives[0].space
+    K, W = [drive.layer.K for drive in drives], [drive.layer.W for drive in drives if drive.layer.W is not None]
+    factors = [space.norm(torch.stack(X), image_size) for X in (K, W) if X]
     return math.prod(factors[1:], start=factors[0])
 
 

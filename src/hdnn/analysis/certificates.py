@@ -145,7 +145,7 @@ def _by_norms(flow: Flow, log: Tensor, slopes: Slopes | None) -> tuple[Tensor, s
     """The same for M_j, from log ‖M_j‖."""
     nothing = torch.full_like(log, -math.inf)
     best, why = nothing, "Nothing follows from the norms: the flow promises to keep neither a regular J nor volume."
-    if flow.kernel_size is None and _keeps_volume(flow, slopes):
+    if flow.space.rank == 1 and _keeps_volume(flow, slopes):
         best, why = (1 - flow.features) * log, "No layer shrinks volume, so that s_n ≥ ‖M‖^(1 − n)."
     if flow.preserves_structure and flow.layers and (condition := _condition(flow)) < math.inf:
         by_J = -math.log(condition) - log

@@ -20,15 +20,10 @@ def check_flow(flow: Flow, y: Tensor) -> None:
 
     Args:
         flow: the flow to analyse.
-        y: should be (..., n), or images (B, n, H, W).
+        y: should be a state of its space.
     """
     check_weights(flow)
-    n = flow.features
-    if flow.kernel_size is None:
-        if y.dim() < 1 or y.shape[-1] != n:
-            raise ValueError(f"Expected a state of shape (..., {n}); got {tuple(y.shape)}.")
-    elif y.dim() not in (3, 4) or y.shape[-3] != n:
-        raise ValueError(f"Expected images of shape (B, {n}, H, W); got {tuple(y.shape)}.")
+    flow.space.check(y, flow.features)
     if y.dtype is not flow.weight.dtype:
         raise ValueError(
             f"The state is {y.dtype}, the weights are {flow.weight.dtype}. Convert one of them; sensitivities of many "

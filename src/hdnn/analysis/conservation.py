@@ -5,6 +5,8 @@ Legend: F_j = ∂y_{j+1}/∂y_j the Jacobian of layer j, M = F_{N−1} ⋯ F_0; 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,7 +18,7 @@ from hdnn.doors import shelled
 from hdnn.flow import Flow
 
 
-def log_volume(flow: Flow, y0: Tensor) -> Tensor:
+def log_volume(flow: Flow, y0: Tensor, **call: Any) -> Tensor:
     """The logarithm of |det ∂y_N/∂y_0|, Σ_j log |det F_j|, per sample: zero where the flow keeps volume.
 
     The determinants are taken layer by layer, so that nothing overflows however deep the flow.
@@ -25,6 +27,7 @@ def log_volume(flow: Flow, y0: Tensor) -> Tensor:
         flow: any flow. `flow.preserves_volume` says whether zero is promised; forward Euler with σ′ ≥ 0 and a skew J
             gives zero or more.
         y0: inputs, (..., n), or images (B, n, H, W).
+        **call: what a call of the flow brings besides y0, such as `edge_index`.
 
     Returns:
         (...) or (B,).
@@ -35,13 +38,13 @@ def log_volume(flow: Flow, y0: Tensor) -> Tensor:
         >>> bool(log_volume(flow, torch.randn(10, 4, dtype=torch.float64)).abs().max() < 1e-13)
         True
     """
-    _, logarithms = log_determinants(layer_jacobians(flow, y0))
+    _, logarithms = log_determinants(layer_jacobians(flow, y0, **call))
     return logarithms[0]
 
 
 @in_full
 @torch.no_grad()
-def energy_drift(flow: Flow, y0: Tensor) -> Tensor:
+def energy_drift(flow: Flow, y0: Tensor, **call: Any) -> Tensor:
     """H(y_j) − H(y_0) along depth, for a flow that has one H.
 
     The continuous field keeps H exactly. Forward Euler gains energy where σ′ ≥ 0. A symplectic integrator stays near H
@@ -52,6 +55,7 @@ def energy_drift(flow: Flow, y0: Tensor) -> Tensor:
     Args:
         flow: with shared weights (`shared=True`), or of one layer at most.
         y0: inputs, (..., n), or images (B, n, H, W).
+        **call: what a call of the flow brings besides y0, such as `edge_index`.
 
     Returns:
         (N + 1, ...) or (N + 1, B); the first entry is 0.
@@ -74,16 +78,16 @@ def energy_drift(flow: Flow, y0: Tensor) -> Tensor:
         raise shelled(
             ValueError(f"{reason} Use `shared=True`, or look at one layer: `energy_drift(flow[j], y)`."), reason
         )
-    states = flow.trajectory(y0)
+    states = flow.trajectory(y0, **call)
     if flow.layers == 0:
         return states.new_zeros(1, *_leading(flow, y0))
-    energies = torch.stack([flow.energy(y) for y in states])
+    energies = torch.stack([flow.energy(y, **call) for y in states])
     return energies - energies[0]
 
 
 @in_full
 @torch.no_grad()
-def reversibility_error(flow: Flow, y0: Tensor, *, relative: bool = False) -> Tensor:
+def reversibility_error(flow: Flow, y0: Tensor, *, relative: bool = False, **call: Any) -> Tensor:
     """‖inverse(flow(y0)) − y0‖₂, per sample: what is lost on the way there and back.
 
     It is rounding, magnified by up to ‖M⁻¹‖.
@@ -91,6 +95,7 @@ def reversibility_error(flow: Flow, y0: Tensor, *, relative: bool = False) -> Te
     Args:
         flow: with an integrator that has an explicit inverse.
         y0: inputs, (..., n), or images (B, n, H, W).
+        **call: what a call of the flow brings besides y0, such as `edge_index`.
         relative: divide by ‖y0‖₂.
 
     Returns:
@@ -106,14 +111,14 @@ def reversibility_error(flow: Flow, y0: Tensor, *, relative: bool = False) -> Te
         True
     """
     check_flow(flow, y0)
-    error = _norm(flow, flow.inverse(flow(y0)) - y0)
+    error = _norm(flow, flow.inverse(flow(y0, **call), **call) - y0)
     return error / _norm(flow, y0) if relative else error
 
 
 def _norm(flow: Flow, y: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(y, dim=-1 if flow.kernel_size is None else (-3, -2, -1))
+    norm: Tensor = torch.linalg.vector_norm(y, dim=flow.space.axes)
     return norm
 
 
 def _leading(flow: Flow, y: Tensor) -> tuple[int, ...]:
-    return tuple(y.shape[: -1 if flow.kernel_size is None else -3])
+    return tuple(y.shape[: -flow.space.rank])

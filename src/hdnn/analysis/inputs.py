@@ -20,7 +20,7 @@ def check_weights(flow: Flow) -> None:
     for name, parameter in flow.named_parameters():
         bad = ~torch.isfinite(parameter.detach())
         if bad.any():
-            per_layer = name in ("weight", "bias") and not flow.shared
+            per_layer = name in ("weight", "bias", "input_weight") and not flow.shared
             where = f" from layer {int(bad.flatten(1).any(1).nonzero()[0])} on" if per_layer else ""
             raise ValueError(
                 f"`flow.{name}` has NaN or infinite entries{where}, so nothing can be said about the flow. "
@@ -29,15 +29,15 @@ def check_weights(flow: Flow) -> None:
 
 
 def check_vectors(flow: Flow, what: str) -> None:
-    """Refuse flows on images where a matrix per sample is asked for.
+    """Refuse flows on other spaces where a matrix per sample is asked for.
 
     Raises:
-        ValueError: if the flow acts on images.
+        ValueError: if the flow acts on anything but vectors.
     """
-    if flow.kernel_size is not None:
+    if flow.space.rank > 1:
         raise ValueError(
-            f"{what} is for flows on vectors; this one acts on images with kernel_size={flow.kernel_size}. "
-            f"A pointwise flow (kernel_size=1) can be rebuilt for vectors with the same weights."
+            f"{what} is for flows on vectors; this one acts on `{flow.space!r}`. A pointwise flow (kernel_size=1) can "
+            f"be rebuilt for vectors with the same weights."
         )
 
 

@@ -9,6 +9,8 @@ V = L_j. So `Integrator.step` itself gives the Jacobians, of many layers in one 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,8 +18,9 @@ from hdnn.analysis.checks import LIMIT, check_bytes, check_flow, check_states
 from hdnn.analysis.precision import in_full
 from hdnn.analysis.pullback import sample_axes, trace
 from hdnn.flow import Flow
-from hdnn.hamiltonian import Drive, Field
+from hdnn.hamiltonian import Drive, Field, Layer
 from hdnn.integrators import ForwardEuler, ImplicitMidpoint, RungeKutta4, StormerVerlet, SymplecticEuler
+from hdnn.spaces import VECTORS
 
 _EXPLICIT = (ForwardEuler, SymplecticEuler, StormerVerlet, RungeKutta4)
 # Bytes of Jacobians made at a time: small layers share calls, and their tangents, a few times as large, stay in cache.
@@ -26,7 +29,7 @@ _WORKSPACE = 2**18
 
 @in_full
 @torch.no_grad()
-def layer_jacobians(flow: Flow, y0: Tensor, *, per_pixel: bool = False, limit: int = LIMIT) -> Tensor:
+def layer_jacobians(flow: Flow, y0: Tensor, *, per_pixel: bool = False, limit: int = LIMIT, **call: Any) -> Tensor:
     """The Jacobian of every layer along a trajectory, per sample: L_j[i, k] = ∂y_{j+1}[i] / ∂y_j[k].
 
     Args:
@@ -35,6 +38,7 @@ def layer_jacobians(flow: Flow, y0: Tensor, *, per_pixel: bool = False, limit: i
         per_pixel: for kernel_size=1, whose layers do not couple pixels: one n x n matrix per pixel instead of one large
             matrix per image.
         limit: bytes that the result may take.
+        **call: what a call of the flow brings besides y0, such as `edge_index` or `inputs`.
 
     Returns:
         (N, ..., n, n). Of images (N, B, D, D) with D = n H W numbers in a flattened image, or (N, B, H, W, n, n) per
@@ -54,11 +58,11 @@ def layer_jacobians(flow: Flow, y0: Tensor, *, per_pixel: bool = False, limit: i
         torch.Size([64, 10, 4, 4])
     """
     check_flow(flow, y0)
-    check_matrices("layer Jacobians", flow, y0, flow.layers, per_pixel, limit)
+    check_matrices("layer Jacobians", flow, y0, len(flow.fields(y0, **call)), per_pixel, limit)
     if has_closed_form(flow):
-        blocks = jacobians_and_identity(flow, y0)[:-1]
-        return blocks if per_pixel or flow.kernel_size is None else join_pixels(blocks)
-    links, _ = trace(flow, y0)
+        blocks = jacobians_and_identity(flow, y0, **call)[:-1]
+        return blocks if per_pixel else joined(flow, blocks)
+    links, _ = trace(flow, y0, **call)
     rows = identity(y0, sample_axes(flow, y0))
     return torch.stack([link.pull_rows(rows) for link in links]) if links else rows.new_empty(0, *rows.shape)
 
@@ -72,16 +76,16 @@ def identity(y: Tensor, leading: int) -> Tensor:
 def has_closed_form(flow: Flow) -> bool:
     """Whether `jacobians_and_identity` knows the integrator, and the layers do not couple pixels."""
     known = type(flow.integrator) in (*_EXPLICIT, ImplicitMidpoint)
-    return known and flow.kernel_size in (None, 1)
+    return known and flow.space.pointwise
 
 
 def check_matrices(what: str, flow: Flow, y0: Tensor, count: int, per_pixel: bool, limit: int) -> None:
     """Refuse more matrices than `limit` allows, and matrices of pixels where there are none."""
-    pointwise = flow.kernel_size == 1 and has_closed_form(flow)
+    pointwise = flow.space.rank > 1 and has_closed_form(flow)
     if per_pixel and not pointwise:
         raise ValueError(
-            f"`per_pixel` is for images with kernel_size=1 and the integrators of hdnn; got kernel_size="
-            f"{flow.kernel_size} and `{flow.integrator!r}`. Leave it out."
+            f"`per_pixel` is for images with kernel_size=1 and the integrators of hdnn; got "
+            f"`{flow.space!r}` and `{flow.integrator!r}`. Leave it out."
         )
     leading = sample_axes(flow, y0)
     size = y0.shape[leading:].numel()
@@ -90,19 +94,19 @@ def check_matrices(what: str, flow: Flow, y0: Tensor, count: int, per_pixel: boo
     check_bytes(what, [shape] * count, y0, limit, remedy if pointwise and not per_pixel else "")
 
 
-def jacobians_and_identity(flow: Flow, y0: Tensor) -> Tensor:
+def jacobians_and_identity(flow: Flow, y0: Tensor, **call: Any) -> Tensor:
     """L_j for j = 0 … N − 1 and the identity after them: (N + 1, ..., n, n), per pixel for images.
 
     The last place is for dy_N/dy_N, so that the products dy_N/dy_j can be formed in place.
     """
-    ys = flow.trajectory(y0).movedim(flow.hamiltonian.axis, -1)
+    ys = flow.trajectory(y0, **call).movedim(flow.space.axis, -1)
     check_states(ys)
-    n, fields = flow.features, flow.fields()
+    n, fields = flow.features, flow.fields(y0, **call)
     samples = ys.reshape(len(ys), -1, n)
     found = torch.eye(n, dtype=y0.dtype, device=y0.device).repeat(*samples.shape[:2], 1, 1)
     many = max(1, _WORKSPACE // max(1, found[0].nbytes))
-    for start in range(0, flow.layers, many):
-        stop = min(start + many, flow.layers)
+    for start in range(0, len(fields), many):
+        stop = min(start + many, len(fields))
         found[start:stop] = _jacobians(flow, _stacked(fields[start:stop]), samples[start : stop + 1])
     return found.reshape(*ys.shape[:-1], n, n)
 
@@ -144,10 +148,11 @@ class _Variation(Drive):
 
     def __call__(self, y: Tensor) -> Tensor:
         """(N, n', 1 + n, S)."""
-        U = _times(self.K, y)
-        u = U[:, :, :1] + self.b[:, :, None, None]
+        K, b, W = self.layer
+        U = _times(K, y)
+        u = U[:, :, :1] + b[:, :, None, None]
         z = torch.cat((self.activation.value(u), self.activation.slope(u) * U[:, :, 1:]), 2)
-        return z if self.W is None else _times(self.W.mT, z)
+        return z if W is None else _times(W.mT, z)
 
 
 def _times(matrices: Tensor, y: Tensor) -> Tensor:
@@ -157,29 +162,22 @@ def _times(matrices: Tensor, y: Tensor) -> Tensor:
 
 def _stacked(fields: list[Field]) -> Field:
     """The fields of several layers as one, for states with their tangents."""
-    drives = [(field.whole,) if field.whole is not None else (field.p, field.q) for field in fields]
-    variations = [_variation(of_layers) for of_layers in zip(*drives, strict=True)]
-    if len(variations) == 1:
-        return Field(variations[0], None, 1)
-    return Field(None, (variations[0], variations[1]), 1)
+    drives = zip(*(field.of_positions().drives for field in fields), strict=True)
+    return Field(tuple(_variation(of_layers) for of_layers in drives), 1)
 
 
 def _variation(drives: tuple[Drive, ...]) -> _Variation:
-    K = torch.stack([_matrix(drive.K) for drive in drives])
-    W = [_matrix(drive.W) for drive in drives if drive.W is not None]
-    b = torch.stack([drive.b for drive in drives])
-    return _Variation(K, torch.stack(W) if W else None, b, drives[0].activation)
+    Ks, bs, Ws = zip(*(drive.layer for drive in drives), strict=True)
+    W = None if Ws[0] is None else torch.stack(Ws)
+    return _Variation(Layer(torch.stack(Ks), torch.stack(bs), W), VECTORS, drives[0].activation)
 
 
-def _matrix(K: Tensor) -> Tensor:
-    """A matrix, or a convolution of one tap as one."""
-    return K if K.dim() == 2 else K[..., 0, 0]
-
-
-def join_pixels(blocks: Tensor) -> Tensor:
-    """One matrix per image from one per pixel: (..., H, W, n, n) to (..., n H W, n H W)."""
-    height, width, n = blocks.shape[-4:-1]
-    pixels = height * width
-    whole = blocks.new_zeros(*blocks.shape[:-4], n, pixels, n, pixels)
-    whole.diagonal(dim1=-3, dim2=-1).copy_(blocks.flatten(-4, -3).movedim(-3, -1))
-    return whole.reshape(*blocks.shape[:-4], n * pixels, n * pixels)
+def joined(flow: Flow, blocks: Tensor) -> Tensor:
+    """One matrix per state from one per position: (..., *size, n, n) to (..., n size, n size)."""
+    positions = flow.space.rank - 1
+    if not positions:
+        return blocks
+    n, size = blocks.shape[-1], blocks.shape[-2 - positions : -2].numel()
+    whole = blocks.new_zeros(*blocks.shape[: -2 - positions], n, size, n, size)
+    whole.diagonal(dim1=-3, dim2=-1).copy_(blocks.flatten(-2 - positions, -3).movedim(-3, -1))
+    return whole.reshape(*whole.shape[:-4], n * size, n * size)

@@ -25,7 +25,7 @@ Array = NDArray[np.floating[Any]]
 
 @in_full
 @torch.no_grad()
-def sensitivity_vector_product(layers: Layers, y0: Tensor, v: Tensor, *, start: int = 0) -> Tensor:
+def sensitivity_vector_product(layers: Layers, y0: Tensor, v: Tensor, *, start: int = 0, **call: Any) -> Tensor:
     """The product M_start v, per sample: how the output moves when the state before layer `start` moves along v.
 
     It costs about four passes through the layers and stores what a backward pass stores.
@@ -35,6 +35,7 @@ def sensitivity_vector_product(layers: Layers, y0: Tensor, v: Tensor, *, start: 
         y0: the state before the first layer.
         v: a tangent of the state before layer `start`, of its shape.
         start: j, from 0 to N.
+        **call: what a call of the flow brings besides y0, such as `edge_index` or `inputs`.
 
     Returns:
         The shape of y_N.
@@ -49,20 +50,22 @@ def sensitivity_vector_product(layers: Layers, y0: Tensor, v: Tensor, *, start: 
         >>> sensitivity_vector_product(flow, images, torch.ones_like(images)).shape
         torch.Size([2, 8, 28, 28])
     """
-    links, y_N = trace(layers, y0, start)
+    links, y_N = trace(layers, y0, start, **call)
     _check_direction("v", v, links[0].before if links else y_N)
     return _push(links, v.detach())
 
 
 @overload
-def vector_sensitivity_product(layers: Flow, y0: Tensor, u: Tensor) -> Tensor: ...
+def vector_sensitivity_product(layers: Flow, y0: Tensor, u: Tensor, **call: Any) -> Tensor: ...
 @overload
-def vector_sensitivity_product(layers: Iterable[Layer], y0: Tensor, u: Tensor) -> Tensor | list[Tensor]: ...
+def vector_sensitivity_product(
+    layers: Iterable[Layer], y0: Tensor, u: Tensor, **call: Any
+) -> Tensor | list[Tensor]: ...
 
 
 @in_full
 @torch.no_grad()
-def vector_sensitivity_product(layers: Layers, y0: Tensor, u: Tensor) -> Tensor | list[Tensor]:
+def vector_sensitivity_product(layers: Layers, y0: Tensor, u: Tensor, **call: Any) -> Tensor | list[Tensor]:
     """The products uᵀ M_j at every depth, per sample: with u = dL/dy_N these are the gradients dL/dy_j.
 
     One forward and one backward pass give all depths.
@@ -71,6 +74,7 @@ def vector_sensitivity_product(layers: Layers, y0: Tensor, u: Tensor) -> Tensor 
         layers: a flow, or functions from states to states, as for `sensitivities`.
         y0: the state before the first layer.
         u: a cotangent of the output, of the shape of y_N.
+        **call: what a call of the flow brings besides y0, such as `edge_index` or `inputs`.
 
     Returns:
         (N + 1, *shape of y0); of functions that change the number of features, a list of N + 1 tensors.
@@ -85,7 +89,7 @@ def vector_sensitivity_product(layers: Layers, y0: Tensor, u: Tensor) -> Tensor 
         >>> vector_sensitivity_product(flow, images, torch.ones_like(images)).shape
         torch.Size([5, 2, 8, 28, 28])
     """
-    links, y_N = trace(layers, y0)
+    links, y_N = trace(layers, y0, **call)
     _check_direction("u", u, y_N)
     products = _pull(links, u.detach())
     return torch.stack(products) if all(product.shape == u.shape for product in products) else products
@@ -93,7 +97,7 @@ def vector_sensitivity_product(layers: Layers, y0: Tensor, u: Tensor) -> Tensor 
 
 @in_full
 @torch.no_grad()
-def largest_singular_values(layers: Layers, y0: Tensor, count: int = 1, *, start: int = 0) -> Tensor:
+def largest_singular_values(layers: Layers, y0: Tensor, count: int = 1, *, start: int = 0, **call: Any) -> Tensor:
     """The largest singular values of M_start, per sample, by Lanczos' method; the first is its norm ‖M_start‖₂.
 
     ARPACK through `scipy.sparse.linalg.svds`, to the precision of the dtype. Each sample is traced once and then costs
@@ -106,6 +110,7 @@ def largest_singular_values(layers: Layers, y0: Tensor, count: int = 1, *, start
         y0: the state before the first layer.
         count: how many, fewer than the numbers in a state.
         start: j, from 0 to N.
+        **call: what a call of the flow brings besides y0, such as `edge_index` or `inputs`.
 
     Returns:
         (..., count), from largest to smallest.
@@ -126,7 +131,7 @@ def largest_singular_values(layers: Layers, y0: Tensor, count: int = 1, *, start
     check_start(layers, y0)
     leading = sample_axes(layers, y0)
     samples = y0.reshape(-1, *y0.shape[leading:]).unsqueeze(1)
-    found = [_largest(*trace(layers, y, start), count) for y in samples]
+    found = [_largest(*trace(layers, y, start, **call), count) for y in samples]
     return torch.stack(found).reshape(*y0.shape[:leading], count) if found else y0.new_empty(0, count)
 
 

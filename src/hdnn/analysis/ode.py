@@ -17,7 +17,8 @@ from torch import Tensor
 from hdnn.activations import Activation, tanh
 from hdnn.analysis.inputs import check_vectors, check_weights, skew_matrix
 from hdnn.flow import Flow
-from hdnn.hamiltonian import Drive, Field
+from hdnn.hamiltonian import Drive, Field, Layer
+from hdnn.spaces import VECTORS
 
 Weights = Callable[[float], tuple[Tensor, Tensor]]
 
@@ -143,4 +144,4 @@ def _field(K: Tensor, b: Tensor, J: Tensor | None, activation: Activation, t: fl
     if J is None and K.shape[0] != K.shape[1]:
         raise ValueError(f"J Kᵀ = I needs a square K; got {tuple(K.shape)}{when}. Pass a skew J.")
     W = None if J is None else K @ skew_matrix(J, K.shape[1]).to(K).mT
-    return Field(Drive(K, W, b, activation), None, -1)
+    return Field((Drive(Layer(K, b, W), VECTORS, activation),), -1)

@@ -6,22 +6,11 @@ n H W numbers in an image; τ tolerance, θ the largest Ritz value of CᵀC.
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor
 
-from hdnn import linear
 from hdnn.analysis.precision import in_full
-
-# Frequencies an axis for each tap beside the middle one. More are dearer and tighter: 16 leave a factor of 1.04.
-_OVERSAMPLING = 16
-# How likely the random start of Lanczos' method may miss the tolerance.
-_FAILURE = 1e-12
-# A new direction that is shorter than this share of the largest eigenvalue is made of rounding.
-_ROUNDING = 1e-12
-# Bytes of Lanczos vectors held at a time.
-_WORKSPACE = 2**26
+from hdnn.spaces import VECTORS, Images
+from hdnn.spaces.norms import convolution_norms
 
 
 @in_full
@@ -74,69 +63,8 @@ def operator_norms(
         )
     if not 1e-6 <= tolerance <= 1:
         raise ValueError(f"`tolerance` must lie between 1e-6 and 1; got {tolerance}.")
+    if not 1e-6 <= tolerance <= 1:
+        raise ValueError(f"`tolerance` must lie between 1e-6 and 1; got {tolerance}.")
     if not images:
-        return _spectral(K)
-    if K.numel() == 0:
-        return K.new_zeros(K.shape[:-4])
-    radius = K.shape[-1] // 2
-    size = max(1, _OVERSAMPLING * radius)
-    # The kernel is real: K̂(−θ) is the conjugate of K̂(θ), so half of the frequencies have all the norms.
-    spectrum = torch.fft.rfft2(K, s=(size, size)).movedim((-2, -1), (0, 1))
-    any_size = _spectral(spectrum).amax((0, 1)) / math.cos(math.pi * radius / size) ** 2
-    if image_size is None or radius == 0:
-        return any_size
-    taps = K.reshape(-1, *K.shape[-4:])
-    numbers = taps.shape[-3] * image_size[0] * image_size[1]
-    steps = min(_steps(numbers, tolerance), numbers)
-    many = max(1, _WORKSPACE // (8 * steps * numbers))
-    parts = [_on_images(taps[i : i + many], image_size, steps) for i in range(0, len(taps), many)]
-    one_size = torch.cat(parts).reshape(any_size.shape)
-    # Both are bounds for images of this size.
-    return torch.minimum(any_size, (1 + tolerance) * one_size)
-
-
-def _spectral(X: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.matrix_norm(X, 2)
-    return norms
-
-
-def _steps(numbers: int, tolerance: float) -> int:
-    """How many steps k make 1.648 √D exp(−√ε (2k − 1)) as small as the chance of failure, θ ≥ (1 − ε) ‖C‖²."""
-    share = 1 - 1 / (1 + tolerance) ** 2
-    return math.ceil((math.log(1.648 * math.sqrt(numbers) / _FAILURE) / math.sqrt(share) + 1) / 2)
-
-
-def _on_images(K: Tensor, size: tuple[int, int], steps: int) -> Tensor:
-    """‖C x‖ of operators (L, m, n, k, k) at their Ritz vectors x, (L,).
-
-    At an eigenvector the derivative of the norm is that of ‖C x‖ with x held fixed.
-    """
-    x = _ritz_vectors(K.detach().double(), size, steps).to(K.dtype)
-    norms: Tensor = torch.linalg.vector_norm(torch.vmap(linear.apply)(K, x.unsqueeze(1)).flatten(1), dim=-1)
-    return norms
-
-
-@torch.no_grad()
-def _ritz_vectors(K: Tensor, size: tuple[int, int], steps: int) -> Tensor:
-    """The unit vectors (L, n, H, W) of the Krylov space that CᵀC stretches most."""
-    apply, adjoint = torch.vmap(linear.apply), torch.vmap(linear.apply_adjoint)
-    shape = (len(K), 1, K.shape[-3], *size)
-    start = torch.randn(shape[1:], dtype=K.dtype, generator=torch.Generator().manual_seed(0)).to(K.device)
-    basis = K.new_empty(len(K), steps + 1, start.numel())
-    basis[:, 0] = (start / start.norm()).flatten()
-    T = K.new_zeros(len(K), steps + 1, steps + 1)
-    for j in range(steps):
-        v, known = basis[:, j], basis[:, : j + 1]
-        w = adjoint(K, apply(K, v.reshape(shape))).flatten(1)
-        T[:, j, j] = (v * w).sum(1)
-        # Orthogonal to all that came before, twice: rounding would else let the same direction come back.
-        for _ in range(2):
-            w = w - torch.einsum("ljd,lj->ld", known, torch.einsum("ljd,ld->lj", known, w))
-        # What is left of rounding alone has no direction: the space is complete, and zeros end it.
-        length = torch.linalg.vector_norm(w, dim=1)
-        length = torch.where(length > _ROUNDING * T.diagonal(dim1=1, dim2=2).amax(1), length, 0)
-        T[:, j, j + 1] = T[:, j + 1, j] = length
-        basis[:, j + 1] = torch.where(length > 0, 1 / length, 0)[:, None] * w
-    weights = torch.linalg.eigh(T[:, :-1, :-1]).eigenvectors[..., -1]
-    x = torch.nn.functional.normalize(torch.einsum("ljd,lj->ld", basis[:, :-1], weights))
-    return x.reshape(len(K), *shape[2:])
+        return VECTORS.norm(K, image_size)
+    return convolution_norms(K, Images(K.shape[-1]), image_size, tolerance)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,7 @@ class Link:
 
 
 @torch.no_grad()
-def trace(layers: Layers, y: Tensor, start: int = 0) -> tuple[list[Link], Tensor]:
+def trace(layers: Layers, y: Tensor, start: int = 0, **call: Any) -> tuple[list[Link], Tensor]:
     """The layers from `start` on, each differentiated at the state that reaches it.
 
     Modules are read in evaluation mode, whatever mode they have, and keep it.
@@ -76,6 +77,7 @@ def trace(layers: Layers, y: Tensor, start: int = 0) -> tuple[list[Link], Tensor
         layers: a flow, or functions from states to states.
         y: y_0: (..., n) or images for a flow; (B, ...) for functions, one sample a row.
         start: the first layer to differentiate; those before it only run.
+        **call: what a call of the flow brings besides y, such as `edge_index` or `inputs`.
 
     Returns:
         One link a layer, and y_N.
@@ -87,7 +89,7 @@ def trace(layers: Layers, y: Tensor, start: int = 0) -> tuple[list[Link], Tensor
     check_start(layers, y)
     links: list[Link] = []
     with evaluating(*modules(layers)):
-        steps, leading = functions(layers), sample_axes(layers, y)
+        steps, leading = functions(layers, y, **call), sample_axes(layers, y)
         if not 0 <= start <= len(steps):
             raise ValueError(f"`start` counts layers from 0 to N = {len(steps)}; got {start}.")
         y = y.detach()
@@ -127,10 +129,10 @@ def sample_axes(layers: Layers, y: Tensor) -> int:
     """How many leading axes of a state number the samples."""
     if not isinstance(layers, Flow):
         return 1
-    return y.dim() - (1 if layers.kernel_size is None else 3)
+    return y.dim() - layers.space.rank
 
 
-def functions(layers: Layers) -> list[Layer]:
+def functions(layers: Layers, y: Tensor | None = None, **call: Any) -> list[Layer]:
     """One function per layer: those given, or the steps of a flow, which run eagerly whatever its backend.
 
     Raises:
@@ -138,7 +140,11 @@ def functions(layers: Layers) -> list[Layer]:
         ValueError: if a layer mixes the samples of a batch.
     """
     if isinstance(layers, Flow):
-        return [partial(layers.integrator.step, field, h=layers.step) for field in layers.fields()]
+        return [partial(layers.integrator.step, field, h=layers.step) for field in layers.fields(y, **call)]
+    if any(value is not None for value in call.values()):
+        raise TypeError(
+            f"Layers that are functions take no {', '.join(map(repr, call))}. Bind it to them, by functools.partial."
+        )
     if not isinstance(layers, Iterable):
         raise TypeError(
             f"Expected a `Flow` or a sequence of layers; got {type(layers).__name__}. Of an hdnn network pass the flow "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from hdnn.analysis.jacobians import (
     has_closed_form,
     identity,
     jacobians_and_identity,
-    join_pixels,
+    joined,
     layer_jacobians,
 )
 from hdnn.analysis.magnitudes import Order, norms
@@ -29,16 +29,18 @@ from hdnn.flow import Flow
 
 
 @overload
-def sensitivities(layers: Flow, y0: Tensor, *, per_pixel: bool = ..., limit: int = ...) -> Tensor: ...
+def sensitivities(layers: Flow, y0: Tensor, *, per_pixel: bool = ..., limit: int = ..., **call: Any) -> Tensor: ...
 @overload
 def sensitivities(
-    layers: Iterable[Layer], y0: Tensor, *, per_pixel: bool = ..., limit: int = ...
+    layers: Iterable[Layer], y0: Tensor, *, per_pixel: bool = ..., limit: int = ..., **call: Any
 ) -> Tensor | list[Tensor]: ...
 
 
 @in_full
 @torch.no_grad()
-def sensitivities(layers: Layers, y0: Tensor, *, per_pixel: bool = False, limit: int = LIMIT) -> Tensor | list[Tensor]:
+def sensitivities(
+    layers: Layers, y0: Tensor, *, per_pixel: bool = False, limit: int = LIMIT, **call: Any
+) -> Tensor | list[Tensor]:
     """The Jacobian of the output with respect to the state before every layer, per sample.
 
     M_j[i, k] = ∂y_N[i] / ∂y_j[k], j = 0 … N; M_N = I. One pass of batched products from the last layer to the first,
@@ -60,6 +62,7 @@ def sensitivities(layers: Layers, y0: Tensor, *, per_pixel: bool = False, limit:
         per_pixel: for flows with kernel_size=1, whose layers do not couple pixels: one n x n matrix per pixel instead
             of one large matrix per image.
         limit: bytes that the result may take.
+        **call: what a call of the flow brings besides y0, such as `edge_index` or `inputs`.
 
     Returns:
         (N + 1, ..., n, n), detached. States that are images are flattened to D numbers: (N + 1, B, D, D); per pixel
@@ -87,16 +90,17 @@ def sensitivities(layers: Layers, y0: Tensor, *, per_pixel: bool = False, limit:
     """
     if isinstance(layers, Flow):
         check_flow(layers, y0)
-        check_matrices("sensitivities", layers, y0, layers.layers + 1, per_pixel, limit)
+        layers_in_all = len(layers.fields(y0, **call))
+        check_matrices("sensitivities", layers, y0, layers_in_all + 1, per_pixel, limit)
         if has_closed_form(layers):
-            M = jacobians_and_identity(layers, y0)
-            for j in reversed(range(layers.layers)):
+            M = jacobians_and_identity(layers, y0, **call)
+            for j in reversed(range(layers_in_all)):
                 M[j] = M[j + 1] @ M[j]
             check_products(M)
-            return M if per_pixel or layers.kernel_size is None else join_pixels(M)
+            return M if per_pixel else joined(layers, M)
     elif per_pixel:
         raise ValueError("`per_pixel` is for flows with kernel_size=1; got a sequence of layers. Leave it out.")
-    links, y_N = trace(layers, y0)
+    links, y_N = trace(layers, y0, **call)
     M_N = identity(y_N, sample_axes(layers, y0))
     sizes = [link.before.shape[link.leading :].numel() for link in links]
     check_bytes("sensitivities", [M_N.shape, *((*M_N.shape[:-1], size) for size in sizes)], y0, limit)
@@ -110,7 +114,7 @@ def sensitivities(layers: Layers, y0: Tensor, *, per_pixel: bool = False, limit:
 
 @in_full
 @torch.no_grad()
-def log_norms(layers: Layers, y0: Tensor, order: Order = 2, *, limit: int = LIMIT) -> Tensor:
+def log_norms(layers: Layers, y0: Tensor, order: Order = 2, *, limit: int = LIMIT, **call: Any) -> Tensor:
     """The logarithm of ‖∂y_N/∂y_j‖ at every depth, per sample, at depths where the norm itself would overflow.
 
     The product is divided by its size after every layer and the logarithms are added, so that neither overflow nor
@@ -121,6 +125,7 @@ def log_norms(layers: Layers, y0: Tensor, order: Order = 2, *, limit: int = LIMI
         y0: the state before the first layer, as for `sensitivities`.
         order: which norm: 1, 2, math.inf or "fro"; see `norms`.
         limit: bytes that the Jacobians of all layers of a flow of vectors may take; in other cases one product.
+        **call: what a call of the flow brings besides y0, such as `edge_index` or `inputs`.
 
     Returns:
         (N + 1, ...), natural logarithms; −inf where the product is zero.
@@ -134,11 +139,11 @@ def log_norms(layers: Layers, y0: Tensor, order: Order = 2, *, limit: int = LIMI
         tensor([-921.0340], dtype=torch.float64)
     """
     pulls: list[Callable[[Tensor], Tensor]]
-    if isinstance(layers, Flow) and layers.kernel_size is None and has_closed_form(layers):
+    if isinstance(layers, Flow) and layers.space.rank == 1 and has_closed_form(layers):
         R = identity(y0, sample_axes(layers, y0))
-        pulls = [partial(_times, L_j) for L_j in layer_jacobians(layers, y0, limit=limit)]
+        pulls = [partial(_times, L_j) for L_j in layer_jacobians(layers, y0, limit=limit, **call)]
     else:
-        links, y_N = trace(layers, y0)
+        links, y_N = trace(layers, y0, **call)
         R = identity(y_N, sample_axes(layers, y0))
         check_bytes("products", [R.shape], y0, limit)
         pulls = [link.pull_rows for link in links]

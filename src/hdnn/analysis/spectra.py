@@ -137,7 +137,7 @@ def linearize(flow: Flow, y: Tensor, layer: int = 0) -> Linearization:
         >>> linearize(flow, torch.randn(10, 4), layer=3).eigenvalues.shape
         torch.Size([10, 4])
     """
-    if flow.kernel_size != 1:
+    if not flow.space.pointwise:
         check_vectors(flow, "`linearize`")
     check_weights(flow)
     if y.dim() < 1 or y.shape[-1] != flow.features:

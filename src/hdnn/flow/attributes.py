@@ -24,8 +24,16 @@ def setting(name: str, meaning: str, *, of_equation: bool = False) -> Any:
     return property(_getter(name, of_equation), set, doc=meaning)
 
 
-def constant(name: str, meaning: str, *, of_equation: bool = False) -> Any:
-    """An attribute that stays as it is, since the weights were made for it; arguments as for `setting`."""
+def constant(name: str, meaning: str, *, of_equation: bool = False, read: Callable[[Any], object] | None = None) -> Any:
+    """An attribute that stays as it is, since the weights were made for it; arguments as for `setting`.
+
+    Args:
+        name: of the attribute.
+        meaning: its documentation.
+        of_equation: whether it stands in the flow's `hamiltonian`.
+        read: what to make of it when it is read.
+    """
+    get = _getter(name, of_equation)
 
     def refuse(flow: Flow, value: object) -> None:
         raise AttributeError(
@@ -33,7 +41,7 @@ def constant(name: str, meaning: str, *, of_equation: bool = False) -> Any:
             f"{name}={value!r}."
         )
 
-    return property(_getter(name, of_equation), refuse, doc=meaning)
+    return property(get if read is None else lambda flow: read(get(flow)), refuse, doc=meaning)
 
 
 def _getter(name: str, of_equation: bool) -> Callable[[Flow], object]:

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from hdnn.flow.module import Flow
 
 
+_OF_LAYERS = ("weight", "bias", "input_weight")
+
+
 def part(flow: Flow, layers: int | slice) -> Flow:
     """A flow of some of the layers, with copies of their weights; see `Flow.__getitem__`."""
     start, stop = layer_range(layers, flow.layers)
     state = _values(flow)
     if not flow.shared:
-        state.update({name: state[name][start:stop] for name in ("weight", "bias")})
+        state.update({name: state[name][start:stop] for name in _OF_LAYERS if name in state})
     if flow.interconnection_matrix is not None and flow.interconnection_matrix.dim() == 3:
         state["interconnection_matrix"] = flow.interconnection_matrix[start:stop]
     return _remade(flow, stop - start, flow.step, flow.interconnection.layers(start, stop), state)
@@ -40,17 +43,18 @@ def refined(flow: Flow, factor: int) -> Flow:
     factor = int(factor)
     state = _values(flow)
     if not flow.shared:
-        state.update({name: _interpolated(state[name], factor) for name in ("weight", "bias")})
+        state.update({name: _interpolated(state[name], factor) for name in _OF_LAYERS if name in state})
     if flow.interconnection_matrix is not None and flow.interconnection_matrix.dim() == 3:
         state["interconnection_matrix"] = flow.interconnection_matrix.repeat_interleave(factor, dim=0)
     interconnection = flow.interconnection.refined(factor)
-    return _remade(flow, flow.layers * factor, flow.step / factor, interconnection, state)
+    layers = None if flow.recurrent else flow.layers * factor
+    return _remade(flow, layers, flow.step / factor, interconnection, state)
 
 
 def _values(flow: Flow) -> dict[str, Tensor]:
     """What the parameters and the constants of a flow are now, also those that PyTorch computes from others."""
     refresh(flow)
-    names = ("weight", "bias", "interconnection_weight", "interconnection_matrix")
+    names = (*_OF_LAYERS, "interconnection_weight", "interconnection_matrix")
     return {name: value.detach() for name in names if (value := getattr(flow, name)) is not None}
 
 
@@ -66,7 +70,9 @@ def _interpolated(weights: Tensor, factor: int) -> Tensor:
     return torch.lerp(weights[before], weights[after], share)
 
 
-def _remade(flow: Flow, layers: int, step: float, interconnection: Interconnection, state: dict[str, Tensor]) -> Flow:
+def _remade(
+    flow: Flow, layers: int | None, step: float, interconnection: Interconnection, state: dict[str, Tensor]
+) -> Flow:
     """A flow like another but for depth, step and weights; what was frozen stays frozen."""
     from hdnn.flow.module import Flow
 
@@ -80,7 +86,8 @@ def _remade(flow: Flow, layers: int, step: float, interconnection: Interconnecti
             interconnection=interconnection,
             activation=flow.activation,
             integrator=flow.integrator,
-            kernel_size=flow.kernel_size,
+            space=flow.space,
+            inputs=flow.inputs,
             shared=flow.shared,
             backend=flow.backend,
             memory=flow.memory,

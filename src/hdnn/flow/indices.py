@@ -39,11 +39,11 @@ class Indices:
         layers: N.
     """
 
-    def __init__(self, hamiltonian: Hamiltonian, layers: int) -> None:
+    def __init__(self, hamiltonian: Hamiltonian, layers: int | None) -> None:
         self._arguments = hamiltonian, layers
         structure, interconnection, features = hamiltonian.structure, hamiltonian.interconnection, hamiltonian.features
-        weight = structure.index(features, hamiltonian.kernel_size) if structure.indexed else None
-        learned = interconnection.constant(features, layers) if interconnection.free_shape(features) else None
+        weight = structure.index(features, hamiltonian.space) if structure.indexed else None
+        learned = interconnection.constant(features, layers or 0) if interconnection.free_shape(features) else None
         self._on = {_CPU: Places(weight, learned)}
 
     def on(self, device: torch.device) -> Places:
@@ -58,7 +58,7 @@ class Indices:
     def __deepcopy__(self, memo: dict[int, Any]) -> Indices:
         return self
 
-    def __reduce__(self) -> tuple[type[Indices], tuple[Hamiltonian, int]]:
+    def __reduce__(self) -> tuple[type[Indices], tuple[Hamiltonian, int | None]]:
         return Indices, self._arguments
 
 
@@ -76,4 +76,6 @@ def upgraded(state: dict[str, Any]) -> dict[str, Any]:
     state["_non_persistent_buffers_set"] = state["_non_persistent_buffers_set"] - old
     if "_indices" not in state:
         state["_indices"] = Indices(state["hamiltonian"], state["_layers"])
+    state.setdefault("_inputs", None)
+    state["_parameters"] = {"input_weight": None, **state["_parameters"]}
     return {name: value for name, value in state.items() if name not in old}

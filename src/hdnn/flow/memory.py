@@ -1,7 +1,7 @@
 """The eager path, and what it keeps for the backward pass: every layer, about √N states, or the output alone.
 
-Legend: N layers, y state, h step, g gradient of the loss by a state; weights of a layer: the tensors K, b and W = K Jᵀ
-of its field, those of p and then of q where the field is bound as halves.
+Legend: N layers, y state, h step, g gradient of the loss by a state; weights: the tensors K, b and W = K Jᵀ of all
+drives of all layers, and those of the space that a call has brought.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from hdnn.activations import Activation
-from hdnn.hamiltonian import Drive, Field
+from hdnn.hamiltonian import Drive, Field, Layer
 from hdnn.integrators import Integrator
 from hdnn.kernels import native
 from hdnn.kernels.transforms import autocasting, batched, exporting, forward_mode, pulled_back, transformed, watched
+from hdnn.spaces import Space
 
 if TYPE_CHECKING:
     from hdnn.flow.module import Flow
@@ -82,10 +83,12 @@ def again(flow: Flow, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None)
         W: K Jᵀ; None where J is canonical or J Kᵀ = I.
     """
     factors, J = flow.hamiltonian, None
-    K = weight if flow.plan is None or native.wants_full_weights(flow.plan) else factors.structure.build(weight, None)
+    K = weight
+    if flow.plan is not None and not native.wants_full_weights(flow.plan):
+        K = factors.structure.build(weight, flow.places(weight.device).weight)
     if W is None:
         J = factors.interconnection.constant(flow.features, flow.layers)
-        W = factors.interconnection.drive(None if J is None else J.to(K), K, factors.images)
+        W = factors.interconnection.drive(None if J is None else J.to(K), K, factors.space)
     fields = factors.driven(K, bias, W, flow.layers, flow.integrator.separable_only)
     with torch.autocast(y.device.type, enabled=False) if autocasting(y.device.type) else nullcontext():
         return layer_by_layer(flow.integrator, fields, y, flow.step, flow.memory)
@@ -112,8 +115,9 @@ class _Layers:
     step: float
     axis: int
     activation: Activation
-    folded: bool  # whether J is folded into a W, or J Kᵀ = I and there is none
-    places: tuple[tuple[int, ...], ...]
+    space: Space
+    of_space: tuple[int, ...]  # places of its tensors
+    places: tuple[tuple[tuple[int | None, ...], ...], ...]  # of every layer, of its drives, of their numbers
     autocast: torch.dtype | None
 
     def run(self, start: int, stop: int, y: Tensor, weights: _Weights) -> Tensor:
@@ -146,14 +150,15 @@ class _Layers:
         length = math.isqrt(count)
         return [(start, min(start + length, count)) for start in range(0, count, length)]
 
-    def _field(self, j: int, weights: _Weights) -> Field:
-        own = [weights[i] for i in self.places[j]]
-        size = 3 if self.folded else 2
-        drives = [self._drive(*own[i : i + size]) for i in range(0, len(own), size)]
-        return Field(drives[0], None, self.axis) if len(drives) == 1 else Field(None, (drives[0], drives[1]), self.axis)
+    def of(self, start: int, stop: int) -> list[int]:
+        """The places of all that the layers start … stop − 1 need, each once."""
+        own = (i for layer in self.places[start:stop] for drive in layer for i in drive if i is not None)
+        return list(dict.fromkeys((*own, *self.of_space)))
 
-    def _drive(self, K: Tensor, b: Tensor, W: Tensor | None = None) -> Drive:
-        return Drive(K, W, b, self.activation)
+    def _field(self, j: int, weights: _Weights) -> Field:
+        space = self.space.rebound(tuple(weights[i] for i in self.of_space)) if self.of_space else self.space
+        layers = [Layer(*[None if i is None else weights[i] for i in drive]) for drive in self.places[j]]  # type: ignore[arg-type]
+        return Field(tuple(Drive(layer, space, self.activation) for layer in layers), self.axis)
 
     def _precision(self, y: Tensor) -> AbstractContextManager[object]:
         """Autocast as it was in the forward pass: a layer undone in another precision is another layer."""
@@ -165,25 +170,36 @@ class _Layers:
 
 def _bind(integrator: Integrator, fields: Sequence[Field], y: Tensor, step: float) -> tuple[_Layers, list[Tensor]]:
     """The layers of these fields, and their weights."""
-    drives = [[drive for drive in (field.whole, *(field.halves or ())) if drive is not None] for field in fields]
-    each = ([x for drive in layer for x in (drive.K, drive.b, drive.W) if x is not None] for layer in drives)
+    first = fields[0].drives[0]
     weights: list[Tensor] = []
-    places: list[Sequence[int]] = []
-    for column in zip(*each, strict=True):
-        shared = column[0] is column[-1]
-        places.append([len(weights)] * len(fields) if shared else range(len(weights), len(weights) + len(fields)))
-        weights += column[:1] if shared else column
+    places: list[list[tuple[int | None, ...]]] = [[] for _ in fields]
+    for drives in zip(*(field.drives for field in fields), strict=True):
+        columns = [_placed(column, weights) for column in zip(*(drive.layer for drive in drives), strict=True)]
+        for of_layer, numbers in zip(places, zip(*columns, strict=True), strict=True):
+            of_layer.append(numbers)
+    of_space = tuple(range(len(weights), len(weights) + len(first.space.numbers)))
+    weights += first.space.numbers
     device = y.device.type
     layers = _Layers(
         integrator=integrator,
         step=step,
         axis=fields[0].axis,
-        activation=drives[0][0].activation,
-        folded=drives[0][0].W is not None,
-        places=tuple(zip(*places, strict=True)),
+        activation=first.activation,
+        space=first.space,
+        of_space=of_space,
+        places=tuple(map(tuple, places)),
         autocast=torch.get_autocast_dtype(device) if autocasting(device) else None,
     )
     return layers, weights
+
+
+def _placed(column: Sequence[Tensor | None], weights: list[Tensor]) -> Sequence[int | None]:
+    """Put the numbers of all layers into the list, those that all share once; where they stand."""
+    if column[0] is None:
+        return [None] * len(column)
+    start, shared = len(weights), column[0] is column[-1]
+    weights += [x for x in (column[:1] if shared else column) if x is not None]
+    return [start] * len(column) if shared else range(start, len(weights))
 
 
 def _applied(function: type[torch.autograd.Function], layers: _Layers, y: Tensor, weights: list[Tensor]) -> Tensor:
@@ -278,7 +294,7 @@ def _pull(
     layers: _Layers, start: int, stop: int, y: Tensor, weights: _Weights, sums: dict[int, Tensor], g: Tensor
 ) -> Tensor:
     """The gradient of y from g, that of the state after the layers; those of their weights are added to the sums."""
-    own = {i: weights[i] for place in layers.places[start:stop] for i in place}
+    own = {i: weights[i] for i in layers.of(start, stop)}
     trained = [i for i in own if i in sums]
 
     def run(y: Tensor, *values: Tensor) -> tuple[Tensor]:

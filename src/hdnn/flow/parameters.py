@@ -6,9 +6,41 @@ mask, of which a hook makes `weight` before every forward pass.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
+
+from hdnn.entries import Slot
+
+
+def register(
+    module: nn.Module, slots: Mapping[str, Slot], device: torch.device | str | None, dtype: torch.dtype
+) -> None:
+    """Make parameters and buffers for what the factors keep; those that other factors would have read None."""
+    for name, slot in slots.items():
+        if slot.trained:
+            module.register_parameter(name, nn.Parameter(torch.empty(slot.shape, device=device, dtype=dtype)))
+        else:
+            module.register_buffer(name, None)
+    for name in {"input_weight", "interconnection_weight"} - slots.keys():
+        module.register_parameter(name, None)
+    if "interconnection_matrix" not in slots:  # a buffer that stays None would confuse torch.export
+        object.__setattr__(module, "interconnection_matrix", None)
+
+
+def fill(module: nn.Module, slots: Mapping[str, Slot]) -> None:
+    """Give all of them the values that they start with."""
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    for name, slot in slots.items():
+        if not isinstance(slot.start, Tensor):
+            draw(module, name, slot.start)
+        elif slot.trained:
+            put(module, name, slot.start)
+        else:
+            # A copy: the factors may be shared between models, a buffer may be written to.
+            setattr(module, name, slot.start.to(weight, copy=True))
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from hdnn.hamiltonian import Hamiltonian
 from hdnn.integrators import Integrator, SymplecticEuler
 from hdnn.kernels import native
 from hdnn.kernels.plan import Plan
+from hdnn.spaces import Images, Vectors
 from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew, Structure
 
 _STRUCTURES: dict[type[Structure], str] = {
@@ -35,8 +36,9 @@ def make_plan(hamiltonian: Hamiltonian, integrator: Integrator, step: float, lay
     """
     activation = hamiltonian.activation
     structure = _STRUCTURES.get(type(hamiltonian.structure))
-    pointwise = hamiltonian.kernel_size in (None, 1)
-    if integrator.kernel is None or activation.kernel is None or structure is None or not pointwise:
+    space = hamiltonian.space
+    plain = space.pointwise and type(space) in (Vectors, Images)
+    if integrator.kernel is None or activation.kernel is None or structure is None or not plain:
         return None
     units = hamiltonian.units if integrator.separable_only else (slice(0, 0), slice(0, 0))
     p, q = units
@@ -55,7 +57,7 @@ def make_plan(hamiltonian: Hamiltonian, integrator: Integrator, step: float, lay
         hidden=hamiltonian.hidden,
         layers=layers,
         shared=shared,
-        images=hamiltonian.images,
+        images=bool(space.taps),
         p_units=(p.start, p.stop - p.start),
         q_units=(q.start, q.stop - q.start),
     )

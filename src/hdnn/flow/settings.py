@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -12,45 +12,43 @@ from torch import Tensor
 from hdnn import entries
 from hdnn.arguments import real, require_room, shown, whole
 from hdnn.doors import shelled
+from hdnn.entries import Slot
 from hdnn.hamiltonian import Hamiltonian
 from hdnn.integrators import Integrator
 from hdnn.interconnections import Interconnection
 from hdnn.kernels import native
 from hdnn.kernels.plan import Plan
+from hdnn.spaces import Space
 from hdnn.structures import Structure
 
 
-class Sizes(NamedTuple):
-    """The whole numbers of a flow."""
-
-    features: int
-    layers: int
-    kernel_size: int | None
-
-
-def checked_sizes(features: int, layers: int, kernel_size: int | None) -> Sizes:
+def checked_sizes(features: int, layers: int | None, inputs: int | None, shared: bool) -> tuple[int, int | None]:
     """Whole numbers of any kind; refuse those that make no flow."""
-    features, layers = whole("features", features), whole("layers", layers)
+    features = whole("features", features)
     if features < 1:
         raise ValueError(f"`features` is the size of the state, so it must be at least 1; got {features}.")
+    if inputs is not None and whole("inputs", inputs) < 1:
+        raise ValueError(f"`inputs` counts the numbers that drive a step, at least 1; got {inputs}.")
+    if layers is None:
+        if inputs is None or not shared:
+            raise ValueError(
+                "A flow without `layers` takes as many steps as its inputs have entries: give `inputs=d`, "
+                "`shared=True` and `step=`; or give `layers`."
+            )
+        return features, None
+    layers = whole("layers", layers)
     if layers < 0:
         raise ValueError(f"`layers` must be 0 (the identity) or more; got {layers}.")
-    if kernel_size is None:
-        return Sizes(features, layers, None)
-    kernel_size = whole("kernel_size", kernel_size)
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(
-            f"`kernel_size` must be odd, so that the convolution and its adjoint keep the size of the image; got "
-            f"{kernel_size}. Use {max(1, kernel_size + 1)}, or None for vectors."
-        )
-    return Sizes(features, layers, kernel_size)
+    return features, layers
 
 
-def check_room(structure: Structure, sizes: Sizes, stored: int, dtype: torch.dtype, device: object) -> None:
+def check_room(
+    structure: Structure, features: int, space: Space, layers: int, stored: int, dtype: torch.dtype, device: object
+) -> None:
     """Refuse a flow that no memory holds: its weights, and the places of the entries of one K."""
-    free, (features, layers, taps) = structure.free_shape(sizes.features, sizes.kernel_size), sizes
+    free = structure.free_shape(features, space)
     what = f"a flow of {features:,} features and {layers:,} layers"
-    require_room(8 * features**2 * (taps or 1) ** 2, what)
+    require_room(8 * features**2 * math.prod(space.taps), what)
     require_room(stored * math.prod(free) * dtype.itemsize, what, device or torch.get_default_device())
 
 
@@ -89,16 +87,34 @@ def check_memory(memory: str | None, backend: str, integrator: Integrator) -> No
         )
 
 
-def step_size(layers: int, step: float | None, horizon: float | None) -> float:
+def step_size(layers: int | None, step: float | None, horizon: float | None) -> float:
     """The step h from exactly one of h and T."""
     if (step is None) == (horizon is None):
         given = "neither" if step is None else f"step={step} and horizon={horizon}"
         raise ValueError(f"Give exactly one of `step` (h) and `horizon` (T = layers · h); got {given}.")
     name = "step" if horizon is None else "horizon"
+    if layers is None and step is None:
+        raise ValueError(
+            f"Without `layers` the horizon follows from the inputs, so give `step`, h; got a horizon of {horizon}."
+        )
     length = real(name, step if step is not None else horizon)
     if not (math.isfinite(length) and length > 0):
         raise ValueError(f"`{name}` must be a positive, finite time; got {length}.")
     return length / (layers or 1) if step is None else length
+
+
+def known_layers(layers: int | None) -> int:
+    """The number of layers.
+
+    Raises:
+        ValueError: if the inputs of every call say it.
+    """
+    if layers is None:
+        raise ValueError(
+            "This flow has no layers of its own: it takes as many steps as the inputs of a call have entries. Count "
+            "and slice the inputs."
+        )
+    return layers
 
 
 def floating_point(dtype: torch.dtype | None) -> torch.dtype:
@@ -121,21 +137,11 @@ def checked_deviation(init_std: float | None) -> float | None:
     return init_std
 
 
-def deviations(features: int, hidden: int, kernel_size: int | None) -> tuple[float, float]:
-    """Of the initial K and b where none is given: 1/√(n taps) and 1/√n.
-
-    ‖K‖ of random entries grows like √m + √n and with the taps, so that of a wide K is scaled back to what it is at
-    m = n: h ‖K‖², which says how far a layer is from the identity, is then the same in all.
-    """
-    wide = min(1.0, 2 * math.sqrt(features) / (math.sqrt(hidden) + math.sqrt(features)))
-    return wide / (math.sqrt(features) * (kernel_size or 1)), 1 / math.sqrt(features)
-
-
-def warn_of_rounding(dtype: torch.dtype, step: float, layers: int) -> None:
+def warn_of_rounding(dtype: torch.dtype, step: float, layers: int | None) -> None:
     """Warn where steps are lost to rounding: a flow adds many small ones to the state."""
-    if not layers or not dtype.is_floating_point:
+    if layers == 0 or not dtype.is_floating_point:
         return
-    rounding = torch.finfo(dtype).eps / 2
+    rounding, count = torch.finfo(dtype).eps / 2, "many" if layers is None else f"{layers:,}"
     name = str(dtype).removeprefix("torch.")
     if step < rounding:
         text = (
@@ -144,7 +150,7 @@ def warn_of_rounding(dtype: torch.dtype, step: float, layers: int) -> None:
         )
     elif dtype.itemsize < 4:
         text = (
-            f"The weights are {name}. A flow adds {layers:,} small steps to the state, and each is rounded to "
+            f"The weights are {name}. A flow adds {count} small steps to the state, and each is rounded to "
             f"{rounding:.1g} of it. Keep the flow in float32; under `torch.autocast` it stays there by itself."
         )
     else:
@@ -168,9 +174,10 @@ def check_separable(integrator: Integrator, hamiltonian: Hamiltonian) -> None:
     )
 
 
-def check_loaded(J: Tensor | None, expected: Tensor | None, interconnection: Interconnection) -> None:
+def check_loaded(J: Tensor | None, slots: Mapping[str, Slot], interconnection: Interconnection) -> None:
     """Refuse a loaded J that is not the flow's own: separability and the kernels follow from the J it was made with."""
-    if J is None or expected is None or J.is_meta:
+    expected = slots["interconnection_matrix"].start if "interconnection_matrix" in slots else None
+    if J is None or not isinstance(expected, Tensor) or J.is_meta:
         return
     # The bar lets pass the rounding of a file in lower precision.
     if not torch.allclose(J.detach().to("cpu", torch.float64), expected, rtol=0.01, atol=0.0):

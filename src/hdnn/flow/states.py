@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -15,17 +15,7 @@ from hdnn.kernels.transforms import autocasting
 if TYPE_CHECKING:
     from hdnn.flow.module import Flow
 
-P = ParamSpec("P")
-Method = Callable[Concatenate["Flow", Tensor, P], Tensor]
-
-
-def check_state(y: Tensor, features: int, kernel_size: int | None) -> None:
-    """Refuse a state of another shape."""
-    if kernel_size is None:
-        if y.dim() < 1 or y.shape[-1] != features:
-            raise ValueError(f"Expected a state of shape (..., {features}); got {tuple(y.shape)}.")
-    elif y.dim() not in (3, 4) or y.shape[-3] != features:
-        raise ValueError(f"Expected images of shape (B, {features}, H, W); got {tuple(y.shape)}.")
+M = TypeVar("M", bound=Callable[..., Tensor])
 
 
 def check_numbers(y: Tensor, weight: Tensor) -> None:
@@ -62,26 +52,28 @@ def is_jagged(y: object) -> bool:
 
 def over_rows(flow: Flow, y: Tensor) -> Tensor:
     """The flow of every row of a jagged tensor (B, lengths, n), whose rows it never couples."""
-    if flow.kernel_size is not None:
-        raise ValueError("A flow of images takes images of one size; got a nested tensor. Give one image at a time.")
+    if flow.space.rank > 1:
+        raise ValueError(
+            f"A flow on `{flow.space!r}` takes states of one size; got a nested tensor. Give one state at a time."
+        )
     values: Tensor = flow(y.values())
     return torch.nested.nested_tensor_from_jagged(values, y.offsets())  # type: ignore[attr-defined]
 
 
-def read(method: Method[P]) -> Method[P]:
+def read(method: M) -> M:
     """A method of a flow that follows states: refused or cast like those of `forward`."""
 
     @functools.wraps(method)
-    def run(flow: Flow, y: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+    def run(flow: Flow, y: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if (type(y) is not Tensor or y.is_nested) and is_jagged(y):
             raise ValueError(f"`{method.__name__}` takes no nested tensors; give it their rows, y.values().")
         device = y.device.type
         if autocasting(device):
             with torch.autocast(device, enabled=False):
                 return run(flow, y.to(flow.weight.dtype), *args, **kwargs)
-        check_state(y, flow.features, flow.kernel_size)
-        if flow.layers:
+        flow.space.check(y, flow.features)
+        if flow.recurrent or flow.layers:
             check_numbers(y, flow.weight)
         return method(flow, y, *args, **kwargs)
 
-    return cast("Method[P]", run)
+    return cast("M", run)

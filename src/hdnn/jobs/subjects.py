@@ -75,7 +75,7 @@ class Subject:
     @property
     def has_matrices(self) -> bool:
         """Whether Jacobians of one sample are small enough to be built."""
-        return self.flow.kernel_size is None and _affordable(self.flow) >= _FEWEST
+        return self.flow.space.rank == 1 and _affordable(self.flow) >= _FEWEST
 
     @cached_property
     def first(self) -> int:
@@ -155,7 +155,7 @@ def trained(folder: Path, *, samples: int = 100, seed: int = 0, mnist_folder: st
         y0 = network.lift(torch.from_numpy(dataset.x_test)[chosen].double())
     found = _loss_gradients(network, dataset, chosen, y0)
     flow, states, notes = network.flow, y0, []
-    if flow.kernel_size == 1:
+    if flow.space.rank > 1 and flow.space.pointwise:
         flow = of_vectors(flow)
         pixels = y0.movedim(1, -1).reshape(-1, flow.features)
         states = pixels[torch.randperm(len(pixels), generator=torch.Generator().manual_seed(seed))[:samples]]
@@ -248,7 +248,7 @@ def _subject(
 ) -> Subject:
     if flow.layers == 0:
         raise ValueError("A flow without layers is the identity, so there is nothing to analyse. Give it layers.")
-    if flow.kernel_size is None:
+    if flow.space.rank == 1:
         kept = max(_FEWEST, _affordable(flow))
         if kept < len(y0):
             notes.append(f"For {count(len(y0), 'sample')} this would take too long, or too much memory: {kept} used.")

@@ -120,7 +120,7 @@ def setup_of(network: Network, recipe: Recipe) -> Setup:
     plan = flow.plan
     loss: Literal["squares", "binary", "classes"] = "binary" if outputs == 1 else "classes"
     optimizer = recipe.optimizer
-    index = flow.structure.index(flow.features, flow.kernel_size)
+    index = flow.structure.index(flow.features, flow.space)
     if plan is None or index is None or optimizer == "lbfgs":
         raise ValueError(f"The native training step cannot serve: {why_not(network, recipe)}.")
     J = flow.interconnection_matrix

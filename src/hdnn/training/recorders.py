@@ -99,7 +99,7 @@ class SensitivityRecorder:
 
     @property
     def _pointwise(self) -> bool:
-        return isinstance(self._flow, Flow) and self._flow.kernel_size == 1
+        return isinstance(self._flow, Flow) and self._flow.space.rank > 1 and self._flow.space.pointwise
 
     def _record(self, iteration: int, M: Tensor | list[Tensor]) -> None:
         found = norms(M[list(self.layers)] if isinstance(M, Tensor) else [M[j] for j in self.layers])

@@ -1,0 +1,66 @@
+"""What a call of a flow brings besides the state: edges of a graph, and inputs that drive the steps, b + V u.
+
+Legend: N steps, d inputs, m hidden units; u (N, ..., d), V (m, d) the input weights of a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from hdnn.spaces import Space
+
+if TYPE_CHECKING:
+    from hdnn.flow.module import Flow
+
+
+def bound(flow: Flow, y: Tensor | None, inputs: Tensor | None, call: Mapping[str, Any]) -> tuple[Space, Tensor]:
+    """The space with what a call brings, and the biases of all steps, b + V u where inputs drive the flow.
+
+    Raises:
+        TypeError: if the call brings what the flow does not know.
+        ValueError: if something is missing or does not fit, or K = −Kᵀ does not hold on a directed graph.
+    """
+    space = flow.space.bind(y, **call)
+    if flow.interconnection.is_inverse and not flow.integrator.separable_only and space.directed():
+        raise ValueError(
+            "`Inverse` needs K = -Kᵀ, and on a graph Kᵀ walks the edges backwards: every edge needs its reverse, of "
+            'one weight (A = Aᵀ), and these edges are directed. Add the reverse edges (normalization="symmetric" keeps '
+            'A = Aᵀ, "mean" does not), or use `h1`, `h2`, `ms1` or `ms3`, which take any graph.'
+        )
+    return space, driven(flow, inputs)
+
+
+def driven(flow: Flow, u: Tensor | None) -> Tensor:
+    """The biases of all steps: (N, m) or (1, m) as they are stored, (N, ..., m) with inputs.
+
+    Args:
+        flow: its weights.
+        u: (N, ..., d), one entry a step; None for flows without inputs.
+
+    Raises:
+        TypeError: if inputs are given to a flow that takes none, or are no tensor of its numbers.
+        ValueError: if they are missing, or of another size.
+    """
+    d, V = flow.inputs, flow.input_weight
+    if d is None or V is None:
+        if u is not None:
+            raise TypeError("This flow takes no `inputs`; make it with `inputs=d`, d numbers that drive every step.")
+        return flow.bias
+    if u is None:
+        raise ValueError(f"This flow is driven: give `inputs=` (N, ..., {d}), one entry a step.")
+    if not isinstance(u, Tensor) or u.dtype is not V.dtype:
+        got = u.dtype if isinstance(u, Tensor) else type(u).__name__
+        raise TypeError(f"`inputs` must be a tensor of {V.dtype}, like the weights; got {got}.")
+    steps = "N" if flow.recurrent else str(flow.layers)
+    if u.dim() < 2 or u.shape[-1] != d or (not flow.recurrent and len(u) != flow.layers):
+        raise ValueError(f"Expected inputs of shape ({steps}, ..., {d}), one entry a step; got {tuple(u.shape)}.")
+    if len(V) == 1:
+        return functional.linear(u, V[0], flow.bias[0])
+    rows = u.reshape(len(u), -1, d)
+    b = torch.baddbmm(flow.bias.unsqueeze(1), rows, V.mT)
+    return b.reshape(*u.shape[:-1], -1)
