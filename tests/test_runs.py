@@ -336,13 +336,15 @@ def test_a_missing_part_is_named(tmp_path, name):
         opened(tmp_path / "run", json.dumps(document))
 
 
-@pytest.mark.parametrize("name", sorted(DOCUMENT["network"]))
-def test_a_missing_or_unknown_name_in_the_network_is_named(tmp_path, name):
-    for network in (
-        {k: v for k, v in DOCUMENT["network"].items() if k != name},
-        {**DOCUMENT["network"], f"{name}s": 1},
-    ):
-        with pytest.raises(ValueError, match=name):
+@pytest.mark.parametrize("field", dataclasses.fields(NetworkConfig), ids=lambda field: field.name)
+def test_a_missing_or_unknown_name_in_the_network_is_named(tmp_path, field):
+    fewer = {name: value for name, value in DOCUMENT["network"].items() if name != field.name}
+    more = {**DOCUMENT["network"], f"{field.name}s": 1}
+    if field.default is not dataclasses.MISSING:
+        found = opened(tmp_path / "run", json.dumps({**DOCUMENT, "network": fewer}))
+        assert found.config.network == dataclasses.replace(NETWORK, **{field.name: field.default})
+    for network in (more, *([fewer] if field.default is dataclasses.MISSING else [])):
+        with pytest.raises(ValueError, match=field.name):
             opened(tmp_path / "run", json.dumps({**DOCUMENT, "network": network}))
 
 

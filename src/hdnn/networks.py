@@ -7,6 +7,7 @@ logit, more have one each; class probabilities are its logistic function or thei
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -229,7 +230,7 @@ def _logits(classes: int) -> int:
 
 
 # Beyond these a slip of the pen, or a configuration from elsewhere, would ask for more than a memory holds.
-_LARGEST = {"features": 2048, "layers": 100_000, "width": 65_536, "kernel_size": 63}
+_LARGEST = {"outputs": 2**24, "features": 2048, "layers": 100_000, "width": 65_536, "kernel_size": 63}
 _LARGEST_FLOW = 2**31
 _LARGEST_STEP = 1e30  # numbers of 32 bits hold it
 PRESETS: dict[str, Callable[..., Flow]] = {"ms1": ms1, "ms2": ms2, "ms3": ms3, "h1": h1, "h2": h2}
@@ -284,7 +285,12 @@ class NetworkConfig:
                 if getattr(self, name) is not None:
                     raise ValueError(f"`{self.model}` fixes its {name}; got {getattr(self, name)}. Use h1 or h2.")
         if len(self.inputs) not in (1, 3) or min(self.inputs) < 1:
-            raise ValueError(f"`inputs` must be (d,) or (C, H, W), each at least 1; got {self.inputs}.")
+            raise ValueError(f"`inputs` must be (d,) or (C, H, W), each at least 1; got {reprlib.repr(self.inputs)}.")
+        if max(self.inputs) > _LARGEST["outputs"] or self.outputs < 1:
+            raise ValueError(
+                f"`inputs` may be at most {_LARGEST['outputs']:,} and `outputs` must be at least 1; got {self.inputs} "
+                f"and {self.outputs}."
+            )
         if (len(self.inputs) == 3) != (self.kernel_size is not None):
             raise ValueError(
                 f"Images need a `kernel_size`, vectors none; got inputs {self.inputs}, kernel size {self.kernel_size}."

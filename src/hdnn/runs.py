@@ -18,7 +18,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -44,9 +43,8 @@ _WRITTEN = (_REPORT, _METRICS, _HISTORY, _WEIGHTS, _CHECKPOINT, _CONFIG)
 _DTYPES = {"F32": torch.float32, "F64": torch.float64}
 # All that `hdnn.jobs` draws; whatever else stands beside these is the user's.
 _ART = ("confusion.png", "features.png", "features.gif", "regions.png", "starts.png", "training.png", "predicted_*.png")
-# Configurations may come from elsewhere: their files and their sizes have bounds.
+# Configurations may come from elsewhere.
 _LARGEST_FILE = 2**26
-_LARGEST = 2**24
 
 
 @dataclass(frozen=True)
@@ -325,55 +323,9 @@ def _read_config(path: Path) -> RunConfig:
         raise ValueError(f"{path} does not describe a run of hdnn. Give a folder that `hdnn train` made.")
     if document["format"] != FORMAT:
         raise ValueError(f"{path} is not a run of format {FORMAT}; it may come from a newer hdnn. Update hdnn.")
-    document.setdefault("start", {})  # earlier versions wrote none
-    fields = {field.name for field in dataclasses.fields(RunConfig)}
-    missing = fields - document.keys()
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}. Is it whole?")
-    values = {name: document[name] for name in fields}
-    for name in ("data", "network", "recipe", "encoder", "target", "versions", "start"):
-        if not isinstance(values[name], dict):
-            raise ValueError(f"{path}: `{name}` must be an object; got {type(values[name]).__name__}.")
-    values["network"] = _read_network(values["network"], path)
-    values["recipe"] = renames.current(values["recipe"], renames.RECIPE)  # of earlier versions
-    if type(values["seed"]) is not int or not isinstance(values["command"], str):
-        raise ValueError(f"{path}: `seed` must be an integer and `command` a text.")
-    return RunConfig(**values)
-
-
-def _read_network(document: Mapping[str, Any], path: Path) -> NetworkConfig:
-    kinds: dict[str, tuple[type, ...]] = {
-        "task": (str,),
-        "inputs": (list,),
-        "outputs": (int,),
-        "model": (str,),
-        "features": (int,),
-        "layers": (int,),
-        "step": (int, float),
-        "lift": (str,),
-        "interconnection": (str, type(None)),
-        "activation": (str,),
-        "width": (int, type(None)),
-        "kernel_size": (int, type(None)),
-        "shared": (bool,),
-    }
-    if document.keys() != kinds.keys():
-        odd = sorted(document.keys() ^ kinds.keys())
-        raise ValueError(f"{path}: the network is described by other names than expected: {', '.join(odd)}.")
-    for name, allowed in kinds.items():
-        if type(document[name]) not in allowed:
-            expected = " or ".join(kind.__name__ for kind in allowed)
-            raise ValueError(f"{path}: `{name}` of the network must be {expected}; got {reprlib.repr(document[name])}.")
-    sizes = [*document["inputs"], document["outputs"]]
-    if not all(type(size) is int and 1 <= size <= _LARGEST for size in sizes):
-        raise ValueError(f"{path}: inputs and outputs must be between 1 and {_LARGEST}; got {reprlib.repr(sizes)}.")
-    if document["task"] not in ("classification", "regression"):
-        raise ValueError(f"{path}: `task` must be classification or regression; got {document['task']!r}.")
-    try:
-        step = float(document["step"])
-    except OverflowError:
-        raise ValueError(f"{path}: `step` of the network is too large for a number of 64 bits.") from None
-    return NetworkConfig(**{**document, "inputs": tuple(document["inputs"]), "step": step})
+    del document["format"]
+    config = documents.record(RunConfig, document, f"the run in {path}")
+    return dataclasses.replace(config, recipe=renames.current(config.recipe, renames.RECIPE))  # of earlier versions
 
 
 def _remove_run(folder: Path) -> None:

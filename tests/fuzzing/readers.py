@@ -11,7 +11,8 @@ import torch
 from hdnn.checkpoints import largest_checkpoint, read_checkpoint, write_checkpoint
 from hdnn.data import encoder_from_dict, idx_parts, read_idx, read_table, table, table_parts
 from hdnn.jobs.beginnings import beginning
-from hdnn.jobs.prediction import opened, source_of
+from hdnn.jobs.prediction import opened
+from hdnn.jobs.sources import source_of
 from hdnn.networks import NetworkConfig, build_network
 from hdnn.runs import Run, RunConfig, versions
 from hdnn.training import Recipe, fit

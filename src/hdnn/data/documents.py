@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+_WORDS = {str: "a text", int: "a whole number", bool: "true or false", dict: "an object"}
 
 
 def read(path: Path, largest: int) -> Any:
@@ -51,6 +59,76 @@ def mapping(document: object, what: str, keys: tuple[str, ...]) -> dict[str, Any
         found = f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(map(repr, unknown)) or 'none'}"
         raise ValueError(f"The description of {what} needs exactly the keys {', '.join(keys)} ({found}).")
     return document
+
+
+def record(kind: type[T], document: object, what: str) -> T:
+    """A dataclass of plain values from a mapping of its fields by name, so that files can grow.
+
+    Unknown names are refused. A name that is absent has the default of its field; a field whose default was another
+    before it existed states that one in its metadata, as in `field(default="new", metadata={"before": "old"})`.
+
+    Args:
+        kind: a dataclass whose fields are text, numbers, truth values, choices of text (`Literal`), tuples, mappings,
+            other such dataclasses, or None.
+        document: from a file, as `read` gives it.
+        what: it describes, for the message.
+
+    Raises:
+        ValueError: if a name is unknown or missing, or a value is of another type than its field.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Ring:
+        ...     nodes: int
+        ...     length: float = 1.0
+        >>> record(Ring, {"nodes": 5}, "a ring")
+        Ring(nodes=5, length=1.0)
+    """
+    if not isinstance(document, dict):
+        raise ValueError(f"The description of {what} must be an object; got {shown(document)}.")
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    if unknown := sorted(document.keys() - known.keys(), key=str):
+        raise ValueError(f"The description of {what} has {unknown[0]!r}, which this hdnn does not know. Update hdnn.")
+    values = {}
+    hints = _hints(cast(type, kind))
+    for name, field in known.items():
+        if name in document:
+            values[name] = _of_type(hints[name], document[name], f"`{name}` of {what}")
+        elif "before" in field.metadata:
+            values[name] = field.metadata["before"]
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise ValueError(f"The description of {what} lacks {name!r}. Is it whole?")
+    return kind(**values)
+
+
+@functools.cache  # else every file would have the annotations compiled
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _of_type(hint: Any, value: object, what: str) -> Any:
+    """The value of a field of that type."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in inner:
+            return None
+        (only,) = (each for each in inner if each is not NoneType)
+        return _of_type(only, value, what)
+    if is_dataclass(hint):
+        return record(cast(type, hint), value, what)
+    if origin is Literal:
+        if value not in inner:
+            raise ValueError(f"{what} must be one of {', '.join(inner)}; got {shown(value)}.")
+        return value
+    if origin is tuple:
+        return tuple(_of_type(inner[0], item, f"Each item of {what}") for item in items(value, what))
+    if hint is float:
+        return number(value, what)
+    plain = dict if origin is Mapping else hint
+    if hint is not Any and type(value) is not plain:
+        raise ValueError(f"{what} must be {_WORDS[plain]}; got {shown(value)}.")
+    return value
 
 
 def items(value: object, what: str) -> tuple[Any, ...]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from hdnn.data import Dataset
-from hdnn.jobs.sources import Source
+from hdnn.data import Dataset, documents
+from hdnn.jobs.sources import Source, source_of
 from hdnn.names import count
 from hdnn.runs import Run, versions
 from hdnn.training import Recipe, TogetherState, TrainingState
@@ -20,6 +20,27 @@ from hdnn.training.devices import most_threads
 
 # What `init_std: null` means in a run: the rule by which `Flow` drew its weights then.
 DEFAULT_WEIGHTS, _OLD_WEIGHTS = "1/sqrt(n taps), wide scaled", "1/sqrt(n)"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What `RunConfig.start` holds: the rest of what decides the bits of a run.
+
+    Args:
+        init_std: deviation of the initial weights; None is the default of `Flow`.
+        device: that was asked for.
+        threads: that PyTorch used.
+        fingerprint: of the data.
+        default_weights: what None meant as `init_std`.
+        circumstances: what else took part, in words that decide nothing.
+    """
+
+    init_std: float | None
+    device: str
+    threads: int
+    fingerprint: str
+    default_weights: str = field(default=DEFAULT_WEIGHTS, metadata={"before": _OLD_WEIGHTS})
+    circumstances: Any = None
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -37,38 +58,27 @@ def beginning(run: Run) -> tuple[Source, Recipe, float | None, str, int]:
     Raises:
         ValueError: if the configuration lacks them or they make no sense.
     """
-    start = dict(run.config.start)
-    if not start:
+    if not run.config.start:
         raise ValueError(
             f"The run {run.folder} was begun by an earlier hdnn, which wrote no checkpoints. Train anew with --output "
             f"or --overwrite; its command was: {run.config.command}"
         )
-    kinds: dict[str, tuple[type, ...]] = {
-        "init_std": (int, float, type(None)),
-        "device": (str,),
-        "threads": (int,),
-        "fingerprint": (str,),
-        "default_weights": (str,),
-    }
-    start.setdefault("default_weights", _OLD_WEIGHTS)  # earlier versions wrote none
-    start.pop("circumstances", None)  # words, which decide nothing
-    if start.keys() != kinds.keys() or not all(type(start[name]) in kind for name, kind in kinds.items()):
-        raise ValueError(f"{run.folder}: `start` of the configuration must hold {', '.join(kinds)}. Was it edited?")
-    if not 1 <= start["threads"] <= most_threads():
+    start = documents.record(Start, dict(run.config.start), f"`start` of {run.folder}")
+    if not 1 <= start.threads <= most_threads():
         raise ValueError(
-            f"{run.folder}: a run cannot use {start['threads']} threads here. Was it begun on a larger machine, or its "
+            f"{run.folder}: a run cannot use {start.threads} threads here. Was it begun on a larger machine, or its "
             f"configuration edited?"
         )
-    source = _made(run, Source, {**run.config.data, "download": False})
-    recipe = _made(run, Recipe, dict(run.config.recipe))
+    source = source_of(run)
+    recipe = documents.record(Recipe, dict(run.config.recipe), f"the recipe of {run.folder}")
     if run.config.seed != recipe.seed:
         raise ValueError(f"{run.folder}: the seeds of run and recipe differ. Was the configuration edited?")
-    init_std = start["init_std"]
-    if start["default_weights"] == _OLD_WEIGHTS and init_std is None:
+    init_std = start.init_std
+    if start.default_weights == _OLD_WEIGHTS and init_std is None:
         init_std = 1 / math.sqrt(run.config.network.features)
-    elif start["default_weights"] not in (_OLD_WEIGHTS, DEFAULT_WEIGHTS):
+    elif start.default_weights not in (_OLD_WEIGHTS, DEFAULT_WEIGHTS):
         raise ValueError(f"{run.folder}: the weights of this run were drawn by a rule of a newer hdnn. Update hdnn.")
-    return source, recipe, init_std, start["device"], start["threads"]
+    return source, recipe, init_std, start.device, start.threads
 
 
 def where(recipe: Recipe, state: TrainingState | None) -> str:
@@ -95,17 +105,3 @@ def changed(run: Run, state: TrainingState | None, now: Mapping[str, str]) -> st
         if found := differing(known, now):
             return found
     return ""
-
-
-def _made(run: Run, kind: type[Any], values: dict[str, Any]) -> Any:
-    """A dataclass of a configuration's values; what an older hdnn did not know of keeps its default."""
-    fields = dataclasses.fields(kind)
-    needed = {f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
-    odd = sorted((values.keys() - {field.name for field in fields}) | (needed - values.keys()))
-    if odd:
-        raise ValueError(f"{run.folder}: {odd[0]!r} of the configuration is missing, or unknown to this hdnn.")
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    try:
-        return kind(**plain)
-    except (TypeError, OverflowError) as error:
-        raise ValueError(f"{run.folder}: a value of the configuration is of the wrong kind: {error}.") from error

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hdnn import data
 from hdnn.jobs.scores import finite_outputs, measure
-from hdnn.jobs.sources import Source, load
+from hdnn.jobs.sources import load, source_of
 from hdnn.networks import Network, class_probabilities, predicted_classes
 from hdnn.runs import Run
 from hdnn.training.objective import EVALUATION_BATCH
@@ -177,30 +177,6 @@ def opened(folder: Path) -> tuple[Run, data.TableEncoder | data.ImageEncoder, da
     if found != (expected.inputs, expected.outputs, expected.task):
         raise ValueError(f"The configuration of {folder} contradicts itself: its encoders do not fit its network.")
     return run, encoder, target, run.load_network()
-
-
-_KINDS = {
-    "data": str,
-    "seed": int,
-    "size": int | None,
-    "target": str | None,
-    "task": str | None,
-    "columns": list | None,
-    "folder": str | None,
-    "download": bool,
-}
-
-
-def source_of(run: Run, mnist_folder: str | None) -> Source:
-    """Where the data of a run came from, checked."""
-    described = dict(run.config.data)
-    if described.keys() != _KINDS.keys() or not all(isinstance(described[name], _KINDS[name]) for name in _KINDS):
-        raise ValueError(f"The run {run.folder} does not say where its data came from. Give the data as a file.")
-    if mnist_folder is not None:
-        described["folder"] = mnist_folder
-    if described["columns"] is not None:
-        described["columns"] = tuple(described["columns"])
-    return Source(**{**described, "download": False})
 
 
 def alike(a: object, b: object) -> bool:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdnn import data as sets
-from hdnn.data import Dataset, Task
+from hdnn.data import Dataset, Task, documents
 from hdnn.names import unknown
+from hdnn.runs import Run
 
 PLANAR = ("swiss-roll", "double-moons", "double-circles")
 NAMED = ("digits", "mnist", *PLANAR)
@@ -97,6 +98,26 @@ def load(source: Source, progress: Callable[[str, int, int], None] | None = None
     if source.target is None:
         raise ValueError(f"A table needs its target column: give `target` for {source.data}.")
     return sets.table(source.data, source.target, seed=source.seed, task=source.task, columns=source.columns)
+
+
+def source_of(run: Run, mnist_folder: str | None = None) -> Source:
+    """Where the data of a run came from; they are there, so nothing is downloaded.
+
+    Args:
+        run: whose configuration says it.
+        mnist_folder: where the MNIST files are now, if they have moved.
+
+    Raises:
+        ValueError: if the configuration does not say it, or what it says makes no sense.
+        FileNotFoundError: if there is no such file.
+    """
+    described = dict(run.config.data)
+    if "data" not in described:
+        raise ValueError(f"The run {run.folder} does not say where its data came from. Give the data as a file.")
+    if mnist_folder is not None:
+        described["folder"] = mnist_folder
+    source = documents.record(Source, described, f"the data of {run.folder}")
+    return dataclasses.replace(source, download=False)
 
 
 def mnist_folder() -> Path:

@@ -15,8 +15,8 @@ from torch import Tensor
 from hdnn.analysis import Gradients, gradients, log_norms, sensitivities
 from hdnn.data import Dataset
 from hdnn.flow import Flow
-from hdnn.jobs.prediction import alike, opened, source_of
-from hdnn.jobs.sources import load
+from hdnn.jobs.prediction import alike, opened
+from hdnn.jobs.sources import load, source_of
 from hdnn.jobs.train import seeded_network
 from hdnn.names import count
 from hdnn.networks import Network, NetworkConfig

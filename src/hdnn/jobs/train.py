@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hdnn.checkpoints import Saver, largest_checkpoint, read_checkpoint, require_interval
 from hdnn.data import Dataset
-from hdnn.jobs.beginnings import DEFAULT_WEIGHTS, beginning, changed, fingerprint, steps, where
+from hdnn.jobs.beginnings import Start, beginning, changed, fingerprint, steps, where
 from hdnn.jobs.choices import Choices, chosen_recipe, network_config
 from hdnn.jobs.interrupts import Interrupts
 from hdnn.jobs.scores import measure
@@ -126,7 +126,7 @@ def train(
     used = threads or _threads(dataset, config, recipe)
     with using_threads(used):
         around = circumstances(place)
-    start = {"init_std": init_std, "device": device, "threads": used, "fingerprint": fingerprint(dataset)}
+    start = Start(init_std, device, used, fingerprint(dataset), circumstances=around)
     described = RunConfig(
         data=dataclasses.asdict(source.located()),
         network=config,
@@ -136,7 +136,7 @@ def train(
         seed=seed,
         command=command,
         versions=versions(),
-        start={**start, "default_weights": DEFAULT_WEIGHTS, "circumstances": around},
+        start=dataclasses.asdict(start),
     )
     with claimed(output):
         _rehearse(network, parts, recipe, used)
