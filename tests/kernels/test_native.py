@@ -285,20 +285,19 @@ def test_a_kept_trajectory_and_unwanted_gradients_change_no_bit(
     y = state(flow, 3 if k else 150).to(dtype)
     g = random(*y.shape, seed=6).to(dtype)
     weight = flow.K if native.wants_full_weights(flow.plan) else flow.weight
-    code = calls.encoded(flow.plan, 0)
     with torch.no_grad(), instruction_set(name_of_set):
-        out, kept = calls.forward(y, weight, flow.bias, None, 0, code, keep=True)
-        assert kept is not None
-        assert torch.equal(out, calls.forward(y, weight, flow.bias, None, 0, code)[0])
-        recomputed = calls.backward(g, y, weight, flow.bias, None, 0, code)
-        assert same(recomputed, calls.backward(g, y, weight, flow.bias, None, 0, code, kept=kept))
-        to_y, *none = calls.backward(g, y, weight, flow.bias, None, 0, code, weights_too=False)
+        out, kept = calls.forward(y, weight, flow.bias, None, 0, flow.plan, keep=True)
+        assert kept.numbers is not None
+        assert torch.equal(out, calls.forward(y, weight, flow.bias, None, 0, flow.plan)[0])
+        recomputed = calls.backward(g, y, weight, flow.bias, None, 0, flow.plan)
+        assert same(recomputed, calls.backward(g, y, weight, flow.bias, None, 0, flow.plan, kept=kept))
+        to_y, *none = calls.backward(g, y, weight, flow.bias, None, 0, flow.plan, weights_too=False)
         assert torch.equal(to_y, recomputed[0])
         assert none == [None, None, None]
         for other in SETS:  # what another instruction set kept is not read
             with instruction_set(other):
-                kept = calls.forward(y, weight, flow.bias, None, 0, code, keep=True)[1]
-            assert same(recomputed, calls.backward(g, y, weight, flow.bias, None, 0, code, kept=kept))
+                kept = calls.forward(y, weight, flow.bias, None, 0, flow.plan, keep=True)[1]
+            assert same(recomputed, calls.backward(g, y, weight, flow.bias, None, 0, flow.plan, kept=kept))
 
 
 def same(a: calls.Gradients, b: calls.Gradients) -> bool:
@@ -312,7 +311,7 @@ def test_deep_or_large_runs_keep_nothing() -> None:
         flow = preset("h1", 4, layers, dtype=F32, backend="native")
         with torch.no_grad():
             y = state(flow, batch).to(F32)
-            assert calls.forward(y, flow.weight, flow.bias, None, 0, calls.encoded(flow.plan, 0), keep=True)[1] is None
+            assert calls.forward(y, flow.weight, flow.bias, None, 0, flow.plan, keep=True)[1].numbers is None
 
 
 def test_batched_cotangents_of_plain_autograd() -> None:

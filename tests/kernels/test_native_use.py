@@ -129,13 +129,13 @@ def test_operators_are_well_formed(name: str, k: int | None, monkeypatch: pytest
     if name == "h1":
         flow = Factors("Dense_narrow", "skew", "ForwardEuler").flow(4, 3, kernel_size=k, backend="native")
     flow(state(flow, 3).requires_grad_()).sum().backward()
-    (*of_run, flows, code, _), (*of_pull, _, _, _, weights_too) = seen
+    (*of_run, flows, plan, _), (*of_pull, _, _, _, weights_too) = seen
     assert weights_too
     checks = ((torch.ops.hdnn.flow_run, of_run, ()), (torch.ops.hdnn.flow_pull, of_pull, (True,)),
               (torch.ops.hdnn.flow_pull, of_pull, (False,)))  # fmt: skip
-    for operator, tensors, last in checks:
+    for operator, tensors, wants in checks:
         plain = [None if x is None else x.detach() for x in tensors]
-        checked = torch.library.opcheck(operator.default, (*plain, flows, *code, *last))
+        checked = torch.library.opcheck(operator.default, (*plain, *wants, flows, *plan.values()))
         assert set(checked.values()) == {"SUCCESS"}
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -13,11 +14,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from families import preset, random, state
 from hdnn.flow import Flow
 from hdnn.kernels import calls, native
+from hdnn.kernels.plan import plan_of
 from native_cases import F32, TRANSFORMED, twin
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="this install lacks the compiled extension")
 
 Inputs = dict[str, Any]
+_WORDS = [*calls._METHODS, *calls._STRUCTURES, *calls._DRIVES, *calls._ACTIVATIONS]
 
 
 def inputs(kind: str, batch: int = 5) -> Inputs:
@@ -26,45 +29,53 @@ def inputs(kind: str, batch: int = 5) -> Inputs:
     y = state(flow, batch)
     weight = flow.K if native.wants_full_weights(flow.plan) else flow.weight
     W = flow.interconnection.drive(flow._J(), flow.K, flow.space) if flow.plan.drive == "matrix" else None
-    code = calls.encoded(flow.plan, 0 if W is None else len(W))
     tensors = {"y": y, "weight": weight.detach(), "bias": flow.bias.detach(), "W": W if W is None else W.detach()}
-    return {**tensors, "flows": 0, "ints": code.ints, "step": code.step, "slope": code.slope, "images": code.images}
+    return {**tensors, "flows": 0, **asdict(flow.plan)}
 
 
 def run(given: Inputs, **changes: Any) -> Tensor:
-    result: Tensor = torch.ops.hdnn.flow_run(*{**given, **changes}.values())
+    result: Tensor = torch.ops.hdnn.flow_run(**{**given, **changes})
     return result
 
 
 def pull(given: Inputs, **changes: Any) -> Any:
     g = changes.pop("g", torch.ones_like(given["y"]))
-    return torch.ops.hdnn.flow_pull(g, *{**given, **changes}.values(), True)
+    return torch.ops.hdnn.flow_pull(g=g, weights_too=True, **{**given, **changes})
 
 
 @pytest.mark.parametrize("call", [run, pull])
 @pytest.mark.parametrize("kind", TRANSFORMED)
-def test_codes_that_lie_are_refused(kind: str, call: Callable[..., Any]) -> None:
-    """Whatever one integer is changed to, the result has the shape of the state or the call is refused."""
+def test_plans_that_lie_are_refused(kind: str, call: Callable[..., Any]) -> None:
+    """Whatever one value is changed to, the result has the shape of the state or the call is refused."""
     given = inputs(kind)
     call(given)
     refused = 0
-    for place in range(17):
-        for value in (-1, 0, 1, 2, 3, 7, 2**31, 2**40, 2**62):
-            ints = list(given["ints"])
-            ints[place] = value
-            small = ints[calls.LAYERS] < 2**31 or not ints[8]  # shared layers may be any number, and take their time
-            if ints == given["ints"] or not small:
-                continue
-            try:
-                found = call(given, ints=ints)
-            except ValueError as error:
-                refused += "a plan that no flow has" in str(error) or "do not fit a flow" in str(error)
-            else:
-                assert (found if call is run else found[0]).shape == given["y"].shape
+    for name, value in lies(given):
+        try:
+            found = call(given, **{name: value})
+        except ValueError as error:
+            refused += "a plan that no flow has" in str(error) or "do not fit a flow" in str(error)
+        else:
+            assert (found if call is run else found[0]).shape == given["y"].shape
     assert refused > 90
-    for ints in ([], given["ints"][:16], [*given["ints"], 0]):
-        with pytest.raises(ValueError, match="a plan that no flow has"):
-            call(given, ints=ints)
+    for lacking in (given.keys() - {"hidden"}, given.keys() | {"colour"}):
+        with pytest.raises(RuntimeError, match=r"missing value|Unknown keyword|expected at most"):
+            call({name: given.get(name, 0) for name in lacking})
+
+
+def lies(given: Inputs) -> Iterator[tuple[str, Any]]:
+    """Every value of a plan changed to others, one at a time."""
+    words = [*_WORDS, "", "p", "q", "neither"]
+    numbers = (-1, 0, 1, 2, 3, 7, 2**31, 2**40, 2**62)
+    for name, value in given.items():
+        if isinstance(value, Tensor) or value is None or name in ("flows", "step", "negative_slope", "images"):
+            continue
+        pairs = [(a, b) for a in numbers for b in numbers]
+        others: list[Any] = {str: words, bool: [True, False], int: [*numbers], tuple: pairs}[type(value)]
+        for other in others:
+            small = name != "layers" or other < 2**31 or not given["shared"]  # shared ones take their time
+            if other != value and small:
+                yield name, other
 
 
 @pytest.mark.parametrize("call", [run, pull])
@@ -116,8 +127,7 @@ def test_parameters_of_flows_lead_with_their_number() -> None:
 def test_other_devices_are_refused() -> None:
     given = inputs("h2")
     with pytest.raises(ValueError, match="on the CPU; got"):
-        calls.forward(given["y"], given["weight"].to("meta"), given["bias"], None, 0, calls.Code(
-            given["ints"], given["step"], given["slope"], False))  # fmt: skip
+        calls.forward(given["y"], given["weight"].to("meta"), given["bias"], None, 0, preset("h2", 4, 3).plan)
     assert run(given, **{name: given[name].to("meta") for name in ("y", "weight", "bias")}).is_meta
     with pytest.raises(NotImplementedError):
         run(given, y=given["y"].to_sparse())
@@ -151,3 +161,27 @@ def test_a_flow_pays_nothing_for_what_operators_check(monkeypatch: pytest.Monkey
     monkeypatch.setattr(operators, "check", lambda *_: pytest.fail("checked"))
     flow = preset("h2", backend="native")
     flow(state(flow, 5).requires_grad_()).sum().backward()
+
+
+@pytest.mark.parametrize("record", ["Spec", "Arrays", "Training", "Trainees"])
+def test_what_the_extension_reads_is_named(record: str) -> None:
+    """Python itself refuses names that are missing or unknown, and numbers without a name."""
+    kind = getattr(calls.extension, record)
+    for given in ({}, {"method": 0}, {"colour": 1}):
+        with pytest.raises(TypeError, match=r"__init__\(self, \*, "):
+            kind(**given)
+    with pytest.raises(TypeError):
+        kind(*range(30))
+
+
+def test_a_plan_is_read_once() -> None:
+    first, again = (preset("h2", 4, 3).plan for _ in range(2))
+    assert first is not again
+    assert calls.bound(first, False) is calls.bound(again, False)
+
+
+def test_values_of_a_plan_are_a_plan_again() -> None:
+    for kind in TRANSFORMED:
+        plan = TRANSFORMED[kind]().plan
+        assert plan_of(*plan.values()) == plan
+        assert plan_of(*(list(value) if isinstance(value, tuple) else value for value in plan.values())) == plan

@@ -26,13 +26,11 @@ def _load() -> tuple[Any, str]:
 
 extension, why_not = _load()
 
+# Words of a plan as the extension numbers them.
 _METHODS = {"euler": 0, "partitioned": 1, "perceptron": 2}
 _STRUCTURES = {"dense": 0, "skew": 0, "masked": 0, "block_diagonal": 1, "off_diagonal": 2, "block_skew": 3}
 _DRIVES = {"identity": 0, "canonical": 1, "matrix": 2}
 _ACTIVATIONS = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5}
-
-# Places in the integers of a code.
-FEATURES, LAYERS, _SHARED, _WEIGHT, _BIAS, _DRIVE = 5, 7, 8, 14, 15, 16
 
 _NO_MEMORY = (
     "No memory was left for the fused kernels, of which every thread needs room for a block of samples through some "
@@ -40,19 +38,20 @@ _NO_MEMORY = (
 )
 
 
-class Code(NamedTuple):
-    """A plan as the extension reads it; the order is that of the operators' last arguments."""
+class Bound(NamedTuple):
+    """A plan as the extension reads it, and how many numbers one flow has in weights, biases and W."""
 
-    ints: list[int]
-    step: float
-    slope: float
-    images: bool
+    spec: Any
+    weights: int
+    biases: int
+    drives: int
 
 
 class Kept(NamedTuple):
-    """The trajectory that a forward run left for the backward run, and the instruction set that laid it out."""
+    """What a forward run left for the backward run: a short trajectory, and the instruction set that laid it out."""
 
-    numbers: Tensor
+    run: Bound
+    numbers: Tensor | None
     layout: int
 
 
@@ -64,51 +63,63 @@ def full_weights(plan: Plan) -> bool:
     return _STRUCTURES[plan.structure] == 0 or plan.method != "partitioned" or plan.drive == "matrix"
 
 
-def encoded(plan: Plan, drives: int) -> Code:
-    """The code of a plan.
+def knows(plan: Plan) -> bool:
+    """Whether every word of a plan is one of the kernels'."""
+    return (
+        (plan.method in _METHODS and plan.first in ("", "p", "q") and plan.structure in _STRUCTURES)
+        and (plan.drive in _DRIVES and plan.activation in _ACTIVATIONS)
+    )  # fmt: skip
 
-    Args:
-        plan: what to run.
-        drives: how many matrices W there are: 0, 1 or N.
-    """
-    structure = 0 if full_weights(plan) else _STRUCTURES[plan.structure]
+
+def sizes(plan: Plan) -> tuple[int, int, int]:
+    """How many numbers one flow has in weights, in biases, and in the W of one layer."""
     stored, half = 1 if plan.shared else plan.layers, plan.features // 2
     whole = plan.hidden * plan.features
-    free = (whole, plan.hidden * half, plan.hidden * half, half * half)[structure]
-    ints = [
-        _METHODS[plan.method],
-        int(plan.first == "q"),
-        structure,
-        _DRIVES[plan.drive],
-        _ACTIVATIONS[plan.activation],
-        plan.features,
-        plan.hidden,
-        plan.layers,
-        int(plan.shared),
-        int(drives == 1),
-        *plan.p_units,
-        *plan.q_units,
-        stored * free,
-        stored * plan.hidden,
-        drives * whole,
-    ]
-    return Code(ints, plan.step, plan.negative_slope, plan.images)
+    free = whole if full_weights(plan) else half * half if plan.structure == "block_skew" else plan.hidden * half
+    return stored * free, stored * plan.hidden, whole if plan.drive == "matrix" else 0
 
 
-def multiplications(ints: list[int]) -> int:
-    """How many of numbers of weights one sample takes in one layer, by the integers of a code."""
-    method, _, structure, drive, _, n, m, *_ = ints
-    units = m // 2 if structure else (ints[11] + ints[13]) // 2  # of one half
-    of_K = units * n if method == _METHODS["partitioned"] else m * n
-    return of_K if drive == 0 else 2 * of_K
+@lru_cache(maxsize=256)
+def bound(plan: Plan, one_W: bool) -> Bound:
+    """A plan as the extension reads it, made once; `one_W` says whether all layers share one W."""
+    weights, biases, drive = sizes(plan)
+    (p_units, p_count), (q_units, q_count) = plan.p_units, plan.q_units
+    spec = extension.Spec(
+        method=_METHODS[plan.method],
+        first_is_q=plan.first == "q",
+        structure=0 if full_weights(plan) else _STRUCTURES[plan.structure],
+        drive=_DRIVES[plan.drive],
+        activation=_ACTIVATIONS[plan.activation],
+        features=plan.features,
+        hidden=plan.hidden,
+        layers=plan.layers,
+        shared=plan.shared,
+        shared_drive=one_W,
+        p_units=p_units,
+        p_count=p_count,
+        q_units=q_units,
+        q_count=q_count,
+        step=plan.step,
+        negative_slope=plan.negative_slope,
+    )
+    return Bound(spec, weights, biases, drive if one_W else plan.layers * drive)
 
 
-code_of = lru_cache(maxsize=256)(encoded)
+def _run_of(plan: Plan, W: Tensor | None, flows: int) -> Bound:
+    return bound(plan, W is not None and W.shape[1 if flows else 0] == 1)
+
+
+def multiplications(plan: Plan) -> int:
+    """How many of numbers of weights one sample takes in one layer."""
+    n, m = plan.features, plan.hidden
+    units = (plan.p_units[1] + plan.q_units[1]) // 2 if full_weights(plan) else m // 2  # of one half
+    of_K = units * n if plan.method == "partitioned" else m * n
+    return of_K if plan.drive == "identity" else 2 * of_K
 
 
 def forward(
-    y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, code: Code, keep: bool = False
-) -> tuple[Tensor, Kept | None]:
+    y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, plan: Plan, keep: bool = False
+) -> tuple[Tensor, Kept]:
     """The states after the last layer.
 
     Args:
@@ -117,22 +128,22 @@ def forward(
         bias: biases.
         W: K Jᵀ, for plans whose drive is "matrix".
         flows: F.
-        code: what to run.
+        plan: what to run.
         keep: leave the trajectory for `backward`, where it is small enough to be worth its memory.
     """
-    ints, step, slope, images = code
-    _check(y, weight, bias, W, y, flows, ints)
+    images, run = plan.images, _run_of(plan, W, flows)
+    _check(y, weight, bias, W, y, flows, plan, run)
     y, weight, bias, W = _ready(y, images), _packed(weight, flows), _packed(bias, flows), _packed(W, flows)
     out = _empty(y)
     doubles, (rows, pixels) = y.dtype is torch.float64, _samples(y, flows, images)
-    numbers = extension.kept(doubles, ints, flows or 1, rows, pixels) if keep else 0
+    numbers = extension.kept(doubles, run.spec, flows or 1, rows, pixels) if keep else 0
     kept = y.new_empty(numbers) if numbers else None
-    call = _call(y, weight, bias, W, y, flows, rows, pixels, out, None, None, None)
+    arrays = _arrays(y, weight, bias, W, flows, rows, pixels, out, kept)
     try:
-        layout = extension.forward(doubles, ints, step, slope, call, _place(kept), torch.get_num_threads())
+        layout = extension.forward(doubles, run.spec, arrays, torch.get_num_threads())
     except MemoryError as error:
         raise MemoryError(_NO_MEMORY) from error
-    return out, None if kept is None else Kept(kept, layout)
+    return out, Kept(run, kept, layout)
 
 
 def backward(
@@ -142,7 +153,7 @@ def backward(
     bias: Tensor,
     W: Tensor | None,
     flows: int,
-    code: Code,
+    plan: Plan,
     weights_too: bool = True,
     kept: Kept | None = None,
 ) -> Gradients:
@@ -155,42 +166,43 @@ def backward(
         bias: biases.
         W: K Jᵀ.
         flows: F.
-        code: what to run.
+        plan: what to run.
         weights_too: whether more than the gradient of the states is wanted; None takes the place of the others.
         kept: what `forward` left.
     """
-    ints, step, slope, images = code
-    _check(y, weight, bias, W, g, flows, ints)
+    images = plan.images
+    run, numbers, layout = kept or (_run_of(plan, W, flows), None, 0)
+    _check(y, weight, bias, W, g, flows, plan, run)
     y, weight, bias, W = _ready(y, images), _packed(weight, flows), _packed(bias, flows), _packed(W, flows)
     g = _ready(g, images)
     out, to_weight, to_bias, to_W = _empty(y), None, None, None
     if weights_too:
         to_weight, to_bias, to_W = _empty(weight), _empty(bias), None if W is None else _empty(W)
     rows, pixels = _samples(y, flows, images)
-    call = _call(y, weight, bias, W, g, flows, rows, pixels, out, to_weight, to_bias, to_W)
-    numbers, layout = (None, 0) if kept is None else kept
-    doubles = y.dtype is torch.float64
+    arrays = _arrays(y, weight, bias, W, flows, rows, pixels, out, numbers, g, to_weight, to_bias, to_W)
     try:
-        extension.backward(doubles, ints, step, slope, call, _place(numbers), layout, torch.get_num_threads())
+        extension.backward(y.dtype is torch.float64, run.spec, arrays, layout, torch.get_num_threads())
     except MemoryError as error:
         raise MemoryError(_NO_MEMORY) from error
     return out, to_weight, to_bias, to_W
 
 
-def _check(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, g: Tensor, flows: int, ints: list[int]) -> None:
+def _check(
+    y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, g: Tensor, flows: int, plan: Plan, run: Bound
+) -> None:
     """Refuse what the pointers would misread: parameters may be swapped for others after a flow was made."""
     each = flows or 1
     if (
-        weight.numel() != each * ints[_WEIGHT]
-        or bias.numel() != each * ints[_BIAS]
-        or (0 if W is None else W.numel()) != each * ints[_DRIVE]
-        or y.shape[2 if flows else 1] != ints[FEATURES]
+        weight.numel() != each * run.weights
+        or bias.numel() != each * run.biases
+        or (0 if W is None else W.numel()) != each * run.drives
+        or y.shape[2 if flows else 1] != plan.features
         or (g is not y and g.shape != y.shape)
     ):
         shapes = ", ".join(str(tuple(x.shape)) for x in (y, weight, bias, W) if x is not None)
-        stored = 1 if ints[_SHARED] else ints[LAYERS]
+        stored = 1 if plan.shared else plan.layers
         raise ValueError(
-            f"States, weights and biases do not fit a flow of {ints[FEATURES]} features and {stored} stored layers; "
+            f"States, weights and biases do not fit a flow of {plan.features} features and {stored} stored layers; "
             f"got {shapes}. Give tensors of the shapes that the flow was made with."
         )
     dtype = y.dtype
@@ -238,25 +250,47 @@ def _samples(y: Tensor, flows: int, images: bool) -> tuple[int, int]:
     return shape[1 if flows else 0], shape[-1] * shape[-2] if images else 1
 
 
-def _call(
-    y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, g: Tensor, flows: int, rows: int, pixels: int,
-    out: Tensor, to_weight: Tensor | None, to_bias: Tensor | None, to_W: Tensor | None,
-) -> list[int]:  # fmt: skip
-    """Pointers, sizes and strides, in the order of the extension; strides lead to the next flow, row and feature."""
-    y_strides, g_strides, out_strides = y.stride(), g.stride(), out.stride()
+def _arrays(
+    y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, rows: int, pixels: int, out: Tensor,
+    kept: Tensor | None, g: Tensor | None = None, to_weight: Tensor | None = None, to_bias: Tensor | None = None,
+    to_W: Tensor | None = None,
+) -> Any:  # fmt: skip
+    """Pointers, sizes and strides of a call; strides lead to the next flow, row and feature."""
+    y_strides, g_strides, out_strides = y.stride(), (y if g is None else g).stride(), out.stride()
     if flows:
         y_flow, y_row, y_feature, *_ = y_strides
         g_flow, g_row, g_feature, *_ = g_strides
         out_flow, out_row, out_feature, *_ = out_strides
-        apart = (weight.stride(0), bias.stride(0), 0 if W is None else W.stride(0))
+        weight_flow, bias_flow, drive_flow = weight.stride(0), bias.stride(0), 0 if W is None else W.stride(0)
     else:
         y_flow, y_row, y_feature = 0, y_strides[0], y_strides[1]
         g_flow, g_row, g_feature = 0, g_strides[0], g_strides[1]
         out_flow, out_row, out_feature = 0, out_strides[0], out_strides[1]
-        apart = (0, 0, 0)
-    return [
-        flows or 1, rows, pixels,
-        y.data_ptr(), weight.data_ptr(), bias.data_ptr(), _place(W), g.data_ptr(),
-        y_flow, y_row, y_feature, g_flow, g_row, g_feature, *apart,
-        out.data_ptr(), _place(to_weight), _place(to_bias), _place(to_W), out_flow, out_row, out_feature,
-    ]  # fmt: skip
+        weight_flow = bias_flow = drive_flow = 0
+    return extension.Arrays(
+        flows=flows or 1,
+        rows=rows,
+        pixels=pixels,
+        y=y.data_ptr(),
+        weight=weight.data_ptr(),
+        bias=bias.data_ptr(),
+        drive=_place(W),
+        g=_place(g),
+        y_flow=y_flow,
+        y_row=y_row,
+        y_feature=y_feature,
+        g_flow=g_flow,
+        g_row=g_row,
+        g_feature=g_feature,
+        weight_flow=weight_flow,
+        bias_flow=bias_flow,
+        drive_flow=drive_flow,
+        out=out.data_ptr(),
+        weight_gradient=_place(to_weight),
+        bias_gradient=_place(to_bias),
+        drive_gradient=_place(to_W),
+        out_flow=out_flow,
+        out_row=out_row,
+        out_feature=out_feature,
+        kept=_place(kept),
+    )

@@ -67,9 +67,7 @@ def run(
     Returns:
         The shape of y.
     """
-    make = calls.encoded if torch.compiler.is_compiling() else calls.code_of  # a cache would stop the compiler
-    code = make(plan, 0 if W is None else W.shape[0])
     if y.dim() == (4 if plan.images else 2):
-        return operators.apply(y, weight, bias, W, code, again)
+        return operators.apply(y, weight, bias, W, plan, again)
     states = y.unsqueeze(0) if plan.images else y.reshape(-1, plan.features)
-    return operators.apply(states, weight, bias, W, code, again).reshape(y.shape)
+    return operators.apply(states, weight, bias, W, plan, again).reshape(y.shape)

@@ -19,19 +19,19 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from hdnn.kernels import calls
-from hdnn.kernels.calls import Code
+from hdnn.kernels.plan import SCHEMA, Plan, plan_of
 from hdnn.kernels.refusals import check
 from hdnn.kernels.transforms import batched, pulled_back, raw_apply, transformed, watched, wrapped
 
 Again = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
 
-def apply(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, code: Code, again: Again | None) -> Tensor:
+def apply(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, plan: Plan, again: Again | None) -> Tensor:
     """The states after the last layer, differentiable once, or as often as `again` where there is one."""
     if _is_plain(y, weight, bias, W) and not wrapped(y):
-        result: Tensor = _DIRECT(y, weight, bias, W, code, again)
+        result: Tensor = _DIRECT(y, weight, bias, W, plan, again)
     else:
-        result = _run_apply(y, weight, bias, W, 0, code, again)
+        result = _run_apply(y, weight, bias, W, 0, plan, again)
     return result
 
 
@@ -40,12 +40,12 @@ class Direct(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, code: Code, again: Again | None
+        ctx: Any, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, plan: Plan, again: Again | None
     ) -> Tensor:
         """One fused run; a short trajectory is kept for the run back."""
-        out, ctx.kept = calls.forward(y, weight, bias, W, 0, code, keep=any(ctx.needs_input_grad))
+        out, ctx.kept = calls.forward(y, weight, bias, W, 0, plan, keep=any(ctx.needs_input_grad))
         ctx.save_for_backward(y, weight, bias, W)
-        ctx.code, ctx.again = code, again
+        ctx.plan, ctx.again = plan, again
         return out
 
     @staticmethod
@@ -54,8 +54,8 @@ class Direct(torch.autograd.Function):
         y, weight, bias, W = ctx.saved_tensors
         weights_too = any(ctx.needs_input_grad[1:])
         if torch.is_grad_enabled() or batched(g) or not _is_plain(g, y, weight, bias, W):
-            return (*_pull_apply(g, y, weight, bias, W, 0, ctx.code, ctx.again, weights_too), None, None)
-        return (*calls.backward(g, y, weight, bias, W, 0, ctx.code, weights_too, ctx.kept), None, None)
+            return (*_pull_apply(g, y, weight, bias, W, 0, ctx.plan, ctx.again, weights_too), None, None)
+        return (*calls.backward(g, y, weight, bias, W, 0, ctx.plan, weights_too, ctx.kept), None, None)
 
 
 class Run(torch.autograd.Function):
@@ -63,36 +63,36 @@ class Run(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, code: Code, again: Again | None
+        y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, plan: Plan, again: Again | None
     ) -> Tensor:
         """One fused run."""
         if _is_plain(y, weight, bias, W):
-            return calls.forward(y, weight, bias, W, flows, code)[0]
-        result: Tensor = torch.ops.hdnn.flow_run(y, weight, bias, W, flows, *code)
+            return calls.forward(y, weight, bias, W, flows, plan)[0]
+        result: Tensor = torch.ops.hdnn.flow_run(y, weight, bias, W, flows, *plan.values())
         return result
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Keep the inputs alone: nothing per layer is stored."""
-        *tensors, ctx.flows, ctx.code, ctx.again = inputs
+        *tensors, ctx.flows, ctx.plan, ctx.again = inputs
         ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
         """Gradients of states, weights, biases and W."""
         weights_too = any(ctx.needs_input_grad[1:4])
-        return (*_pull_apply(g, *ctx.saved_tensors, ctx.flows, ctx.code, ctx.again, weights_too), None, None, None)
+        return (*_pull_apply(g, *ctx.saved_tensors, ctx.flows, ctx.plan, ctx.again, weights_too), None, None, None)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
         """Samples of the mapped axis are rows like any other; mapped parameters make it an axis of flows."""
-        y, *parameters, flows, code, again = inputs
+        y, *parameters, flows, plan, again = inputs
         size, mapped = info.batch_size, in_dims[1:4] != (None, None, None)
         if not mapped:
             rows = _as_rows(y, in_dims[0], size, flows)
-            return _from_rows(_run_apply(rows, *parameters, flows, code, again), size, flows), 0
+            return _from_rows(_run_apply(rows, *parameters, flows, plan, again), size, flows), 0
         merged = [_merged(x, d, size, flows) for x, d in zip((y, *parameters), in_dims, strict=False)]
-        return _split(_run_apply(*merged, size * max(1, flows), code, again), size, flows), 0
+        return _split(_run_apply(*merged, size * max(1, flows), plan, again), size, flows), 0
 
 
 class Pull(torch.autograd.Function):
@@ -100,13 +100,13 @@ class Pull(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, code: Code,
+        g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, plan: Plan,
         again: Again | None, weights_too: bool,
     ) -> calls.Gradients:  # fmt: skip
         """One fused run back."""
         if _is_plain(g, y, weight, bias, W) and not batched(g):
-            return calls.backward(g, y, weight, bias, W, flows, code, weights_too)
-        to_y, *others = torch.ops.hdnn.flow_pull(g, y, weight, bias, W, flows, *code, weights_too)
+            return calls.backward(g, y, weight, bias, W, flows, plan, weights_too)
+        to_y, *others = torch.ops.hdnn.flow_pull(g, y, weight, bias, W, weights_too, flows, *plan.values())
         if not weights_too:
             return to_y, None, None, None
         return to_y, others[0], others[1], None if W is None else others[2]
@@ -139,14 +139,14 @@ class Pull(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
         """As in `Run`; gradients of parameters are one for each mapped index, so they make it an axis of flows."""
-        g, y, *parameters, flows, code, again, weights_too = inputs
+        g, y, *parameters, flows, plan, again, weights_too = inputs
         size, mapped = info.batch_size, in_dims[2:5] != (None, None, None)
         if not (mapped or weights_too):
             rows = [_as_rows(x, d, size, flows) for x, d in zip((g, y), in_dims, strict=False)]
-            to_y, *_ = _pull_apply(*rows, *parameters, flows, code, again, False)
+            to_y, *_ = _pull_apply(*rows, *parameters, flows, plan, again, False)
             return (_from_rows(to_y, size, flows), None, None, None), (0, None, None, None)
         merged = [_merged(x, d, size, flows) for x, d in zip((g, y, *parameters), in_dims, strict=False)]
-        results = _pull_apply(*merged, size * max(1, flows), code, again, weights_too)
+        results = _pull_apply(*merged, size * max(1, flows), plan, again, weights_too)
         dims = tuple(None if x is None else 0 for x in results)
         return tuple(None if x is None else _split(x, size, flows) for x in results), dims
 
@@ -221,22 +221,18 @@ def _split(x: Tensor, size: int, flows: int) -> Tensor:
 _Empties = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def _run(
-    y: Tensor, weight: Tensor, bias: Tensor, drive: Tensor | None, flows: int, plan: list[int], step: float,
-    slope: float, images: bool,
-) -> Tensor:  # fmt: skip
-    code = Code(plan, step, slope, images)
-    check(y, weight, bias, drive, y, flows, code, "flow_run")
-    return calls.forward(y, weight, bias, drive, flows, code)[0]
+def _run(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, *values: Any) -> Tensor:
+    plan = plan_of(*values)
+    check(y, weight, bias, W, y, flows, plan, "flow_run")
+    return calls.forward(y, weight, bias, W, flows, plan)[0]
 
 
 def _pull(
-    g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, drive: Tensor | None, flows: int, plan: list[int], step: float,
-    slope: float, images: bool, weights_too: bool,
-) -> _Empties:  # fmt: skip
-    code = Code(plan, step, slope, images)
-    check(y, weight, bias, drive, g, flows, code, "flow_pull")
-    to_y, *others = calls.backward(g, y, weight, bias, drive, flows, code, weights_too)
+    g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, weights_too: bool, flows: int, *values: Any
+) -> _Empties:
+    plan = plan_of(*values)
+    check(y, weight, bias, W, g, flows, plan, "flow_pull")
+    to_y, *others = calls.backward(g, y, weight, bias, W, flows, plan, weights_too)
     first, second, third = (y.new_empty(0) if x is None else x for x in others)
     return to_y, first, second, third
 
@@ -245,19 +241,21 @@ def _fake_run(y: Tensor, *others: Any) -> Tensor:
     return torch.empty(y.shape, dtype=y.dtype, device=y.device)
 
 
-def _fake_pull(g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, drive: Tensor | None, *others: Any) -> _Empties:
-    shapes = [x.shape if others[-1] and x is not None else (0,) for x in (weight, bias, drive)]
+def _fake_pull(
+    g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, weights_too: bool, *others: Any
+) -> _Empties:
+    shapes = [x.shape if weights_too and x is not None else (0,) for x in (weight, bias, W)]
     first, second, third = (torch.empty(shape, dtype=y.dtype, device=y.device) for shape in shapes)
     return _fake_run(y), first, second, third
 
 
 def _declare() -> Any:
     """Declare the two operators; they live as long as the library that is returned."""
-    inputs = "Tensor y, Tensor weight, Tensor bias, Tensor? drive"
-    code = "int flows, int[] plan, float step, float slope, bool images"
+    inputs = "Tensor y, Tensor weight, Tensor bias, Tensor? W"
+    plan = f"int flows, {SCHEMA}"
     library: Any = torch.library.Library("hdnn", "DEF")  # type: ignore[no-untyped-call]
-    library.define(f"flow_run({inputs}, {code}) -> Tensor")
-    library.define(f"flow_pull(Tensor g, {inputs}, {code}, bool weights_too) -> (Tensor, Tensor, Tensor, Tensor)")
+    library.define(f"flow_run({inputs}, {plan}) -> Tensor")
+    library.define(f"flow_pull(Tensor g, {inputs}, bool weights_too, {plan}) -> (Tensor, Tensor, Tensor, Tensor)")
     library.impl("flow_run", _run, "CPU")
     library.impl("flow_pull", _pull, "CPU")
     torch.library.register_fake("hdnn::flow_run", _fake_run, lib=library)
@@ -268,18 +266,18 @@ def _declare() -> Any:
 _LIBRARY = _declare()
 
 
-def _flops(y: tuple[int, ...], plan: list[int]) -> int:
+def _flops(y: tuple[int, ...], plan: Plan) -> int:
     """Two for each multiplication of the matrix products of a run, as PyTorch counts those of the eager path."""
-    return 2 * math.prod(y) * plan[calls.LAYERS] * calls.multiplications(plan) // plan[calls.FEATURES]
+    return 2 * math.prod(y) * plan.layers * calls.multiplications(plan) // plan.features
 
 
 @register_flop_formula(torch.ops.hdnn.flow_run)
-def _run_flops(y: Any, weight: Any, bias: Any, drive: Any, flows: int, plan: list[int], *_: Any, **__: Any) -> int:
-    return _flops(y, plan)
+def _run_flops(y: Any, weight: Any, bias: Any, W: Any, flows: int, *values: Any, **__: Any) -> int:
+    return _flops(y, plan_of(*values))
 
 
 @register_flop_formula(torch.ops.hdnn.flow_pull)
 def _pull_flops(
-    g: Any, y: Any, weight: Any, bias: Any, drive: Any, flows: int, plan: list[int], *rest: Any, **__: Any
+    g: Any, y: Any, weight: Any, bias: Any, W: Any, weights_too: bool, flows: int, *values: Any, **__: Any
 ) -> int:
-    return _flops(y, plan) * (2 if rest[-1] else 1)
+    return _flops(y, plan_of(*values)) * (2 if weights_too else 1)

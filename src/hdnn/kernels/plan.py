@@ -1,12 +1,13 @@
 """What a fused kernel is asked to run, in plain values.
 
-`flow/plans.py` fills a plan in; kernels read it and know nothing else of flows, structures or integrators.
+`flow/plans.py` fills a plan in; kernels read it and know nothing else of flows, structures or integrators. Operators of
+`torch.library` carry its values one by one, for a compiler knows plain values alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,20 @@ class Plan:
     images: bool
     p_units: tuple[int, int] = (0, 0)
     q_units: tuple[int, int] = (0, 0)
+
+    def values(self) -> list[Any]:
+        """As operators carry them, in the order of `SCHEMA`."""
+        return [getattr(self, name) for name in _NAMES]
+
+
+_NAMES = tuple(field.name for field in fields(Plan))
+_KINDS = {"int": "int", "float": "float", "bool": "bool", "tuple[int, int]": "int[]"}
+
+# The values of a plan as arguments of an operator.
+SCHEMA = ", ".join(f"{_KINDS.get(str(field.type), 'str')} {field.name}" for field in fields(Plan))
+
+
+def plan_of(*values: Any) -> Plan:
+    """`Plan.values` undone."""
+    own: list[Any] = [tuple(value) if isinstance(value, list) else value for value in values]
+    return Plan(*own)

@@ -1,4 +1,4 @@
-"""What the registered operators refuse: anyone may call them, with tensors that do not fit and codes that lie.
+"""What the registered operators refuse: anyone may call them, with tensors that do not fit and plans that lie.
 
 Calls of a flow do not come through here: its plan is made from factors that fit each other, and `calls` checks its
 tensors. Legend: as in `calls`.
@@ -9,25 +9,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hdnn.kernels.calls import Code
-
-_EULER, _FULL, _BLOCK_SKEW, _IDENTITY, _CANONICAL, _MATRIX = 0, 0, 3, 0, 1, 2
+from hdnn.kernels import calls
+from hdnn.kernels.plan import Plan
 
 
 def check(
-    y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, g: Tensor, flows: int, code: Code, name: str
+    y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, g: Tensor, flows: int, plan: Plan, name: str
 ) -> None:
     """Refuse what the kernels would read or write beyond its end.
 
     Raises:
-        ValueError: if tensors and code are not what a flow would give.
+        ValueError: if tensors and plan are not what a flow would give.
     """
-    _check_plan(code.ints, name)
+    if not _fits(plan):
+        raise ValueError(
+            f"hdnn::{name} was given a plan that no flow has: {plan}. Plans are made by `hdnn.Flow`; call the flow."
+        )
     tensors = [x for x in (y, weight, bias, W, g) if x is not None]
     if y.dtype not in (torch.float32, torch.float64) or any(x.dtype is not y.dtype for x in tensors):
         got = ", ".join(str(x.dtype) for x in tensors)
         raise ValueError(f"hdnn::{name} reads float32 or float64, all tensors alike; got {got}.")
-    axes = (4 if code.images else 2) + (flows > 0)
+    axes = (4 if plan.images else 2) + (flows > 0)
     if flows < 0 or y.dim() != axes or g.shape != y.shape:
         shapes = ", ".join(str(tuple(x.shape)) for x in tensors)
         raise ValueError(
@@ -39,38 +41,28 @@ def check(
         raise ValueError(f"hdnn::{name} was told of {flows} flows, so every tensor leads with {flows}; got {first}.")
 
 
-def _check_plan(ints: list[int], name: str) -> None:
-    """The integers must be those of a plan: known words, sizes that fit each other, and the counts that follow."""
-    if len(ints) != 17 or min(ints) < 0 or not _fits(*ints):
-        raise ValueError(
-            f"hdnn::{name} was given a plan that no flow has: {ints}. Plans are made by `hdnn.Flow`; call the flow."
-        )
-
-
-def _fits(
-    method: int, first: int, structure: int, drive: int, activation: int, n: int, m: int, layers: int, shared: int,
-    one_W: int, p: int, of_p: int, q: int, of_q: int, weights: int, biases: int, drives: int,
-) -> bool:  # fmt: skip
-    stored, half = 1 if shared else layers, n // 2
-    free = (m * n, m * half, m * half, half * half)[structure] if structure <= _BLOCK_SKEW else -1
+def _fits(plan: Plan) -> bool:
+    """Whether words are known, sizes fit each other, and no count of numbers overflows."""
+    n, m, layers = plan.features, plan.hidden, plan.layers
+    units = (plan.p_units, plan.q_units)
     return (
-        (method <= 1 and first <= 1 and drive <= _MATRIX and activation <= 5 and shared <= 1 and one_W <= 1)
-        and (n >= 1 and m >= 1 and layers < 1 << 31 and weights == stored * free and biases == stored * m)
-        and drives in ({m * n} if one_W else {layers * m * n} if drive == _MATRIX else {0})
-        and (drive == _MATRIX or drives == 0)
-        and (drive != _CANONICAL or n % 2 == 0)
-        and (p + of_p <= m and q + of_q <= m)
-        and (_euler_fits(structure, drive, n, m) if method == _EULER else n % 2 == 0 and _halves_fit(
-            structure, drive, n, m, of_p, of_q))
-    )  # fmt: skip
+        calls.knows(plan)
+        and plan.method != "perceptron"
+        and (n >= 1 and m >= 1 and 0 <= layers < 1 << 31)
+        and (all(len(u) == 2 and min(u) >= 0 and sum(u) <= m for u in units))
+        and layers * m * n < 1 << 60
+        and (plan.drive != "canonical" or n % 2 == 0)
+        and (_euler_fits(plan) if plan.method == "euler" else n % 2 == 0 and _halves_fit(plan))
+    )
 
 
-def _euler_fits(structure: int, drive: int, n: int, m: int) -> bool:
-    return structure == _FULL and (drive != _IDENTITY or m == n)
+def _euler_fits(plan: Plan) -> bool:
+    return plan.drive != "identity" or plan.hidden == plan.features
 
 
-def _halves_fit(structure: int, drive: int, n: int, m: int, of_p: int, of_q: int) -> bool:
-    half = n // 2
-    if structure == _FULL:
-        return drive != _IDENTITY or of_p == of_q == half
-    return m % 2 == 0 and drive != _MATRIX and (m == n or (structure != _BLOCK_SKEW and drive != _IDENTITY))
+def _halves_fit(plan: Plan) -> bool:
+    n, m = plan.features, plan.hidden
+    if calls.full_weights(plan):
+        return plan.drive != "identity" or plan.p_units[1] == plan.q_units[1] == n // 2
+    narrow = plan.structure == "block_skew" or plan.drive == "identity"
+    return m % 2 == 0 and (m == n or not narrow)

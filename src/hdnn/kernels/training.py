@@ -10,8 +10,8 @@ appends zeros, the output layer is W y_N + μ.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -70,17 +70,14 @@ class Setup:
     def sizes(self) -> dict[str, int]:
         """Numbers of each of the `PARTS`, in order."""
         plan, n = self.plan, self.plan.features
-        stored = 1 if plan.shared else plan.layers
-        whole = plan.hidden * n
+        weights, biases, _ = calls.sizes(plan)
         if self.index is not None:
-            whole = _places(self.index)
-        elif not calls.full_weights(plan):
-            whole = plan.hidden * n // 2 if plan.structure != "block_skew" else (n // 2) ** 2
+            weights = (1 if plan.shared else plan.layers) * _places(self.index)
         return {
             "lift_weight": n * self.inputs if self.linear else 0,
             "lift_bias": n if self.linear else 0,
-            "weight": stored * whole,
-            "bias": stored * plan.hidden,
+            "weight": weights,
+            "bias": biases,
             "interconnection": 0 if self.J_index is None else _places(self.J_index),
             "head_weight": self.outputs * n,
             "head_bias": self.outputs,
@@ -166,26 +163,35 @@ def train(
     outputs = x.new_empty(E, int(bounds[-1] - bounds[0]), setup.outputs)
     given = (x, y, sample_weight, order, rates.double().expand(E, steps))
     each = [calls._packed(value, 1) for value in given]
-    *data, batches, rates_ = each
     bounds = bounds.contiguous()
-    call = [
-        E, steps, trainees.done,
-        *map(calls._place, (*data, batches, bounds, rates_)),
-        *(0 if value is None else value.stride(0) for value in each),
-        *map(calls._place, (trainees.parameters, trainees.first, trainees.second, losses, outputs, trainees.failed)),
-    ]  # fmt: skip
-    code = calls.encoded(setup.plan, _drives(setup))
-    index, J, J_index = (None if at is None else at.contiguous() for at in (setup.index, setup.J, setup.J_index))
-    integers = [
-        int(setup.linear), setup.inputs, setup.outputs, _LOSSES[setup.loss], _OPTIMIZERS[setup.optimizer],
-        sum(1 << PARTS.index(name) for name in set(setup.trains)),
-        calls._place(index), 0 if index is None else _places(index),
-        calls._place(J_index), 0 if J_index is None else _places(J_index),
-        calls._place(J), 1 if J is None else len(J),
-    ]  # fmt: skip
-    numbers = [setup.alpha, setup.alpha_c, setup.weight_decay, setup.label_smoothing, setup.clip, float(setup.repeats)]
-    doubles, threads = x.dtype is torch.float64, torch.get_num_threads()
-    calls.extension.train(doubles, code.ints, code.step, code.slope, integers, numbers, call, threads)
+    strides = (0 if value is None else value.stride(0) for value in each)
+    x_model, y_model, weight_model, order_model, rates_model = strides
+    place = calls._place
+    data, targets, weights, batches, speeds = map(place, each)
+    networks = calls.extension.Trainees(
+        models=E,
+        steps=steps,
+        done=trainees.done,
+        x=data,
+        y=targets,
+        weight=weights,
+        order=batches,
+        bounds=place(bounds),
+        rates=speeds,
+        x_model=x_model,
+        y_model=y_model,
+        weight_model=weight_model,
+        order_model=order_model,
+        rates_model=rates_model,
+        parameters=place(trainees.parameters),
+        first=place(trainees.first),
+        second=place(trainees.second),
+        losses=place(losses),
+        results=place(outputs),
+        failed=place(trainees.failed),
+    )
+    setup = replace(setup, index=_packed(setup.index), J=_packed(setup.J), J_index=_packed(setup.J_index))
+    calls.extension.train(x.dtype is torch.float64, _bound(setup), networks, torch.get_num_threads())
     trainees.done += steps
     return losses, outputs
 
@@ -195,12 +201,35 @@ def _places(index: Tensor) -> int:
     return int(index.abs().max()) if index.numel() else 0
 
 
-def _drives(setup: Setup) -> int:
-    """How many matrices W = K Jᵀ there are."""
-    if setup.plan.drive != "matrix":
-        return 0
-    one_J = setup.J is None or len(setup.J) == 1
-    return 1 if setup.plan.shared and one_J else setup.plan.layers
+def _packed(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()
+
+
+def _bound(setup: Setup) -> Any:
+    """The setup as the extension reads it; the setup must outlive it."""
+    J, J_index, index = setup.J, setup.J_index, setup.index
+    one_W = setup.plan.drive == "matrix" and setup.plan.shared and (J is None or len(J) == 1)
+    return calls.extension.Training(
+        flow=calls.bound(setup.plan, one_W).spec,
+        linear=setup.linear,
+        inputs=setup.inputs,
+        outputs=setup.outputs,
+        loss=_LOSSES[setup.loss],
+        rule=_OPTIMIZERS[setup.optimizer],
+        alpha=setup.alpha,
+        alpha_c=setup.alpha_c,
+        decay=setup.weight_decay,
+        smoothing=setup.label_smoothing,
+        clip=setup.clip,
+        repeats=setup.repeats,
+        trains=sum(1 << PARTS.index(name) for name in set(setup.trains)),
+        index=calls._place(index),
+        free=0 if index is None else _places(index),
+        J_index=calls._place(J_index),
+        J_free=0 if J_index is None else _places(J_index),
+        J=calls._place(J),
+        J_layers=1 if J is None else len(J),
+    )
 
 
 def _check_trainees(setup: Setup, trainees: Trainees) -> None:
