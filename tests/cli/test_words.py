@@ -21,7 +21,7 @@ SOURCE = Path(hdnn.__file__).parent
 PYTHON_ALONE = {
     "analysis", "estimator", "hub", "plots", "kernels", "report.py", "presets.py", "structures.py", "hamiltonian.py",
     "interconnections.py", "integrators.py", "__init__.py", "spaces",
-    "training/checks.py",  # of networks and tensors that a user of Python made
+    "training/checks.py", "training/batches.py",  # of networks, tensors and loaders that a user of Python made
     "arguments.py", "flow/attributes.py", "flow/states.py", "flow/module.py",  # types, tensors, whole flows
     "training/fused.py",  # reasons that a named backend gives
     "flow/inputs.py",  # edges and inputs, which no command brings
@@ -38,7 +38,11 @@ FUNCTIONS_ALONE = {
         "known_layers",
     },
     "networks.py": {"image_classifier", "_lift"},  # flows that do not fit, which names do not make
-    "training/ensemble.py": {"_fresh", "step"},  # modules that presets do not have
+    "training/ensemble.py": {"step"},  # modules that presets do not have
+    "training/starts.py": {"_fresh"},
+    "training/fitting.py": {"fit", "fit_together", "_of_loader"},  # loaders, and many networks at once
+    "training/single.py": {"_check_begun"},
+    "training/objective.py": {"_mean"},  # losses of the user's own
     "data/encoders.py": {"__post_init__", "encode"},  # arrays; statistics of an edited configuration are named
     "entries.py": {"place"},
     "export.py": {"to_program"},

@@ -20,9 +20,11 @@ from hdnn.kernels import native, training
 from hdnn.kernels.plan import Plan
 from hdnn.kernels.training import Setup, Trainees
 from hdnn.networks import Network, vector_classifier, vector_regressor
+from hdnn.training.batches import Batch
 from hdnn.training.fused import Fused, tensors_of, why_not
-from hdnn.training.objective import Objective
-from hdnn.training.recipe import Recipe, make_optimizer
+from hdnn.training.learners import Single
+from hdnn.training.objective import objective_of
+from hdnn.training.recipe import Recipe
 from hdnn.training.steps import joint_step
 from hdnn.training.tensors import Memory
 from native_cases import F32, FUSED, SETS, instruction_set, threads
@@ -47,15 +49,13 @@ class Case:
     def reference(self) -> tuple[Network, Tensor, Tensor]:
         """Trained step by step through autograd and PyTorch's optimizers: the network, objectives and outputs."""
         network, recipe = copy.deepcopy(self.network), self.recipe
-        objective = Objective(
-            network, smoothness=recipe.smoothness, head_decay=recipe.head_decay, label_smoothing=recipe.label_smoothing
-        )
-        optimizer = make_optimizer(recipe, list(network.parameters()))
+        objective = objective_of(network, recipe)
+        learner = Single(objective, recipe)
         losses, outputs = [], []
         for rate, chosen in zip(RATES, self.order.split(SIZE), strict=True):
-            optimizer.param_groups[0]["lr"] = rate
+            learner.optimizer.param_groups[0]["lr"] = rate
             weight = None if self.weight is None else self.weight[chosen]
-            loss, output = joint_step(objective, optimizer, self.x[chosen], self.y[chosen], recipe, weight)
+            loss, output = joint_step(learner, Batch(self.x[chosen], self.y[chosen], weight))
             losses.append(loss)
             outputs.append(output)
         return network, torch.stack(losses), torch.cat(outputs)
@@ -163,12 +163,9 @@ def test_a_step_in_single_precision_is_that_of_pytorch(seed: int) -> None:
     run.steps(*stacked(case), SIZE, RATES[:1])
     run.unstack()
     recipe = dataclasses.replace(case.recipe, optimizer="sgd", learning_rate=RATES[0])
-    objective = Objective(
-        theirs, smoothness=recipe.smoothness, head_decay=recipe.head_decay, label_smoothing=recipe.label_smoothing
-    )
-    optimizer = make_optimizer(recipe, list(theirs.parameters()))
+    objective = objective_of(theirs, recipe)
     weight = None if case.weight is None else case.weight[case.order]
-    joint_step(objective, optimizer, case.x[case.order], case.y[case.order], recipe, weight)
+    joint_step(Single(objective, recipe), Batch(case.x[case.order], case.y[case.order], weight))
     require_close(ours, theirs, 1e-5)
 
 
@@ -253,17 +250,13 @@ def test_the_memory_is_that_of_pytorch(optimizer: str) -> None:
     run = Fused([network], case.recipe)
     run.steps(*stacked(case), SIZE, RATES)
     theirs = copy.deepcopy(case.network)
-    torches = make_optimizer(case.recipe, list(theirs.parameters()))
-    objective = Objective(
-        theirs,
-        smoothness=case.recipe.smoothness,
-        head_decay=case.recipe.head_decay,
-        label_smoothing=case.recipe.label_smoothing,
-    )
+    objective = objective_of(theirs, case.recipe)
+    learner = Single(objective, case.recipe)
+    torches = learner.optimizer
     for rate, chosen in zip(RATES, case.order.split(SIZE), strict=True):
         torches.param_groups[0]["lr"] = rate
         weight = None if case.weight is None else case.weight[chosen]
-        joint_step(objective, torches, case.x[chosen], case.y[chosen], case.recipe, weight)
+        joint_step(learner, Batch(case.x[chosen], case.y[chosen], weight))
     expected = {
         f"{i}.{name}": value
         for i, kept in torches.state_dict()["state"].items()

@@ -164,4 +164,4 @@ def test_a_flow_of_the_users_own_is_diagnosed_as_far_as_it_goes():
             return y * self.weight * 1e38 * 1e38
 
     network = hdnn.Network(nn.Identity(), Blow(), nn.Linear(2, 1), "classification")
-    assert "The outputs are not finite" in message(network)
+    assert "`flow` (Blow) overflows: what it gets reaches" in message(network)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import hdnn
-from hdnn.training import Recipe, ensemble, fit, fit_together
+from hdnn.training import Recipe, fit, fit_together, starts
 
 DOUBLE = torch.float64
 
@@ -148,20 +148,20 @@ def test_several_starts_give_the_same_bits_again_and_leave_the_generator_alone()
 
 def test_training_goes_on_from_the_start_with_the_smallest_objective(monkeypatch) -> None:
     seen = []
-    honest = ensemble.fit_together
+    honest = starts.train_together
 
     def listening(networks, *arguments, **options):
         histories = honest(networks, *arguments, **options)
         seen.append(([history[-1]["loss"] for history in histories], [copy.deepcopy(n) for n in networks]))
         return histories
 
-    monkeypatch.setattr(ensemble, "fit_together", listening)
+    monkeypatch.setattr(starts, "train_together", listening)
     network = fresh()
     x, y = draw("two classes", 1, 40)
-    ensemble.start_well([network], x, y, RESTARTS, seeds=[0])
-    [(losses, starts)] = seen
+    starts.start_well([network], x, y, RESTARTS, seeds=[0])
+    [(losses, begun)] = seen
     assert len(set(losses)) == RESTARTS.restarts, "starts must differ"
-    best = starts[losses.index(min(losses))]
+    best = begun[losses.index(min(losses))]
     for own, expected in zip(network.parameters(), best.parameters(), strict=True):
         assert torch.equal(own, expected)
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import hdnn
-from hdnn.training import Recipe, evaluate, fit, split
-from hdnn.training import loop as module
+from hdnn.training import Recipe, evaluate, fit, fitting, single, split, trainer
+from hdnn.training.steps import step_of, train_head
 
 F64 = torch.float64
 
@@ -72,14 +72,13 @@ def test_the_global_generator_neither_matters_nor_moves():
 
 def batches_seen(monkeypatch, recipe, network_seed=0):
     seen = []
-    step = module.joint_step
 
-    def spy(objective, optimizer, x, y, recipe, weight):
-        seen.append(x.clone())
-        return step(objective, optimizer, x, y, recipe, weight)
+    def spying(recipe):
+        take_step = step_of(recipe)
+        return lambda learner, batch: (seen.append(batch.x.clone()), take_step(learner, batch))[1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "joint_step", spy)
+        patch.setattr(trainer, "step_of", spying)
         fit(network_of(network_seed), *rings(), recipe)
     return seen
 
@@ -158,14 +157,13 @@ def test_weight_decay_shrinks_weights():
 
 def test_the_last_head_is_trained_after_the_last_epoch_and_the_flow_then_rests(monkeypatch):
     flows = []
-    train_head = module.train_head
 
-    def spy(objective, x, y, recipe, weight):
-        flows.append(weights(objective.network.flow))
-        assert recipe.head_epochs == 50
-        train_head(objective, x, y, recipe, weight)
+    def spy(learner, source, generators, *, stacked):
+        flows.append(weights(learner.objective.network.flow))
+        assert learner.recipe.head_epochs == 50
+        train_head(learner, source, generators, stacked=stacked)
 
-    monkeypatch.setattr(module, "train_head", spy)
+    monkeypatch.setattr(fitting, "train_head", spy)
     network = network_of()
     fit(network, *rings(100), Recipe(epochs=2, batch_size=25, method="alternating"))
     assert len(flows) == 1
@@ -224,12 +222,12 @@ def scripted(monkeypatch, scores):
     noted = []
     replies = iter(scores)
 
-    def pretend(network, x, y):
+    def pretend(network, x, y, *_, **__):
         noted.append(weights(network))
         accuracy, loss = next(replies)
         return {"loss": loss, "accuracy": accuracy}
 
-    monkeypatch.setattr(module, "evaluate", pretend)
+    monkeypatch.setattr(single, "evaluate", pretend)
     return noted
 
 

@@ -45,7 +45,7 @@ CASES = {
     "alternating, frozen head": (lambda: hdnn.fit(frozen(net(), "head"), X, Y, ALTERNATING), "head.weight"),
     "alternating, frozen flow": (lambda: hdnn.fit(frozen(net(), "lift", "flow"), X, Y, ALTERNATING), "lift and flow"),
     "smoothness without a flow": (
-        lambda: hdnn.fit(net(flow=nn.Sequential(hdnn.h1(6, 2, step=0.1))), X, Y, Recipe(epochs=1, smoothness=1e-3)),
+        lambda: hdnn.fit(net(flow=nn.Sequential(nn.Linear(6, 6))), X, Y, Recipe(epochs=1, smoothness=1e-3)),
         "`smoothness` weighs how much neighbouring layers.*penalties=",
     ),
     "two layers in the head": (lambda: hdnn.fit(net(head=nn.Sequential(nn.Linear(6, 1))), X, Y, SHORT), "one linear"),
@@ -83,8 +83,9 @@ def test_it_is_a_value_error_in_words(call, words) -> None:
     ],
 )
 @pytest.mark.parametrize("module", [nn.Sequential(nn.Linear(4, 6), hdnn.h2(6, 2, step=0.1)), hdnn.h2(4, 2, step=0.1)])
-def test_other_modules_are_told_what_a_network_is(call, module) -> None:
-    with pytest.raises(TypeError, match=rf"Expected a `Network`.*got {type(module).__name__}.*vector_classifier"):
+def test_other_modules_without_a_loss_are_told_the_usual_ones(call, module) -> None:
+    words = rf"{type(module).__name__} does not say what.*cross_entropy.*mse_loss.*with_logits.*vector_classifier"
+    with pytest.raises(TypeError, match=words):
         call(module)
 
 

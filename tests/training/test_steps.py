@@ -6,7 +6,8 @@ from torch import nn
 
 import hdnn
 from hdnn.training import Objective, Recipe
-from hdnn.training.recipe import make_optimizer
+from hdnn.training.batches import Batch, Rows
+from hdnn.training.learners import Single
 from hdnn.training.steps import alternating_step, joint_step, train_head
 
 F64 = torch.float64
@@ -21,6 +22,11 @@ def make(lift="zeros", seed=0, **choices):
 
 def without_head(network):
     return [p for name, p in network.named_parameters() if not name.startswith("head.")]
+
+
+def fit_head(objective, x, y, recipe):
+    rows = Rows(Batch(x, y), recipe.batch_size, [torch.Generator()])
+    train_head(Single(objective, recipe), rows, [torch.Generator().manual_seed(recipe.seed)], stacked=False)
 
 
 def copies(network):
@@ -38,7 +44,7 @@ def test_a_joint_step_moves_everything_against_the_gradient():
     loss = objective(x, y)[0]
     gradients = torch.autograd.grad(loss, list(objective.network.parameters()))
     recipe = Recipe(optimizer="sgd", learning_rate=0.1)
-    found, output = joint_step(objective, make_optimizer(recipe, list(objective.parameters())), x, y, recipe)
+    found, output = joint_step(Single(objective, recipe), Batch(x, y))
     assert torch.equal(found, loss)
     assert not found.requires_grad
     assert not output.requires_grad
@@ -52,7 +58,7 @@ def test_clipping_bounds_the_norm_of_the_step(clip):
     nn.init.normal_(objective.network.head.weight, std=50.0)
     before = copies(objective.network)
     recipe = Recipe(optimizer="sgd", learning_rate=1.0, clip=clip)
-    joint_step(objective, make_optimizer(recipe, list(objective.parameters())), x, y, recipe)
+    joint_step(Single(objective, recipe), Batch(x, y))
     steps = [(p.detach() - before[name]).square().sum() for name, p in objective.network.named_parameters()]
     assert float(sum(steps)) ** 0.5 == pytest.approx(clip, rel=1e-4)
 
@@ -61,7 +67,7 @@ def test_a_small_gradient_is_not_clipped():
     def after(clip):
         objective, x, y = make()
         recipe = Recipe(optimizer="sgd", learning_rate=0.1, clip=clip)
-        joint_step(objective, make_optimizer(recipe, list(objective.parameters())), x, y, recipe)
+        joint_step(Single(objective, recipe), Batch(x, y))
         return copies(objective.network)
 
     plain, clipped = after(None), after(1e6)
@@ -73,7 +79,7 @@ def test_clipping_in_the_alternating_method_sees_the_flow_alone():
     objective, x, y = make()
     before = copies(objective.network)
     recipe = Recipe(method="alternating", optimizer="sgd", learning_rate=1.0, clip=1e-4, head_steps=1)
-    alternating_step(objective, make_optimizer(recipe, without_head(objective.network)), x, y, recipe)
+    alternating_step(Single(objective, recipe), Batch(x, y))
     steps = [
         (p.detach() - before[name]).square().sum()
         for name, p in objective.network.named_parameters()
@@ -88,7 +94,7 @@ def test_an_alternating_step_is_a_fresh_head_and_then_one_step_of_the_rest(lift)
     recipe = Recipe(method="alternating", optimizer="sgd", learning_rate=0.1, head_steps=10, head_learning_rate=0.05)
     objective, x, y = make(lift, smoothness=0.01, head_decay=0.02)
     nn.init.normal_(objective.network.head.weight)  # left by the batch before; must not matter
-    alternating_step(objective, make_optimizer(recipe, without_head(objective.network)), x, y, recipe)
+    alternating_step(Single(objective, recipe), Batch(x, y))
 
     expected, x, y = make(lift, smoothness=0.01, head_decay=0.02)
     network = expected.network
@@ -118,14 +124,14 @@ def test_an_alternating_step_is_a_fresh_head_and_then_one_step_of_the_rest(lift)
 def test_the_head_can_be_trained_again_after_an_interrupted_step():
     objective, x, y = make()
     recipe = Recipe(method="alternating")
-    optimizer = make_optimizer(recipe, without_head(objective.network))
+    learner = Single(objective, recipe)
 
     def interrupt():
         raise KeyboardInterrupt
 
-    optimizer.step = interrupt
+    learner.optimizer.step = interrupt
     with pytest.raises(KeyboardInterrupt):
-        alternating_step(objective, optimizer, x, y, recipe)
+        alternating_step(learner, Batch(x, y))
     assert all(p.requires_grad for p in objective.network.parameters())
 
 
@@ -135,7 +141,7 @@ def test_the_last_head_is_trained_on_frozen_features(lift):
     nn.init.normal_(objective.network.head.weight, std=30.0)
     before = copies(objective.network)
     worse = float(objective(x, y)[0].detach())
-    train_head(objective, x, y, Recipe(method="alternating", batch_size=8, head_epochs=50))
+    fit_head(objective, x, y, Recipe(method="alternating", batch_size=8, head_epochs=50))
     assert moved(objective.network, before) == {"head.weight", "head.bias"}
     assert float(objective(x, y)[0].detach()) < min(worse, 1.0986)
 
@@ -145,7 +151,7 @@ def test_the_last_head_does_not_depend_on_the_one_before_but_on_the_seed():
     for std, seed in ((0.0, 1), (30.0, 1), (0.0, 2)):
         objective, x, y = make()
         nn.init.normal_(objective.network.head.weight, std=std)
-        train_head(objective, x, y, Recipe(method="alternating", batch_size=8, head_epochs=3, seed=seed))
+        fit_head(objective, x, y, Recipe(method="alternating", batch_size=8, head_epochs=3, seed=seed))
         heads.append(objective.network.head.weight.detach())
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])

@@ -1,7 +1,6 @@
 """Training: the objective of the paper, the recipes that minimize it, a plain loop, and callbacks that record."""
 
-from hdnn.training.ensemble import fit_together
-from hdnn.training.loop import fit, split
+from hdnn.training.fitting import fit, fit_together, split
 from hdnn.training.objective import Objective, Penalty, Record, evaluate, outputs
 from hdnn.training.progress import Callback, Progress, StartCallback
 from hdnn.training.recipe import Recipe

@@ -3,47 +3,74 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from hdnn.networks import Network
+from hdnn.training.batches import Batch, check_lengths
+from hdnn.training.models import first_parameter, has_objective, head_of, smooth_parts
 from hdnn.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from hdnn.training.objective import Objective
 
 
-def check_network(network: object, *, smoothness: float = 0.0) -> None:
-    """See that a network has the parts that training and evaluation ask for.
+def check_objective(
+    model: object, loss: object, *, smoothness: float = 0.0, head_decay: float = 0.0, label_smoothing: float = 0.0
+) -> None:
+    """See that there is a loss, and that a model has what regularisers weigh.
 
     Raises:
-        TypeError: if it is no `Network`.
-        ValueError: if its head or its flow is not of the kind that is needed.
+        TypeError: if it is no module, or neither it nor the caller says a loss.
+        ValueError: if a `Network`'s head is not of the kind that is needed, or a regulariser has nothing to weigh.
     """
-    if not all(hasattr(network, part) for part in ("lift", "flow", "head", "task")):
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"Expected a module of PyTorch; got {type(model).__name__}.")
+    if loss is not None and not callable(loss):
+        raise TypeError(f"`loss` must be a function of outputs and targets; got {type(loss).__name__}.")
+    name = type(model).__name__
+    if loss is None:
+        _check_network(model)
+    elif label_smoothing:
+        raise ValueError(
+            "`label_smoothing` is part of a `Network`'s own loss, and `loss` replaces that. Let yours do it, as in "
+            "`loss=functools.partial(torch.nn.functional.cross_entropy, label_smoothing=0.1)`."
+        )
+    if smoothness and not smooth_parts(model):
+        raise ValueError(
+            f"`smoothness` weighs how much neighbouring layers of a `Flow` differ; there is none in this {name}. "
+            f"Use smoothness=0, or say what it is to weigh by penalties=[(smoothness, function of the network)]."
+        )
+    if head_decay and head_of(model) is None:
+        raise ValueError(
+            f"`head_decay` weighs the output layer, `network.head`, and this {name} has none. Use head_decay=0 and "
+            f"`weight_decay`, or penalties=[(head_decay, lambda network: network[-1].weight.square().sum())]."
+        )
+
+
+def _check_network(model: nn.Module) -> None:
+    """See that a model carries an objective: a task, and an output layer that fits it."""
+    if not has_objective(model):
         raise TypeError(
-            f"Expected a `Network`: a lift, a flow and a linear output layer; got {type(network).__name__}. Make one "
-            f"with `vector_classifier`, `vector_regressor` or `image_classifier`, or of parts of your own with "
-            f'`hdnn.Network(lift, flow, head, "classification")`. Train any other module in a loop of your own, as '
-            f"PyTorch modules are: a flow in it is a module like others."
+            f"{type(model).__name__} does not say what it is to learn, as a `Network` of hdnn does, so it needs a "
+            f"loss: loss=torch.nn.functional.cross_entropy (class indices), mse_loss or huber_loss (numbers), "
+            f"binary_cross_entropy_with_logits (yes or no), nll_loss, poisson_nll_loss, or any function of outputs and "
+            f"targets. Or make a network with `vector_classifier`, `vector_regressor` or `image_classifier`."
         )
-    head, flow = network.head, network.flow  # type: ignore[attr-defined]
-    if not (isinstance(getattr(head, "out_features", None), int) and isinstance(head.weight, Tensor)):
+    if not _is_linear(model.head):
         raise ValueError(
-            f"The head of a network must be one linear layer; got {type(head).__name__}. Put the layers before the "
-            f"last behind the flow: `hdnn.Network(lift, nn.Sequential(flow, more), nn.Linear(n, outputs), task)`."
-        )
-    if smoothness and not callable(getattr(flow, "smoothness", None)):
-        raise ValueError(
-            f"`smoothness` weighs how much neighbouring layers of a `Flow` differ; the flow of this network is a "
-            f"{type(flow).__name__}, which has none. Use smoothness=0, or give penalties=[(smoothness, lambda "
-            f"network: sum(sum(flow.smoothness()) for flow in network.modules() if isinstance(flow, hdnn.Flow)))]."
+            f"The head of a network must be one linear layer; got {type(model.head).__name__}. Put the layers before "
+            f"the last behind the flow: `hdnn.Network(lift, nn.Sequential(flow, more), nn.Linear(n, outputs), task)`."
         )
 
 
-def check_trainable(network: Network, recipe: Recipe) -> None:
+def _is_linear(head: object) -> bool:
+    return isinstance(getattr(head, "out_features", None), int) and isinstance(getattr(head, "weight", None), Tensor)
+
+
+def check_trainable(model: Any, recipe: Recipe) -> None:
     """See that there is something to train, and that gradients can be taken.
 
     Raises:
@@ -54,12 +81,14 @@ def check_trainable(network: Network, recipe: Recipe) -> None:
             "Training needs gradients, which are switched off here: it stands inside `torch.no_grad()` or "
             "`torch.inference_mode()`. Take it out, or put it under `torch.enable_grad()`."
         )
-    named = dict(network.named_parameters())
+    named = dict(model.named_parameters())
     if any(p.is_inference() for p in named.values()):
         raise ValueError(
             "The weights were made under `torch.inference_mode()`, where PyTorch keeps no gradients. Make the network "
             "outside of it."
         )
+    if not named:
+        raise ValueError(f"This {type(model).__name__} has no parameters, so there is nothing to train.")
     if not any(p.requires_grad for p in named.values()):
         raise ValueError(
             "All parameters are frozen (requires_grad is False), so there is nothing to train. Unfreeze some with "
@@ -67,8 +96,13 @@ def check_trainable(network: Network, recipe: Recipe) -> None:
         )
     if recipe.method != "alternating":
         return
-    frozen = [name for name, p in network.head.named_parameters() if not p.requires_grad]
-    if frozen or not isinstance(network.head.weight, nn.Parameter):
+    if not callable(getattr(model, "features", None)) or not _is_linear(getattr(model, "head", None)):
+        raise ValueError(
+            f'method="alternating" fits a linear output layer, `network.head`, to what it sees, `network.features(x)`; '
+            f'this {type(model).__name__} has not both, as a `Network` has. Use method="joint".'
+        )
+    frozen = [name for name, p in model.head.named_parameters() if not p.requires_grad]
+    if frozen or not isinstance(model.head.weight, nn.Parameter):
         raise ValueError(
             'method="alternating" fits a fresh output layer for every batch, but that of this network is frozen or '
             f'parametrized (head.{frozen[0] if frozen else "weight"}). Unfreeze it, or use method="joint".'
@@ -80,20 +114,22 @@ def check_trainable(network: Network, recipe: Recipe) -> None:
         )
 
 
-def check_data(network: Network, x: Tensor, y: Tensor) -> None:
-    """See that data fit each other and the network."""
-    for what, value in (("Inputs", x), ("Targets", y)):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{what} must be a tensor; got {type(value).__name__}. Use torch.as_tensor(...).")
-    if len(x) != len(y) or len(x) == 0:
-        raise ValueError(f"Inputs and targets must have one equal, positive length; got {len(x)} and {len(y)}.")
+def check_data(model: Any, batch: Batch, loss: object = None) -> None:
+    """See that data fit each other and, where a model carries an objective, the model."""
+    check_lengths(batch)
+    if loss is None:
+        _check_fit(model, batch)
+
+
+def _check_fit(network: Network, batch: Batch) -> None:
+    x, y, _ = batch
     dtype, outputs = network.head.weight.dtype, network.head.out_features
-    if x.dtype != dtype:
+    if isinstance(x, Tensor) and x.dtype != dtype:
         raise ValueError(f"Inputs must be {dtype}, as the network is; got {x.dtype}. Use x.to({dtype}).")
     if network.task == "regression":
-        if y.shape != (len(x), outputs) or y.dtype != dtype:
+        if y.shape != (len(y), outputs) or y.dtype != dtype:
             raise ValueError(
-                f"Targets must be {dtype} of shape {(len(x), outputs)}, one number an output; got {y.dtype} of shape "
+                f"Targets must be {dtype} of shape {(len(y), outputs)}, one number an output; got {y.dtype} of shape "
                 f"{tuple(y.shape)}."
             )
         return
@@ -120,8 +156,22 @@ def check_penalties(objective: Objective) -> None:
             )
 
 
-def checked_weight(weight: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
-    """Weights of samples as numbers of the network's kind, 1 on average, so that their unit does not matter."""
+def checked_weight(weight: Tensor, y: Tensor, model: nn.Module) -> Tensor:
+    """Weights of all samples as numbers of the model's kind, 1 on average, so that their unit does not matter."""
+    w = _usable(weight, y)
+    if not bool((w > 0).any()):
+        raise ValueError("All samples that are left to train on have weight 0, so there is nothing to learn from.")
+    w = w / w.max()
+    return (w / w.mean()).to(first_parameter(model).dtype)
+
+
+def batch_weight(weight: Tensor, y: Tensor, model: nn.Module) -> Tensor:
+    """Weights of the samples of one batch, of which all may be 0, as numbers of the model's kind."""
+    w = _usable(weight, y)
+    return (w / w.max().clamp_min(torch.finfo(w.dtype).tiny)).to(first_parameter(model).dtype)
+
+
+def _usable(weight: Tensor, y: Tensor) -> Tensor:
     if weight.shape != (len(y),):
         raise ValueError(f"Weights of samples must be of shape {(len(y),)}, one a sample; got {tuple(weight.shape)}.")
     w = weight.to(y.device, torch.float64)
@@ -129,7 +179,4 @@ def checked_weight(weight: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
         raise ValueError(
             f"Weights of samples must be finite and not negative; got {float(w.min()):g} to {float(w.max()):g}."
         )
-    if not bool((w > 0).any()):
-        raise ValueError("All samples that are left to train on have weight 0, so there is nothing to learn from.")
-    w = w / w.max()
-    return (w / w.mean()).to(dtype)
+    return w

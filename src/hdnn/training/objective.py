@@ -1,16 +1,17 @@
-"""The objective of the paper, and the scores that people read.
+"""What training makes small, and the scores that people read.
 
-    (1/s) Σ L(f(y_N), c) + α_c R_N + α (R_K + R_b) + Σ λ_i P_i
+    (1/s) Σ L(f(x), c) + α_c R_N + α Σ (R_K + R_b) + Σ λ_i P_i
 
-Legend: s samples, L logistic or cross-entropy loss (mean square for regression), R_N = ‖W‖² + ‖μ‖² of the output
-layer, R_K and R_b how much neighbouring layers of the flow differ (see `Flow.smoothness`); P_i penalties of the user's,
-which the paper does not have.
+Legend: s samples, f the model, L its loss (that of a `Network` is the logistic or cross-entropy loss, mean square for
+regression), R_N = ‖W‖² + ‖μ‖² of the output layer, R_K and R_b how much neighbouring layers of a flow differ (see
+`Flow.smoothness`), added up over all flows of the model; P_i penalties of the user's, which the paper does not have.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +20,16 @@ from torch.nn import functional
 from hdnn.modes import evaluating
 from hdnn.networks import Network, predicted_classes
 from hdnn.renames import RECIPE, renamed
-from hdnn.training.checks import check_network
+from hdnn.training.batches import Call, Inputs, called, each, parts, placed, source_of
+from hdnn.training.checks import check_objective
+from hdnn.training.models import first_parameter, has_objective, smooth_parts
+from hdnn.training.recipe import Recipe
 
 Record = dict[str, float]
-Penalty = tuple[float, Callable[[Network], Tensor]]
+Penalty = tuple[float, Callable[[Any], Tensor]]
+Loss = Callable[[Any, Any], Tensor]
+Score = Callable[[Tensor, Tensor], Tensor | float]
+Scores = Mapping[str, Score]
 
 EVALUATION_BATCH = 4096
 
@@ -35,13 +42,20 @@ class Objective(nn.Module):
     it a pure function of any others, which can be differentiated, vmapped and stacked.
 
     Args:
-        network: the network.
-        smoothness: α.
-        head_decay: α_c.
-        label_smoothing: share of probability spread evenly over the classes.
+        network: a `Network`, or any module with a loss.
+        loss: L, from outputs and targets to their mean loss, such as `torch.nn.functional.cross_entropy`, or to one
+            loss a sample, which weights of samples ask for; None takes that of a `Network`.
+        smoothness: α, of all flows in the network.
+        head_decay: α_c, of the network's `head`.
+        label_smoothing: share of probability spread evenly over the classes; of a `Network`'s own loss.
         penalties: (λ_i, P_i) pairs; P_i maps the network to one number, to be made small with the loss.
             `hdnn.analysis.log_upper_bound` of the flow keeps gradients from exploding; it adds the time of 1.5 (h1) to
             2.4 (h2) training steps to each (measured: 64 layers, 4 features, batches of 125, native backend, one core).
+        call: what every call of the network gets beside its inputs, by name.
+
+    Raises:
+        TypeError: if there is no loss.
+        ValueError: if a regulariser has nothing to weigh.
 
     Example:
         >>> import torch, hdnn
@@ -57,44 +71,57 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        network: Network,
+        network: nn.Module,
+        loss: Loss | None = None,
         *,
         smoothness: float = 0.0,
         head_decay: float = 0.0,
         label_smoothing: float = 0.0,
         penalties: Sequence[Penalty] = (),
+        call: Call | None = None,
     ) -> None:
         super().__init__()
-        check_network(network, smoothness=smoothness)
-        self.network = network
+        check_objective(network, loss, smoothness=smoothness, head_decay=head_decay, label_smoothing=label_smoothing)
+        self.network: Any = network
+        self.loss = loss
         self.smoothness = smoothness
         self.head_decay = head_decay
         self.label_smoothing = label_smoothing
         self.penalties = tuple(penalties)
+        self.call = placed(call, first_parameter(network).device)
 
-    def forward(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Inputs, y: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Any]:
         """The objective and the network's outputs on a batch.
 
         Args:
-            x: (B, ...), inputs.
-            y: (B,) class indices, or (B, outputs) targets.
+            x: (B, ...), inputs; see `fit`.
+            y: (B,) class indices, or (B, outputs) targets; what the loss asks for.
             weight: (B,), w, see `data_loss`.
 
         Returns:
             A scalar and (B, outputs).
         """
-        output = self.network(x)
+        output = called(self.network, x, self.call)
         loss = self.data_loss(output, y, weight)
         if self.head_decay:
             loss = loss + self.head_decay * squared_norm(self.network.head.parameters())
         if self.smoothness:
-            weight, bias = self.network.flow.smoothness()
-            loss = loss + self.smoothness * (weight + bias)
+            loss = loss + self.smoothness * added(added(flow.smoothness()) for flow in smooth_parts(self.network))
         for factor, penalty in self.penalties:
             loss = loss + factor * penalty(self.network)
         return loss, output
 
-    def data_loss(self, output: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+    def features(self, x: Inputs) -> Tensor:
+        """What the output layer sees."""
+        found: Tensor = called(self.network.features, x, self.call)
+        return found
+
+    def head_loss(self, features: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """What of the objective the output layer can change, on the features of a batch."""
+        head = self.network.head
+        return self.data_loss(head(features), y, weight) + self.head_decay * squared_norm(head.parameters())
+
+    def data_loss(self, output: Any, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """The mean of L over a batch, without regularisers; with weights w of the samples Σ w L / Σ w.
 
         Args:
@@ -103,14 +130,13 @@ class Objective(nn.Module):
             weight: (B,), not negative; None counts all samples alike. A batch whose weights are all zero has loss 0.
 
         Raises:
-            ValueError: if outputs and targets of a regression differ in shape.
+            TypeError: if a loss of the user's gives no tensor.
+            ValueError: if outputs and targets of a regression differ in shape, or a loss of the user's does not give
+                the losses of samples where these have weights.
         """
-        if weight is None:
-            return self._losses(output, y, "mean")
-        losses = self._losses(output, y, "none")
-        if losses.dim() > 1:
-            losses = losses.mean(1)
-        return (weight * losses).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
+        reduction = "mean" if weight is None else "none"
+        losses = self._losses(output, y, reduction) if self.loss is None else self.loss(output, y)
+        return _mean(losses, weight)
 
     def _losses(self, output: Tensor, y: Tensor, reduction: str) -> Tensor:
         if self.network.task == "regression":
@@ -128,40 +154,139 @@ class Objective(nn.Module):
         return functional.binary_cross_entropy_with_logits(output.squeeze(-1), target, reduction=reduction)
 
 
+def objective_of(
+    network: nn.Module,
+    recipe: Recipe,
+    loss: Loss | None = None,
+    penalties: Sequence[Penalty] = (),
+    call: Call | None = None,
+) -> Objective:
+    """The objective with the regularisers of a recipe."""
+    return Objective(
+        network,
+        loss,
+        smoothness=recipe.smoothness,
+        head_decay=recipe.head_decay,
+        label_smoothing=recipe.label_smoothing,
+        penalties=penalties,
+        call=call,
+    )
+
+
+def _mean(losses: Tensor, weight: Tensor | None) -> Tensor:
+    """The weighted mean of the losses of samples; without weights they may be a mean already."""
+    if not isinstance(losses, Tensor):
+        raise TypeError(f"The loss must return a tensor; got {type(losses).__name__}.")
+    if weight is None:
+        return losses if losses.dim() == 0 else losses.mean()
+    if losses.dim() == 0 or len(losses) != len(weight):
+        raise ValueError(
+            f"Weights of samples weigh the losses of samples, so with them the loss must return one for each, shape "
+            f"({len(weight)},); got shape {tuple(losses.shape)}. Give it without its mean, as in "
+            f'`loss=functools.partial(torch.nn.functional.cross_entropy, reduction="none")`.'
+        )
+    if losses.dim() > 1:
+        losses = losses.flatten(1).mean(1)
+    weight = weight.to(losses.dtype)
+    return (weight * losses).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
+
+
+def added(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of terms, of which there is one at least."""
+    first, *others = terms
+    return sum(others, first)
+
+
 def squared_norm(parameters: Iterable[Tensor]) -> Tensor:
     """The sum of the squares of all numbers, as R_N = ‖W‖² + ‖μ‖²."""
-    squares = [p.square().sum() for p in parameters]
-    return sum(squares[1:], squares[0])
+    return added(p.square().sum() for p in parameters)
 
 
-def evaluate(network: Network, x: Tensor, y: Tensor) -> Record:
-    """Loss and score on data, in batches, without gradients and in evaluation mode, which modules leave again.
+def evaluate(
+    network: nn.Module,
+    x: Inputs | Iterable[Any],
+    y: Tensor | None = None,
+    loss: Loss | None = None,
+    *,
+    score: Scores | None = None,
+    call: Call | None = None,
+) -> Record:
+    """Loss and scores on data, in batches, without gradients and in evaluation mode, which modules leave again.
 
     Args:
-        network: the network.
-        x: (s, ...), inputs.
-        y: (s,) class indices, or (s, outputs) targets.
+        network: a `Network`, or any module with a loss.
+        x: (s, ...), inputs as for `fit`; or a loader of batches (x, y), without y. Weights in them are not looked at.
+        y: (s,) class indices, or (s, outputs) targets; what the loss asks for.
+        loss: see `Objective`.
+        score: functions of outputs and targets of all samples, by the name of what they find, as in `fit`.
+        call: what every call of the network gets beside its inputs, by name.
 
     Returns:
-        "loss" (no regularisers) and "accuracy" (share, 0 to 1); for regression "error", the root mean square.
+        "loss" (no regularisers; of a loader, the mean over its samples) and for a `Network` with its own loss
+        "accuracy" (share, 0 to 1) or for regression "error", the root mean square; and what `score` asks for.
     """
-    output = outputs(network, x)
-    y = y.to(output.device)
-    loss = float(Objective(network).data_loss(output, y))
-    return {"loss": loss, score_name(network): mean_score(network, float(score_sum(network, output, y)), y)}
-
-
-def outputs(network: Network, x: Tensor) -> Tensor:
-    """The network's outputs on data of any length, in batches, without gradients, in evaluation mode: (s, outputs)."""
-    check_network(network)
-    device = network.head.weight.device
+    objective = Objective(network, loss, call=call)
+    scores = scores_of(network, loss, score)
+    device = first_parameter(network).device
+    said, targets, losses = [], [], []
     with torch.no_grad(), evaluating(network):
-        return torch.cat([network(part.to(device)) for part in batches(x)])
+        for batch in source_of(x, y, device).parts(EVALUATION_BATCH):
+            x_part, y_part, _ = batch.each(lambda tensor: tensor.to(device))
+            output = called(network, x_part, objective.call)
+            targets.append(y_part)
+            at_once = y is not None and isinstance(output, Tensor)  # a loader may have more than memory holds
+            if at_once or scores:
+                said.append(output)
+            if not at_once:
+                losses.append(objective.data_loss(output, y_part))
+        if losses:
+            loss_of_all = mean_loss(losses, [len(part) for part in targets])
+        else:
+            loss_of_all = float(objective.data_loss(torch.cat(said), torch.cat(targets)))
+        return {"loss": loss_of_all} | judged(scores, said, targets)
+
+
+def judged(scores: Scores, outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> Record:
+    """What is found in outputs and targets of batches, taken as one."""
+    if not scores:
+        return {}
+    output, y = torch.cat(list(outputs)), torch.cat(list(targets))
+    return {name: float(found(output, y)) for name, found in scores.items()}
+
+
+def mean_loss(losses: Sequence[Tensor], sizes: Sequence[int]) -> float:
+    """The mean over samples of the losses of batches."""
+    counts = torch.tensor(sizes, dtype=torch.float64)
+    return float(torch.stack(list(losses)).to("cpu", torch.float64) @ counts / counts.sum())
+
+
+def outputs(network: nn.Module, x: Inputs, *, call: Call | None = None) -> Tensor:
+    """The network's outputs on data of any length, in batches, without gradients, in evaluation mode: (s, outputs).
+
+    Args:
+        network: any module.
+        x: (s, ...), inputs, as for `fit`.
+        call: what every call of the network gets beside its inputs, by name.
+    """
+    device = first_parameter(network).device
+    with torch.no_grad(), evaluating(network):
+        given = placed(call, device)
+        moved = (each(lambda part: part.to(device), part) for part in parts(x, EVALUATION_BATCH))
+        return torch.cat([called(network, part, given) for part in moved])
 
 
 def batches(x: Tensor) -> Sequence[Tensor]:
     """Data of any length in parts that fit into memory."""
     return torch.split(x, EVALUATION_BATCH)
+
+
+def scores_of(network: nn.Module, loss: Loss | None, score: Scores | None) -> Scores:
+    """What is recorded beside the loss: what the task of a network with its own loss says, and what is asked for."""
+    own: dict[str, Score] = {}
+    if loss is None and has_objective(network):
+        of_task: Any = network
+        own[score_name(of_task)] = lambda output, y: mean_score(of_task, float(score_sum(of_task, output, y)), y)
+    return own | dict(score or {})
 
 
 def score_name(network: Network) -> str:

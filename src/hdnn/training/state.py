@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hdnn.training.objective import Record
 from hdnn.training.tensors import (
@@ -27,13 +28,6 @@ from hdnn.training.tensors import (
     words,
 )
 from hdnn.training.together import TogetherState
-
-# What L-BFGS keeps as lists, one tensor for each step that it remembers.
-_LISTS = ("old_dirs", "old_stps", "ro")
-_SCALARS = ("step", "ro", "t", "H_diag")
-_ONE_FOR_ALL = ("d", "old_dirs", "old_stps", "prev_flat_grad")
-_COUNTS = ("func_evals", "n_iter")
-_NUMBERS = (*_COUNTS, "t", "H_diag", "prev_loss")
 
 
 @dataclass(frozen=True)
@@ -128,9 +122,11 @@ class TrainingState:
         for name, kind in (("seconds", torch.float64), ("waited", torch.int64)):
             require(name, single[name], kind, ())
         for name, value in parts["number"].items():
-            require(name, value, torch.int64 if name.endswith(_COUNTS) else value.dtype, ())
-        if single["losses"].dim() != 1 or single["outputs"].dim() != 2:
-            raise ValueError("The losses and outputs of a training state must have one axis and two.")
+            require(name, value, value.dtype, ())
+        if single["losses"].dim() != 1 or single["outputs"].dim() == 0:
+            raise ValueError("The losses of a training state must have one axis, its outputs one or more.")
+        if not len(single["losses"]) and len(single["outputs"]):
+            raise ValueError("A training state that stands where an epoch ended cannot have outputs of its samples.")
         return cls(
             network=parts["network"],
             optimizer={**parts["optimizer"], **{name: value.item() for name, value in parts["number"].items()}},
@@ -148,16 +144,14 @@ class TrainingState:
 
 
 def memory(optimizer: torch.optim.Optimizer) -> Memory:
-    """Copies of what an optimizer remembers, by parameter and name."""
+    """Copies of what an optimizer remembers, by parameter and name; of what it keeps as a list, by place."""
     found: Memory = {}
     for i, kept in optimizer.state_dict()["state"].items():
         for name, value in kept.items():
-            if isinstance(value, Tensor):
-                found[f"{i}.{name}"] = value.detach().clone()
-            elif name in _LISTS:
+            if isinstance(value, list) and name not in _WORKSPACES:
                 found |= {f"{i}.{name}.{k}": part.detach().clone() for k, part in enumerate(value)}
-            elif isinstance(value, int | float):  # else a work space of L-BFGS, which fills it before it reads it
-                found[f"{i}.{name}"] = value
+            elif isinstance(value, Tensor | int | float):
+                found[f"{i}.{name}"] = value.detach().clone() if isinstance(value, Tensor) else value
     return found
 
 
@@ -167,50 +161,64 @@ def remember(optimizer: torch.optim.Optimizer, kept: Memory) -> None:
     Raises:
         ValueError: if the memory is not that of such an optimizer with such parameters.
     """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    lbfgs = isinstance(optimizer, torch.optim.LBFGS)
-    known = _known(optimizer)
-    state: dict[int, dict[str, object]] = {}
+    kind, like = type(optimizer).__name__, _example(optimizer) if kept else {}
+    state: dict[int, dict[str, Any]] = {}
     for key, value in sorted(kept.items(), key=lambda item: place(item[0].rpartition(".")[2])):
         owner, _, rest = key.partition(".")
         name, _, row_number = rest.partition(".")
-        i = int(owner) if owner.isdecimal() and len(owner) < 9 else len(parameters)
-        is_list = lbfgs and name in _LISTS
-        if i >= (1 if lbfgs else len(parameters)) or name not in known or bool(row_number) != is_list:
-            raise ValueError(f"{type(optimizer).__name__} remembers nothing called {key!r} for this network.")
-        if isinstance(value, Tensor):
-            _check_shape(key, name, value, parameters, i)
-            value = value.detach().clone()
-        elif name not in _NUMBERS:
-            raise ValueError(f"{key!r} of the training state must be a tensor; got {value}.")
-        mine = state.setdefault(i, {name: [] for name in _LISTS} if lbfgs else {})
+        i = place(owner) if owner.isdecimal() and len(owner) < 9 else -1
+        example = like.get(i, {}).get(name)
+        if example is None or bool(row_number) != isinstance(example, list):
+            raise ValueError(f"{kind} remembers nothing called {key!r} for this network.")
+        value = _alike(key, value, example[0] if isinstance(example, list) else example)
+        mine = state.setdefault(i, {other: [] for other, of_all in like[i].items() if isinstance(of_all, list)})
         if not row_number:
             mine[name] = value
-            continue
-        row = mine[name]
-        if not isinstance(row, list) or row_number != str(len(row)):
-            raise ValueError(f"The memory of LBFGS is not in order at {key!r}.")
-        row.append(value)
+        elif row_number == str(len(mine[name])):
+            mine[name].append(value)
+        else:
+            raise ValueError(f"The memory of {kind} is not in order at {key!r}.")
     for i, mine in state.items():
-        if missing := known - mine.keys():
-            raise ValueError(f"The memory of {type(optimizer).__name__} for parameter {i} lacks {sorted(missing)[0]}.")
+        if missing := like[i].keys() - mine.keys():
+            raise ValueError(f"The memory of {kind} for parameter {i} lacks {sorted(missing)[0]}.")
         lengths = {len(row) for row in mine.values() if isinstance(row, list)}
         if len(lengths) > 1 or max(lengths, default=0) > optimizer.param_groups[0].get("history_size", 0):
-            raise ValueError(f"The memory of LBFGS holds lists of {sorted(lengths)} steps.")
+            raise ValueError(f"The memory of {kind} holds lists of {sorted(lengths)} steps.")
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _known(optimizer: torch.optim.Optimizer) -> set[str]:
-    if isinstance(optimizer, torch.optim.LBFGS):
-        return {*_COUNTS, *_LISTS, "d", "t", "H_diag", "prev_flat_grad", "prev_loss"}
-    return {"momentum_buffer"} if isinstance(optimizer, torch.optim.SGD) else {"step", "exp_avg", "exp_avg_sq"}
+# What L-BFGS fills before it reads it.
+_WORKSPACES = ("al",)
 
 
-def _check_shape(key: str, name: str, value: Tensor, parameters: list[Tensor], i: int) -> None:
-    if name in _SCALARS:
-        shape: tuple[int, ...] = ()
-    elif name in _ONE_FOR_ALL:
-        shape = (sum(p.numel() for p in parameters),)
-    else:
-        shape = tuple(parameters[i].shape)
-    require(key, value, torch.float32 if name == "step" else parameters[i].dtype, shape)
+def _example(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
+    """What an optimizer of this kind remembers of such parameters, shown by another that has taken steps."""
+    groups = [
+        {**group, "params": [nn.Parameter(torch.ones_like(p)) for p in group["params"]]}
+        for group in optimizer.param_groups
+    ]
+    other: Any = type(optimizer)(groups)  # type: ignore[call-arg]  # each has a default for the rest
+
+    def closure() -> Tensor:
+        other.zero_grad()
+        loss = torch.stack([p.cosh().sum() for group in groups for p in group["params"]]).sum()
+        torch.autograd.backward(loss)
+        return loss
+
+    with torch.enable_grad():
+        closure()
+        other.step(closure)
+    found: dict[int, dict[str, Any]] = other.state_dict()["state"]
+    return {
+        i: {name: value for name, value in kept.items() if value is not None and name not in _WORKSPACES}
+        for i, kept in found.items()
+    }
+
+
+def _alike(key: str, value: Tensor | int | float, example: Any) -> Tensor | int | float:
+    """Something remembered, of the kind and shape of an example; what has no axes may come as a number, too."""
+    if isinstance(example, Tensor) and example.dim() == 0 and not isinstance(value, Tensor):
+        return torch.tensor(value, dtype=example.dtype, device=example.device)
+    given, wanted = torch.as_tensor(value), torch.as_tensor(example)
+    require(key, given, given.dtype if isinstance(example, float) else wanted.dtype, tuple(wanted.shape))
+    return value.detach().clone() if isinstance(value, Tensor) else value

@@ -1,4 +1,6 @@
-"""One training step: on everything at once, or on output layer and flow in turn.
+"""How a step is taken: on everything at once, by a line search, or on output layer and flow in turn.
+
+Each is a function of what learns and a batch, to the objectives and outputs before the step.
 
 Legend: features are the flattened states after the flow; the output layer is W y_N + μ.
 """
@@ -6,125 +8,137 @@ Legend: features are the flattened states after the flow; the output layer is W 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hdnn.modes import evaluating
-from hdnn.training.objective import Objective, batches, squared_norm
+from hdnn.training.batches import Batch, Rows, Source
+from hdnn.training.learners import Learner
+from hdnn.training.objective import EVALUATION_BATCH
 from hdnn.training.recipe import Recipe
 
+Step = Callable[[Learner, Batch], tuple[Tensor, Any]]
 
-def joint_step(
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    x: Tensor,
-    y: Tensor,
-    recipe: Recipe,
-    weight: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+
+def step_of(recipe: Recipe) -> Step:
+    """The kind of step that a recipe asks for."""
+    if recipe.optimizer == "lbfgs":
+        return line_search_step
+    return alternating_step if recipe.method == "alternating" else joint_step
+
+
+def joint_step(learner: Learner, batch: Batch) -> tuple[Tensor, Any]:
     """One optimizer step on everything.
 
     Raises:
-        FloatingPointError: if the objective is not finite, before anything is changed (on the CPU; looking would make
-            another device wait).
+        FloatingPointError: if the objective of a single model is not finite, before anything is changed (on the CPU;
+            looking would make another device wait).
     """
-    if recipe.optimizer == "lbfgs":
-        return _line_search_step(objective, optimizer, x, y, weight)
-    loss, output = objective(x, y, weight)
-    _require_finite(loss)
+    losses, output = learner.losses(batch)
+    _require_finite(losses)
     # Of what this optimizer moves: a frozen output layer still carries the gradient of its own last step.
-    moved = [p for group in optimizer.param_groups for p in group["params"]]
-    for parameter in moved:
+    for parameter in learner.moved:
         parameter.grad = None
-    torch.autograd.backward(loss)
-    if recipe.clip is not None:
-        nn.utils.clip_grad_norm_(moved, recipe.clip)
-    optimizer.step()
+    torch.autograd.backward(_sum(losses))
+    if learner.recipe.clip is not None:
+        learner.clip(learner.recipe.clip)
+    learner.move()
     _forget_casts()
-    return loss.detach(), output.detach()
+    return losses.detach(), _detached(output)
 
 
-def _line_search_step(
-    objective: Objective, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, weight: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def line_search_step(learner: Learner, batch: Batch) -> tuple[Tensor, Any]:
     """L-BFGS evaluates the objective as often as it needs; loss and output are those before the step."""
-    seen: list[tuple[Tensor, Tensor]] = []
+    seen: list[tuple[Tensor, Any]] = []
 
     def closure() -> Tensor:
         _forget_casts()
-        loss, output = objective(x, y, weight)
+        loss, output = learner.losses(batch)
         if not seen:  # a line search may look at places where the objective overflows, and turns back
             _require_finite(loss)
-        optimizer.zero_grad()
+        learner.optimizer.zero_grad()
         torch.autograd.backward(loss)
-        seen.append((loss.detach(), output.detach()))
-        value: Tensor = loss
-        return value
+        seen.append((loss.detach(), _detached(output)))
+        return loss
 
-    optimizer.step(closure)  # type: ignore[arg-type]  # annotated to return a float, documented to return a tensor
+    learner.optimizer.step(closure)  # type: ignore[arg-type]  # annotated to return a float, documented as a tensor
     _forget_casts()
     return seen[0]
 
 
-def alternating_step(
-    objective: Objective,
-    optimizer: torch.optim.Optimizer,
-    x: Tensor,
-    y: Tensor,
-    recipe: Recipe,
-    weight: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def alternating_step(learner: Learner, batch: Batch) -> tuple[Tensor, Any]:
     """A fresh output layer fitted to frozen features, then one step of the flow under it."""
-    head = objective.network.head
+    x, y, weight = batch
     with torch.no_grad():
-        features = objective.network.features(x)
-    _forget(head)
-    inner = torch.optim.Adam(head.parameters(), lr=recipe.head_learning_rate)
-    for _ in range(recipe.head_steps):
-        _head_step(objective, inner, features, y, weight)
-    head.requires_grad_(False)
+        features = learner.features(x)
+    optimizer = _fresh_head(learner)
+    for _ in range(learner.recipe.head_steps):
+        _head_step(learner, optimizer, Batch(features, y, weight))
+    for p in learner.heads:
+        p.requires_grad_(False)
     try:
-        return joint_step(objective, optimizer, x, y, recipe, weight)
+        return joint_step(learner, batch)
     finally:
-        head.requires_grad_(True)
+        for p in learner.heads:
+            p.requires_grad_(True)
 
 
-def train_head(objective: Objective, x: Tensor, y: Tensor, recipe: Recipe, weight: Tensor | None = None) -> None:
-    """The output layer alone, on the features of the finished flow."""
-    network = objective.network
-    with torch.no_grad(), evaluating(network):
-        features = torch.cat([network.features(part) for part in batches(x)])
-    _forget(network.head)
-    optimizer = torch.optim.Adam(network.head.parameters(), lr=recipe.head_learning_rate)
-    order = torch.Generator().manual_seed(recipe.seed)
-    for _ in range(recipe.head_epochs):
-        permutation = torch.randperm(len(x), generator=order).to(x.device)
-        for chosen in torch.split(permutation, recipe.batch_size):
-            weights = None if weight is None else weight[chosen]
-            _head_step(objective, optimizer, features[chosen], y[chosen], weights)
+def train_head(learner: Learner, source: Source, generators: Sequence[torch.Generator], *, stacked: bool) -> None:
+    """The output layer alone, on the features of the finished flow.
+
+    Args:
+        learner: whose.
+        source: all samples.
+        generators: of the order of the batches, one a member.
+        stacked: whether there are members.
+    """
+    axis = int(stacked)
+    seen: list[Batch] = []
+    with torch.no_grad(), evaluating(learner.objective.network):
+        for x, y, weight in source.parts(EVALUATION_BATCH):
+            seen.append(Batch(learner.features(x), y, weight))
+    features, y = torch.cat([part.x for part in seen], axis), torch.cat([part.y for part in seen], axis)  # type: ignore[misc]
+    weights = [part.weight for part in seen if part.weight is not None]
+    data = Batch(features, y, torch.cat(weights, axis) if weights else None)
+    optimizer = _fresh_head(learner)
+    rows = Rows(data, learner.recipe.batch_size, generators, stacked=stacked)
+    for _ in range(learner.recipe.head_epochs):
+        for batch in rows.epoch():
+            _head_step(learner, optimizer, batch)
 
 
-def _head_step(
-    objective: Objective, optimizer: torch.optim.Optimizer, features: Tensor, y: Tensor, weight: Tensor | None
-) -> None:
-    head = objective.network.head
+def _head_step(learner: Learner, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+    features, y, weight = batch
     optimizer.zero_grad()
-    penalty = objective.head_decay * squared_norm(head.parameters())
-    torch.autograd.backward(objective.data_loss(head(features), y, weight) + penalty)
+    torch.autograd.backward(_sum(learner.head_losses(features, y, weight)))  # type: ignore[arg-type]
     optimizer.step()
     _forget_casts()
 
 
-def _forget(head: nn.Module) -> None:
+def _fresh_head(learner: Learner) -> torch.optim.Optimizer:
+    """The output layer begins anew, at zero."""
     with torch.no_grad():
-        for p in head.parameters():
+        for p in learner.heads:
             p.zero_()
+    return learner.head_optimizer()
 
 
-def _require_finite(loss: Tensor) -> None:
-    if loss.is_cpu and not math.isfinite(loss.item()):
-        raise FloatingPointError(f"The objective is {loss.item()}.")
+def _sum(losses: Tensor) -> Tensor:
+    """Members share no parameter: each gets its own gradient."""
+    return losses.sum() if losses.dim() else losses
+
+
+def _detached(output: Any) -> Any:
+    """What a model said, without its history."""
+    return output.detach() if isinstance(output, Tensor) else output
+
+
+def _require_finite(losses: Tensor) -> None:
+    if losses.dim() == 0 and losses.is_cpu and not math.isfinite(losses.item()):
+        raise FloatingPointError(f"The objective is {losses.item()}.")
 
 
 def _forget_casts() -> None:

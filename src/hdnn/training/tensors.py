@@ -102,13 +102,13 @@ def require(name: str, value: Tensor, dtype: torch.dtype, shape: tuple[int, ...]
         )
 
 
-def require_history(history: Iterable[Mapping[str, float]], score: str) -> None:
-    """See that records say what those of a training with this score say.
+def require_history(history: Iterable[Mapping[str, float]], scores: Iterable[str]) -> None:
+    """See that records say what those of a training with these scores say.
 
     Raises:
         ValueError: if not.
     """
-    told = {"epoch", "loss", "learning_rate", "seconds", f"train_{score}"}
+    told = {"epoch", "loss", "learning_rate", "seconds", *(f"train_{score}" for score in scores)}
     if missing := sorted({name for record in history for name in told - record.keys()}):
         raise ValueError(f"The history of the training state lacks {missing[0]!r}: it belongs to another training.")
 

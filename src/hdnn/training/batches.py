@@ -1,0 +1,204 @@
+"""Batches: of tensors, in an order that we draw, or of a loader of the user's, in its own.
+
+Legend: s samples, E members. Inputs are a tensor, several, which a model gets one after the other, or a mapping, which
+it gets by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+Call = Mapping[str, Any]  # what every call of a model gets beside its inputs
+
+
+class Batch(NamedTuple):
+    """Samples: inputs, targets, and weights where they have some."""
+
+    x: Inputs
+    y: Tensor
+    weight: Tensor | None = None
+
+    def each(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """The same with all tensors changed."""
+        weight = None if self.weight is None else function(self.weight)
+        return Batch(each(function, self.x), function(self.y), weight)
+
+
+class Source(Protocol):
+    """Where batches come from, an epoch at a time."""
+
+    batches: int
+    generators: Sequence[torch.Generator]
+
+    def epoch(self) -> Iterator[Batch]:
+        """All batches once."""
+
+    def parts(self, size: int) -> Iterator[Batch]:
+        """All samples once, in their own order, in parts of about this size."""
+
+
+class Rows:
+    """Batches of tensors, in an order drawn anew for every epoch.
+
+    Args:
+        data: (s, ...) each; stacked (E, s, ...), each member with its own order.
+        size: samples of a batch; the last may be smaller.
+        generators: of the order; E where members are stacked, else one.
+        stacked: whether the tensors have a leading axis of members.
+    """
+
+    def __init__(self, data: Batch, size: int, generators: Sequence[torch.Generator], *, stacked: bool = False) -> None:
+        self.data = data
+        self.size = size
+        self.generators = generators
+        self.stacked = stacked
+        self.count = data.y.shape[int(stacked)]
+        self.batches = math.ceil(self.count / size)
+
+    def epoch(self) -> Iterator[Batch]:
+        """All batches once."""
+        place = self.data.y.device
+        orders = [torch.randperm(self.count, generator=generator) for generator in self.generators]
+        order = (torch.stack(orders) if self.stacked else orders[0]).to(place)
+        member = torch.arange(len(orders), device=place)[:, None]
+        for chosen in torch.split(order, self.size, dim=-1):
+            yield self.data.each(itemgetter((member, chosen) if self.stacked else chosen))
+
+    def parts(self, size: int) -> Iterator[Batch]:
+        """All samples once, in their own order."""
+        for part in slices(self.count, size):
+            yield self.data.each(itemgetter((slice(None), part) if self.stacked else part))
+
+
+class Loader:
+    """Batches of a loader of the user's, in its order.
+
+    Args:
+        loader: gives (x, y) or (x, y, weight), and has a length.
+        device: where the batches are wanted.
+        check: of each of them, before it goes there.
+
+    Raises:
+        TypeError: if it has no length or is none; from `epoch`, if it gives something else.
+    """
+
+    generators: Sequence[torch.Generator] = ()
+
+    def __init__(
+        self, loader: Iterable[Any], device: torch.device, check: Callable[[Batch], Batch] = lambda batch: batch
+    ) -> None:
+        try:
+            self.batches = len(loader)  # type: ignore[arg-type]
+        except TypeError as error:
+            raise TypeError(
+                f"Without targets, the second argument must be a loader: it is iterated once an epoch for (x, y) or "
+                f"(x, y, weight), and says by len() how many batches there are; got {type(loader).__name__}. Give "
+                f"tensors, `fit(model, x, y, recipe)`, or a DataLoader or list of batches."
+            ) from error
+        if self.batches == 0:
+            raise ValueError("The loader has no batches, so there is nothing to learn from.")
+        self.loader = loader
+        self.device = device
+        self.check = check
+
+    def epoch(self) -> Iterator[Batch]:
+        """All batches once."""
+        count = 0
+        for count, given in enumerate(self.loader, start=1):  # noqa: B007
+            yield self.check(batch_of(given)).each(lambda tensor: tensor.to(self.device))
+        if count != self.batches:
+            raise ValueError(
+                f"The loader has {self.batches} batches by its len(), but gave {count}. Correct its len()."
+            )
+
+    def parts(self, size: int) -> Iterator[Batch]:
+        """All batches once, as they come."""
+        return self.epoch()
+
+
+def source_of(x: Inputs | Iterable[Any], y: Tensor | None, device: torch.device) -> Source:
+    """Batches of tensors where there are targets, else of a loader."""
+    if y is None:
+        return Loader(x, device)
+    data = Batch(x, y)  # type: ignore[arg-type]
+    check_lengths(data)
+    return Rows(data, len(y), ())
+
+
+def batch_of(given: Any) -> Batch:
+    """What a loader gives as a batch, if it is one.
+
+    Raises:
+        TypeError: if not.
+        ValueError: if inputs, targets and weights are not of one positive length.
+    """
+    if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+        size = f" of {len(given)}" if isinstance(given, tuple | list) else ""
+        raise TypeError(
+            f"A loader must give batches (x, y) or (x, y, weight); got {type(given).__name__}{size}. Wrap it in a "
+            f"generator class of your own that gives these, x being a tensor, a tuple of tensors or a mapping."
+        )
+    batch = Batch(*given)
+    check_lengths(batch)
+    return batch
+
+
+def check_lengths(batch: Batch) -> None:
+    """See that a batch is of tensors of one length.
+
+    Raises:
+        TypeError: if something else is among them.
+        ValueError: if lengths differ or are zero.
+    """
+    weights = [] if batch.weight is None else [("Weights", batch.weight)]
+    for what, value in (*(("Inputs", part) for part in tensors_of(batch.x)), ("Targets", batch.y), *weights):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{what} must be a tensor; got {type(value).__name__}. Use torch.as_tensor(...).")
+    lengths = [len(part) for part in tensors_of(batch.x)]
+    if not lengths or {*lengths} != {len(batch.y)} or len(batch.y) == 0:
+        told = ", ".join(map(str, lengths)) or "no tensor"
+        raise ValueError(f"Inputs and targets must have one equal, positive length; got {told} and {len(batch.y)}.")
+
+
+def slices(count: int, size: int) -> list[slice]:
+    """Which samples make up each part; one part where there are none."""
+    return [slice(start, start + size) for start in range(0, max(1, count), size)]
+
+
+def parts(x: Inputs, size: int) -> Iterator[Inputs]:
+    """Inputs of any length in parts of a size that fits into memory."""
+    for part in slices(min(len(tensor) for tensor in tensors_of(x)), size):
+        yield each(itemgetter(part), x)
+
+
+def tensors_of(x: Inputs) -> list[Tensor]:
+    """The tensors of inputs."""
+    if isinstance(x, Mapping):
+        return list(x.values())
+    return list(x) if isinstance(x, tuple | list) else [x]  # type: ignore[list-item]
+
+
+def each(function: Callable[[Tensor], Tensor], x: Inputs) -> Inputs:
+    """Inputs with every tensor changed."""
+    if isinstance(x, Mapping):
+        return {name: function(part) for name, part in x.items()}
+    return tuple(function(part) for part in x) if isinstance(x, tuple | list) else function(x)  # type: ignore[arg-type]
+
+
+def called(model: nn.Module | Callable[..., Any], x: Inputs, call: Call) -> Any:
+    """What a model says to inputs: model(x), model(*x) or model(**x), each with what every call gets."""
+    if isinstance(x, Mapping):
+        return model(**x, **call)
+    return model(*x, **call) if isinstance(x, tuple | list) else model(x, **call)
+
+
+def placed(call: Call | None, device: torch.device) -> dict[str, Any]:
+    """What every call gets, its tensors on a device."""
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in (call or {}).items()}

@@ -1,0 +1,289 @@
+"""The doors to training: one model, from tensors or a loader, and many at once.
+
+Legend: s samples, x inputs, y targets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hdnn import modes
+from hdnn.training.batches import Batch, Call, Inputs, Loader, Rows, Source, each
+from hdnn.training.checks import batch_weight, check_data, check_penalties, check_trainable, checked_weight
+from hdnn.training.ensemble import TogetherCallback, check_together, train_together
+from hdnn.training.models import first_parameter
+from hdnn.training.objective import Loss, Objective, Penalty, Record, Scores, objective_of
+from hdnn.training.progress import Callback, StartCallback
+from hdnn.training.recipe import Recipe
+from hdnn.training.single import Training, Validation
+from hdnn.training.starts import start_well
+from hdnn.training.state import TrainingState
+from hdnn.training.steps import train_head
+from hdnn.training.together import TogetherState
+
+
+def fit(
+    network: nn.Module,
+    x: Inputs | Iterable[Any],
+    y: Tensor | None = None,
+    recipe: Recipe | None = None,
+    loss: Loss | None = None,
+    *,
+    sample_weight: Tensor | None = None,
+    validation: Validation | None = None,
+    score: Scores | None = None,
+    call: Call | None = None,
+    callbacks: Iterable[Callback] = (),
+    start_callbacks: Iterable[StartCallback] = (),
+    penalties: Sequence[Penalty] = (),
+    resume: TrainingState | None = None,
+) -> list[Record]:
+    """Train a model in place: a `Network`, or any module with a loss.
+
+    The order of the batches of tensors depends on `recipe.seed` alone; the initial weights are the caller's. With
+    `recipe.restarts` they are one of several starts, of which the best is trained on; see `Recipe`. Whatever mode the
+    modules have, they train in training mode, are validated in evaluation mode, and have their own again at the end.
+
+    A loader gives its batches in its own order and sizes, so the same bits come again only if it gives the same batches
+    again, for which its own generator must be seeded before.
+
+    Args:
+        network: trained in place, on the device where its parameters are.
+        x: (s, ...), inputs; a tuple of tensors becomes `network(*x)`, a mapping `network(**x)`. Or, without y, a loader
+            of batches (x, y) or (x, y, weight) that has a length, such as a `torch.utils.data.DataLoader`.
+        y: (s,) class indices, or (s, outputs) targets; what the loss asks for.
+        recipe: how; of a loader `batch_size` is not used.
+        loss: from outputs and targets to their mean loss, such as `torch.nn.functional.cross_entropy`, or to one loss a
+            sample, which weights of samples ask for; None takes that of a `Network`.
+        sample_weight: (s,), w, not negative, in any unit: the loss of a batch is Σ w L / Σ w. Regularisers, and the
+            scores in the records, training and validation, do not know them.
+        validation: (inputs, targets), or a loader, to watch instead of the share `recipe.validation_fraction` of x and
+            y.
+        score: functions of outputs and targets of all samples, by the name of what they find, as in
+            `{"accuracy": lambda output, y: (output.argmax(-1) == y).float().mean()}`, for the records.
+        call: what every call of the network gets beside its inputs, by name; such as a graph that all samples share.
+        callbacks: called with a `Progress` after every step, but for those of the starts.
+        start_callbacks: called with a `TogetherProgress` after every step of the starts of `recipe.restarts`, which
+            all step at once.
+        penalties: (weight, function of the network) pairs to add to the objective, see `Objective`.
+        resume: go on from here, towards `recipe.epochs` epochs in all. With data, recipe, device, number of threads
+            and instruction set as before, weights and records get the bits that they would have had without the pause;
+            where the state knows of others, a UserWarning says so. Other data or another recipe are accepted where an
+            epoch has just ended; with a loader, whose order is not ours, training goes on from there alone.
+
+    Returns:
+        One record an epoch: "epoch", "loss" (mean objective), of a `Network` with its own loss "train_accuracy" or
+        "train_error" (root mean square), what `score` asks for with "train_" before it, all while training, the same
+        with "validation_" where there is validation data, "learning_rate", "seconds".
+
+    Raises:
+        TypeError: if there is no loss, or x and y are neither tensors nor a loader.
+        ValueError: if x and y do not fit each other or the network, or are too few for a validation part, if nothing
+            can be trained (frozen, no gradients), if a penalty or regulariser cannot be minimized, if starts cannot
+            differ or train together, or if `resume` does not fit network, recipe and data.
+        FloatingPointError: if objective, gradient or weights are no longer finite; the message says when, where and
+            what to do.
+
+    Example:
+        >>> import torch, hdnn
+        >>> x = torch.randn(200, 2)
+        >>> network = hdnn.vector_classifier(2, 2, hdnn.h1(4, layers=4, horizon=1.0))
+        >>> history = fit(network, x, (x[:, 0] > 0).long(), Recipe(epochs=3))
+        >>> len(history)
+        3
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 4), hdnn.h2(4, layers=4, step=0.1), torch.nn.Linear(4, 1))
+        >>> history = fit(model, x, x.prod(1, keepdim=True), Recipe(epochs=3), torch.nn.functional.mse_loss)
+        >>> list(history[0])
+        ['epoch', 'loss', 'learning_rate', 'seconds']
+    """
+    if recipe is None:
+        raise TypeError("How to train is said by a recipe, as in `fit(model, loader, recipe=Recipe(epochs=10))`.")
+    objective = objective_of(network, recipe, loss, penalties, call)
+    check_trainable(network, recipe)
+    if isinstance(validation, tuple):
+        check_data(network, Batch(*validation), loss)
+    source: Source
+    if y is None:
+        source = _of_loader(objective, x, recipe, sample_weight, validation)
+    else:
+        data = Batch(x, y, sample_weight)  # type: ignore[arg-type]
+        source, validation = _of_tensors(objective, data, recipe, validation)
+    with modes.training(network):
+        check_penalties(objective)
+        training = Training(objective, recipe, source, validation, score, tuple(callbacks))
+        if resume is not None:
+            training.check(resume)
+        if recipe.restarts > 1 and (resume is None or resume.is_starting):
+            training.start_well(tuple(start_callbacks), resume)
+        elif resume is not None:
+            training.resume(resume)
+        training.run()
+        training.best.restore(network)
+        if recipe.method == "alternating":
+            train_head(training.learner, source, [torch.Generator().manual_seed(recipe.seed)], stacked=False)
+        # The last step may diverge after the last objective was seen to be finite.
+        training.require_finite()
+    return training.history
+
+
+def fit_together(
+    networks: Sequence[nn.Module],
+    x: Inputs,
+    y: Tensor,
+    recipe: Recipe,
+    loss: Loss | None = None,
+    *,
+    seeds: Sequence[int],
+    sample_weight: Tensor | None = None,
+    learning_rates: Sequence[float] | None = None,
+    penalties: Sequence[Penalty] = (),
+    call: Call | None = None,
+    callbacks: Iterable[TogetherCallback] = (),
+    resume: TogetherState | None = None,
+) -> list[list[Record]]:
+    """Train networks of one shape in place, all in one: as `fit` for each of them, and many times faster.
+
+    A step of a small network is a hundred short operations, whose cost hardly depends on how many networks it serves.
+    A member that diverges does not disturb the others: its records say nan from then on.
+
+    Args:
+        networks: E of them, alike but for their weights: `Network`s, or any modules with a loss.
+        x: (E, s, ...), the inputs of each, as in `fit`; `x.expand(E, *x.shape)` gives all the same without copying.
+        y: (E, s) class indices, or (E, s, outputs) targets; what the loss asks for.
+        recipe: how; its own seed is not used. All but `validation_fraction`, `patience` and L-BFGS can be done
+            together.
+        loss: as in `fit`.
+        seeds: of the order of the batches of each.
+        sample_weight: (E, s), as in `fit`.
+        learning_rates: (E,), the largest rate of each, in place of that of the recipe, whose schedule they follow.
+        penalties: as in `fit`.
+        call: as in `fit`; the same for all.
+        callbacks: called with a `TogetherProgress` after every step; not during the starts of `recipe.restarts`.
+        resume: go on from here, as in `fit`.
+
+    Returns:
+        For each member one record an epoch, as `fit` gives them; "seconds" is the time that all took together.
+
+    Raises:
+        TypeError: if there is no loss.
+        ValueError: if the networks differ in more than their weights, if data or seeds do not fit them, if the
+            recipe cannot be followed together, or if they hold modules that cannot train together, such as BatchNorm
+            and Dropout.
+
+    Example:
+        >>> import torch, hdnn
+        >>> networks = [hdnn.vector_classifier(2, 2, hdnn.h1(4, layers=4, horizon=1.0)) for _ in range(5)]
+        >>> x, y = torch.randn(200, 2), torch.randint(2, (200,))
+        >>> histories = fit_together(networks, x.expand(5, 200, 2), y.expand(5, 200), Recipe(epochs=3), seeds=range(5))
+        >>> len(histories), len(histories[0])
+        (5, 3)
+    """
+    if recipe.restarts > 1 and resume is None:
+        check_together(networks, x, y, recipe, loss, seeds)
+        if learning_rates is not None:
+            raise ValueError("`restarts` have one learning rate for all; use restarts=1 with `learning_rates`.")
+        start_well(
+            networks, x, y, recipe, loss, seeds=seeds, sample_weight=sample_weight, penalties=penalties, call=call
+        )
+    return train_together(
+        networks,
+        x,
+        y,
+        recipe,
+        loss,
+        seeds=seeds,
+        sample_weight=sample_weight,
+        learning_rates=learning_rates,
+        penalties=penalties,
+        call=call,
+        callbacks=callbacks,
+        resume=resume,
+    )
+
+
+def _of_tensors(
+    objective: Objective, data: Batch, recipe: Recipe, validation: Validation | None
+) -> tuple[Rows, Validation | None]:
+    """Batches of tensors, and what is held back of them."""
+    network: Any = objective.network
+    check_data(network, data._replace(weight=None), objective.loss)
+    place = first_parameter(network).device
+    x, y = each(lambda part: _usable(part, place), data.x), _usable(data.y, place)
+    weight = None if data.weight is None else checked_weight(data.weight, y, network)
+    if validation is None and recipe.validation_fraction:
+        stratify = objective.loss is None and network.task == "classification"
+        train, held = split(y, recipe.validation_fraction, recipe.seed, stratify=stratify)
+        validation = (each(lambda part: part[held], x), y[held])
+        x, y = each(lambda part: part[train], x), y[train]
+        weight = None if weight is None else checked_weight(weight[train], y, network)
+    size = len(y) if recipe.optimizer == "lbfgs" else recipe.batch_size
+    return Rows(Batch(x, y, weight), size, [torch.Generator().manual_seed(recipe.seed)]), validation
+
+
+def _usable(value: Tensor, place: torch.device) -> Tensor:
+    """A tensor where the model is, from which gradients can flow."""
+    return (value.clone() if value.is_inference() else value).to(place)
+
+
+def _of_loader(
+    objective: Objective,
+    loader: Iterable[Any],
+    recipe: Recipe,
+    sample_weight: Tensor | None,
+    validation: Validation | None,
+) -> Loader:
+    """Batches of a loader, for a recipe that can be followed with one."""
+    network = objective.network
+
+    def checked(batch: Batch) -> Batch:
+        check_data(network, batch._replace(weight=None), objective.loss)
+        weight = batch.weight
+        return batch if weight is None else batch._replace(weight=batch_weight(weight, batch.y, network))
+
+    source = Loader(loader, first_parameter(network).device, checked)
+    for refused, what in (
+        (sample_weight is not None, "takes weights of samples from the loader, as batches (x, y, weight)"),
+        (
+            recipe.validation_fraction > 0 and validation is None,
+            "holds nothing back: use validation_fraction=0, or name data to watch by `validation`",
+        ),
+        (recipe.restarts > 1, "has one start: `restarts` train together on tensors, each in its own order"),
+        (recipe.optimizer == "lbfgs" and source.batches > 1, "cannot use L-BFGS, which takes all samples at once"),
+    ):
+        if refused:
+            raise ValueError(f"Training from a loader {what}. Change that, or give tensors, fit(model, x, y, recipe).")
+    return source
+
+
+def split(y: Tensor, share: float, seed: int, *, stratify: bool) -> tuple[Tensor, Tensor]:
+    """Indices of a training part and of a held-out part.
+
+    Args:
+        y: (s,) class indices, or (s, outputs) targets.
+        share: of the held-out part.
+        seed: of the split.
+        stratify: keep the shares of the classes, unless one has a single row or a part cannot hold them all.
+
+    Raises:
+        ValueError: if no row is left to train on.
+    """
+    from sklearn.model_selection import train_test_split
+
+    held_rows = math.ceil(share * len(y))
+    if held_rows >= len(y):
+        raise ValueError(
+            f"Of {len(y)} rows, `validation_fraction={share:g}` leaves none to train on. Lower it, or add rows."
+        )
+    classes = None
+    if stratify:
+        counts = y.bincount()
+        counts = counts[counts > 0]
+        if int(counts.min()) > 1 and len(counts) <= min(held_rows, len(y) - held_rows):
+            classes = y.cpu().numpy()
+    train, held = train_test_split(torch.arange(len(y)).numpy(), test_size=share, random_state=seed, stratify=classes)
+    return torch.from_numpy(train), torch.from_numpy(held)

@@ -1,0 +1,221 @@
+"""What learns: one model, or many of one shape, their parameters stacked, so that a step moves them all.
+
+Legend: E members; a stacked tensor has a leading axis E; W, μ the output layer.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from hdnn.training.batches import Batch, Inputs
+from hdnn.training.objective import Objective
+from hdnn.training.recipe import Recipe, make_optimizer
+
+
+class Learner(ABC):
+    """What a step needs to know of what learns.
+
+    Attributes:
+        objective: of the model, or of one like the members.
+        recipe: how it learns.
+        moved: the parameters that the optimizer moves.
+        heads: those of the output layer, where the alternating method fits it by itself.
+        optimizer: moves them.
+    """
+
+    objective: Objective
+    recipe: Recipe
+    moved: list[nn.Parameter]
+    heads: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> tuple[Tensor, Any]:
+        """The objective, of each member (E,), and the outputs."""
+
+    @abstractmethod
+    def features(self, x: Inputs) -> Tensor:
+        """What the output layer sees."""
+
+    @abstractmethod
+    def head_losses(self, features: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        """What of the objective the output layer can change, of each member (E,)."""
+
+    @abstractmethod
+    def head_optimizer(self) -> torch.optim.Optimizer:
+        """Moves the output layer alone."""
+
+    @abstractmethod
+    def clip(self, largest: float) -> None:
+        """Scale the gradient, of each member, to a norm of at most `largest`."""
+
+    def set_rate(self, factor: float) -> None:
+        """Set the learning rate of the next step, as a share of the largest."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate * factor
+
+    def move(self) -> None:
+        """One step along the gradients that are there."""
+        self.optimizer.step()
+
+
+class Single(Learner):
+    """One model, trained in place."""
+
+    def __init__(self, objective: Objective, recipe: Recipe) -> None:
+        self.objective, self.recipe = objective, recipe
+        self.heads = list(objective.network.head.parameters()) if recipe.method == "alternating" else []
+        heads = {id(p) for p in self.heads}
+        self.moved = [p for p in objective.network.parameters() if id(p) not in heads]
+        self.optimizer = make_optimizer(recipe, self.moved)
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Any]:
+        """The objective, a scalar, and the outputs."""
+        found: tuple[Tensor, Any] = self.objective(*batch)
+        return found
+
+    def features(self, x: Inputs) -> Tensor:
+        """What the output layer sees."""
+        return self.objective.features(x)
+
+    def head_losses(self, features: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        """What of the objective the output layer can change."""
+        return self.objective.head_loss(features, y, weight)
+
+    def head_optimizer(self) -> torch.optim.Optimizer:
+        """Moves the output layer alone."""
+        return torch.optim.Adam(self.heads, lr=self.recipe.head_learning_rate)
+
+    def clip(self, largest: float) -> None:
+        """Scale the gradient to a norm of at most `largest`."""
+        nn.utils.clip_grad_norm_(self.moved, largest)
+
+
+class Stacked(Learner):
+    """Models of one shape, stacked; `unstack` gives them what they have learned.
+
+    Args:
+        models: E of them.
+        objective: of a copy of one of them.
+        recipe: how they learn.
+        rates: the largest learning rate of each, (E,); None takes that of the recipe for all.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        objective: Objective,
+        recipe: Recipe,
+        rates: Sequence[float] | None = None,
+    ) -> None:
+        self.models, self.objective, self.recipe = models, objective, recipe
+        named = [dict(model.named_parameters()) for model in models]
+        self.parameters = {
+            name: nn.Parameter(torch.stack([member[name].detach() for member in named]), one.requires_grad)
+            for name, one in named[0].items()
+        }
+        self.head = {name: p for name, p in self.parameters.items() if name.startswith("head.")}
+        self.heads = list(self.head.values()) if recipe.method == "alternating" else []
+        kept = {id(p) for p in self.heads}
+        self.moved = [p for p in self.parameters.values() if p.requires_grad and id(p) not in kept]
+        self.optimizer = make_optimizer(recipe, self.moved)
+        self.rates = None if rates is None else torch.tensor(rates, dtype=torch.float64)
+        self.factor = 1.0
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Any]:
+        """The objectives (E,) and the outputs (E, B, ...)."""
+        found: tuple[Tensor, Any] = self._mapped(self._losses, self.parameters, *batch)
+        return found
+
+    def features(self, x: Inputs) -> Tensor:
+        """What the output layers see, (E, B, features)."""
+        body = {name: p for name, p in self.parameters.items() if name not in self.head}
+        found: Tensor = self._mapped(self._features, body, x)
+        return found
+
+    def head_losses(self, features: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        """What of the objectives the output layers can change, (E,)."""
+        found: Tensor = self._mapped(self._head_losses, self.head, features, y, weight)
+        return found
+
+    def head_optimizer(self) -> torch.optim.Optimizer:
+        """Moves the output layers alone."""
+        return torch.optim.Adam(self.heads, lr=self.recipe.head_learning_rate, fused=True)
+
+    def clip(self, largest: float) -> None:
+        """Scale the gradient of each member to a norm of at most `largest`, as `clip_grad_norm_` does for one."""
+        gradients = [p.grad for p in self.moved if p.grad is not None]
+        norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
+        factors = (largest / (norms + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(_like(factors, gradient))
+
+    def set_rate(self, factor: float) -> None:
+        """Set the learning rates of the next step, as a share of the largest."""
+        self.factor = factor
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate * factor if self.rates is None else 1.0
+
+    def move(self) -> None:
+        """One step along the gradients that are there."""
+        if self.rates is None:
+            self.optimizer.step()
+            return
+        # Steps are proportional to their rate: taken at rate 1, then shortened member by member.
+        before = [p.detach().clone() for p in self.moved]
+        self.optimizer.step()
+        with torch.no_grad():
+            for p, old in zip(self.moved, before, strict=True):
+                p.copy_(torch.lerp(old, p, _like((self.factor * self.rates).to(p), p)))
+
+    def unstack(self) -> None:
+        """Give each model its weights."""
+        with torch.no_grad():
+            for name, stacked in self.parameters.items():
+                for model, value in zip(self.models, stacked, strict=True):
+                    model.get_parameter(name).copy_(value)
+
+    def _mapped(self, function: Callable[..., Any], *stacked: Any) -> Any:
+        """A function of one member, for all."""
+        return vmap(function, in_dims=tuple(None if x is None else 0 for x in stacked))(*stacked)
+
+    def _losses(self, parameters: dict[str, Tensor], x: Inputs, y: Tensor, weight: Tensor | None) -> tuple[Tensor, Any]:
+        result: tuple[Tensor, Any] = functional_call(self.objective, _named(parameters), (x, y, weight))
+        return result
+
+    def _features(self, parameters: dict[str, Tensor], x: Inputs) -> Tensor:
+        result: Tensor = functional_call(_Part(self.objective, "features"), _named(parameters, "objective."), (x,))
+        return result
+
+    def _head_losses(self, head: dict[str, Tensor], features: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        call = (features, y, weight)
+        result: Tensor = functional_call(_Part(self.objective, "head_loss"), _named(head, "objective."), call)
+        return result
+
+
+class _Part(nn.Module):
+    """A method of an objective as the forward call that `functional_call` asks for."""
+
+    def __init__(self, objective: Objective, method: str) -> None:
+        super().__init__()
+        self.objective, self.method = objective, method
+
+    def forward(self, *values: Any) -> Tensor:
+        """What the method says."""
+        result: Tensor = getattr(self.objective, self.method)(*values)
+        return result
+
+
+def _named(parameters: dict[str, Tensor], within: str = "") -> dict[str, Tensor]:
+    return {f"{within}network.{name}": value for name, value in parameters.items()}
+
+
+def _like(values: Tensor, gradient: Tensor) -> Tensor:
+    """A number of each member, shaped to multiply what all have."""
+    return values.view(-1, *[1] * (gradient.dim() - 1))

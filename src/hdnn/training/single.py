@@ -1,0 +1,281 @@
+"""One model while it trains: early stopping, what is recorded, and standing still."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hdnn.training.batches import Batch, Inputs, Loader, Rows, Source
+from hdnn.training.circumstances import circumstances, differing
+from hdnn.training.diagnosis import stopped, where_states, where_weights
+from hdnn.training.learners import Single
+from hdnn.training.models import first_parameter, head_of
+from hdnn.training.objective import Objective, Record, Scores, evaluate, judged, mean_loss, scores_of
+from hdnn.training.progress import Callback, Progress, StartCallback
+from hdnn.training.recipe import Recipe
+from hdnn.training.starts import start_well
+from hdnn.training.state import TrainingState, memory, remember
+from hdnn.training.tensors import Weights, copied, require_alike, require_history, set_order
+from hdnn.training.together import TogetherProgress, TogetherState
+from hdnn.training.trainer import Trainer
+
+Validation = tuple[Inputs, Tensor] | Iterable[Any]
+
+
+class Training(Trainer):
+    """What changes from step to step while one model trains."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        recipe: Recipe,
+        source: Source,
+        validation: Validation | None,
+        score: Scores | None,
+        callbacks: Sequence[Callback],
+    ) -> None:
+        super().__init__(Single(objective, recipe), source)
+        self.objective, self.network = objective, objective.network
+        self.validation, self.score, self.callbacks = validation, score, callbacks
+        self.scores = scores_of(self.network, objective.loss, score)
+        self.width = getattr(head_of(self.network), "out_features", 0)
+        self.circumstances = circumstances(first_parameter(self.network).device)
+        if isinstance(source, Loader):
+            self.circumstances["order of the batches"] = "the loader's"
+        self.best = _Best(recipe.patience)
+        self.history: list[Record] = []
+        # Summed up once an epoch: small steps are too short for more.
+        self.losses: list[Tensor] = []
+        self.sizes: list[int] = []
+        self.outputs: list[Tensor] = []
+        self.targets: list[Tensor] = []
+        self.starts: TogetherState | None = None
+        self.start = time.perf_counter()
+
+    @property
+    def epochs(self) -> int:
+        """Finished epochs."""
+        return len(self.history)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether patience has run out."""
+        return self.best.is_stuck
+
+    def start_well(self, callbacks: Sequence[StartCallback], resume: TrainingState | None) -> None:
+        """Take the weights of the best of several starts."""
+
+        def tell(progress: TogetherProgress[TogetherState]) -> None:
+            told = TogetherProgress(
+                progress.epoch,
+                progress.epochs,
+                progress.batch,
+                progress.batches,
+                progress.losses,
+                progress.histories,
+                lambda: dataclasses.replace(self.snapshot(), starts=progress.state()),
+            )
+            for callback in callbacks:
+                callback(told)
+
+        source: Rows = self.source  # type: ignore[assignment]  # a loader has one start
+        x, y, weight = source.data.each(lambda tensor: tensor[None])
+        [self.starts] = start_well(
+            [self.network],
+            x,
+            y,
+            self.recipe,
+            self.objective.loss,
+            seeds=[self.recipe.seed],
+            sample_weight=weight,
+            call=self.objective.call,
+            penalties=self.objective.penalties,
+            callbacks=[tell] if callbacks else [],
+            resume=None if resume is None else resume.starts,
+        )
+        self.start = time.perf_counter()
+
+    def step(self, epoch: int, number: int, batch: Batch) -> tuple[Tensor, Any]:
+        """One step: its objective and outputs."""
+        try:
+            return super().step(epoch, number, batch)
+        except (FloatingPointError, ValueError) as error:
+            where = where_weights(self.network)
+            # A penalty refuses weights that are not finite in its own words.
+            if isinstance(error, FloatingPointError) or where:
+                when = f"is infinite or not a number in epoch {epoch}, step {number} of {self.batches}"
+                where = where or where_states(self.network, batch.x, self.objective.call)
+                raise FloatingPointError(stopped("objective", when, where)) from error
+            raise
+
+    def note(self, losses: Tensor, output: Any, batch: Batch) -> None:
+        """Keep what a step has shown."""
+        self.losses.append(losses)
+        if self.scores:
+            self.outputs.append(output)
+        self.pass_over(batch)
+
+    def pass_over(self, batch: Batch) -> None:
+        """Keep the targets of a batch; what it showed before a pause, the state has kept."""
+        self.sizes.append(len(batch.y))
+        if self.scores:
+            self.targets.append(batch.y)
+
+    def record(self, epoch: int, rate: float) -> None:
+        """End an epoch."""
+        record = {"epoch": float(epoch), "loss": mean_loss(self.losses, self.sizes), "learning_rate": rate}
+        if not math.isfinite(record["loss"]):
+            when = f"became infinite or not a number in epoch {epoch}"
+            raise FloatingPointError(stopped("objective", when, where_weights(self.network)))
+        self.require_finite()
+        found = judged(self.scores, self.outputs, self.targets)
+        record |= {f"train_{name}": value for name, value in found.items()}
+        if self.validation is not None:
+            record |= {f"validation_{name}": value for name, value in self.watch(self.validation).items()}
+        self.best.note(self.network, record)
+        now = time.perf_counter()
+        record["seconds"], self.start = now - self.start, now
+        self.history.append(record)
+        self.losses, self.sizes, self.outputs, self.targets = [], [], [], []
+
+    def watch(self, validation: Validation) -> Record:
+        """Loss and scores on the validation data."""
+        x, y = validation if isinstance(validation, tuple) else (validation, None)
+        return evaluate(self.network, x, y, self.objective.loss, score=self.score, call=self.objective.call)
+
+    def tell(self, epoch: int, number: int, losses: Tensor) -> None:
+        """Tell callbacks of a step."""
+        if not self.callbacks:
+            return
+        record = self.history[-1] if number == self.batches else None
+        progress = Progress(epoch, self.recipe.epochs, number, self.batches, losses, record, self.state)
+        for callback in self.callbacks:
+            callback(progress)
+
+    def state(self) -> TrainingState:
+        """The state of the moment, which must be finite."""
+        self.require_finite()
+        return self.snapshot()
+
+    def snapshot(self) -> TrainingState:
+        """The state of the moment."""
+        empty = first_parameter(self.network).detach().new_empty(0)
+        order = self.orders[0] if self.orders else torch.Generator().manual_seed(self.recipe.seed).get_state()
+        return TrainingState(
+            network=copied(self.network.state_dict()),
+            optimizer=memory(self.learner.optimizer),
+            order=order.clone(),
+            losses=torch.stack(self.losses) if self.losses else empty,
+            outputs=torch.cat(self.outputs) if self.outputs else empty.new_empty(0, self.width),
+            history=tuple(dict(record) for record in self.history),
+            seconds=time.perf_counter() - self.start,
+            best=copied(self.best.weights),
+            best_score=self.best.score,
+            waited=self.best.waited,
+            starts=self.starts,
+            circumstances=self.circumstances,
+        )
+
+    def check(self, state: TrainingState) -> None:
+        """See whether a state is of a training like this, and warn where it came about under other circumstances."""
+        if state.is_starting and self.recipe.restarts == 1:
+            raise ValueError("The training state stands among its `restarts`, and the recipe has none: it is another.")
+        now = {"order of the batches": "drawn from the seed", **self.circumstances}
+        if changed := differing(state.circumstances or {}, now):
+            warnings.warn(
+                f"The training state came about under other circumstances: {changed}. The last bits of the result may "
+                f"differ from those of a training without the pause.",
+                stacklevel=3,
+            )
+
+    def resume(self, state: TrainingState) -> None:
+        """Go to a state."""
+        mine = self.network.state_dict()
+        require_alike("weights", state.network, mine)
+        if state.best:
+            require_alike("best weights", state.best, mine)
+        if state.batches:
+            self._check_begun(state)
+        require_history(state.history, self.scores)
+        remember(self.learner.optimizer, state.optimizer)
+        for generator in self.source.generators:
+            set_order(generator, state.order)
+        self.orders = [state.order.clone()]
+        self.network.load_state_dict(state.network)
+        self.starts = state.starts
+        self.best.weights = copied(state.best)
+        self.best.score, self.best.waited = state.best_score, state.waited
+        self.history = [dict(record) for record in state.history]
+        device = first_parameter(self.network).device
+        self.done = state.batches
+        self.losses = list(state.losses.to(device, copy=True).unbind())
+        self.outputs = [state.outputs.to(device, copy=True)] if state.batches and self.scores else []
+        self.start = time.perf_counter() - state.seconds
+
+    def _check_begun(self, state: TrainingState) -> None:
+        """See that an epoch that has begun can be gone on with."""
+        if not isinstance(self.source, Rows):
+            raise ValueError(
+                f"The training state stands after {state.batches} batches of an epoch, and a loader has an order of "
+                f"its own, so that nobody knows which are left. Take states where an epoch ends (where "
+                f"`progress.record` is not None), or train on tensors."
+            )
+        told = tuple(state.outputs.shape)
+        seen = (state.batches * self.source.size, *([self.width] if self.objective.loss is None else told[1:]))
+        fits = not self.scores or told == seen
+        if state.batches >= self.batches or not fits:
+            raise ValueError(
+                f"The training state stands after {state.batches} batches with outputs of shape {told}, in an "
+                f"epoch of {self.batches} batches of {self.source.size}: it belongs to other data or another recipe."
+            )
+
+    def require_finite(self) -> None:
+        """Raise FloatingPointError if weights or the optimizer's memory are no numbers.
+
+        A squared gradient may overflow where the gradient does not; Adam would then never move that weight again.
+        """
+        when = f"became infinite or not a number in epoch {len(self.history) + bool(self.losses)}"
+        if where := where_weights(self.network):
+            raise FloatingPointError(stopped("weights", when, where))
+        kept = [value for each in self.learner.optimizer.state.values() for value in each.values()]
+        if not all(bool(value.isfinite().all()) for value in kept if isinstance(value, Tensor)):
+            where = "The weights are still finite, but gradients were so large that their squares overflowed."
+            raise FloatingPointError(stopped("memory of the optimizer", when, where))
+
+
+class _Best:
+    """The best weights by validation score, or by the objective where nothing is held back, if training may stop."""
+
+    def __init__(self, patience: int | None) -> None:
+        self.patience = patience
+        self.score = (-math.inf, -math.inf)
+        self.waited = 0
+        self.weights: Weights = {}
+
+    @property
+    def is_stuck(self) -> bool:
+        """True when patience has run out."""
+        return self.patience is not None and self.waited >= self.patience
+
+    def note(self, network: nn.Module, record: Record) -> None:
+        """Note an epoch."""
+        if self.patience is None:
+            return
+        score = (record.get("validation_accuracy", 0.0), -record.get("validation_loss", record["loss"]))
+        if score > self.score:
+            self.score, self.waited = score, 0
+            self.weights = copied(network.state_dict())
+        else:
+            self.waited += 1
+
+    def restore(self, network: nn.Module) -> None:
+        """Put the best weights back."""
+        if self.weights:
+            network.load_state_dict(self.weights)

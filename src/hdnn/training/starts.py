@@ -1,0 +1,173 @@
+"""Several starts: short trainings from fresh weights, of which the best is trained on.
+
+Legend: E models, s samples.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from functools import partial
+from operator import itemgetter
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hdnn.training.batches import Call, Inputs, each
+from hdnn.training.ensemble import TogetherCallback, train_together
+from hdnn.training.models import has_objective
+from hdnn.training.objective import Loss, Penalty, Record
+from hdnn.training.recipe import Recipe
+from hdnn.training.together import TogetherProgress, TogetherState, best_of
+
+
+def start_well(
+    networks: Sequence[nn.Module],
+    x: Inputs,
+    y: Tensor,
+    recipe: Recipe,
+    loss: Loss | None = None,
+    *,
+    seeds: Sequence[int],
+    sample_weight: Tensor | None = None,
+    penalties: Sequence[Penalty] = (),
+    call: Call | None = None,
+    callbacks: Iterable[TogetherCallback] = (),
+    resume: TogetherState | None = None,
+) -> list[TogetherState]:
+    """Give each network the weights of the best of `recipe.restarts` short trainings, its own weights being one start.
+
+    The best has the smallest objective over the last epoch, on the training data; no other data is looked at. Frozen
+    parameters keep their values in every start. An interrupt leaves the best start so far.
+
+    Args:
+        networks: E of them; their weights are replaced.
+        x: (E, s, ...), inputs.
+        y: (E, s), (E, s, outputs), targets.
+        recipe: of which `restarts`, `restart_epochs` and `restart_learning_rate` say how long and how fast.
+        loss: as in `fit`.
+        seeds: of each network, for the fresh weights and the order of the batches.
+        sample_weight: (E, s), as in `fit`.
+        penalties: as in `fit`.
+        call: as in `fit`.
+        callbacks: called after every step of all starts.
+        resume: go on from here; of one network alone.
+
+    Returns:
+        For each network the histories of its starts, and which was chosen.
+
+    Raises:
+        ValueError: if starts cannot differ, as no module with fresh weights to draw learns.
+        FloatingPointError: if all starts of a network diverge.
+    """
+    short = dataclasses.replace(
+        recipe,
+        restarts=1,
+        epochs=recipe.restart_epochs,
+        learning_rate=recipe.restart_learning_rate or recipe.learning_rate,
+        validation_fraction=0.0,
+        patience=None,
+    )
+    count = recipe.restarts
+    draws = [[int(n) for n in np.random.SeedSequence(seed).generate_state(count)] for seed in seeds]
+    starts = [
+        copy.deepcopy(network) if k == 0 else _fresh(network, draw)
+        for network, row in zip(networks, draws, strict=True)
+        for k, draw in enumerate(row)
+    ]
+    member = torch.arange(len(networks), device=y.device).repeat_interleave(count)
+    orders = [draw for row in draws for draw in row]
+    weight = None if sample_weight is None else sample_weight[member]
+    repeated = itemgetter(member) if len(networks) > 1 else partial(_repeated, count=count)
+    data = each(repeated, x), repeated(y)
+    histories: list[list[Record]] = [list(history) for history in resume.history] if resume is not None else []
+
+    def note(progress: TogetherProgress[TogetherState]) -> None:
+        histories[:] = [list(history) for history in progress.histories]
+
+    try:
+        histories = train_together(
+            starts,
+            *data,
+            short,
+            loss,
+            seeds=orders,
+            sample_weight=weight,
+            penalties=penalties,
+            call=call,
+            callbacks=(note, *callbacks),
+            resume=resume,
+        )
+    except KeyboardInterrupt:
+        _take_best(networks, starts, histories)
+        raise
+    chosen = _take_best(networks, starts, histories)
+    if None in chosen:
+        raise FloatingPointError(
+            f"All {count} starts diverged within {recipe.restart_epochs} epochs. Use a smaller learning rate or "
+            f"step, or clip the gradient (`clip=1.0`)."
+        )
+    parts = [histories[i * count : (i + 1) * count] for i in range(len(networks))]
+    return [
+        TogetherState(tuple(map(tuple, part)), chosen=best)
+        for part, best in zip(parts, chosen, strict=True)
+        if best is not None
+    ]
+
+
+def _take_best(
+    networks: Sequence[nn.Module], starts: Sequence[nn.Module], histories: Sequence[Sequence[Record]]
+) -> list[int | None]:
+    """Give each network the weights of the best of its starts; which it is, None where none is finite."""
+    count = len(starts) // len(networks)
+    chosen: list[int | None] = []
+    for i, network in enumerate(networks):
+        best = best_of(histories[i * count : (i + 1) * count])
+        chosen.append(None if best is None else best[0])
+        if best is not None:
+            network.load_state_dict(starts[i * count + best[0]].state_dict())
+    return chosen
+
+
+def _repeated(x: Tensor, count: int) -> Tensor:
+    """The only member as often as asked for, without a copy."""
+    return x.expand(count, *x.shape[1:])
+
+
+def _fresh(network: nn.Module, seed: int) -> nn.Module:
+    """A copy with weights of its own; what is frozen stays, and a `Network`'s output layer, for it begins at zero.
+
+    Raises:
+        ValueError: if something that learns is not reached by the `reset_parameters` of a module, or nothing learns.
+    """
+    made = copy.deepcopy(network)
+    kept = "head" if has_objective(network) else ""
+    modules = {name: module for name, module in made.named_modules() if not kept or name.partition(".")[0] != kept}
+    learning = {
+        name: p for name, p in made.named_parameters() if p.requires_grad and not (kept and name.startswith("head."))
+    }
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for p in learning.values():
+            p.fill_(math.nan)  # what a reset leaves so was not reached by it
+        torch.manual_seed(seed)
+        for module in modules.values():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+        missed = [name for name, p in learning.items() if bool(p.isnan().any())]
+        if missed or not learning:
+            what, remedy = "has nothing to draw: all of lift and flow is frozen", "Use restarts=1."
+            if missed:
+                owner = type(made.get_submodule(missed[0].rpartition(".")[0])).__name__
+                what = f"does not reach {missed[0]}"
+                remedy = f"Give {owner} such a method that draws them, or use restarts=1."
+            raise ValueError(
+                f"`restarts` begin from fresh weights, but `reset_parameters` {what}, so all starts would be one. "
+                f"{remedy}"
+            )
+        for name, own in network.named_parameters():
+            if name not in learning:
+                made.get_parameter(name).copy_(own)
+    return made
