@@ -25,8 +25,8 @@ def test_the_papers_of_a_project_are_there(file):
     assert (ROOT / file).read_text(encoding="utf-8").strip()
 
 
-def test_contributing_is_read_in_a_minute():
-    assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 60
+def test_contributing_is_read_in_two_minutes():
+    assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 80
 
 
 def test_one_version_everywhere():
