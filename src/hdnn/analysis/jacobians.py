@@ -74,9 +74,9 @@ def identity(y: Tensor, leading: int) -> Tensor:
 
 
 def has_closed_form(flow: Flow) -> bool:
-    """Whether `jacobians_and_identity` knows the integrator, and the layers do not couple pixels."""
+    """Whether `jacobians_and_identity` knows the integrator, layers couple no positions, and no sample drives them."""
     known = type(flow.integrator) in (*_EXPLICIT, ImplicitMidpoint)
-    return known and flow.space.pointwise
+    return known and flow.space.pointwise and flow.inputs is None
 
 
 def check_matrices(what: str, flow: Flow, y0: Tensor, count: int, per_pixel: bool, limit: int) -> None:

@@ -32,7 +32,8 @@ def bound(flow: Flow, y: Tensor | None, inputs: Tensor | None, call: Mapping[str
             'one weight (A = Aᵀ), and these edges are directed. Add the reverse edges (normalization="symmetric" keeps '
             'A = Aᵀ, "mean" does not), or use `h1`, `h2`, `ms1` or `ms3`, which take any graph.'
         )
-    return space, driven(flow, inputs)
+    # Without a call it is the weights alone that are asked for.
+    return space, flow.bias if y is None and inputs is None else driven(flow, inputs)
 
 
 def driven(flow: Flow, u: Tensor | None) -> Tensor:

@@ -111,6 +111,8 @@ class Graph(Space):
                     f"the call, or make the flow with `space=Graph()`."
                 )
             return self.given if y is None else self.given.like(y)
+        if edge_index is None and y is None:
+            return self  # of the weights alone, as bounds ask for them
         if edge_index is None or y is None:
             raise ValueError(
                 "A flow on a graph needs its edges: give `edge_index=` (2, E), sources above targets, with the call, "
