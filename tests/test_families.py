@@ -1,15 +1,19 @@
 """The lists of `families.py` are complete."""
 
+import ast
 import inspect
 import types
+from pathlib import Path
 
 import pytest
 
+import hdnn
 from families import ACTIVATIONS, INTEGRATORS, INTERCONNECTIONS, PRESETS, STRUCTURES
 from hdnn import activations, presets
 from hdnn.activations import Activation
 from hdnn.integrators import Integrator
 from hdnn.interconnections import Interconnection
+from hdnn.spaces import Space
 from hdnn.structures import Structure
 
 
@@ -44,3 +48,23 @@ def test_every_preset_is_listed() -> None:
         if isinstance(value, types.FunctionType) and value.__module__ == presets.__name__ and not name.startswith("_")
     }
     assert own == PRESETS
+
+
+# Where the kernels' own names of factors are looked up, and nothing else.
+KERNELS = ("flow/plans.py", "training/fused.py")
+
+
+def test_factors_are_asked_for_their_facts_and_not_for_their_class() -> None:
+    """No `isinstance` or `type` of a factor outside the file that it lives in: what another knows, it asks."""
+    bases = (Activation, Structure, Interconnection, Integrator, Space)
+    home = {cls.__name__: cls.__module__.split(".")[1] for base in bases for cls in members(base)}
+    source, asked = Path(hdnn.__file__).parent, []
+    for path in source.rglob("*.py"):
+        relative = path.relative_to(source)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance"
+            compared = isinstance(node, ast.Compare) and ast.unparse(node.left).startswith("type(")
+            if (called or compared) and str(relative) not in KERNELS:
+                names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)} & home.keys()
+                asked += [f"{relative}: {n}" for n in names if home[n] != relative.parts[0].removesuffix(".py")]
+    assert asked == []

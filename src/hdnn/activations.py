@@ -33,13 +33,15 @@ class Activation(ABC):
         kernel: the name under which the fused kernels know σ; None runs eagerly.
         slopes: the smallest and the largest value of σ′, or bounds of them, from which those of ‖M‖ follow; None where
             they are not known: nothing is then promised of them.
+        increasing: whether σ′ > 0 everywhere, also where rounding makes it zero.
     """
 
     kernel: ClassVar[str | None] = None
+    increasing: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        restated(cls, ["value", "potential", "slope"], {"kernel": None, "slopes": None})
+        restated(cls, ["value", "potential", "slope"], {"kernel": None, "slopes": None, "increasing": False})
 
     @property
     def slopes(self) -> tuple[float, float] | None:
@@ -72,6 +74,7 @@ class Tanh(Activation):
 
     kernel: ClassVar[str | None] = "tanh"
     slopes: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    increasing: ClassVar[bool] = True
 
     def value(self, u: Tensor) -> Tensor:
         """tanh u."""
@@ -159,6 +162,7 @@ class Sigmoid(Activation):
 
     kernel: ClassVar[str | None] = "sigmoid"
     slopes: ClassVar[tuple[float, float]] = (0.0, 0.25)
+    increasing: ClassVar[bool] = True
 
     def value(self, u: Tensor) -> Tensor:
         """1 / (1 + e⁻ᵘ)."""
@@ -194,6 +198,7 @@ class Softplus(Activation):
 
     kernel: ClassVar[str | None] = "softplus"
     slopes: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    increasing: ClassVar[bool] = True
 
     def value(self, u: Tensor) -> Tensor:
         """log(1 + eᵘ)."""

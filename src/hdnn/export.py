@@ -22,7 +22,6 @@ from torch.export import Dim, ExportedProgram
 
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive, Field, Layer
-from hdnn.integrators import ImplicitMidpoint
 from hdnn.kernels.transforms import scan
 from hdnn.networks import Network, class_probabilities
 
@@ -61,10 +60,11 @@ def to_program(network: Network, inputs: tuple[int, ...], *, units: Units | None
         >>> torch.allclose(program(x)["logits"], network(x), atol=1e-6)
         True
     """
-    if isinstance(network.flow, Flow) and isinstance(network.flow.integrator, ImplicitMidpoint):
+    if isinstance(network.flow, Flow) and not network.flow.integrator.traceable:
+        name = type(network.flow.integrator).__name__
         raise ValueError(
-            "ImplicitMidpoint solves an equation in every layer, in as many steps as it takes, so the network is no "
-            "fixed sequence of operators. Only explicit integrators can be exported."
+            f"{name} solves an equation in every layer, in as many steps as it takes, "
+            f"so the network is no fixed sequence of operators. Only explicit integrators can be exported."
         )
     weight = network.head.weight
     x = torch.zeros(2, *inputs, dtype=weight.dtype, device=weight.device)

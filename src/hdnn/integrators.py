@@ -1,67 +1,27 @@
-"""Integrators: one step of length h along y' = f(y).
+"""Integrators: one step of length h along y' = f(y), each with the facts that it states about its steps.
 
-Legend: y state, (p, q) its halves, h step size, f field of the layer, m midpoint, A Jacobian of f.
-An integrator knows a `Field` only: not the axis of the features, not the structure of the weights.
+Legend: y state, (p, q) its halves, h step size, f field of the layer, m midpoint, A Jacobian of f, F = ∂y⁺/∂y that of a
+step; x = h s ‖W‖ ‖K‖ the gain of a drive of f, where σ′ is at most s; D = diag σ′, R = √D K.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from hdnn.arguments import factor
 from hdnn.continuation import Equations, solve
-from hdnn.doors import shelled
-from hdnn.facts import restated
 from hdnn.hamiltonian import Field
-
-Half = Literal["p", "q"]
+from hdnn.steps import Gains, Kernel, log_of_inverse, moved, no_inverse
+from hdnn.steps import Integrator as Integrator
+from hdnn.steps import Splitting as Splitting
 
 _YOSHIDA = 1 / (2 - 2 ** (1 / 3))
 _SUZUKI = 1 / (4 - 4 ** (1 / 3))
-
-
-class Integrator(ABC):
-    """One step of a flow. To add one: subclass, state the attributes, implement `step` and `inverse`.
-
-    Attributes:
-        order: the global error is O(h^order) for smooth activations.
-        separable_only: whether the field must be separable (each half of the state driven by the other half).
-        symplectic: whether a step with a constant skew J keeps it, M J Mᵀ = J, where the integrator applies.
-        reversible: whether `inverse` undoes a step but for rounding, as `memory="reverse"` needs.
-        kernel: which fused kernel runs the same method, None where there is none.
-    """
-
-    order: ClassVar[int]
-    separable_only: ClassVar[bool] = False
-    symplectic: ClassVar[bool] = False
-    kernel: ClassVar[Literal["euler", "partitioned"] | None] = None
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        restated(cls, ["step"], {"symplectic": False, "reversible": Integrator.reversible, "kernel": None})
-
-    @property
-    def reversible(self) -> bool:
-        """Whether `inverse` undoes a step; what moves one half by the other is undone move by move."""
-        return self.separable_only
-
-    @abstractmethod
-    def step(self, field: Field, y: Tensor, h: float) -> Tensor:
-        """The state one step later, of the shape of y."""
-
-    @abstractmethod
-    def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
-        """The state one step earlier: step(inverse(y)) = y.
-
-        Raises:
-            ValueError: if the step has no explicit inverse.
-        """
 
 
 @dataclass(frozen=True)
@@ -69,61 +29,25 @@ class ForwardEuler(Integrator):
     """y⁺ = y + h f(y): a residual layer. Order 1, keeps nothing exactly."""
 
     order: ClassVar[int] = 1
-    kernel: ClassVar[Literal["euler", "partitioned"] | None] = "euler"
+    explicit: ClassVar[bool] = True
+    expansive: ClassVar[bool] = True
+    kernel: ClassVar[Kernel | None] = "euler"
 
     def step(self, field: Field, y: Tensor, h: float) -> Tensor:
         """y + h f(y)."""
-        return _moved(y, field(y), h)
+        return moved(y, field(y), h)
 
     def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
         """No explicit inverse exists."""
-        raise _no_inverse("ForwardEuler")
+        raise no_inverse("ForwardEuler")
 
+    def log_growth(self, x: Gains, *, monotone: bool) -> Tensor:
+        """‖I + hA‖ ≤ 1 + x."""
+        return torch.log1p(x[0])
 
-@dataclass(frozen=True)
-class Splitting(Integrator):
-    """The halves of the state move in turn, each by the other, for fractions of the step.
-
-    p ← p + c₁ h f_p(q), q ← q + c₂ h f_q(p), p ← p + c₃ h f_p(q), …, or q first. Every move is a shear, so whatever the
-    fractions are, the step is explicit, has an explicit inverse, keeps volume always and a constant J exactly. To add
-    one: subclass, state `order` and `fractions`.
-
-    Args:
-        first: the half that moves first.
-
-    References:
-        Hairer, Lubich, Wanner, Geometric Numerical Integration, 2nd ed., section II.5.
-    """
-
-    first: Half = "p"
-    separable_only: ClassVar[bool] = True
-    symplectic: ClassVar[bool] = True
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        restated(cls, ["fractions"], {"kernel": None})
-
-    def __post_init__(self) -> None:
-        if self.first not in ("p", "q"):
-            raise ValueError(f'`first` must be "p" or "q", the half of the state that moves first; got {self.first!r}.')
-
-    @property
-    @abstractmethod
-    def fractions(self) -> tuple[float, ...]:
-        """What part of h each move takes, in turn; those of either half sum to 1."""
-
-    def step(self, field: Field, y: Tensor, h: float) -> Tensor:
-        """Move after move."""
-        return _walked(self.moves(), field, y, h)
-
-    def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
-        """The same moves undone in reverse order."""
-        return _walked(self.moves()[::-1], field, y, -h)
-
-    def moves(self) -> list[tuple[str, float]]:
-        """The half that moves and its fraction of h, move by move."""
-        halves = "pq" if self.first == "p" else "qp"
-        return [(halves[i % 2], fraction) for i, fraction in enumerate(self.fractions)]
+    def log_inverse_growth(self, x: Gains, *, monotone: bool) -> Tensor:
+        """With R = √D K, (I + hA)⁻¹ = I − h J Rᵀ (I + h R J Rᵀ)⁻¹ R, at most 1 + x; without J skew, 1 / (1 − x)."""
+        return torch.log1p(x[0]) if monotone else log_of_inverse(1 - x[0])
 
 
 class SymplecticEuler(Splitting):
@@ -142,7 +66,7 @@ class SymplecticEuler(Splitting):
 
     order: ClassVar[int] = 1
     fractions: ClassVar[tuple[float, ...]] = (1.0, 1.0)
-    kernel: ClassVar[Literal["euler", "partitioned"] | None] = "partitioned"
+    kernel: ClassVar[Kernel | None] = "partitioned"
 
 
 class StormerVerlet(Splitting):
@@ -247,6 +171,7 @@ class ImplicitMidpoint(Integrator):
     order: ClassVar[int] = 2
     symplectic: ClassVar[bool] = True
     reversible: ClassVar[bool] = True
+    traceable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.tolerance is not None and not self.tolerance > 0:
@@ -271,6 +196,21 @@ class ImplicitMidpoint(Integrator):
     def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
         """The method is symmetric: a step back is its inverse."""
         return self.step(field, y, -h)
+
+    def jacobian(self, A: Callable[[Tensor], Tensor], y: Tensor, after: Tensor, h: float) -> Tensor:
+        """y⁺ = y + h f(m) with m = (y + y⁺) / 2, hence F = I + (h/2) A(m) (I + F)."""
+        of_m = A((y + after) / 2)
+        eye = torch.eye(of_m.shape[-1], dtype=of_m.dtype, device=of_m.device)
+        F: Tensor = torch.linalg.solve(eye - (h / 2) * of_m, eye + (h / 2) * of_m)
+        return F
+
+    def log_growth(self, x: Gains, *, monotone: bool) -> Tensor:
+        """F = I + h J Rᵀ (I − (h/2) R J Rᵀ)⁻¹ R, the inverse of norm ≤ 1: 1 + x; else (1 + x/2) / (1 − x/2)."""
+        return torch.log1p(x[0]) if monotone else log_of_inverse((1 - x[0] / 2) / (1 + x[0] / 2))
+
+    def log_inverse_growth(self, x: Gains, *, monotone: bool) -> Tensor:
+        """The inverse is the step with −h."""
+        return self.log_growth(x, monotone=monotone)
 
     def _solve(self, field: Field, y: Tensor, h: float) -> Tensor:
         rows = y.reshape(-1, y.shape[-1])
@@ -309,18 +249,32 @@ class RungeKutta4(Integrator):
     """
 
     order: ClassVar[int] = 4
+    explicit: ClassVar[bool] = True
 
     def step(self, field: Field, y: Tensor, h: float) -> Tensor:
         """y + h (k₁ + 2 k₂ + 2 k₃ + k₄) / 6."""
         k1 = field(y)
-        k2 = field(_moved(y, k1, h / 2))
-        k3 = field(_moved(y, k2, h / 2))
-        k4 = field(_moved(y, k3, h))
-        return _moved(y, k1 + 2 * (k2 + k3) + k4, h / 6)
+        k2 = field(moved(y, k1, h / 2))
+        k3 = field(moved(y, k2, h / 2))
+        k4 = field(moved(y, k3, h))
+        return moved(y, k1 + 2 * (k2 + k3) + k4, h / 6)
 
     def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
         """No explicit inverse exists."""
-        raise _no_inverse("RungeKutta4")
+        raise no_inverse("RungeKutta4")
+
+    def log_growth(self, x: Gains, *, monotone: bool) -> Tensor:
+        """1 + x + x²/2 + x³/6 + x⁴/24."""
+        return torch.log1p(_departure(x[0]))
+
+    def log_inverse_growth(self, x: Gains, *, monotone: bool) -> Tensor:
+        """1 / (1 − x − x²/2 − x³/6 − x⁴/24)."""
+        return log_of_inverse(1 - _departure(x[0]))
+
+
+def _departure(x: Tensor) -> Tensor:
+    """x + x²/2 + x³/6 + x⁴/24: how far a step of `RungeKutta4` can be from the identity."""
+    return x * (1 + x / 2 * (1 + x / 3 * (1 + x / 4)))
 
 
 INTEGRATORS: dict[str, Integrator] = {
@@ -338,29 +292,3 @@ def integrator_of(given: Integrator | type[Integrator] | str) -> Integrator:
     """The integrator that was given itself, by its class or by its name."""
     remedy = "Use `ForwardEuler()`, `SymplecticEuler()`, `StormerVerlet()`, `ImplicitMidpoint()` or `RungeKutta4()`."
     return factor("integrator", given, Integrator, INTEGRATORS, remedy)  # type: ignore[type-abstract]
-
-
-def _no_inverse(name: str) -> ValueError:
-    reason = "has no explicit inverse: undoing it means solving for the state before the step."
-    return shelled(
-        ValueError(
-            f"`{name}` {reason} Use `SymplecticEuler` or `StormerVerlet` (`h2`, `ms1`, `ms3`), or `ImplicitMidpoint`."
-        ),
-        f"The integrator {reason} Those of h2, ms1 and ms3 have one.",
-    )
-
-
-def _walked(moves: Iterable[tuple[str, float]], field: Field, y: Tensor, h: float) -> Tensor:
-    """The state after moves of its halves, each for a fraction of h."""
-    p, q = field.split(y)
-    for half, fraction in moves:
-        if half == "p":
-            p = _moved(p, field.p(q), fraction * h)
-        else:
-            q = _moved(q, field.q(p), fraction * h)
-    return field.join(p, q)
-
-
-def _moved(y: Tensor, f: Tensor, h: float) -> Tensor:
-    """y + h f, as a difference: Inductor of PyTorch 2.13 makes `addmm` of a sum with a product and forgets h."""
-    return torch.sub(y, f, alpha=-h)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import pytest
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor
 from families import ACTIVATIONS, F64, PRESETS, REPRESENTATIVE, SWEEP, Factors, fill, preset, random, state
 from hdnn.activations import LeakyReLU, Tanh, identity, sigmoid
 from hdnn.analysis.bounds import log_layer_bounds, log_upper_bound, lower_bound, upper_bound
-from hdnn.analysis.jacobians import layer_jacobians
+from hdnn.analysis.jacobians import has_closed_form, layer_jacobians
 from hdnn.analysis.sensitivity import log_norms
 from hdnn.flow import Flow
+from hdnn.hamiltonian import Field
 from hdnn.integrators import ForwardEuler, ImplicitMidpoint, RungeKutta4
 from hdnn.interconnections import Fixed, canonical
+from hdnn.steps import Gains
 from hdnn.structures import Dense
 
 SLOPE = {name: 0.25 if name == "sigmoid" else 1.0 for name in ACTIVATIONS}
@@ -264,22 +267,53 @@ def test_slopes_of_the_built_in_activations() -> None:
         assert slope.min() >= 0
 
 
-def test_integrators_that_are_not_known() -> None:
-    """A subclass may step otherwise, so that nothing is claimed of it."""
+class Same(ForwardEuler):
+    """A subclass that changes no step keeps what is known of its steps."""
 
-    class Other(ForwardEuler):
-        pass
 
+class Other(ForwardEuler):
+    """It may step otherwise, so that nothing is claimed of it."""
+
+    def step(self, field: Field, y: torch.Tensor, h: float) -> torch.Tensor:
+        return 0.5 * super().step(field, y, h)
+
+
+class Halved(Other):
+    """It says what it does, and is believed."""
+
+    explicit: ClassVar[bool] = True
+
+    def log_growth(self, x: Gains, *, monotone: bool) -> torch.Tensor:
+        return torch.log1p(x[0]) - math.log(2)
+
+
+def test_integrators_of_ones_own() -> None:
+    y0 = random(10, 4)
+    assert torch.equal(log_layer_bounds(_with(Same())), log_layer_bounds(_with(ForwardEuler())))
+    assert lower_bound(_with(Same())) == 1.0
+    assert not has_closed_form(_with(Other()))
     with pytest.raises(ValueError, match=r"No upper bound is known for `.*Other.*log_norms"):
         log_layer_bounds(_with(Other()))
     with pytest.raises(ValueError, match="`Other` does not guarantee"):
         lower_bound(_with(Other()))
+    assert has_closed_form(_with(Halved()))
+    torch.testing.assert_close(layer_jacobians(_with(Halved()), y0), layer_jacobians(_with(Other()), y0))
+    assert (norm(layer_jacobians(_with(Halved()), y0)).log() <= log_layer_bounds(_with(Halved()))[:, None]).all()
+
+
+def test_implicit_midpoint_with_falling_slopes() -> None:
+    """(1 + x/2) / (1 − x/2) while x < 2; beyond it the equation of a step need not have one solution."""
+    flow = preset("h1", activation=Falling(), std=1.0, step=0.1)
+    flow.integrator = ImplicitMidpoint()
+    bounds = log_layer_bounds(flow, slopes=(-1.0, 0.0))
+    assert (norm(layer_jacobians(flow, random(50, 4))).log() <= bounds[:, None]).all()
+    far = _with(ImplicitMidpoint(), step=10.0)
     with pytest.raises(ValueError, match=r"No upper bound is known for `ImplicitMidpoint.*slopes from -1 to 1"):
-        log_layer_bounds(_with(ImplicitMidpoint()), slopes=(-1.0, 1.0))
+        log_layer_bounds(far, slopes=(-1.0, 1.0))
 
 
-def _with(integrator: object) -> Flow:
-    flow = preset("h1")
+def _with(integrator: object, step: float = 0.1) -> Flow:
+    flow = preset("h1", step=step)
     flow.integrator = integrator
     return flow
 

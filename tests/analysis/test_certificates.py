@@ -19,6 +19,7 @@ from hdnn.analysis.jacobians import layer_jacobians
 from hdnn.analysis.magnitudes import norms, singular_values
 from hdnn.analysis.sensitivity import sensitivities
 from hdnn.flow import Flow
+from hdnn.hamiltonian import Field
 from hdnn.integrators import ForwardEuler, ImplicitMidpoint, Integrator, RungeKutta4, SymplecticEuler
 from hdnn.interconnections import Fixed, Interconnection, block, canonical
 from hdnn.structures import BlockDiagonal, Dense
@@ -222,7 +223,8 @@ def test_damping_takes_norms_below_one() -> None:
 
 def test_what_is_not_known_is_zero_with_the_reason() -> None:
     class Own(ForwardEuler):
-        pass
+        def step(self, field: Field, y: Tensor, h: float) -> Tensor:
+            return super().step(field, y, h)
 
     class Unknown(Tanh):
         def slope(self, u: Tensor) -> Tensor:

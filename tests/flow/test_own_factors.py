@@ -149,6 +149,11 @@ def test_facts_are_not_inherited_with_another_method() -> None:
     tight(flow(y), by_hand)
     assert not Backwards().symplectic
     assert Backwards().kernel is None
+    x = (torch.ones(1), torch.ones(1))
+    assert Backwards().log_growth(x, monotone=True) is None
+    assert Backwards().log_inverse_growth(x, monotone=True) is None
+    assert not Backwards().explicit
+    assert not Steep().increasing
     assert not Turned().skew
     with pytest.raises(ValueError, match="skew only if K is"):
         flow_of(Turned(), interconnection=hdnn.Inverse())

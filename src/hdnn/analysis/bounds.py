@@ -7,9 +7,7 @@ W is missing), D = diag σ′(K y + b), S = Kᵀ D K; A = J S the Jacobian of th
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -19,7 +17,6 @@ from hdnn.analysis.inputs import check_weights
 from hdnn.analysis.precision import check_precision, in_full
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive
-from hdnn.integrators import ForwardEuler, ImplicitMidpoint, RungeKutta4, Splitting
 
 Slopes = tuple[float, float]
 Size = tuple[int, int]
@@ -30,7 +27,8 @@ def lower_bound(flow: Flow, *, slopes: Slopes | None = None) -> float:
 
     It holds for all five presets, for any skew J, also one per layer, and for every norm with ‖AB‖ ≤ ‖A‖ ‖B‖. It is
     promised only where every factor states what the proof needs (`Interconnection.skew`, `Activation.slopes`,
-    `Integrator.symplectic`), and is refused where one does not: with J − R in the place of J norms can fall to 0.
+    `symplectic` or `expansive` of the `Integrator`), and is refused where one does not: with J − R in the place of J
+    norms can fall to 0.
 
     Proof. No layer F shrinks volume: |det F| ≥ 1.
 
@@ -85,7 +83,7 @@ def _no_lower_bound(flow: Flow, slopes: Slopes | None) -> str:
         )
     if integrator.symplectic:
         return ""
-    if type(integrator) is not ForwardEuler:
+    if not integrator.expansive:
         return (
             f"`{name}` does not guarantee ‖∂y_N/∂y_j‖ ≥ 1: a step may shrink volume. Use `ForwardEuler` or a "
             f"symplectic integrator (`SymplecticEuler`, `StormerVerlet`, `ImplicitMidpoint`)."
@@ -161,11 +159,12 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
     - `ForwardEuler`: ‖I + hA‖ ≤ 1 + x.
     - `ImplicitMidpoint`, σ′ ≥ 0 and J skew: 1 + x at any h. With R = √D K, Woodbury's identity gives
       F = I + h J Rᵀ (I − (h/2) R J Rᵀ)⁻¹ R, where R J Rᵀ is skew and the inverse therefore has norm ≤ 1
-      (where J Kᵀ = I, √D takes the place of J Rᵀ, and √D K √D that of R J Rᵀ).
+      (where J Kᵀ = I, √D takes the place of J Rᵀ, and √D K √D that of R J Rᵀ). Else (1 + x/2) / (1 − x/2), for x < 2.
     - `SymplecticEuler`: a move with x has norm ‖[I B; 0 I]‖ = (‖B‖ + √(‖B‖² + 4)) / 2 = exp asinh(‖B‖/2),
       ‖B‖ ≤ x, so asinh(x_p/2) + asinh(x_q/2): below log (1 + x_p)(1 + x_q), and half of it where x is small.
     - every other `Splitting`, such as `StormerVerlet`: the same for its moves, c x for one of c h, whatever its sign.
     - `RungeKutta4`: 1 + x + x²/2 + x³/6 + x⁴/24 ≤ eˣ.
+    - any other, what its `log_growth` states.
 
     Args:
         flow: any flow.
@@ -190,44 +189,22 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
     smallest, largest = slope_range(flow.activation, slopes)
     if flow.layers == 0:
         return flow.weight.new_zeros(0)
-    integrator = flow.integrator  # its very type: a subclass may step otherwise
-    if isinstance(integrator, Splitting) and integrator.symplectic:
-        return log_shears(flow, slopes, image_size)
     monotone = smallest >= 0 and flow.interconnection.skew
-    if type(integrator) is ForwardEuler or (type(integrator) is ImplicitMidpoint and monotone):
-        return torch.log1p(gain(flow, slopes, image_size))
-    if type(integrator) is RungeKutta4:
-        return torch.log1p(departure(gain(flow, slopes, image_size)))
+    found = flow.integrator.log_growth(gains(flow, slopes, image_size), monotone=monotone)
+    if found is not None and bool(found.isfinite().all()):
+        return found
     of_J = "" if flow.interconnection.skew else ", whose J is not stated to be skew"
     raise ValueError(
-        f"No upper bound is known for `{integrator!r}` with slopes from {smallest:g} to {largest:g}{of_J}. Measure "
-        f"instead: `log_norms(flow, y0)`."
+        f"No upper bound is known for `{flow.integrator!r}` with slopes from {smallest:g} to {largest:g}{of_J}. "
+        f"Measure instead: `log_norms(flow, y0)`."
     )
 
 
-def log_shears(flow: Flow, slopes: Slopes | None, image_size: Size | None) -> Tensor:
-    """Σ asinh(|c| x/2) over the moves of a splitting, (N,): bounds of log ‖F‖, and of log ‖F⁻¹‖ as well."""
-    scale, fields, integrator = _scale(flow, slopes), flow.fields(), cast(Splitting, flow.integrator)
-    p = scale * _product_of_norms([field.p for field in fields], image_size)
-    q = scale * _product_of_norms([field.q for field in fields], image_size)
-    moves = Counter((half, abs(fraction)) for half, fraction in integrator.moves())
-    parts = [count * torch.asinh(fraction * {"p": p, "q": q}[half] / 2) for (half, fraction), count in moves.items()]
-    return sum(parts[1:], start=parts[0])
-
-
-def gain(flow: Flow, slopes: Slopes | None, image_size: Size | None) -> Tensor:
-    """x = h s ‖W‖ ‖K‖ of every layer, (N,): no direction is moved by more than this in a step of forward Euler."""
-    return _scale(flow, slopes) * _product_of_norms([field.drives[0] for field in flow.fields()], image_size)
-
-
-def departure(x: Tensor) -> Tensor:
-    """x + x²/2 + x³/6 + x⁴/24: how far a step of `RungeKutta4` can be from the identity."""
-    return x * (1 + x / 2 * (1 + x / 3 * (1 + x / 4)))
-
-
-def _scale(flow: Flow, slopes: Slopes | None) -> float:
-    """h s, s the largest |σ′|."""
-    return flow.step * max(abs(slope) for slope in slope_range(flow.activation, slopes))
+def gains(flow: Flow, slopes: Slopes | None, image_size: Size | None) -> tuple[Tensor, ...]:
+    """x = h s ‖W‖ ‖K‖ of every layer, (N,), of each drive: no direction is moved by more in a step of forward Euler."""
+    drives = zip(*(field.drives for field in flow.fields()), strict=True)
+    scale = flow.step * max(abs(slope) for slope in slope_range(flow.activation, slopes))
+    return tuple(scale * _product_of_norms(of_layers, image_size) for of_layers in drives)
 
 
 def _product_of_norms(drives: Sequence[Drive], image_size: Size | None) -> Tensor:

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hdnn.analysis.bounds import Size, Slopes, departure, gain, log_shears, lower_bound, slope_range
+from hdnn.analysis.bounds import Size, Slopes, gains, lower_bound, slope_range
 from hdnn.analysis.inputs import check_weights
 from hdnn.analysis.precision import check_precision, in_full
 from hdnn.flow import Flow
-from hdnn.integrators import ForwardEuler, ImplicitMidpoint, RungeKutta4, Splitting
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +104,7 @@ def gradient_lower_bound(
 
 def _by_weights(flow: Flow, slopes: Slopes | None, image_size: Size | None) -> tuple[Tensor, str]:
     """The logarithm of a lower bound of the smallest singular value of every layer, (N,), and what it rests on."""
-    kind, name = type(flow.integrator), type(flow.integrator).__name__
+    integrator, name = flow.integrator, type(flow.integrator).__name__
     nothing = flow.weight.new_full((flow.layers,), -math.inf)
     if flow.layers == 0:
         return nothing, "A flow without layers is the identity."
@@ -115,28 +114,24 @@ def _by_weights(flow: Flow, slopes: Slopes | None, image_size: Size | None) -> t
         if slopes is not None:
             raise
         return nothing, str(error)
-    if isinstance(flow.integrator, Splitting) and flow.integrator.symplectic:
-        moves = f"Each move of `{name}` is a shear, whose inverse is as large as itself."
-        return -log_shears(flow, slopes, image_size), moves
-    if kind not in (ForwardEuler, ImplicitMidpoint, RungeKutta4):
+    x = gains(flow, slopes, image_size)
+    monotone = flow.interconnection.skew and smallest >= 0
+    found = integrator.log_inverse_growth(x, monotone=monotone)
+    if found is None:
         return nothing, f"Nothing is known of the inverse of a step of `{name}`. Measure: `singular_values`."
-    x = gain(flow, slopes, image_size)
-    if kind is not RungeKutta4 and flow.interconnection.skew and smallest >= 0:
-        return -torch.log1p(x), "J is skew and σ′ ≥ 0: the inverse of a layer is at most 1 + x large, x = h s ‖W‖ ‖K‖."
-    if kind is ForwardEuler:
-        kept = 1 - x
-    elif kind is ImplicitMidpoint:
-        kept = (1 - x / 2) / (1 + x / 2)
-    else:
-        kept = 1 - departure(x)
-    # Where it is not positive, neither the number nor its gradient may reach the logarithm.
-    log = torch.where(kept > 0, torch.where(kept > 0, kept, 1).log(), -math.inf)
-    if bool((kept > 0).all()):
-        return log, f"Every layer of `{name}` is near the identity: x = h s ‖W‖ ‖K‖ is at most {x.max().item():.3g}."
-    layer = int((kept <= 0).nonzero()[-1])
-    missing = "" if kind is RungeKutta4 else ", J is not stated to be skew or σ′ may be negative"
-    return log, (
-        f"A step of `{name}` may send a direction to zero: x = h s ‖W‖ ‖K‖ is {x[layer].item():.3g} in layer {layer}"
+    if len(x) > 1:
+        return -found, f"Each move of `{name}` is a shear, whose inverse is as large as itself."
+    other = integrator.log_inverse_growth(x, monotone=not monotone)
+    matters = other is None or not torch.equal(found, other)
+    if monotone and matters:
+        return -found, "J is skew and σ′ ≥ 0: the inverse of a layer is at most 1 + x large, x = h s ‖W‖ ‖K‖."
+    if not (lost := found.isposinf()).any():
+        largest = x[0].max().item()
+        return -found, f"Every layer of `{name}` is near the identity: x = h s ‖W‖ ‖K‖ is at most {largest:.3g}."
+    layer = int(lost.nonzero()[-1])
+    missing = ", J is not stated to be skew or σ′ may be negative" if matters else ""
+    return -found, (
+        f"A step of `{name}` may send a direction to zero: x = h s ‖W‖ ‖K‖ is {x[0][layer].item():.3g} in layer {layer}"
         f"{missing}."
     )
 

@@ -9,7 +9,7 @@ V = L_j. So `Integrator.step` itself gives the Jacobians, of many layers in one 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -19,10 +19,8 @@ from hdnn.analysis.precision import in_full
 from hdnn.analysis.pullback import sample_axes, trace
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive, Field, Layer
-from hdnn.integrators import ForwardEuler, ImplicitMidpoint, RungeKutta4, StormerVerlet, SymplecticEuler
 from hdnn.spaces import VECTORS
 
-_EXPLICIT = (ForwardEuler, SymplecticEuler, StormerVerlet, RungeKutta4)
 # Bytes of Jacobians made at a time: small layers share calls, and their tangents, a few times as large, stay in cache.
 _WORKSPACE = 2**18
 
@@ -75,8 +73,7 @@ def identity(y: Tensor, leading: int) -> Tensor:
 
 def has_closed_form(flow: Flow) -> bool:
     """Whether `jacobians_and_identity` knows the integrator, layers couple no positions, and no sample drives them."""
-    known = type(flow.integrator) in (*_EXPLICIT, ImplicitMidpoint)
-    return known and flow.space.pointwise and flow.inputs is None
+    return flow.integrator.has_jacobian and flow.space.pointwise and flow.inputs is None
 
 
 def check_matrices(what: str, flow: Flow, y0: Tensor, count: int, per_pixel: bool, limit: int) -> None:
@@ -114,13 +111,10 @@ def jacobians_and_identity(flow: Flow, y0: Tensor, **call: Any) -> Tensor:
 def _jacobians(flow: Flow, field: Field, ys: Tensor) -> Tensor:
     """L_j of neighbouring layers, (N, S, n, n), from the states before and after them."""
     h = flow.step
-    if isinstance(flow.integrator, ImplicitMidpoint):
-        # y⁺ = y + h f(m) with m = (y + y⁺) / 2, hence L = I + (h/2) A(m) (I + L).
-        A = _tangents(field(_with_identity((ys[:-1] + ys[1:]) / 2)))
-        eye = torch.eye(flow.features, dtype=ys.dtype, device=ys.device)
-        L: Tensor = torch.linalg.solve(eye - (h / 2) * A, eye + (h / 2) * A)
-        return L
-    return _tangents(flow.integrator.step(field, _with_identity(ys[:-1]), h))
+    if flow.integrator.explicit:
+        return _tangents(flow.integrator.step(field, _with_identity(ys[:-1]), h))
+    found = flow.integrator.jacobian(lambda y: _tangents(field(_with_identity(y))), ys[:-1], ys[1:], h)
+    return cast(Tensor, found)  # `has_closed_form` has been asked
 
 
 def _with_identity(y: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hdnn.activations import Sigmoid, Softplus, Tanh
 from hdnn.analysis.inputs import check_vectors, check_weights, skew_matrix
 from hdnn.analysis.ranks import rank
 from hdnn.flow import Flow
@@ -148,8 +147,8 @@ def linearize(flow: Flow, y: Tensor, layer: int = 0) -> Linearization:
     K = flow.K[stored].detach().double().flatten(1)
     u = y.detach().to(K) @ K.mT + flow.bias[stored].detach().double()
     slopes = flow.activation.slope(u)
-    if isinstance(flow.activation, Tanh | Sigmoid | Softplus):
-        slopes = slopes.clamp_min(torch.finfo(slopes.dtype).tiny)  # positive everywhere: a zero is rounding
+    if flow.activation.increasing:
+        slopes = slopes.clamp_min(torch.finfo(slopes.dtype).tiny)  # a zero is rounding
     if flow.interconnection.is_inverse:
         return Linearization(K, torch.eye(flow.features), slopes, symmetric_first=True)
     J = flow.J.detach()

@@ -1,0 +1,206 @@
+"""What a step of length h along y' = f(y) is to a flow, and the steps that move the halves of a state in turn.
+
+Legend: y state, y⁺ the state after a step, F = ∂y⁺/∂y, (p, q) halves of a state, h step size, c the fraction of h that
+a move takes, f field of the layer with the Jacobian A; x = h s ‖W‖ ‖K‖ the gain of a drive of f, where σ′ is at most s.
+An integrator knows a `Field` only: not the axis of the features, not the structure of the weights.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from hdnn.doors import shelled
+from hdnn.facts import restated
+from hdnn.hamiltonian import Field
+
+Half = Literal["p", "q"]
+Kernel = Literal["euler", "partitioned"]
+Gains = tuple[Tensor, ...]
+
+
+class Integrator(ABC):
+    """One step of a flow. To add one: subclass, state the attributes, implement `step` and `inverse`.
+
+    What it does not state is taken to be false or unknown: the flow works all the same, and promises less. A subclass
+    with a `step` of its own inherits none of these facts but `order` and `separable_only`.
+
+    Attributes:
+        order: the global error is O(h^order) for smooth activations.
+        separable_only: whether the field must be separable (each half of the state driven by the other half).
+        symplectic: whether a step with a constant skew J keeps it, M J Mᵀ = J, where the integrator applies.
+        reversible: whether `inverse` undoes a step but for rounding, as `memory="reverse"` needs.
+        explicit: whether a step is made of sums and values of the field alone: it then commutes with differentiation,
+            and gives the Jacobians of all layers at once.
+        expansive: whether no step shrinks volume, |det F| ≥ 1, where J is skew and σ′ ≥ 0.
+        traceable: whether a step is one fixed sequence of operators, as exported programs need.
+        kernel: which fused kernel runs the same method, None where there is none.
+    """
+
+    order: ClassVar[int]
+    separable_only: ClassVar[bool] = False
+    symplectic: ClassVar[bool] = False
+    explicit: ClassVar[bool] = False
+    expansive: ClassVar[bool] = False
+    traceable: ClassVar[bool] = True
+    kernel: ClassVar[Kernel | None] = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        restated(cls, ["step"], {name: vars(Integrator)[name] for name in _OF_STEPS})
+
+    @property
+    def reversible(self) -> bool:
+        """Whether `inverse` undoes a step; what moves one half by the other is undone move by move."""
+        return self.separable_only
+
+    @property
+    def has_jacobian(self) -> bool:
+        """Whether the Jacobian of a step is known without differentiating it."""
+        return self.explicit or type(self).jacobian is not Integrator.jacobian
+
+    @abstractmethod
+    def step(self, field: Field, y: Tensor, h: float) -> Tensor:
+        """The state one step later, of the shape of y."""
+
+    @abstractmethod
+    def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
+        """The state one step earlier: step(inverse(y)) = y.
+
+        Raises:
+            ValueError: if the step has no explicit inverse.
+        """
+
+    def jacobian(self, A: Callable[[Tensor], Tensor], y: Tensor, after: Tensor, h: float) -> Tensor | None:
+        """F in closed form, for steps that are not explicit; None where nothing is known.
+
+        Args:
+            A: from states (..., n) to the Jacobians (..., n, n) of the field.
+            y: (..., n), before the step.
+            after: (..., n), after it.
+            h: step size.
+        """
+        return None
+
+    def log_growth(self, x: Gains, *, monotone: bool) -> Tensor | None:
+        """An upper bound of log ‖F‖₂ for every state, ∞ in layers that have none; None where nothing is known.
+
+        Args:
+            x: the gains of the drives, each (N,): of the whole field, or of what moves p and q.
+            monotone: whether J is skew and σ′ ≥ 0.
+        """
+        return None
+
+    def log_inverse_growth(self, x: Gains, *, monotone: bool) -> Tensor | None:
+        """The same for log ‖F⁻¹‖₂; ∞ where F may send a direction to zero."""
+        return None
+
+
+_OF_STEPS = (
+    "symplectic",
+    "reversible",
+    "explicit",
+    "expansive",
+    "traceable",
+    "kernel",
+    "jacobian",
+    "log_growth",
+    "log_inverse_growth",
+)
+
+
+def log_of_inverse(kept: Tensor) -> Tensor:
+    """−log of a lower bound of the smallest singular value; ∞ where it is not positive."""
+    # There, neither the number nor its gradient may reach the logarithm.
+    return torch.where(kept > 0, -torch.where(kept > 0, kept, 1).log(), torch.inf)
+
+
+@dataclass(frozen=True)
+class Splitting(Integrator):
+    """The halves of the state move in turn, each by the other, for fractions of the step.
+
+    p ← p + c₁ h f_p(q), q ← q + c₂ h f_q(p), p ← p + c₃ h f_p(q), …, or q first. Every move is a shear, so whatever the
+    fractions are, the step is explicit, has an explicit inverse, keeps volume always and a constant J exactly. To add
+    one: subclass, state `order` and `fractions`.
+
+    Args:
+        first: the half that moves first.
+
+    References:
+        Hairer, Lubich, Wanner, Geometric Numerical Integration, 2nd ed., section II.5.
+    """
+
+    first: Half = "p"
+    separable_only: ClassVar[bool] = True
+    symplectic: ClassVar[bool] = True
+    explicit: ClassVar[bool] = True
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        restated(cls, ["fractions"], {"kernel": None})
+
+    def __post_init__(self) -> None:
+        if self.first not in ("p", "q"):
+            raise ValueError(f'`first` must be "p" or "q", the half of the state that moves first; got {self.first!r}.')
+
+    @property
+    @abstractmethod
+    def fractions(self) -> tuple[float, ...]:
+        """What part of h each move takes, in turn; those of either half sum to 1."""
+
+    def step(self, field: Field, y: Tensor, h: float) -> Tensor:
+        """Move after move."""
+        return _walked(self._moves(), field, y, h)
+
+    def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
+        """The same moves undone in reverse order."""
+        return _walked(self._moves()[::-1], field, y, -h)
+
+    def log_growth(self, x: Gains, *, monotone: bool) -> Tensor:
+        """The norm of a shear is ‖[I B; 0 I]‖ = exp asinh(‖B‖/2): Σ asinh(|c| x/2) over the moves of c h."""
+        counted = Counter((half, abs(fraction)) for half, fraction in self._moves())
+        of = {"p": x[0], "q": x[1]}
+        parts = [count * torch.asinh(fraction * of[half] / 2) for (half, fraction), count in counted.items()]
+        return sum(parts[1:], start=parts[0])
+
+    def log_inverse_growth(self, x: Gains, *, monotone: bool) -> Tensor:
+        """A shear back is as large as the shear."""
+        return self.log_growth(x, monotone=monotone)
+
+    def _moves(self) -> list[tuple[str, float]]:
+        """The half that moves and its fraction of h, move by move."""
+        halves = "pq" if self.first == "p" else "qp"
+        return [(halves[i % 2], fraction) for i, fraction in enumerate(self.fractions)]
+
+
+def _walked(moves: Iterable[tuple[str, float]], field: Field, y: Tensor, h: float) -> Tensor:
+    """The state after moves of its halves, each for a fraction of h."""
+    p, q = field.split(y)
+    for half, fraction in moves:
+        if half == "p":
+            p = moved(p, field.p(q), fraction * h)
+        else:
+            q = moved(q, field.q(p), fraction * h)
+    return field.join(p, q)
+
+
+def no_inverse(name: str) -> ValueError:
+    """The words of a step that cannot be undone."""
+    reason = "has no explicit inverse: undoing it means solving for the state before the step."
+    return shelled(
+        ValueError(
+            f"`{name}` {reason} Use `SymplecticEuler` or `StormerVerlet` (`h2`, `ms1`, `ms3`), or `ImplicitMidpoint`."
+        ),
+        f"The integrator {reason} Those of h2, ms1 and ms3 have one.",
+    )
+
+
+def moved(y: Tensor, f: Tensor, h: float) -> Tensor:
+    """y + h f, as a difference: Inductor of PyTorch 2.13 makes `addmm` of a sum with a product and forgets h."""
+    return torch.sub(y, f, alpha=-h)
