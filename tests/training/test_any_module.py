@@ -278,38 +278,18 @@ def test_starts_need_reset_parameters_of_every_module_that_learns():
 # Together
 
 
-def test_modules_train_together_at_rates_of_their_own_as_each_alone():
+def test_modules_train_together_as_each_alone():
     models = [door(seed) for seed in range(3)]
-    alone, rates = copy.deepcopy(models), (0.01, 0.05, 0.2)
+    alone = copy.deepcopy(models)
     recipe = dataclasses.replace(RECIPE, clip=0.5, smoothness=0.1)
-    stacked = {"x": X.expand(3, *X.shape), "y": Y.expand(3, 60), "recipe": recipe, "loss": ENTROPY}
-    histories = fit_together(models, **stacked, seeds=[4, 5, 6], learning_rates=rates)
-    for model, own, rate, seed, told in zip(models, alone, rates, (4, 5, 6), histories, strict=True):
-        expected = fit(own, X, Y, dataclasses.replace(recipe, learning_rate=rate, seed=seed), ENTROPY)
+    histories = fit_together(models, X.expand(3, 60, 2), Y.expand(3, 60), recipe, ENTROPY, seeds=[4, 5, 6])
+    for model, own, seed, told in zip(models, alone, (4, 5, 6), histories, strict=True):
+        expected = fit(own, X, Y, dataclasses.replace(recipe, seed=seed), ENTROPY)
         for a, b in zip(model.parameters(), own.parameters(), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9)
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
         for record, own_record in zip(told, expected, strict=True):
             assert record.keys() == own_record.keys()
-            for name in ("loss", "learning_rate"):
-                assert record[name] == pytest.approx(own_record[name], rel=1e-8)
-
-
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_rates_of_their_own_serve_every_optimizer(optimizer):
-    models = [door(0), door(0)]
-    alone = door(0)
-    recipe = dataclasses.replace(RECIPE, optimizer=optimizer, weight_decay=0.1, learning_rate=1.0)
-    stacked = {"x": X.expand(2, *X.shape), "y": Y.expand(2, 60), "recipe": recipe, "loss": ENTROPY}
-    fit_together(models, **stacked, seeds=[5, 5], learning_rates=(0.3, 0.01))
-    fit(alone, X, Y, dataclasses.replace(recipe, learning_rate=0.01), ENTROPY)
-    for a, b in zip(models[1].parameters(), alone.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9)
-
-
-def test_starts_have_no_rates_of_their_own():
-    recipe = dataclasses.replace(RECIPE, restarts=2)
-    with pytest.raises(ValueError, match="`restarts` have one learning rate"):
-        fit_together([door()], X[None], Y[None], recipe, ENTROPY, seeds=[0], learning_rates=[0.1])
+            assert record["loss"] == pytest.approx(own_record["loss"], rel=1e-8)
 
 
 # The alternating method

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hdnn.training import Recipe
-from hdnn.training.recipe import rate_factor
+from hdnn.training.batches import Batch, Rows
+from hdnn.training.learners import Learner
+from hdnn.training.trainer import Trainer
 
 Weights = Literal["pytorch", "orthogonal", "xavier"]
 """How K begins: uniform over ± 1/√n, b too, as `nn.Linear` does; orthogonal; uniform over ± √(3/n); both with b = 0."""
@@ -143,7 +145,7 @@ class _Layer:
 
 
 def train_chains(chains: Chains, x: Tensor, y: Tensor, recipe: Recipe, rates: Tensor, orders: Sequence[int]) -> Tensor:
-    """Train all members, as `hdnn.fit` trains one with Adam: schedule, clipping and order of the batches are the same.
+    """Train all members, as `hdnn.fit` trains one with Adam.
 
     Args:
         chains: trained in place.
@@ -156,39 +158,63 @@ def train_chains(chains: Chains, x: Tensor, y: Tensor, recipe: Recipe, rates: Te
     Returns:
         (steps, E), the loss of every batch; a member that diverged has NaN from there on, and the others go on.
     """
-    parameters = list(chains.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=1.0)
-    batches = math.ceil(x.shape[1] / recipe.batch_size)
-    factor = rate_factor(recipe, batches)
     generators = [torch.Generator().manual_seed(order) for order in orders]
-    members = torch.arange(len(rates))[:, None]
-    losses: list[Tensor] = []
-    for _ in range(recipe.epochs):
-        order = torch.stack([torch.randperm(x.shape[1], generator=generator) for generator in generators])
-        for chosen in torch.split(order, recipe.batch_size, dim=1):
-            logits = chains(x[members, chosen])
-            loss = functional.binary_cross_entropy_with_logits(logits, y[members, chosen].to(x.dtype), reduction="none")
-            loss = loss.mean(1)
-            gradients = _clipped(torch.autograd.grad(loss.sum(), parameters), recipe.clip)
-            before = [p.detach().clone() for p in parameters]
-            for p, gradient in zip(parameters, gradients, strict=True):
-                p.grad = gradient
-            optimizer.step()
-            # Adam's step is proportional to the rate: taken at rate 1, then shortened member by member.
-            with torch.no_grad():
-                for p, old in zip(parameters, before, strict=True):
-                    p.copy_(torch.lerp(old, p, _per_member(factor(len(losses)) * rates, p)))
-            losses.append(loss.detach())
-    return torch.stack(losses)
+    training = _Training(
+        _Learner(chains, recipe, rates), Rows(Batch(x, y), recipe.batch_size, generators, stacked=True)
+    )
+    training.run()
+    return torch.stack(training.losses)
 
 
-def _clipped(gradients: Sequence[Tensor], most: float | None) -> Sequence[Tensor]:
-    """The gradients, shortened member by member to a norm of at most `most`."""
-    if most is None:
-        return gradients
-    squares = [g.square().sum([axis for axis in range(g.dim()) if axis != _axis(g)]) for g in gradients]
-    scale = (most / (torch.stack(squares).sum(0).sqrt() + 1e-6)).clamp(max=1)
-    return [g * _per_member(scale, g) for g in gradients]
+class _Learner(Learner):
+    """All members of chains, each at a rate of its own.
+
+    Adam's step is proportional to the rate: it is taken at rate 1, then shortened member by member.
+    """
+
+    def __init__(self, chains: Chains, recipe: Recipe, rates: Tensor) -> None:
+        self.chains, self.recipe, self.rates = chains, recipe, rates
+        self.moved = list(chains.parameters())
+        self.optimizer = torch.optim.Adam(self.moved, lr=1.0)
+        self.factor = 1.0
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The mean loss of every member, and logits."""
+        logits = self.chains(batch.x)
+        losses = functional.binary_cross_entropy_with_logits(logits, batch.y.to(logits.dtype), reduction="none")
+        return losses.mean(1), logits
+
+    def clip(self, largest: float) -> None:
+        """Shorten the gradient of every member to a norm of at most `largest`."""
+        gradients = [p.grad for p in self.moved if p.grad is not None]
+        squares = [g.square().sum([axis for axis in range(g.dim()) if axis != _axis(g)]) for g in gradients]
+        scale = (largest / (torch.stack(squares).sum(0).sqrt() + 1e-6)).clamp(max=1)
+        for gradient in gradients:
+            gradient.mul_(_per_member(scale, gradient))
+
+    def set_rate(self, factor: float) -> None:
+        """Set the learning rates of the next step, as a share of the largest."""
+        self.factor = factor
+
+    def move(self) -> None:
+        """One step along the gradients that are there."""
+        before = [p.detach().clone() for p in self.moved]
+        self.optimizer.step()
+        with torch.no_grad():
+            for p, old in zip(self.moved, before, strict=True):
+                p.copy_(torch.lerp(old, p, _per_member(self.factor * self.rates, p)))
+
+
+class _Training(Trainer):
+    """A training of which the losses are kept, and nothing else."""
+
+    def __init__(self, learner: _Learner, source: Rows) -> None:
+        super().__init__(learner, source)
+        self.losses: list[Tensor] = []
+
+    def note(self, losses: Tensor, output: Any, batch: Batch) -> None:
+        """Keep the losses of a step."""
+        self.losses.append(losses)
 
 
 def _per_member(values: Tensor, like: Tensor) -> Tensor:

@@ -42,7 +42,6 @@ def train_together(
     *,
     seeds: Sequence[int],
     sample_weight: Tensor | None = None,
-    learning_rates: Sequence[float] | None = None,
     penalties: Sequence[Penalty] = (),
     call: Call | None = None,
     callbacks: Iterable[TogetherCallback] = (),
@@ -58,7 +57,7 @@ def train_together(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     source = Rows(data, recipe.batch_size, generators, stacked=True)
     template = copy.deepcopy(networks[0]).train()
-    learner = Stacked(networks, objective_of(template, recipe, loss, penalties, call), recipe, learning_rates)
+    learner = Stacked(networks, objective_of(template, recipe, loss, penalties, call), recipe)
     together = _Together(learner, source, tuple(callbacks))
     if resume is not None:
         together.resume(resume)
@@ -121,19 +120,13 @@ class _Together(Trainer):
     def record(self, epoch: int, rate: float) -> None:
         """End an epoch."""
         seconds = time.perf_counter() - self.start
-        rates = self._rates(rate)
-        for i, (loss, score) in enumerate(zip(self.losses / self.rows.count, self.scores, strict=True)):
-            record = {"epoch": float(epoch), "loss": float(loss), "learning_rate": rates[i]}
+        for history, loss, score in zip(self.histories, self.losses / self.rows.count, self.scores, strict=True):
+            record = {"epoch": float(epoch), "loss": float(loss), "learning_rate": rate}
             if self.scores_of:
                 value = mean_score(self.network, float(score), self.rows.data.y[0])
                 record[f"train_{score_name(self.network)}"] = value
-            self.histories[i].append({**record, "seconds": seconds})
+            history.append({**record, "seconds": seconds})
         self._begin_epoch()
-
-    def _rates(self, rate: float) -> list[float]:
-        """Of each member."""
-        own = self.members.rates
-        return [rate] * len(self.histories) if own is None else (own * (rate / self.recipe.learning_rate)).tolist()
 
     def tell(self, epoch: int, number: int, losses: Tensor) -> None:
         """Tell callbacks of a step."""

@@ -125,7 +125,7 @@ def fit(
         training.run()
         training.best.restore(network)
         if recipe.method == "alternating":
-            train_head(training.learner, source, [torch.Generator().manual_seed(recipe.seed)], stacked=False)
+            train_head(training.single, source, [torch.Generator().manual_seed(recipe.seed)], stacked=False)
         # The last step may diverge after the last objective was seen to be finite.
         training.require_finite()
     return training.history
@@ -140,7 +140,6 @@ def fit_together(
     *,
     seeds: Sequence[int],
     sample_weight: Tensor | None = None,
-    learning_rates: Sequence[float] | None = None,
     penalties: Sequence[Penalty] = (),
     call: Call | None = None,
     callbacks: Iterable[TogetherCallback] = (),
@@ -160,7 +159,6 @@ def fit_together(
         loss: as in `fit`.
         seeds: of the order of the batches of each.
         sample_weight: (E, s), as in `fit`.
-        learning_rates: (E,), the largest rate of each, in place of that of the recipe, whose schedule they follow.
         penalties: as in `fit`.
         call: as in `fit`; the same for all.
         callbacks: called with a `TogetherProgress` after every step; not during the starts of `recipe.restarts`.
@@ -185,8 +183,6 @@ def fit_together(
     """
     if recipe.restarts > 1 and resume is None:
         check_together(networks, x, y, recipe, loss, seeds)
-        if learning_rates is not None:
-            raise ValueError("`restarts` have one learning rate for all; use restarts=1 with `learning_rates`.")
         start_well(
             networks, x, y, recipe, loss, seeds=seeds, sample_weight=sample_weight, penalties=penalties, call=call
         )
@@ -198,7 +194,6 @@ def fit_together(
         loss,
         seeds=seeds,
         sample_weight=sample_weight,
-        learning_rates=learning_rates,
         penalties=penalties,
         call=call,
         callbacks=callbacks,

@@ -22,34 +22,18 @@ class Learner(ABC):
     """What a step needs to know of what learns.
 
     Attributes:
-        objective: of the model, or of one like the members.
         recipe: how it learns.
         moved: the parameters that the optimizer moves.
-        heads: those of the output layer, where the alternating method fits it by itself.
         optimizer: moves them.
     """
 
-    objective: Objective
     recipe: Recipe
     moved: list[nn.Parameter]
-    heads: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
 
     @abstractmethod
     def losses(self, batch: Batch) -> tuple[Tensor, Any]:
         """The objective, of each member (E,), and the outputs."""
-
-    @abstractmethod
-    def features(self, x: Inputs) -> Tensor:
-        """What the output layer sees."""
-
-    @abstractmethod
-    def head_losses(self, features: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
-        """What of the objective the output layer can change, of each member (E,)."""
-
-    @abstractmethod
-    def head_optimizer(self) -> torch.optim.Optimizer:
-        """Moves the output layer alone."""
 
     @abstractmethod
     def clip(self, largest: float) -> None:
@@ -65,7 +49,31 @@ class Learner(ABC):
         self.optimizer.step()
 
 
-class Single(Learner):
+class Headed(Learner):
+    """What learns by an objective; its output layer may be fitted by itself.
+
+    Attributes:
+        objective: of the model, or of one like the members.
+        heads: parameters of the output layer, where the alternating method fits it by itself.
+    """
+
+    objective: Objective
+    heads: list[nn.Parameter]
+
+    @abstractmethod
+    def features(self, x: Inputs) -> Tensor:
+        """What the output layer sees."""
+
+    @abstractmethod
+    def head_losses(self, features: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        """What of the objective the output layer can change, of each member (E,)."""
+
+    @abstractmethod
+    def head_optimizer(self) -> torch.optim.Optimizer:
+        """Moves the output layer alone."""
+
+
+class Single(Headed):
     """One model, trained in place."""
 
     def __init__(self, objective: Objective, recipe: Recipe) -> None:
@@ -97,23 +105,16 @@ class Single(Learner):
         nn.utils.clip_grad_norm_(self.moved, largest)
 
 
-class Stacked(Learner):
+class Stacked(Headed):
     """Models of one shape, stacked; `unstack` gives them what they have learned.
 
     Args:
         models: E of them.
         objective: of a copy of one of them.
         recipe: how they learn.
-        rates: the largest learning rate of each, (E,); None takes that of the recipe for all.
     """
 
-    def __init__(
-        self,
-        models: Sequence[nn.Module],
-        objective: Objective,
-        recipe: Recipe,
-        rates: Sequence[float] | None = None,
-    ) -> None:
+    def __init__(self, models: Sequence[nn.Module], objective: Objective, recipe: Recipe) -> None:
         self.models, self.objective, self.recipe = models, objective, recipe
         named = [dict(model.named_parameters()) for model in models]
         self.parameters = {
@@ -125,8 +126,6 @@ class Stacked(Learner):
         kept = {id(p) for p in self.heads}
         self.moved = [p for p in self.parameters.values() if p.requires_grad and id(p) not in kept]
         self.optimizer = make_optimizer(recipe, self.moved)
-        self.rates = None if rates is None else torch.tensor(rates, dtype=torch.float64)
-        self.factor = 1.0
 
     def losses(self, batch: Batch) -> tuple[Tensor, Any]:
         """The objectives (E,) and the outputs (E, B, ...)."""
@@ -154,25 +153,7 @@ class Stacked(Learner):
         norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
         factors = (largest / (norms + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
-            gradient.mul_(_like(factors, gradient))
-
-    def set_rate(self, factor: float) -> None:
-        """Set the learning rates of the next step, as a share of the largest."""
-        self.factor = factor
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * factor if self.rates is None else 1.0
-
-    def move(self) -> None:
-        """One step along the gradients that are there."""
-        if self.rates is None:
-            self.optimizer.step()
-            return
-        # Steps are proportional to their rate: taken at rate 1, then shortened member by member.
-        before = [p.detach().clone() for p in self.moved]
-        self.optimizer.step()
-        with torch.no_grad():
-            for p, old in zip(self.moved, before, strict=True):
-                p.copy_(torch.lerp(old, p, _like((self.factor * self.rates).to(p), p)))
+            gradient.mul_(factors.view(-1, *[1] * (gradient.dim() - 1)))
 
     def unstack(self) -> None:
         """Give each model its weights."""
@@ -214,8 +195,3 @@ class _Part(nn.Module):
 
 def _named(parameters: dict[str, Tensor], within: str = "") -> dict[str, Tensor]:
     return {f"{within}network.{name}": value for name, value in parameters.items()}
-
-
-def _like(values: Tensor, gradient: Tensor) -> Tensor:
-    """A number of each member, shaped to multiply what all have."""
-    return values.view(-1, *[1] * (gradient.dim() - 1))

@@ -41,7 +41,8 @@ class Training(Trainer):
         score: Scores | None,
         callbacks: Sequence[Callback],
     ) -> None:
-        super().__init__(Single(objective, recipe), source)
+        self.single = Single(objective, recipe)
+        super().__init__(self.single, source)
         self.objective, self.network = objective, objective.network
         self.validation, self.score, self.callbacks = validation, score, callbacks
         self.scores = scores_of(self.network, objective.loss, score)

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from hdnn.modes import evaluating
 from hdnn.training.batches import Batch, Rows, Source
-from hdnn.training.learners import Learner
+from hdnn.training.learners import Headed, Learner
 from hdnn.training.objective import EVALUATION_BATCH
 from hdnn.training.recipe import Recipe
 
-Step = Callable[[Learner, Batch], tuple[Tensor, Any]]
+Step = Callable[[Any, Batch], tuple[Tensor, Any]]  # of a learner; the alternating step needs one with a head
 
 
 def step_of(recipe: Recipe) -> Step:
@@ -69,7 +69,7 @@ def line_search_step(learner: Learner, batch: Batch) -> tuple[Tensor, Any]:
     return seen[0]
 
 
-def alternating_step(learner: Learner, batch: Batch) -> tuple[Tensor, Any]:
+def alternating_step(learner: Headed, batch: Batch) -> tuple[Tensor, Any]:
     """A fresh output layer fitted to frozen features, then one step of the flow under it."""
     x, y, weight = batch
     with torch.no_grad():
@@ -86,7 +86,7 @@ def alternating_step(learner: Learner, batch: Batch) -> tuple[Tensor, Any]:
             p.requires_grad_(True)
 
 
-def train_head(learner: Learner, source: Source, generators: Sequence[torch.Generator], *, stacked: bool) -> None:
+def train_head(learner: Headed, source: Source, generators: Sequence[torch.Generator], *, stacked: bool) -> None:
     """The output layer alone, on the features of the finished flow.
 
     Args:
@@ -110,7 +110,7 @@ def train_head(learner: Learner, source: Source, generators: Sequence[torch.Gene
             _head_step(learner, optimizer, batch)
 
 
-def _head_step(learner: Learner, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+def _head_step(learner: Headed, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
     features, y, weight = batch
     optimizer.zero_grad()
     torch.autograd.backward(_sum(learner.head_losses(features, y, weight)))  # type: ignore[arg-type]
@@ -118,7 +118,7 @@ def _head_step(learner: Learner, optimizer: torch.optim.Optimizer, batch: Batch)
     _forget_casts()
 
 
-def _fresh_head(learner: Learner) -> torch.optim.Optimizer:
+def _fresh_head(learner: Headed) -> torch.optim.Optimizer:
     """The output layer begins anew, at zero."""
     with torch.no_grad():
         for p in learner.heads:

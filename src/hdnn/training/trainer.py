@@ -34,9 +34,9 @@ class Trainer(ABC):
         self.orders = [generator.get_state() for generator in source.generators]
 
     @property
-    @abstractmethod
     def epochs(self) -> int:
         """Finished epochs."""
+        return 0
 
     @property
     def is_stuck(self) -> bool:
@@ -67,17 +67,17 @@ class Trainer(ABC):
         """One step: the objectives and outputs before it."""
         return self.take_step(self.learner, batch)
 
-    def pass_over(self, batch: Batch) -> None:  # noqa: B027  # most keep nothing of it
-        """See a batch of the epoch that was learned from before the pause."""
-
     @abstractmethod
     def note(self, losses: Tensor, output: Any, batch: Batch) -> None:
         """Keep what a step has shown, for the record of the epoch."""
 
-    @abstractmethod
-    def record(self, epoch: int, rate: float) -> None:
+    # A training that keeps nothing for later has nothing to do in these.
+
+    def pass_over(self, batch: Batch) -> None:  # noqa: B027
+        """See a batch of the epoch that was learned from before the pause."""
+
+    def record(self, epoch: int, rate: float) -> None:  # noqa: B027
         """End an epoch."""
 
-    @abstractmethod
-    def tell(self, epoch: int, number: int, losses: Tensor) -> None:
+    def tell(self, epoch: int, number: int, losses: Tensor) -> None:  # noqa: B027
         """Tell callbacks of a step."""
