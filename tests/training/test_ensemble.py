@@ -2,12 +2,15 @@
 
 import copy
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
 
 import hdnn
 from hdnn.training import Recipe, fit, fit_together, starts
+from hdnn.training.batches import Batch
+from hdnn.training.objective import objective_of
 
 DOUBLE = torch.float64
 
@@ -158,7 +161,7 @@ def test_training_goes_on_from_the_start_with_the_smallest_objective(monkeypatch
     monkeypatch.setattr(starts, "train_together", listening)
     network = fresh()
     x, y = draw("two classes", 1, 40)
-    starts.start_well([network], x, y, RESTARTS, seeds=[0])
+    starts.start_well([network], Batch(x, y), RESTARTS, partial(objective_of, recipe=RESTARTS), seeds=[0])
     [(losses, begun)] = seen
     assert len(set(losses)) == RESTARTS.restarts, "starts must differ"
     best = begun[losses.index(min(losses))]

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from hdnn.modes import evaluating
 from hdnn.networks import predicted_classes
-from hdnn.training.batches import Batch, Call, Inputs, Rows, called, each, tensors_of
+from hdnn.training.batches import Batch, Rows, called, each, tensors_of
 from hdnn.training.checks import check_data, check_trainable, checked_weight
 from hdnn.training.devices import is_out_of_memory
 from hdnn.training.learners import Stacked
 from hdnn.training.models import first_parameter
-from hdnn.training.objective import Loss, Penalty, Record, mean_score, objective_of, score_name, scores_of
+from hdnn.training.objective import Objective, Record, mean_score, score_name, scores_of
 from hdnn.training.recipe import Recipe
 from hdnn.training.state import memory, remember
 from hdnn.training.steps import train_head
@@ -31,33 +31,28 @@ from hdnn.training.together import TogetherProgress, TogetherState
 from hdnn.training.trainer import Trainer
 
 TogetherCallback = Callable[[TogetherProgress[TogetherState]], None]
+ObjectiveOf = Callable[[nn.Module], Objective]
 
 
 def train_together(
     networks: Sequence[nn.Module],
-    x: Inputs,
-    y: Tensor,
+    data: Batch,
     recipe: Recipe,
-    loss: Loss | None = None,
+    objective: ObjectiveOf,
     *,
     seeds: Sequence[int],
-    sample_weight: Tensor | None = None,
-    penalties: Sequence[Penalty] = (),
-    call: Call | None = None,
     callbacks: Iterable[TogetherCallback] = (),
     resume: TogetherState | None = None,
 ) -> list[list[Record]]:
     """`fit_together` from the weights that are there, whatever `recipe.restarts` says."""
-    check_together(networks, x, y, recipe, loss, seeds)
+    check_together(networks, data, recipe, objective, seeds)
     place = first_parameter(networks[0]).device
-    data = Batch(each(lambda part: part.to(place), x), y.to(place))
-    if sample_weight is not None:
-        weights = [checked_weight(w, own, networks[0]) for w, own in zip(sample_weight, data.y, strict=True)]
-        data = data._replace(weight=torch.stack(weights))
+    x, y, weight = data.each(lambda part: part.to(place))
+    if weight is not None:
+        weight = torch.stack([checked_weight(w, own, networks[0]) for w, own in zip(weight, y, strict=True)])
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    source = Rows(data, recipe.batch_size, generators, stacked=True)
-    template = copy.deepcopy(networks[0]).train()
-    learner = Stacked(networks, objective_of(template, recipe, loss, penalties, call), recipe)
+    source = Rows(Batch(x, y, weight), recipe.batch_size, generators, stacked=True)
+    learner = Stacked(networks, objective(copy.deepcopy(networks[0]).train()), recipe)
     together = _Together(learner, source, tuple(callbacks))
     if resume is not None:
         together.resume(resume)
@@ -177,19 +172,20 @@ def _score_sums(network: Any, outputs: Tensor, y: Tensor) -> Tensor:
 
 
 def check_together(
-    networks: Sequence[nn.Module], x: Inputs, y: Tensor, recipe: Recipe, loss: Loss | None, seeds: Sequence[int]
+    networks: Sequence[nn.Module], data: Batch, recipe: Recipe, objective: ObjectiveOf, seeds: Sequence[int]
 ) -> None:
-    """See that models, data and recipe allow training together.
+    """See that networks, data and recipe allow training together.
 
     Raises:
         TypeError: if there is no loss.
         ValueError: if not.
     """
-    inputs = {len(part) for part in tensors_of(x)}
-    if not {len(networks), len(y), len(seeds)} == inputs != {0}:
+    inputs = {len(part) for part in tensors_of(data.x)}
+    if not {len(networks), len(data.y), len(seeds)} == inputs != {0}:
         raise ValueError(
             f"Every network needs its own inputs, targets and seed, stacked along the first axis; got "
-            f"{len(networks)} networks, {', '.join(map(str, inputs))} inputs, {len(y)} targets, {len(seeds)} seeds."
+            f"{len(networks)} networks, {', '.join(map(str, inputs))} inputs, {len(data.y)} targets, {len(seeds)} "
+            f"seeds."
         )
     for refused, what in (
         (recipe.optimizer == "lbfgs", '`optimizer="lbfgs"`, whose line search takes its own time for each'),
@@ -200,17 +196,16 @@ def check_together(
     ):
         if refused:
             raise ValueError(f"Networks cannot be trained together with {what}. Train them one by one with `fit`.")
-    for network in networks:
-        objective_of(network, recipe, loss)
     first = networks[0]
+    losses = [objective(network).loss for network in networks]
     check_trainable(first, recipe)
     for network in networks[1:]:
         if repr(network) != repr(first) or _shapes(network) != _shapes(first):
             raise ValueError("Networks that train together must be alike but for their weights; these are not.")
         if not all(torch.equal(a, b) for a, b in zip(network.buffers(), first.buffers(), strict=True)):
             raise ValueError("Networks that train together must have the same buffers (J, masks); these do not.")
-    for i, network in enumerate(networks):
-        check_data(network, Batch(each(itemgetter(i), x), y[i]), loss)
+    for i, (network, loss) in enumerate(zip(networks, losses, strict=True)):
+        check_data(network, data._replace(weight=None).each(itemgetter(i)), loss)
 
 
 def _shapes(network: nn.Module) -> list[tuple[str, torch.Size, bool]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -103,7 +104,8 @@ def fit(
     """
     if recipe is None:
         raise TypeError("How to train is said by a recipe, as in `fit(model, loader, recipe=Recipe(epochs=10))`.")
-    objective = objective_of(network, recipe, loss, penalties, call)
+    make = partial(objective_of, recipe=recipe, loss=loss, penalties=penalties, call=call)
+    objective = make(network)
     check_trainable(network, recipe)
     if isinstance(validation, tuple):
         check_data(network, Batch(*validation), loss)
@@ -119,7 +121,7 @@ def fit(
         if resume is not None:
             training.check(resume)
         if recipe.restarts > 1 and (resume is None or resume.is_starting):
-            training.start_well(tuple(start_callbacks), resume)
+            training.start_well(make, tuple(start_callbacks), resume)
         elif resume is not None:
             training.resume(resume)
         training.run()
@@ -181,24 +183,12 @@ def fit_together(
         >>> len(histories), len(histories[0])
         (5, 3)
     """
+    data = Batch(x, y, sample_weight)
+    objective = partial(objective_of, recipe=recipe, loss=loss, penalties=penalties, call=call)
     if recipe.restarts > 1 and resume is None:
-        check_together(networks, x, y, recipe, loss, seeds)
-        start_well(
-            networks, x, y, recipe, loss, seeds=seeds, sample_weight=sample_weight, penalties=penalties, call=call
-        )
-    return train_together(
-        networks,
-        x,
-        y,
-        recipe,
-        loss,
-        seeds=seeds,
-        sample_weight=sample_weight,
-        penalties=penalties,
-        call=call,
-        callbacks=callbacks,
-        resume=resume,
-    )
+        check_together(networks, data, recipe, objective, seeds)
+        start_well(networks, data, recipe, objective, seeds=seeds)
+    return train_together(networks, data, recipe, objective, seeds=seeds, callbacks=callbacks, resume=resume)
 
 
 def _of_tensors(

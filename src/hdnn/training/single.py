@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from hdnn.training.batches import Batch, Inputs, Loader, Rows, Source
 from hdnn.training.circumstances import circumstances, differing
 from hdnn.training.diagnosis import stopped, where_states, where_weights
+from hdnn.training.ensemble import ObjectiveOf
 from hdnn.training.learners import Single
 from hdnn.training.models import first_parameter, head_of
 from hdnn.training.objective import Objective, Record, Scores, evaluate, judged, mean_loss, scores_of
@@ -70,7 +71,9 @@ class Training(Trainer):
         """Whether patience has run out."""
         return self.best.is_stuck
 
-    def start_well(self, callbacks: Sequence[StartCallback], resume: TrainingState | None) -> None:
+    def start_well(
+        self, objective: ObjectiveOf, callbacks: Sequence[StartCallback], resume: TrainingState | None
+    ) -> None:
         """Take the weights of the best of several starts."""
 
         def tell(progress: TogetherProgress[TogetherState]) -> None:
@@ -87,17 +90,12 @@ class Training(Trainer):
                 callback(told)
 
         source: Rows = self.source  # type: ignore[assignment]  # a loader has one start
-        x, y, weight = source.data.each(lambda tensor: tensor[None])
         [self.starts] = start_well(
             [self.network],
-            x,
-            y,
+            source.data.each(lambda part: part[None]),
             self.recipe,
-            self.objective.loss,
+            objective,
             seeds=[self.recipe.seed],
-            sample_weight=weight,
-            call=self.objective.call,
-            penalties=self.objective.penalties,
             callbacks=[tell] if callbacks else [],
             resume=None if resume is None else resume.starts,
         )

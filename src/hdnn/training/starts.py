@@ -9,32 +9,27 @@ import copy
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from functools import partial
 from operator import itemgetter
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from hdnn.training.batches import Call, Inputs, each
-from hdnn.training.ensemble import TogetherCallback, train_together
+from hdnn.training.batches import Batch
+from hdnn.training.ensemble import ObjectiveOf, TogetherCallback, train_together
 from hdnn.training.models import has_objective
-from hdnn.training.objective import Loss, Penalty, Record
+from hdnn.training.objective import Record
 from hdnn.training.recipe import Recipe
 from hdnn.training.together import TogetherProgress, TogetherState, best_of
 
 
 def start_well(
     networks: Sequence[nn.Module],
-    x: Inputs,
-    y: Tensor,
+    data: Batch,
     recipe: Recipe,
-    loss: Loss | None = None,
+    objective: ObjectiveOf,
     *,
     seeds: Sequence[int],
-    sample_weight: Tensor | None = None,
-    penalties: Sequence[Penalty] = (),
-    call: Call | None = None,
     callbacks: Iterable[TogetherCallback] = (),
     resume: TogetherState | None = None,
 ) -> list[TogetherState]:
@@ -45,14 +40,10 @@ def start_well(
 
     Args:
         networks: E of them; their weights are replaced.
-        x: (E, s, ...), inputs.
-        y: (E, s), (E, s, outputs), targets.
+        data: (E, s, ...), of each.
         recipe: of which `restarts`, `restart_epochs` and `restart_learning_rate` say how long and how fast.
-        loss: as in `fit`.
+        objective: makes that of a network.
         seeds: of each network, for the fresh weights and the order of the batches.
-        sample_weight: (E, s), as in `fit`.
-        penalties: as in `fit`.
-        call: as in `fit`.
         callbacks: called after every step of all starts.
         resume: go on from here; of one network alone.
 
@@ -78,29 +69,18 @@ def start_well(
         for network, row in zip(networks, draws, strict=True)
         for k, draw in enumerate(row)
     ]
-    member = torch.arange(len(networks), device=y.device).repeat_interleave(count)
-    orders = [draw for row in draws for draw in row]
-    weight = None if sample_weight is None else sample_weight[member]
-    repeated = itemgetter(member) if len(networks) > 1 else partial(_repeated, count=count)
-    data = each(repeated, x), repeated(y)
+    member = torch.arange(len(networks), device=data.y.device).repeat_interleave(count)
+    # The only member as often as asked for, without a copy.
+    repeated = data.each(itemgetter(member) if len(networks) > 1 else lambda part: part.expand(count, *part.shape[1:]))
     histories: list[list[Record]] = [list(history) for history in resume.history] if resume is not None else []
 
     def note(progress: TogetherProgress[TogetherState]) -> None:
         histories[:] = [list(history) for history in progress.histories]
 
     try:
-        histories = train_together(
-            starts,
-            *data,
-            short,
-            loss,
-            seeds=orders,
-            sample_weight=weight,
-            penalties=penalties,
-            call=call,
-            callbacks=(note, *callbacks),
-            resume=resume,
-        )
+        orders = [draw for row in draws for draw in row]
+        told = (note, *callbacks)
+        histories = train_together(starts, repeated, short, objective, seeds=orders, callbacks=told, resume=resume)
     except KeyboardInterrupt:
         _take_best(networks, starts, histories)
         raise
@@ -130,11 +110,6 @@ def _take_best(
         if best is not None:
             network.load_state_dict(starts[i * count + best[0]].state_dict())
     return chosen
-
-
-def _repeated(x: Tensor, count: int) -> Tensor:
-    """The only member as often as asked for, without a copy."""
-    return x.expand(count, *x.shape[1:])
 
 
 def _fresh(network: nn.Module, seed: int) -> nn.Module:
