@@ -56,14 +56,22 @@ types: setup
 SANITIZE := $(CXX) -std=gnu++17 -O2 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -Wall -Wextra
 KERNEL = $(SANITIZE) -DHDNN_KERNEL=kernel_$(1) '-DHDNN_KERNEL_NAME="$(1)"' -DHDNN_VECTOR_BYTES=$(2) $(3) \
 	-c csrc/kernel.cpp -o build/sanitize/$(1).o
+STEP = $(SANITIZE) -DHDNN_STEP=step_$(1) '-DHDNN_KERNEL_NAME="$(1)"' -DHDNN_VECTOR_BYTES=$(2) $(3) \
+	-c csrc/step.cpp -o build/sanitize/step_$(1).o
 
 sanitize:
 	mkdir -p build/sanitize
 	$(call KERNEL,baseline,16,)
 	$(call KERNEL,avx2,32,-mavx2 -mfma)
 	$(call KERNEL,avx512,64,-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma)
-	$(SANITIZE) -fopenmp -DHDNN_X86 csrc/flow.cpp csrc/tests/sanitize.cpp build/sanitize/*.o -o build/sanitize/run
+	$(call STEP,baseline,16,)
+	$(call STEP,avx2,32,-mavx2 -mfma)
+	$(call STEP,avx512,64,-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma)
+	$(SANITIZE) -fopenmp -DHDNN_X86 csrc/flow.cpp csrc/tests/sanitize.cpp build/sanitize/[ab]*.o -o build/sanitize/run
+	$(SANITIZE) -fopenmp -DHDNN_X86 csrc/flow.cpp csrc/training.cpp csrc/tests/sanitize_training.cpp build/sanitize/*.o \
+		-o build/sanitize/run_training
 	OMP_NUM_THREADS=2 build/sanitize/run
+	OMP_NUM_THREADS=2 build/sanitize/run_training
 
 setup: .venv/installed
 
