@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from families import preset, random, state
+from families import F64, PRESETS, Factors, preset, random, skew, state
 from hdnn.analysis import (
     gradients,
     largest_singular_values,
@@ -19,6 +19,7 @@ from hdnn.analysis import (
     sensitivity_vector_product,
     vector_sensitivity_product,
 )
+from hdnn.analysis.checks import check_vectors, check_weights, skew_matrix
 from hdnn.flow import Flow
 
 CALLS: dict[str, Callable[[Flow, Tensor], object]] = {
@@ -90,3 +91,45 @@ def test_the_limit_holds_for_other_networks() -> None:
         log_norms(layers, random(3, 4), limit=3 * 4 * 4 * 8 - 1)
     with pytest.raises(ValueError, match="`per_pixel` is for flows"):
         sensitivities(layers, random(3, 4), per_pixel=True)
+
+
+# Weights and J.
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_every_parameter_is_looked_at(name: str, value: float) -> None:
+    check_weights(preset(name))
+    for parameter in ("weight", "bias"):
+        flow = preset(name)
+        with torch.no_grad():
+            getattr(flow, parameter)[1].flatten()[-1] = value
+        with pytest.raises(ValueError, match=rf"`flow.{parameter}` has NaN or infinite entries from layer 1 on"):
+            check_weights(flow)
+
+
+def test_what_all_layers_share_names_no_layer() -> None:
+    flow = preset("h1", shared=True)
+    with torch.no_grad():
+        flow.weight.fill_(math.nan)
+    with pytest.raises(ValueError, match="infinite entries, so nothing"):
+        check_weights(flow)
+    flow = Factors("Dense", "Learned", "ForwardEuler").flow(4, 3)
+    with torch.no_grad():
+        flow.interconnection_weight[0] = math.inf
+    with pytest.raises(ValueError, match=r"`flow\.interconnection_weight` has NaN or infinite entries, so nothing"):
+        check_weights(flow)
+
+
+def test_images() -> None:
+    check_vectors(preset("h1"), "This")
+    with pytest.raises(ValueError, match=r"This is for flows on vectors; .*Images\(kernel_size=1\)`\. A pointwise"):
+        check_vectors(preset("h1", kernel_size=1), "This")
+
+
+def test_skew_matrices() -> None:
+    J = skew(4)
+    assert torch.equal(skew_matrix(J.float(), 4), J.float())
+    skew_matrix(J.float().double() + 1e-9 * random(4, 4), 4)  # rounding of a file in lower precision
+    with pytest.raises(ValueError, match=r"\|J \+ Jᵀ\| reaches 2"):
+        skew_matrix(torch.eye(4, dtype=F64), 4)

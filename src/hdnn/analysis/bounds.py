@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hdnn.activations import Activation
-from hdnn.analysis.inputs import check_weights
+from hdnn.analysis.checks import check_weights
 from hdnn.analysis.precision import check_precision, in_full
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive

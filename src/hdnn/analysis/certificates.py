@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hdnn.analysis.bounds import Size, Slopes, gains, lower_bound, slope_range
-from hdnn.analysis.inputs import check_weights
+from hdnn.analysis.checks import check_weights
 from hdnn.analysis.precision import check_precision, in_full
 from hdnn.flow import Flow
 

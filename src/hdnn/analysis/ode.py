@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hdnn.activations import Activation, tanh
-from hdnn.analysis.inputs import check_vectors, check_weights, skew_matrix
+from hdnn.analysis.checks import check_vectors, check_weights, skew_matrix
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive, Field, Layer
 from hdnn.spaces import VECTORS

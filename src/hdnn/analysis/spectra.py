@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hdnn.analysis.inputs import check_vectors, check_weights, skew_matrix
+from hdnn.analysis.checks import check_vectors, check_weights, skew_matrix
 from hdnn.analysis.ranks import rank
 from hdnn.flow import Flow
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hdnn.analysis.inputs import check_vectors, check_weights, skew_matrix
+from hdnn.analysis.checks import check_vectors, check_weights, skew_matrix
 from hdnn.analysis.precision import in_full
 from hdnn.analysis.sensitivity import sensitivities
 from hdnn.doors import shelled
