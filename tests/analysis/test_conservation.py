@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from families import ACTIVATIONS, F64, INTEGRATORS, PRESETS, REPRESENTATIVE, Factors, jacobian, preset, random, state
-from hdnn.analysis.conservation import energy_drift, log_volume, reversibility_error
+from hdnn.analysis.invariants import energy_drift, log_volume, reversibility_error
 from hdnn.flow import Flow
 from hdnn.integrators import ForwardEuler, ImplicitMidpoint
 from hdnn.interconnections import Fixed, canonical

@@ -9,8 +9,7 @@ import torch
 
 from families import F64, PRESETS, REPRESENTATIVE, Factors, fill, preset, random, skew, state
 from hdnn.activations import identity
-from hdnn.analysis.conservation import log_volume
-from hdnn.analysis.lyapunov import lyapunov_exponents
+from hdnn.analysis.invariants import log_volume, lyapunov_exponents
 from hdnn.analysis.sensitivity import log_norms
 from hdnn.flow import Flow
 from hdnn.integrators import ForwardEuler

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from families import COMBINATIONS, F64, SWEEP, Factors, jacobian, preset, random, skew, state
-from hdnn.analysis.symplecticity import check_symplecticity, symplecticity_residual
+from hdnn.analysis.invariants import check_symplecticity, symplecticity_residual
 from hdnn.interconnections import Fixed, block, canonical, upper_ones
 
 KEEPS = (

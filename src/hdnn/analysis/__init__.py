@@ -7,11 +7,18 @@ if TYPE_CHECKING:
     from hdnn.analysis.backpropagation import Gradients, contracting_share, gradients
     from hdnn.analysis.bounds import log_layer_bounds, log_upper_bound, lower_bound, upper_bound
     from hdnn.analysis.certificates import GradientBound, gradient_lower_bound
-    from hdnn.analysis.conservation import energy_drift, log_volume, reversibility_error
     from hdnn.analysis.continuous import ContinuousSensitivities, continuous_sensitivities
     from hdnn.analysis.features import PrincipalComponents, principal_components
+    from hdnn.analysis.invariants import (
+        Symplecticity,
+        check_symplecticity,
+        energy_drift,
+        log_volume,
+        lyapunov_exponents,
+        reversibility_error,
+        symplecticity_residual,
+    )
     from hdnn.analysis.jacobians import layer_jacobians
-    from hdnn.analysis.lyapunov import lyapunov_exponents
     from hdnn.analysis.magnitudes import (
         Statistics,
         condition_numbers,
@@ -29,25 +36,30 @@ if TYPE_CHECKING:
     from hdnn.analysis.operators import operator_norms
     from hdnn.analysis.sensitivity import log_norms, sensitivities
     from hdnn.analysis.spectra import Linearization, MarginalStability, linearize, marginal_stability
-    from hdnn.analysis.symplecticity import Symplecticity, check_symplecticity, symplecticity_residual
 
 # Lazy, because scikit-learn and torch take seconds to import and `hdnn --help` must not wait for them.
 _HOME = {
     "backpropagation": ("Gradients", "contracting_share", "gradients"),
     "bounds": ("log_layer_bounds", "log_upper_bound", "lower_bound", "upper_bound"),
     "certificates": ("GradientBound", "gradient_lower_bound"),
-    "conservation": ("energy_drift", "log_volume", "reversibility_error"),
     "continuous": ("ContinuousSensitivities", "continuous_sensitivities"),
     "features": ("PrincipalComponents", "principal_components"),
+    "invariants": (
+        "Symplecticity",
+        "check_symplecticity",
+        "energy_drift",
+        "log_volume",
+        "lyapunov_exponents",
+        "reversibility_error",
+        "symplecticity_residual",
+    ),
     "jacobians": ("layer_jacobians",),
-    "lyapunov": ("lyapunov_exponents",),
     "magnitudes": ("Statistics", "condition_numbers", "log_determinants", "norms", "singular_values", "statistics"),
     "matrix_free": ("largest_singular_values", "sensitivity_vector_product", "vector_sensitivity_product"),
     "ode": ("HamiltonianODE",),
     "operators": ("operator_norms",),
     "sensitivity": ("log_norms", "sensitivities"),
     "spectra": ("Linearization", "MarginalStability", "linearize", "marginal_stability"),
-    "symplecticity": ("Symplecticity", "check_symplecticity", "symplecticity_residual"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

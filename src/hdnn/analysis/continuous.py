@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
+from hdnn.analysis.invariants import symplecticity_residual
 from hdnn.analysis.ode import HamiltonianODE
-from hdnn.analysis.symplecticity import symplecticity_residual
 from hdnn.flow import Flow
 
 # Times closer than this share of the horizon are one time: j · h and a float32 linspace differ in their last bits.
