@@ -7,8 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hdnn.experiments.baselines import SMALLEST, passage
-from hdnn.experiments.chains import Chains, train_chains
+from hdnn.experiments.baselines import SMALLEST, Chains, passage, train_chains
 from hdnn.networks import Network, ZeroPadding
 from hdnn.training import Recipe, fit
 
