@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import hdnn
+from families import INTEGRATORS, Factors, random
+from hdnn.flow import Flow
 
 DOUBLE = torch.float64
 
@@ -58,6 +60,18 @@ def test_factor_one_is_a_copy(preset) -> None:
     with torch.no_grad():
         again.weight.zero_()
     assert flow.weight.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", INTEGRATORS)
+@torch.no_grad()
+def test_every_integrator_is_refined_by_its_order(name: str) -> None:
+    def made(name: str, layers: int) -> Flow:
+        return Factors("BlockDiagonal", "canonical", name).flow(4, layers, std=0.6, shared=True, step=None, horizon=0.5)
+
+    y = random(20, 4)
+    exact = made("RungeKutta4", 400)(y)
+    errors = [(made(name, 6).refine(factor)(y) - exact).norm().log2() for factor in (2, 4)]
+    assert abs(errors[0] - errors[1] - INTEGRATORS[name].order) < 0.1
 
 
 def test_shared_weights_are_refined_in_step_alone() -> None:

@@ -1,9 +1,8 @@
 """What flows are compared with, and by: plain deep networks, and how much of a gradient passes back through layers.
 
 Legend: y_j the state before layer j = 0 … N − 1, y_N the output, L a loss, g_j = dL/dy_j per sample; E members trained
-at once, B samples, n features. Layer j of a member is y⁺ = tanh(K_j y + b_j), with steps
-h y⁺ = y + h tanh(K_j y + b_j).
-At 4096 layers a step takes little longer for ten members than for one.
+at once, B samples, n features. Layer j of a member is y⁺ = tanh(K_j y + b_j), or y⁺ = y + h tanh(K_j y + b_j) where it
+has a step h. At 4096 layers a step of training takes little longer for ten members than for one.
 """
 
 from __future__ import annotations
