@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import dataclasses
 import importlib
 import math
 import os
@@ -43,12 +42,19 @@ SOURCE = Source("double-moons", size=200)
 ADAM = Choices(layers=3, epochs=6, batch_size=16)
 CASES = {
     "Adam": ADAM,
-    "SGD, clipped": dataclasses.replace(ADAM, optimizer="sgd", clip=0.5, model="h2"),
-    "L-BFGS": dataclasses.replace(ADAM, optimizer="lbfgs", epochs=12),
-    "AdamW, early stopping": dataclasses.replace(
-        ADAM, optimizer="adamw", epochs=30, learning_rate=0.3, validation_fraction=0.3, patience=4, lift="linear"
+    "SGD, clipped": {**ADAM, "optimizer": "sgd", "clip": 0.5, "model": "h2"},
+    "L-BFGS": {**ADAM, "optimizer": "lbfgs", "epochs": 12},
+    "AdamW, early stopping": Choices(
+        layers=3,
+        epochs=30,
+        batch_size=16,
+        optimizer="adamw",
+        learning_rate=0.3,
+        validation_fraction=0.3,
+        patience=4,
+        lift="linear",
     ),
-    "alternating": dataclasses.replace(ADAM, method="alternating", epochs=3, batch_size=25),
+    "alternating": {**ADAM, "method": "alternating", "epochs": 3, "batch_size": 25},
 }
 COMMANDS = {
     "long starts": "swiss-roll --size 1600 --layers 3 --epochs 100 --restarts 16 --threads 1",

@@ -16,7 +16,8 @@ from hdnn.cli import application
 from hdnn.experiments import store
 from hdnn.experiments.experiment import Outcome
 from hdnn.hub.card import describe
-from hdnn.jobs import Choices, resume
+from hdnn.jobs import resume
+from hdnn.jobs.choices import given
 from hdnn.renames import ESTIMATOR, RECIPE
 from hdnn.runs import Run
 
@@ -33,7 +34,6 @@ CASES = [
     pytest.param(made, old, new, id=f"{name} {old}")
     for name, made, names in (
         ("Recipe", hdnn.Recipe, RECIPE),
-        ("Choices", Choices, RECIPE),
         ("Objective", objective, OBJECTIVE),
         *((kind.__name__, kind, ESTIMATOR) for kind in ESTIMATORS),
     )
@@ -73,6 +73,14 @@ def test_replacing_by_an_old_name_changes_the_value():
     with pytest.warns(FutureWarning, match="smoothness"):
         changed = dataclasses.replace(recipe, alpha=2.0)  # type: ignore[call-arg]
     assert changed == dataclasses.replace(recipe, smoothness=2.0)
+
+
+def test_jobs_know_both_names():
+    with pytest.warns(FutureWarning, match="`alpha_c` is called `head_decay` now") as heard:
+        assert given({"alpha_c": 0.5, "layers": None}) == {"head_decay": 0.5}
+    assert heard[0].filename == __file__
+    with pytest.raises(ValueError, match="There is no choice 'nonsense'"):
+        given({"nonsense": 1})
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)

@@ -6,25 +6,24 @@ logit, more have one each; class probabilities are its logistic function or thei
 
 from __future__ import annotations
 
-import math
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hdnn import options
 from hdnn.activations import ACTIVATIONS
 from hdnn.flow import Flow
+from hdnn.integrators import INTEGRATORS
 from hdnn.interconnections import INTERCONNECTIONS
 from hdnn.modes import evaluating
 from hdnn.names import unknown
+from hdnn.options import Lift as Lift
+from hdnn.options import Task as Task
 from hdnn.presets import h1, h2, ms1, ms2, ms3
-
-Task = Literal["classification", "regression"]
-Lift = Literal["zeros", "linear"]
 
 
 class ZeroPadding(nn.Module):
@@ -230,10 +229,26 @@ def _logits(classes: int) -> int:
 
 
 # Beyond these a slip of the pen, or a configuration from elsewhere, would ask for more than a memory holds.
-_LARGEST = {"outputs": 2**24, "features": 2048, "layers": 100_000, "width": 65_536, "kernel_size": 63}
+_LARGEST_INPUT = 2**24
 _LARGEST_FLOW = 2**31
-_LARGEST_STEP = 1e30  # numbers of 32 bits hold it
 PRESETS: dict[str, Callable[..., Flow]] = {"ms1": ms1, "ms2": ms2, "ms3": ms3, "h1": h1, "h2": h2}
+_NAMES: dict[str, Mapping[str, object]] = {
+    "model": PRESETS,
+    "activation": ACTIVATIONS,
+    "interconnection": INTERCONNECTIONS,
+    "integrator": INTEGRATORS,
+}
+
+
+def check_names(choices: Mapping[str, object]) -> None:
+    """See that there are a model, an activation, an interconnection and an integrator of the names that were chosen.
+
+    Raises:
+        ValueError: if there is none; the message names those that there are.
+    """
+    for kind, known in _NAMES.items():
+        if choices.get(kind) is not None and choices[kind] not in known:
+            raise ValueError(unknown(kind, choices[kind], known))
 
 
 @dataclass(frozen=True)
@@ -254,6 +269,7 @@ class NetworkConfig:
         width: hidden units a layer, for h1 and h2; None means n.
         kernel_size: None for vectors; odd k for images.
         shared: one K and b for all layers.
+        integrator: name of the method; None is the model's own.
 
     Raises:
         ValueError: if a name is unknown, a choice does not apply to the model, or a size is out of all proportion.
@@ -272,35 +288,23 @@ class NetworkConfig:
     width: int | None = None
     kernel_size: int | None = None
     shared: bool = False
+    integrator: str | None = None
 
     def __post_init__(self) -> None:
-        if self.model not in PRESETS:
-            raise ValueError(unknown("model", self.model, PRESETS))
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(unknown("activation", self.activation, ACTIVATIONS))
-        if self.interconnection is not None and self.interconnection not in INTERCONNECTIONS:
-            raise ValueError(unknown("interconnection", self.interconnection, INTERCONNECTIONS))
+        check_names(vars(self))
         if self.model not in ("h1", "h2"):
             for name in ("interconnection", "width"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"`{self.model}` fixes its {name}; got {getattr(self, name)}. Use h1 or h2.")
         if len(self.inputs) not in (1, 3) or min(self.inputs) < 1:
             raise ValueError(f"`inputs` must be (d,) or (C, H, W), each at least 1; got {reprlib.repr(self.inputs)}.")
-        if max(self.inputs) > _LARGEST["outputs"] or self.outputs < 1:
-            raise ValueError(
-                f"`inputs` may be at most {_LARGEST['outputs']:,} and `outputs` must be at least 1; got {self.inputs} "
-                f"and {self.outputs}."
-            )
+        if max(self.inputs) > _LARGEST_INPUT:
+            raise ValueError(f"`inputs` may be at most {_LARGEST_INPUT:,}; got {self.inputs}.")
         if (len(self.inputs) == 3) != (self.kernel_size is not None):
             raise ValueError(
                 f"Images need a `kernel_size`, vectors none; got inputs {self.inputs}, kernel size {self.kernel_size}."
             )
-        for name, most in _LARGEST.items():
-            size = getattr(self, name)
-            if size is not None and size > most:
-                raise ValueError(f"`{name}` may be at most {most:,}; got {size:,}.")
-        if _LARGEST_STEP < self.step < math.inf:
-            raise ValueError(f"`step` may be at most {_LARGEST_STEP:g}; got {self.step:g}.")
+        options.check(options.NetworkOptions, vars(self))
         weights = self.layers * self.features * (self.width or self.features) * (self.kernel_size or 1) ** 2
         if weights > _LARGEST_FLOW:
             raise ValueError(
@@ -324,9 +328,8 @@ def build_network(
         >>> sum(p.numel() for p in build_network(config).parameters())
         165
     """
-    choices: dict[str, object] = {}
-    if config.model in ("h1", "h2"):
-        choices = {"interconnection": config.interconnection or "canonical", "width": config.width}
+    own = ("interconnection", "width", "integrator")  # that not every model takes
+    choices = {name: getattr(config, name) for name in own if getattr(config, name) is not None}
     flow = PRESETS[config.model](
         config.features,
         config.layers,

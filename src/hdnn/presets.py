@@ -7,34 +7,54 @@ Arguments that a preset does not describe are those of `Flow`.
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any, TypedDict, TypeVar, Unpack
+
 import torch
 from torch import Tensor
 
-from hdnn.activations import Activation, tanh
+from hdnn.activations import Activation
 from hdnn.flow import Backend, Flow, Memory
-from hdnn.integrators import ForwardEuler, SymplecticEuler
+from hdnn.integrators import INTEGRATORS, ForwardEuler, Integrator, Splitting, SymplecticEuler
 from hdnn.interconnections import Interconnection, Inverse
-from hdnn.spaces import Space
 from hdnn.structures import BlockDiagonal, BlockSkew, Dense, OffDiagonal, Skew
 
+F = TypeVar("F", bound=Callable[..., Flow])
+Given = Integrator | type[Integrator] | str
 
-def ms1(
-    features: int,
-    layers: int | None = None,
-    *,
-    step: float | None = None,
-    horizon: float | None = None,
-    activation: Activation | type[Activation] | str = tanh,
-    space: Space | type[Space] | None = None,
-    kernel_size: int | None = None,
-    inputs: int | None = None,
-    shared: bool = False,
-    backend: Backend = "auto",
-    memory: Memory | None = None,
-    init_std: float | None = None,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-) -> Flow:
+_EULER = ForwardEuler()
+_FIRST_FIRST, _SECOND_FIRST = SymplecticEuler(first="p"), SymplecticEuler(first="q")
+
+
+class Options(TypedDict, total=False):
+    """What every preset passes on to `Flow`, which says what it means and what it is when left out."""
+
+    step: float | None
+    horizon: float | None
+    activation: Activation | type[Activation] | str
+    kernel_size: int | None
+    shared: bool
+    backend: Backend
+    memory: Memory | None
+    init_std: float | None
+    device: torch.device | str | None
+    dtype: torch.dtype | None
+
+
+def _spelled_out(preset: F) -> F:
+    """Let `help` and editors show every keyword that the options of a preset stand for."""
+    known = inspect.signature(Flow.__init__).parameters
+    signature = inspect.signature(preset)
+    *own, _ = signature.parameters.values()
+    spelled: Any = preset
+    spelled.__signature__ = signature.replace(parameters=[*own, *(known[name] for name in Options.__annotations__)])
+    return preset
+
+
+@_spelled_out
+def ms1(features: int, layers: int, *, integrator: Given = _SECOND_FIRST, **options: Unpack[Options]) -> Flow:
     """MS1: q⁺ = q + h σ(−K₀ᵀ p + b_q), p⁺ = p + h σ(K₀ q⁺ + b_p). Keeps volume.
 
     K = [0 K₀; −K₀ᵀ 0], J Kᵀ = I, the second half first. (n/2)² + n free numbers a layer.
@@ -42,6 +62,8 @@ def ms1(
     Args:
         features: n, even.
         layers: N.
+        integrator: or another that fits; its name stands for the one that moves q first.
+        options: those of `Flow`, which refuses what does not fit.
 
     References:
         Haber, Ruthotto, Stable architectures for deep neural networks, Inverse Problems 34, 2018,
@@ -54,41 +76,15 @@ def ms1(
     return Flow(
         features,
         layers,
-        step=step,
-        horizon=horizon,
         structure=BlockSkew(),
         interconnection=Inverse(),
-        activation=activation,
-        integrator=SymplecticEuler(first="q"),
-        space=space,
-        kernel_size=kernel_size,
-        inputs=inputs,
-        shared=shared,
-        backend=backend,
-        memory=memory,
-        init_std=init_std,
-        device=device,
-        dtype=dtype,
+        integrator=_second_first(integrator),
+        **options,
     )
 
 
-def ms2(
-    features: int,
-    layers: int | None = None,
-    *,
-    step: float | None = None,
-    horizon: float | None = None,
-    activation: Activation | type[Activation] | str = tanh,
-    space: Space | type[Space] | None = None,
-    kernel_size: int | None = None,
-    inputs: int | None = None,
-    shared: bool = False,
-    backend: Backend = "auto",
-    memory: Memory | None = None,
-    init_std: float | None = None,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-) -> Flow:
+@_spelled_out
+def ms2(features: int, layers: int, *, integrator: Given = _EULER, **options: Unpack[Options]) -> Flow:
     """MS2: y⁺ = y + h σ(K y + b) with K = −Kᵀ. Keeps nothing exactly; ‖∂y_N/∂y_j‖ ≥ 1.
 
     J Kᵀ = I, forward Euler. n (n − 1) / 2 + n free numbers a layer; odd n is accepted.
@@ -96,6 +92,8 @@ def ms2(
     Args:
         features: n.
         layers: N.
+        integrator: or another that fits, itself, by class or by name.
+        options: those of `Flow`, which refuses what does not fit.
 
     References:
         Haber, Ruthotto, Inverse Problems 34, 2018, https://arxiv.org/abs/1705.03341;
@@ -105,44 +103,11 @@ def ms2(
         >>> sum(p.numel() for p in ms2(4, layers=1, step=0.1).parameters())
         10
     """
-    return Flow(
-        features,
-        layers,
-        step=step,
-        horizon=horizon,
-        structure=Skew(),
-        interconnection=Inverse(),
-        activation=activation,
-        integrator=ForwardEuler(),
-        space=space,
-        kernel_size=kernel_size,
-        inputs=inputs,
-        shared=shared,
-        backend=backend,
-        memory=memory,
-        init_std=init_std,
-        device=device,
-        dtype=dtype,
-    )
+    return Flow(features, layers, structure=Skew(), interconnection=Inverse(), integrator=integrator, **options)
 
 
-def ms3(
-    features: int,
-    layers: int | None = None,
-    *,
-    step: float | None = None,
-    horizon: float | None = None,
-    activation: Activation | type[Activation] | str = tanh,
-    space: Space | type[Space] | None = None,
-    kernel_size: int | None = None,
-    inputs: int | None = None,
-    shared: bool = False,
-    backend: Backend = "auto",
-    memory: Memory | None = None,
-    init_std: float | None = None,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
-) -> Flow:
+@_spelled_out
+def ms3(features: int, layers: int, *, integrator: Given = _FIRST_FIRST, **options: Unpack[Options]) -> Flow:
     """MS3: p⁺ = p + h K₁ᵀ σ(K₁ q + b₁), q⁺ = q − h K₂ᵀ σ(K₂ p⁺ + b₂). Symplectic: M J Mᵀ = J, J canonical.
 
     K = [0 K₁; K₂ 0], the first half first. n²/2 + n free numbers a layer. The same network as `h2` with the canonical
@@ -151,6 +116,8 @@ def ms3(
     Args:
         features: n, even.
         layers: N.
+        integrator: or another that fits, itself, by class or by name.
+        options: those of `Flow`, which refuses what does not fit.
 
     References:
         Chang et al., Reversible architectures for arbitrarily deep residual neural networks, AAAI 2018,
@@ -161,44 +128,19 @@ def ms3(
         12
     """
     return Flow(
-        features,
-        layers,
-        step=step,
-        horizon=horizon,
-        structure=OffDiagonal(),
-        interconnection="canonical",
-        activation=activation,
-        integrator=SymplecticEuler(first="p"),
-        space=space,
-        kernel_size=kernel_size,
-        inputs=inputs,
-        shared=shared,
-        backend=backend,
-        memory=memory,
-        init_std=init_std,
-        device=device,
-        dtype=dtype,
+        features, layers, structure=OffDiagonal(), interconnection="canonical", integrator=integrator, **options
     )
 
 
+@_spelled_out
 def h1(
     features: int,
-    layers: int | None = None,
+    layers: int,
     *,
-    step: float | None = None,
-    horizon: float | None = None,
     interconnection: Interconnection | Tensor | str | None = None,
-    activation: Activation | type[Activation] | str = tanh,
     width: int | None = None,
-    space: Space | type[Space] | None = None,
-    kernel_size: int | None = None,
-    inputs: int | None = None,
-    shared: bool = False,
-    backend: Backend = "auto",
-    memory: Memory | None = None,
-    init_std: float | None = None,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
+    integrator: Given = _EULER,
+    **options: Unpack[Options],
 ) -> Flow:
     """H1: y⁺ = y + h J Kᵀ σ(K y + b) with a full K and any skew J. Expressive; keeps nothing exactly.
 
@@ -209,6 +151,8 @@ def h1(
         layers: N.
         interconnection: which J, as for `Flow`; None means the canonical one.
         width: m, hidden units a layer; None means n.
+        integrator: or another that fits, itself, by class or by name.
+        options: those of `Flow`, which refuses what does not fit.
 
     References:
         Galimberti, Xu, Ferrari-Trecate, L4DC 2021, section 3 (there H1 with J1 and H2 with J2),
@@ -222,42 +166,22 @@ def h1(
     return Flow(
         features,
         layers,
-        step=step,
-        horizon=horizon,
         structure=Dense(width),
         interconnection="canonical" if interconnection is None else interconnection,
-        activation=activation,
-        integrator=ForwardEuler(),
-        space=space,
-        kernel_size=kernel_size,
-        inputs=inputs,
-        shared=shared,
-        backend=backend,
-        memory=memory,
-        init_std=init_std,
-        device=device,
-        dtype=dtype,
+        integrator=integrator,
+        **options,
     )
 
 
+@_spelled_out
 def h2(
     features: int,
-    layers: int | None = None,
+    layers: int,
     *,
-    step: float | None = None,
-    horizon: float | None = None,
     interconnection: Interconnection | Tensor | str | None = None,
-    activation: Activation | type[Activation] | str = tanh,
     width: int | None = None,
-    space: Space | type[Space] | None = None,
-    kernel_size: int | None = None,
-    inputs: int | None = None,
-    shared: bool = False,
-    backend: Backend = "auto",
-    memory: Memory | None = None,
-    init_std: float | None = None,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
+    integrator: Given = _FIRST_FIRST,
+    **options: Unpack[Options],
 ) -> Flow:
     """H2: p⁺ = p − h Xᵀ K_qᵀ σ(K_q q + b_q), q⁺ = q + h X K_pᵀ σ(K_p p⁺ + b_p). Keeps J: M J Mᵀ = J.
 
@@ -270,6 +194,8 @@ def h2(
         layers: N.
         interconnection: which J, as for `Flow`; None means the canonical one. `Fixed(block(X))` sets X.
         width: m, hidden units a layer, even; None means n.
+        integrator: or another that fits, itself, by class or by name.
+        options: those of `Flow`, which refuses what does not fit.
 
     References:
         Galimberti, Furieri, Xu, Ferrari-Trecate, Hamiltonian deep neural networks guaranteeing non-vanishing gradients
@@ -282,19 +208,14 @@ def h2(
     return Flow(
         features,
         layers,
-        step=step,
-        horizon=horizon,
         structure=BlockDiagonal(width),
         interconnection="canonical" if interconnection is None else interconnection,
-        activation=activation,
-        integrator=SymplecticEuler(first="p"),
-        space=space,
-        kernel_size=kernel_size,
-        inputs=inputs,
-        shared=shared,
-        backend=backend,
-        memory=memory,
-        init_std=init_std,
-        device=device,
-        dtype=dtype,
+        integrator=integrator,
+        **options,
     )
+
+
+def _second_first(integrator: Given) -> Given:
+    """The second half of MS1 moves first, in splittings that are given by name too."""
+    named = INTEGRATORS.get(integrator) if isinstance(integrator, str) else None
+    return dataclasses.replace(named, first="q") if isinstance(named, Splitting) else integrator

@@ -44,10 +44,7 @@ def renamed(names: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
 
         @functools.wraps(made)
         def __init__(self: Any, *args: Any, **options: Any) -> None:
-            for old in options.keys() & names.keys():
-                outdated(old, names[old])
-                options[names[old]] = options.pop(old)
-            made(self, *args, **options)
+            made(self, *args, **told(options, names))
 
         def __setstate__(self: Any, state: dict[str, Any]) -> None:
             state = current(state, names)
@@ -74,9 +71,19 @@ def current(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
     return {names[name] if names.get(name, name) not in values else name: value for name, value in values.items()}
 
 
-def outdated(old: str, new: str) -> None:
+def told(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """What was given by name, by present names; warns of old ones at the line that called the function that asks."""
+    found = {name: value for name, value in values.items() if name not in names}
+    for old in values.keys() & names.keys():
+        outdated(old, names[old], stacklevel=4)
+        found[names[old]] = values[old]
+    return found
+
+
+def outdated(old: str, new: str, *, stacklevel: int = 3) -> None:
     """Warn of an old name, at the line that called the function that calls this."""
-    warnings.warn(f"`{old}` is called `{new}` now; the old name goes in {_GOES}.", FutureWarning, stacklevel=3)
+    text = f"`{old}` is called `{new}` now; the old name goes in {_GOES}."
+    warnings.warn(text, FutureWarning, stacklevel=stacklevel)
 
 
 def _other_name(old: str, new: str) -> property:

@@ -72,7 +72,7 @@ from wording import python_words
         ("train digits --label-smoothing 1", "--label-smoothing"),
         ("train digits --clip 0", "--clip"),
         ("train digits --validation-fraction 20", "--validation-fraction is a share"),
-        ("train digits --patience 0", "--patience must be at least 1"),
+        ("train digits --patience 0", "--patience must be a whole number, at least 1"),
         ("train digits --seed -1", "--seed"),
         ("train digits --seed 99999999999999999999999", "--seed"),
         ("train digits --optimizer lbfgs --method alternating", "alternating"),

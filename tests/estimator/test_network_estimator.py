@@ -259,7 +259,7 @@ MISTAKES = [
     ({"optimizer": "rmsprop"}, ValueError, "`optimizer` must be one of adam"),
     ({"optimizer": "lbfgs"}, ValueError, "`weight_decay` is not part of"),
     ({"learning_rate": "fast"}, TypeError, "`learning_rate` must be a number"),
-    ({"n_iter_no_change": 0}, ValueError, "`n_iter_no_change` must be at least 1"),
+    ({"n_iter_no_change": 0}, ValueError, "`n_iter_no_change` must be a whole number, at least 1"),
     ({"dtype": "float16"}, ValueError, "There is no dtype 'float16'"),
     ({"device": "abacus"}, ValueError, "There is no device 'abacus'"),
     ({"device": "meta"}, ValueError, "does not work"),

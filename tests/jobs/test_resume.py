@@ -327,7 +327,7 @@ def test_a_run_that_is_begun_over_another_is_one_of_them_at_any_moment(tmp_path,
         killed = killed_at(number, begin, after=after)
         resume(folder)
         assert Run.open(folder).is_finished
-        if Run.open(folder).config.network.layers == CHOICES.layers:
+        if Run.open(folder).config.network.layers == CHOICES["layers"]:
             alike(folder, peace)
     assert number > 20
 

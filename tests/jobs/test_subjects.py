@@ -1,6 +1,5 @@
 """What is analysed: the flow of a run at its test samples, or a fresh one; how large it may be."""
 
-import dataclasses
 import sys
 
 import pytest
@@ -169,7 +168,7 @@ def test_depths_beyond_all_measure_are_left_out():
         ({"features": 5}, "even"),
         ({"step": 0.1, "horizon": 1.0}, "not both"),
         ({"step": -1.0}, "`step`"),
-        ({"horizon": 0.0}, "step"),
+        ({"horizon": 0.0}, "`horizon` must be a positive"),
         ({"samples": 0}, "`samples`"),
         ({"model": "ms1", "width": 3}, "fixes its width"),
         ({"activation": "tahn"}, "Did you mean 'tanh'"),
@@ -181,7 +180,7 @@ def test_choices_that_make_no_sense_are_refused(choices, word):
 
 
 def test_a_run_without_layers_is_refused(tmp_path):
-    train(Source("double-moons", size=100), dataclasses.replace(SMALL, layers=0), tmp_path / "run")
+    train(Source("double-moons", size=100), {**SMALL, "layers": 0}, tmp_path / "run")
     with pytest.raises(ValueError, match="identity"):
         trained(tmp_path / "run")
     with pytest.raises(ValueError, match="`samples` must be at least 1"):

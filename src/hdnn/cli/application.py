@@ -52,7 +52,7 @@ for command in COMMANDS:
     app.command(context_settings=renames)(command)
 
 # What Python calls differently.
-ALIASES = {"columns": "column", "folder": "data_folder", "mnist_folder": "data_folder", "program": "torch"}
+ALIASES = {"folder": "data_folder", "mnist_folder": "data_folder", "program": "torch"}
 
 
 def _version(asked: bool) -> None:

@@ -11,25 +11,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hdnn.cli.messages import say, show
-from hdnn.cli.options import (
-    DATA,
-    NETWORK,
-    OUTPUT,
-    TRAINING,
-    AsJson,
-    Lifts,
-    Methods,
-    Optimizers,
-    Tasks,
-    network,
-    option,
-)
+from hdnn.cli.options import DATA, NETWORK, OUTPUT, TRAINING, AsJson, offering, option, taken
 from hdnn.display import Display, shown
+from hdnn.options import NetworkChoices, SourceChoices, TrainingChoices
 
 if TYPE_CHECKING:
     from hdnn.jobs import Outcome
 
+_NETWORK = {"width": "features", "activation": "tanh", "integrator": "the model's", "shared": "off"}
+_DATA = {
+    "target": "none",
+    "task": "as its values suggest",
+    "columns": "all that can help",
+    "size": "8000",
+    "folder": "the cache of the user",
+    "download": "off",
+}
 
+
+@offering(
+    (NetworkChoices, NETWORK, _NETWORK, "by data"),
+    (TrainingChoices, TRAINING, {}, "by data"),
+    (SourceChoices, DATA, _DATA, ""),
+)
 def train(
     context: typer.Context,
     data: Annotated[
@@ -38,66 +42,10 @@ def train(
             help="digits, mnist, swiss-roll, double-moons, double-circles, or a .csv, .tsv or .parquet table."
         ),
     ] = "digits",
-    model: Annotated[str | None, network("model", "by data")] = None,
-    layers: Annotated[int | None, network("layers", "by data")] = None,
-    step: Annotated[float | None, network("step", "by data")] = None,
-    horizon: Annotated[float | None, network("horizon", "by data")] = None,
-    features: Annotated[int | None, network("features", "by data")] = None,
-    width: Annotated[int | None, network("width", "features")] = None,
-    activation: Annotated[str | None, network("activation", "tanh")] = None,
-    interconnection: Annotated[str | None, network("interconnection", "by data")] = None,
-    lift: Annotated[Lifts | None, option(NETWORK, "How vectors become states.", default="by data")] = None,
-    shared: Annotated[bool, network("shared", "off")] = False,
-    init_std: Annotated[float | None, network("init_std", "by data")] = None,
-    epochs: Annotated[int | None, option(TRAINING, "Passes over the training data.", default="by data")] = None,
-    batch_size: Annotated[int | None, option(TRAINING, "Samples a step.", default="by data")] = None,
-    optimizer: Annotated[Optimizers | None, option(TRAINING, "Optimizer.", default="by data")] = None,
-    learning_rate: Annotated[
-        float | None, option(TRAINING, "Largest learning rate of the schedule.", default="by data")
-    ] = None,
-    smoothness: Annotated[float | None, option(TRAINING, "Weight of smoothness over depth.", default="by data")] = None,
-    head_decay: Annotated[
-        float | None, option(TRAINING, "Weight decay of the output layer, in the loss.", default="by data")
-    ] = None,
-    weight_decay: Annotated[
-        float | None, option(TRAINING, "Weight decay of all parameters.", default="by data")
-    ] = None,
-    label_smoothing: Annotated[float | None, option(TRAINING, "Label smoothing, 0 to 1.", default="by data")] = None,
-    clip: Annotated[
-        float | None, option(TRAINING, "Largest norm of the gradient; inf leaves it alone.", default="by data")
-    ] = None,
-    method: Annotated[
-        Methods | None, option(TRAINING, "joint, or alternating as in the paper.", default="by data")
-    ] = None,
-    validation_fraction: Annotated[
-        float | None, option(TRAINING, "Share of the training data held back to watch.", default="by data")
-    ] = None,
-    patience: Annotated[
-        int | None, option(TRAINING, "Stop after so many epochs without a better validation score.", default="by data")
-    ] = None,
-    restarts: Annotated[
-        int | None,
-        option(
-            TRAINING, "Starts from fresh weights, of which the best is trained on; 1 begins once.", default="by data"
-        ),
-    ] = None,
+    *,
     seed: Annotated[int, option(TRAINING, "Seed of data, weights and batches.")] = 0,
     device: Annotated[str, option(TRAINING, "cpu, cuda, cuda:1, ...")] = "cpu",
     threads: Annotated[int | None, option(TRAINING, "Processor threads.", default="as many as pay")] = None,
-    target: Annotated[
-        str | None, option(DATA, "Column of a table to predict; a table needs it.", default="none")
-    ] = None,
-    task: Annotated[
-        Tasks | None, option(DATA, "What the target of a table is.", default="as its values suggest")
-    ] = None,
-    column: Annotated[
-        list[str] | None, option(DATA, "Input column of a table; repeat for several.", default="all that can help")
-    ] = None,
-    size: Annotated[int | None, option(DATA, "Points of a planar set.", default="8000")] = None,
-    data_folder: Annotated[
-        Path | None, option(DATA, "Where the MNIST files are, or go with --download.", default="the cache of the user")
-    ] = None,
-    download: Annotated[bool, option(DATA, "Fetch MNIST if it is not there.", "--download", default="off")] = False,
     output: Annotated[
         Path | None, option(OUTPUT, "Run folder to write.", "--output", "-o", default="runs/DATA-TIME")
     ] = None,
@@ -113,6 +61,7 @@ def train(
         Path | None, option(OUTPUT, "Folder for TensorBoard's logs (pip install 'hdnn[tensorboard]').", default="none")
     ] = None,
     as_json: AsJson = False,
+    **chosen: Any,
 ) -> None:
     """Train a Hamiltonian network and write a run folder with weights, results and a report.
 
@@ -125,42 +74,8 @@ def train(
     from hdnn.jobs import Choices, Source, train
     from hdnn.training.tensorboard import logging_to
 
-    source = Source(
-        data,
-        seed=seed,
-        size=size,
-        target=target,
-        task=task.value if task else None,
-        columns=tuple(column) if column else None,
-        folder=str(data_folder) if data_folder else None,
-        download=download,
-    )
-    choices = Choices(
-        model=model,
-        layers=layers,
-        step=step,
-        horizon=horizon,
-        features=features,
-        width=width,
-        activation=activation,
-        interconnection=interconnection,
-        lift=lift.value if lift else None,
-        shared=shared,
-        init_std=init_std,
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer=optimizer.value if optimizer else None,
-        learning_rate=learning_rate,
-        smoothness=smoothness,
-        head_decay=head_decay,
-        weight_decay=weight_decay,
-        label_smoothing=label_smoothing,
-        clip=clip,
-        method=method.value if method else None,
-        validation_fraction=validation_fraction,
-        patience=patience,
-        restarts=restarts,
-    )
+    source = Source(data, seed=seed, **taken(SourceChoices, chosen))
+    choices = Choices(**taken(NetworkChoices, chosen), **taken(TrainingChoices, chosen))  # type: ignore[typeddict-item]
     name = Path(data).stem
     folder = output or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     with Display() as display, logging_to(tensorboard) as watching:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Self, cast
 
 import numpy as np
@@ -9,15 +10,14 @@ import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 
-from hdnn.arguments import real
 from hdnn.estimator.network_estimator import NetworkEstimator
 from hdnn.estimator.targets import Array, ClassWeight, Labels
-from hdnn.networks import Lift, class_probabilities
+from hdnn.networks import class_probabilities
 from hdnn.renames import ESTIMATOR, renamed
-from hdnn.training.recipe import Optimizer
 
 
 @renamed(ESTIMATOR)
+@dataclass(eq=False, repr=False)
 class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A Hamiltonian network for the classes of the rows of a table.
 
@@ -33,6 +33,8 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
         lift: "zeros" appends zeros to a row, "linear" learns a linear map from d to n; None takes zeros if n ≥ d.
         activation: σ: "tanh", "relu", "leaky_relu", "sigmoid", "softplus" or "identity".
         interconnection: J of h1 and h2, "canonical" or "upper_ones"; None is canonical.
+        integrator: the method, where it fits the model: "forward_euler", "symplectic_euler", "stormer_verlet",
+            "yoshida4", "suzuki4", "implicit_midpoint" or "runge_kutta4"; None is the model's own.
         width: hidden units a layer, for h1 and h2; None means n.
         shared: one K and b for all layers.
         init_std: standard deviation of the initial weights; None means that of `Flow`.
@@ -83,71 +85,8 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
         (2, 3)
     """
 
-    def __init__(
-        self,
-        model: str = "h2",
-        *,
-        layers: int = 8,
-        horizon: float | None = None,
-        features: int | None = None,
-        lift: Lift | None = None,
-        activation: str = "tanh",
-        interconnection: str | None = None,
-        width: int | None = None,
-        shared: bool = False,
-        init_std: float | None = None,
-        epochs: int = 40,
-        batch_size: int | None = None,
-        optimizer: Optimizer = "adamw",
-        learning_rate: float = 0.02,
-        weight_decay: float = 0.1,
-        smoothness: float = 0.0,
-        head_decay: float = 0.0,
-        label_smoothing: float = 0.1,
-        clip: float | None = None,
-        validation_fraction: float = 0.0,
-        n_iter_no_change: int | None = None,
-        class_weight: ClassWeight = None,
-        standardize: bool = True,
-        warm_start: bool = False,
-        dtype: str | None = None,
-        device: str = "cpu",
-        verbose: bool = False,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        super().__init__(
-            model,
-            layers=layers,
-            horizon=horizon,
-            features=features,
-            lift=lift,
-            activation=activation,
-            interconnection=interconnection,
-            width=width,
-            shared=shared,
-            init_std=init_std,
-            epochs=epochs,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            smoothness=smoothness,
-            head_decay=head_decay,
-            clip=clip,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            standardize=standardize,
-            warm_start=warm_start,
-            dtype=dtype,
-            device=device,
-            verbose=verbose,
-            random_state=random_state,
-        )
-        self.label_smoothing = label_smoothing
-        self.class_weight = class_weight
-
-    def _smoothing(self) -> float:
-        return real("label_smoothing", self.label_smoothing)
+    label_smoothing: float = 0.1
+    class_weight: ClassWeight = None
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """One more epoch, on these rows, at the constant rate `learning_rate`.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -17,92 +18,63 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from hdnn.arguments import real, whole
+from hdnn.arguments import whole
 from hdnn.estimator.fitted import Fitted
 from hdnn.estimator.settings import (
     batch_rows,
     checked_weight,
     dtype_of,
-    duration,
     floating_point,
     horizon_of,
     state_size,
 )
 from hdnn.estimator.targets import Array, Targets
+from hdnn.flow.settings import step_size
 from hdnn.networks import Lift, Network, NetworkConfig, build_network
-from hdnn.renames import ESTIMATOR, current, outdated
+from hdnn.options import NetworkChoices, Optimizer, TrainingChoices, plain
+from hdnn.renames import ESTIMATOR, told
 from hdnn.training import Callback, Progress, Recipe
 from hdnn.training.devices import require_device
-from hdnn.training.recipe import Optimizer
 
 _SHOWN = ("loss", "train_accuracy", "train_error", "validation_loss", "validation_accuracy", "validation_error")
 
 
+@dataclass(eq=False, repr=False)
 class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
     """An estimator that fits a Hamiltonian network to a table: see its three kinds."""
 
-    def __init__(
-        self,
-        model: str = "h2",
-        *,
-        layers: int = 8,
-        horizon: float | None = None,
-        features: int | None = None,
-        lift: Lift | None = None,
-        activation: str = "tanh",
-        interconnection: str | None = None,
-        width: int | None = None,
-        shared: bool = False,
-        init_std: float | None = None,
-        epochs: int = 40,
-        batch_size: int | None = None,
-        optimizer: Optimizer = "adamw",
-        learning_rate: float = 0.02,
-        weight_decay: float = 0.1,
-        smoothness: float = 0.0,
-        head_decay: float = 0.0,
-        clip: float | None = None,
-        validation_fraction: float = 0.0,
-        n_iter_no_change: int | None = None,
-        standardize: bool = True,
-        warm_start: bool = False,
-        dtype: str | None = None,
-        device: str = "cpu",
-        verbose: bool = False,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.model = model
-        self.layers = layers
-        self.horizon = horizon
-        self.features = features
-        self.lift = lift
-        self.activation = activation
-        self.interconnection = interconnection
-        self.width = width
-        self.shared = shared
-        self.init_std = init_std
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.smoothness = smoothness
-        self.head_decay = head_decay
-        self.clip = clip
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.standardize = standardize
-        self.warm_start = warm_start
-        self.dtype = dtype
-        self.device = device
-        self.verbose = verbose
-        self.random_state = random_state
+    model: str = "h2"
+    _: KW_ONLY
+    layers: int = 8
+    horizon: float | None = None
+    features: int | None = None
+    lift: Lift | None = None
+    activation: str = "tanh"
+    interconnection: str | None = None
+    integrator: str | None = None
+    width: int | None = None
+    shared: bool = False
+    init_std: float | None = None
+    epochs: int = 40
+    batch_size: int | None = None
+    optimizer: Optimizer = "adamw"
+    learning_rate: float = 0.02
+    weight_decay: float = 0.1
+    smoothness: float = 0.0
+    head_decay: float = 0.0
+    clip: float | None = None
+    validation_fraction: float = 0.0
+    n_iter_no_change: int | None = None
+    standardize: bool = True
+    warm_start: bool = False
+    dtype: str | None = None
+    device: str = "cpu"
+    verbose: bool = False
+    random_state: int | np.random.RandomState | None = None
 
     def set_params(self, **params: Any) -> Self:
         """Set arguments by name, as scikit-learn's searches do; old names are understood, too."""
-        for old in params.keys() & ESTIMATOR.keys():
-            outdated(old, ESTIMATOR[old])
-        super().set_params(**current(params, ESTIMATOR))
+        super().set_params(**told(params, ESTIMATOR))
         return self
 
     @abstractmethod
@@ -177,44 +149,21 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
         return Fitted(network.to(device, dtype), scaler, targets, seed)
 
     def _config(self, rows: int, inputs: int, targets: Targets) -> NetworkConfig:
-        features = state_size(inputs) if self.features is None else whole("features", self.features)
-        layers = whole("layers", self.layers)
-        horizon = horizon_of(rows, inputs) if self.horizon is None else duration("horizon", self.horizon)
-        return NetworkConfig(
-            task=targets.task,
-            inputs=(inputs,),
-            outputs=targets.outputs,
-            model=self.model,
-            features=features,
-            layers=layers,
-            step=horizon / (layers or 1),
-            lift=self.lift or ("zeros" if features >= inputs else "linear"),
-            interconnection=self.interconnection,
-            activation=self.activation,
-            width=None if self.width is None else whole("width", self.width),
-            shared=bool(self.shared),
-        )
-
-    def _smoothing(self) -> float:
-        """Label smoothing, where there are labels."""
-        return 0.0
+        chosen = plain(NetworkChoices, self.get_params())
+        del chosen["init_std"]
+        layers, horizon = chosen["layers"], chosen.pop("horizon")
+        features = chosen["features"] = state_size(inputs) if self.features is None else chosen["features"]
+        chosen["step"] = step_size(layers, None, horizon_of(rows, inputs) if horizon is None else horizon)
+        chosen["shared"] = bool(self.shared)
+        chosen["lift"] = self.lift or ("zeros" if features >= inputs else "linear")
+        return NetworkConfig(targets.task, (inputs,), targets.outputs, **chosen)
 
     def _recipe(self, rows: int, seed: int) -> Recipe:
+        chosen = plain(TrainingChoices, self.get_params())
+        chosen["batch_size"] = batch_rows(rows) if self.batch_size is None else chosen["batch_size"]
+        patience = None if self.n_iter_no_change is None else whole("n_iter_no_change", self.n_iter_no_change)
         try:
-            return Recipe(
-                epochs=whole("epochs", self.epochs),
-                batch_size=batch_rows(rows) if self.batch_size is None else whole("batch_size", self.batch_size),
-                optimizer=self.optimizer,
-                learning_rate=real("learning_rate", self.learning_rate),
-                weight_decay=real("weight_decay", self.weight_decay),
-                smoothness=real("smoothness", self.smoothness),
-                head_decay=real("head_decay", self.head_decay),
-                label_smoothing=self._smoothing(),
-                clip=None if self.clip is None else real("clip", self.clip),
-                validation_fraction=real("validation_fraction", self.validation_fraction),
-                patience=None if self.n_iter_no_change is None else whole("n_iter_no_change", self.n_iter_no_change),
-                seed=seed,
-            )
+            return Recipe(**chosen, patience=patience, seed=seed)
         except ValueError as error:
             raise ValueError(str(error).replace("`patience`", "`n_iter_no_change`")) from None
 

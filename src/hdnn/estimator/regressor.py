@@ -27,6 +27,8 @@ class HamiltonianRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[mi
         lift: "zeros" appends zeros to a row, "linear" learns a linear map from d to n; None takes zeros if n ≥ d.
         activation: σ: "tanh", "relu", "leaky_relu", "sigmoid", "softplus" or "identity".
         interconnection: J of h1 and h2, "canonical" or "upper_ones"; None is canonical.
+        integrator: the method, where it fits the model: "forward_euler", "symplectic_euler", "stormer_verlet",
+            "yoshida4", "suzuki4", "implicit_midpoint" or "runge_kutta4"; None is the model's own.
         width: hidden units a layer, for h1 and h2; None means n.
         shared: one K and b for all layers.
         init_std: standard deviation of the initial weights; None means that of `Flow`.

@@ -8,25 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hdnn.arguments import real
 from hdnn.names import unknown
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _LARGEST_STATE = 128
 _LARGEST_EXACT_STATE = 64
 _FEW_ROWS, _MANY_COLUMNS = 200, 24
-
-
-def duration(name: str, value: object) -> float:
-    """A positive, finite time.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    time = real(name, value)
-    if not 0 < time < float("inf"):
-        raise ValueError(f"`{name}` must be a positive, finite time; got {value!r}.")
-    return time
 
 
 def floating_point(dtype: object) -> torch.dtype:

@@ -169,8 +169,8 @@ def check_separable(integrator: Integrator, hamiltonian: Hamiltonian) -> None:
             f"itself; `{hamiltonian.structure!r}` with `{hamiltonian.interconnection!r}` lets it. "
             f"Use `BlockDiagonal()` with a block J (that is `h2`) or `ForwardEuler()` (that is `h1`)."
         ),
-        "This model moves one half of the state by the other, so neither half may drive itself; this J lets it. Use "
-        "`interconnection=canonical`, or `model=h1`.",
+        "The integrator moves one half of the state by the other, so neither half may drive itself; this model with "
+        "this J lets it. Use `model=h2` with `interconnection=canonical`, or `integrator=forward_euler`.",
     )
 
 

@@ -116,7 +116,17 @@ def _results(metrics: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
 
 def _facts(config: RunConfig, metrics: Mapping[str, Any]) -> str:
     facts: dict[str, object] = {"model": config.network.model}
-    for name in ("layers", "features", "step", "activation", "interconnection", "width", "kernel_size", "shared"):
+    for name in (
+        "layers",
+        "features",
+        "step",
+        "activation",
+        "interconnection",
+        "integrator",
+        "width",
+        "kernel_size",
+        "shared",
+    ):
         value = getattr(config.network, name)
         if value not in (None, False):
             facts[name.replace("_", " ")] = value

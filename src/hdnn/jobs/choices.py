@@ -5,113 +5,68 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
+from hdnn import options
 from hdnn.data import Dataset
-from hdnn.interconnections import INTERCONNECTIONS
+from hdnn.flow.settings import step_size
 from hdnn.jobs.setups import Setup
 from hdnn.names import unknown
-from hdnn.networks import PRESETS, Lift, NetworkConfig, build_network
-from hdnn.renames import RECIPE, renamed
+from hdnn.networks import NetworkConfig, build_network, check_names
+from hdnn.renames import RECIPE, told
 from hdnn.training import Recipe
 
 _COPIES = 3  # of the weights: themselves, their gradients, and a momentum at least
 
 
-@renamed(RECIPE)
-@dataclass(frozen=True)
-class Choices:
-    """What the user chose; None leaves it to the set-up of the data set.
+class Choices(options.NetworkChoices, options.TrainingChoices, total=False):
+    """What the user chose by name; what is left out, or None, is left to the set-up of the data set.
 
-    Args:
-        model: "ms1", "ms2", "ms3", "h1" or "h2".
-        layers: N.
-        step: h; give at most one of `step` and `horizon`.
-        horizon: T = N h.
-        features: n.
-        width: hidden units a layer, for h1 and h2.
-        activation: name of σ.
-        interconnection: J of h1 and h2, "canonical" or "upper_ones".
-        lift: "zeros" or "linear", for vectors.
-        shared: one K and b for all layers.
-        init_std: of the initial weights.
-        epochs: see `Recipe`, as are the following.
-        batch_size: see `Recipe`.
-        optimizer: see `Recipe`.
-        learning_rate: see `Recipe`.
-        smoothness: see `Recipe`.
-        head_decay: see `Recipe`.
-        weight_decay: see `Recipe`.
-        label_smoothing: see `Recipe`.
-        clip: see `Recipe`; infinite for no clipping where the set-up clips.
-        method: see `Recipe`.
-        validation_fraction: see `Recipe`.
-        patience: see `Recipe`.
-        restarts: see `Recipe`.
+    An infinite `clip` is for no clipping where the set-up clips.
     """
 
-    model: str | None = None
-    layers: int | None = None
-    step: float | None = None
-    horizon: float | None = None
-    features: int | None = None
-    width: int | None = None
-    activation: str | None = None
-    interconnection: str | None = None
-    lift: Lift | None = None
-    shared: bool = False
-    init_std: float | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    optimizer: str | None = None
-    learning_rate: float | None = None
-    smoothness: float | None = None
-    head_decay: float | None = None
-    weight_decay: float | None = None
-    label_smoothing: float | None = None
-    clip: float | None = None
-    method: str | None = None
-    validation_fraction: float | None = None
-    patience: int | None = None
-    restarts: int | None = None
 
-    def __post_init__(self) -> None:
-        if self.model is not None and self.model not in PRESETS:
-            raise ValueError(unknown("model", self.model, PRESETS))
-        if self.step is not None and self.horizon is not None:
-            raise ValueError(
-                f"Give `step` (h) or `horizon` (T = layers · h), not both; got {self.step:g} and {self.horizon:g}."
-            )
-        if self.layers is not None and self.layers < 0:
-            raise ValueError(f"`layers` must be 0 (the identity) or more; got {self.layers}.")
+def given(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """What was chosen, checked as far as can be without data.
+
+    Raises:
+        ValueError: for an unknown name, a value out of bounds, or step and horizon at once.
+    """
+    chosen = {name: value for name, value in told(choices, RECIPE).items() if value is not None}
+    known = [entry.name for entry in options.entries(Choices)]
+    for name in chosen.keys() - set(known):
+        raise ValueError(unknown("choice", name, known))
+    check_names(chosen)
+    options.check(Choices, chosen)
+    if {"step", "horizon"} <= chosen.keys():
+        step, horizon = chosen["step"], chosen["horizon"]
+        raise ValueError(f"Give `step` (h) or `horizon` (T = layers · h), not both; got {step:g} and {horizon:g}.")
+    return chosen
 
 
 def network_config(dataset: Dataset, setup: Setup, choices: Choices) -> NetworkConfig:
     """The network of a set-up with the user's choices in place of its own."""
-    model = choices.model or setup.model
-    layers = setup.layers if choices.layers is None else choices.layers
-    horizon = setup.horizon if choices.horizon is None else choices.horizon
-    if choices.lift is not None and setup.kernel_size is not None:
-        raise ValueError(f"`lift` is for vectors; a convolution lifts images. Leave out `lift={choices.lift!r}`.")
-    interconnection = choices.interconnection
-    if interconnection is None and model == setup.model:
-        interconnection = setup.interconnection
-    elif interconnection is not None and interconnection not in INTERCONNECTIONS:
-        raise ValueError(unknown("interconnection", interconnection, INTERCONNECTIONS))
+    chosen = given(choices)
+    if "lift" in chosen and setup.kernel_size is not None:
+        raise ValueError(f"`lift` is for vectors; a convolution lifts images. Leave out `lift={chosen['lift']!r}`.")
+    both = {"horizon": setup.horizon, **chosen} if "step" not in chosen else chosen
+    layers = chosen.get("layers", setup.layers)
+    own = {name: getattr(setup, name) for name in ("model", "features", "lift", "interconnection")}
+    if chosen.get("model", setup.model) != setup.model:
+        del own["interconnection"]
+    fields = {field.name for field in dataclasses.fields(NetworkConfig)}
     config = NetworkConfig(
         task=dataset.task,
         inputs=dataset.inputs,
         outputs=dataset.outputs,
-        model=model,
-        features=setup.features if choices.features is None else choices.features,
-        layers=layers,
-        step=horizon / (layers or 1) if choices.step is None else choices.step,
-        lift=choices.lift or setup.lift,
-        interconnection=interconnection,
-        activation="tanh" if choices.activation is None else choices.activation,
-        width=choices.width,
         kernel_size=setup.kernel_size,
-        shared=choices.shared,
+        **{
+            **own,
+            **{name: value for name, value in chosen.items() if name in fields},
+            "layers": layers,
+            "step": step_size(layers, both.get("step"), both.get("horizon")),
+        },
     )
     _require_memory(config)
     return config
@@ -138,19 +93,18 @@ def chosen_recipe(setup: Setup, choices: Choices, seed: int) -> Recipe:
     longer than the training itself. The alternating method is the paper's, which begins once, and a flow without layers
     has no weights to begin with.
     """
-    recipe = setup.recipe
-    if choices.optimizer not in (None, recipe.optimizer):
+    chosen, recipe = given(choices), setup.recipe
+    if chosen.get("optimizer", recipe.optimizer) != recipe.optimizer:
         recipe = dataclasses.replace(recipe, weight_decay=0.0, restart_learning_rate=None)
-        if choices.optimizer == "lbfgs":
+        if chosen["optimizer"] == "lbfgs":
             recipe = dataclasses.replace(recipe, learning_rate=1.0, clip=None, restarts=1)
-    if choices.learning_rate is not None:
+    if "learning_rate" in chosen:
         recipe = dataclasses.replace(recipe, restart_learning_rate=None)
-    if choices.method == "alternating" or choices.layers == 0:
+    if chosen.get("method") == "alternating" or chosen.get("layers") == 0:
         recipe = dataclasses.replace(recipe, restarts=1)
-    if choices.epochs is not None:
-        recipe = dataclasses.replace(recipe, restart_epochs=max(1, min(recipe.restart_epochs, choices.epochs)))
-    names = {field.name for field in dataclasses.fields(Recipe)} & {field.name for field in dataclasses.fields(Choices)}
-    chosen = {name: getattr(choices, name) for name in names if getattr(choices, name) is not None}
-    if choices.clip == math.inf:
+    if "epochs" in chosen:
+        recipe = dataclasses.replace(recipe, restart_epochs=max(1, min(recipe.restart_epochs, chosen["epochs"])))
+    if chosen.get("clip") == math.inf:
         chosen["clip"] = None
-    return dataclasses.replace(recipe, seed=seed, **chosen)
+    names = {field.name for field in dataclasses.fields(Recipe)} & chosen.keys()
+    return dataclasses.replace(recipe, seed=seed, **{name: chosen[name] for name in names})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdnn import data as sets
+from hdnn import options
 from hdnn.data import Dataset, Task, documents
 from hdnn.names import unknown
 from hdnn.runs import Run
@@ -15,7 +16,7 @@ from hdnn.runs import Run
 PLANAR = ("swiss-roll", "double-moons", "double-circles")
 NAMED = ("digits", "mnist", *PLANAR)
 TABLES = (".csv", ".tsv", ".parquet")
-_POINTS, _MOST_POINTS = 8000, 10_000_000
+_POINTS = 8000
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,9 @@ class Source:
             raise ValueError(f"`target`, `task` and `columns` are for tables; {self.data} has its own.")
         if self.size is not None and self.data not in PLANAR:
             raise ValueError(f"`size` is for {', '.join(PLANAR)}; {self.data} has its own. Leave it out.")
-        if self.size is not None and self.size > _MOST_POINTS:
-            raise ValueError(f"`size` may be at most {_MOST_POINTS:,} points; got {self.size:,}.")
+        options.check(options.SourceChoices, vars(self))
         if self.data != "mnist" and (self.folder is not None or self.download):
-            raise ValueError(f"`data_folder` and `download` are for mnist; {self.data} needs neither. Leave them out.")
+            raise ValueError(f"`folder` and `download` are for mnist; {self.data} needs neither. Leave them out.")
 
     @property
     def is_table(self) -> bool:

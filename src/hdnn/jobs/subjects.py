@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -15,11 +15,14 @@ from torch import Tensor
 from hdnn.analysis import Gradients, gradients, log_norms, sensitivities
 from hdnn.data import Dataset
 from hdnn.flow import Flow
+from hdnn.flow.settings import step_size
+from hdnn.jobs.choices import given
 from hdnn.jobs.prediction import alike, opened
 from hdnn.jobs.sources import load, source_of
 from hdnn.jobs.train import seeded_network
 from hdnn.names import count
 from hdnn.networks import Network, NetworkConfig
+from hdnn.options import FlowChoices
 from hdnn.training import Objective
 
 # Bytes of all sensitivities together, and their number times n³, which takes some ten seconds: samples are left out
@@ -168,56 +171,24 @@ def trained(folder: Path, *, samples: int = 100, seed: int = 0, mnist_folder: st
     return _subject(model, f"{model} trained on {dataset.name}", where, flow, states, notes, found)
 
 
-def untrained(
-    model: str = "h2",
-    *,
-    layers: int = 64,
-    features: int = 4,
-    step: float | None = None,
-    horizon: float | None = None,
-    activation: str = "tanh",
-    interconnection: str | None = None,
-    width: int | None = None,
-    shared: bool = False,
-    init_std: float | None = None,
-    samples: int = 100,
-    seed: int = 0,
-) -> Subject:
+def untrained(model: str = "h2", *, samples: int = 100, seed: int = 0, **choices: Unpack[FlowChoices]) -> Subject:
     """A flow with random weights, at random states N(0, 1).
 
     Args:
         model: "ms1", "ms2", "ms3", "h1" or "h2".
-        layers: N.
-        features: n.
-        step: h; 0.1 where `horizon` is not given either.
-        horizon: T = N h.
-        activation: name of σ.
-        interconnection: J of h1 and h2, "canonical" or "upper_ones".
-        width: hidden units a layer, for h1 and h2.
-        shared: one K and b for all layers.
-        init_std: of the weights; None means that of `Flow`.
         samples: how many states.
         seed: of weights and states.
+        choices: of the flow by name; left out are 64 layers, 4 features, and a step of 0.1 where there is no horizon.
 
     Raises:
         ValueError: for choices that make no flow, or one without layers.
     """
     _check_samples(samples)
-    if step is not None and horizon is not None:
-        raise ValueError(f"Give `step` (h) or `horizon` (T = layers · h), not both; got {step:g} and {horizon:g}.")
-    config = NetworkConfig(
-        task="classification",
-        inputs=(features,),
-        outputs=2,
-        model=model,
-        features=features,
-        layers=layers,
-        step=step if step is not None else 0.1 if horizon is None else horizon / (layers or 1),
-        interconnection=interconnection,
-        activation=activation,
-        width=width,
-        shared=shared,
-    )
+    chosen: dict[str, Any] = {"layers": 64, "features": 4, **given(choices)}
+    features, init_std = chosen["features"], chosen.pop("init_std", None)
+    step, horizon = chosen.pop("step", None), chosen.pop("horizon", None)
+    step = step_size(chosen["layers"], 0.1 if step is None and horizon is None else step, horizon)
+    config = NetworkConfig("classification", (features,), 2, model=model, step=step, **chosen)
     flow = seeded_network(config, init_std, seed).flow.double()
     # Other numbers than the weights were drawn from, whatever the seed.
     y0 = torch.randn(samples, features, generator=torch.Generator().manual_seed(seed + 2**32), dtype=torch.float64)

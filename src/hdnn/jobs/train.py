@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from hdnn.checkpoints import Saver, largest_checkpoint, read_checkpoint, require_interval
 from hdnn.data import Dataset
 from hdnn.jobs.beginnings import Start, beginning, changed, fingerprint, steps, where
-from hdnn.jobs.choices import Choices, chosen_recipe, network_config
+from hdnn.jobs.choices import Choices, chosen_recipe, given, network_config
 from hdnn.jobs.interrupts import Interrupts
 from hdnn.jobs.scores import measure
 from hdnn.jobs.setups import SETUPS, table_setup
@@ -114,12 +114,13 @@ def train(
     place = require_device(device)
     if threads is not None:
         require_threads(threads)
+    choices = cast(Choices, given(choices))
     dataset = load(source, download_progress)
     announce(dataset.description)
     setup = SETUPS.get(source.data) or table_setup(dataset.inputs[0], len(dataset.x_train))
     config = network_config(dataset, setup, choices)
     recipe = chosen_recipe(setup, choices, seed)
-    init_std = setup.init_std if choices.init_std is None else choices.init_std
+    init_std = choices.get("init_std", setup.init_std)
     network = seeded_network(config, init_std, seed).to(place)
     parts = _parts(dataset, recipe)
     announce(describe(network, config, recipe))
@@ -333,12 +334,13 @@ def describe(network: Network, config: NetworkConfig, recipe: Recipe) -> str:
     """One line on the network and how it will be trained."""
     parameters = sum(p.numel() for p in network.parameters())
     J = f", J {config.interconnection}" if config.interconnection else ""
+    integrator = f", {config.integrator}" if config.integrator else ""
     batches = "full batches" if recipe.optimizer == "lbfgs" else f"batches of {recipe.batch_size}"
     alternating = " (alternating)" if recipe.method == "alternating" else ""
     starts = f"the best of {recipe.restarts} starts of {count(recipe.restart_epochs, 'epoch')}, then "
     return (
-        f"{config.model}: {count(config.layers, 'layer')}, {config.features} features, step {config.step:.4g}{J}, "
-        f"{config.activation}, {parameters:,} parameters; {starts if recipe.restarts > 1 else ''}"
+        f"{config.model}: {count(config.layers, 'layer')}, {config.features} features, step {config.step:.4g}{J}"
+        f"{integrator}, {config.activation}, {parameters:,} parameters; {starts if recipe.restarts > 1 else ''}"
         f"{count(recipe.epochs, 'epoch')} of {recipe.optimizer}"
         f"{alternating}, learning rate {recipe.learning_rate:g}, {batches}"
     )

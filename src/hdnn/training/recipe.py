@@ -5,19 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import nn
 
-from hdnn.doors import shelled
+from hdnn import options
+from hdnn.options import Method as Method
+from hdnn.options import Optimizer as Optimizer
+from hdnn.options import Schedule as Schedule
 from hdnn.renames import RECIPE, renamed
-
-_LARGEST = 2**31  # epochs, samples and starts: beyond it counters of 64 bits would end before they do
-
-Optimizer = Literal["adam", "adamw", "sgd", "lbfgs"]
-Schedule = Literal["cosine", "exponential", "constant"]
-Method = Literal["joint", "alternating"]
 
 
 @renamed(RECIPE)
@@ -83,36 +79,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "head_steps", "head_epochs", "restarts", "restart_epochs"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be a whole number, at least 1; got {getattr(self, name)}.")
-            if getattr(self, name) > _LARGEST:
-                raise ValueError(f"`{name}` may be at most {_LARGEST:,}; got {getattr(self, name):,}.")
-        for name in ("learning_rate", "decay", "head_learning_rate", "restart_learning_rate"):
-            if getattr(self, name) is None and name == "restart_learning_rate":
-                continue
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ValueError(f"`{name}` must be positive and finite; got {getattr(self, name)}.")
-        for name in ("smoothness", "head_decay", "weight_decay"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"`{name}` must be 0 or more and finite; got {getattr(self, name)}.")
-        for name in ("warmup", "label_smoothing", "validation_fraction"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is a share, at least 0 and below 1; got {getattr(self, name)}.")
-        _check_choice("optimizer", self.optimizer, Optimizer)
-        _check_choice("schedule", self.schedule, Schedule)
-        _check_choice("method", self.method, Method)
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(
-                f"`patience` must be at least 1; got {self.patience}. Leave it out to train for all epochs."
-            )
-        if self.clip is not None and not self.clip > 0:
-            raise shelled(
-                ValueError(f"`clip` must be positive, or None for no clipping; got {self.clip}."),
-                f"`clip` must be positive, inf for no clipping; got {self.clip}.",
-            )
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
-            raise ValueError(f"`seed` must be a whole number from 0 to 4294967295; got {self.seed}.")
+        options.check(options.RecipeOptions, vars(self))
         if self.optimizer == "lbfgs":
             self._check_lbfgs()
 
@@ -152,9 +119,3 @@ def rate_factor(recipe: Recipe, batches: int) -> Callable[[int], float]:
     if recipe.optimizer == "lbfgs" or recipe.schedule == "constant":
         return lambda step: 1.0
     return cosine if recipe.schedule == "cosine" else lambda step: recipe.decay ** (step // batches)
-
-
-def _check_choice(name: str, value: str, choices: object) -> None:
-    known = get_args(choices)
-    if value not in known:
-        raise ValueError(f"`{name}` must be one of {', '.join(known)}; got {value!r}.")

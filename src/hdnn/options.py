@@ -1,0 +1,247 @@
+"""The choices that users have, each once: its name, its type, its bounds and a sentence on it.
+
+`NetworkConfig`, `Recipe` and `Source` keep to this list, commands and estimators offer what is in it, and it types what
+`hdnn.jobs` is told. What a name such as "h2" may be stands beside what it names.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args, get_origin, get_type_hints
+
+from hdnn.arguments import real, whole
+
+Task = Literal["classification", "regression"]
+Lift = Literal["zeros", "linear"]
+Optimizer = Literal["adam", "adamw", "sgd", "lbfgs"]
+Schedule = Literal["cosine", "exponential", "constant"]
+Method = Literal["joint", "alternating"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is said of an option beside its name and its type.
+
+    Args:
+        text: a sentence for people; other options stand between backticks.
+        must: what a value must be, behind its name.
+        least: the smallest value.
+        above: values are larger.
+        below: values are smaller; None leaves them free.
+        most: the largest value; beyond it a slip of the pen would ask for more than a memory or a counter holds.
+        flag: what commands call it, where that does not follow from its name.
+        typed: what it is on the command line, where it is a text in Python.
+    """
+
+    text: str
+    must: str = ""
+    least: float = -math.inf
+    above: float = -math.inf
+    below: float | None = None
+    most: float = math.inf
+    flag: str = ""
+    typed: type | None = None
+
+
+def _count(text: str) -> Option:
+    return Option(text, "must be a whole number, at least 1", least=1, most=2**31)
+
+
+def _positive(text: str) -> Option:
+    return Option(text, "must be positive and finite", above=0, below=math.inf)
+
+
+def _amount(text: str) -> Option:
+    return Option(text, "must be 0 or more and finite", least=0, below=math.inf)
+
+
+def _share(text: str) -> Option:
+    return Option(text, "is a share, at least 0 and below 1", least=0, below=1)
+
+
+class ModelChoice(TypedDict, total=False):
+    """Which network of the literature."""
+
+    model: Annotated[str, Option("ms1, ms2, ms3, h1 or h2.")]
+
+
+class FlowChoices(TypedDict, total=False):
+    """What a user chooses of the flow of a model."""
+
+    layers: Annotated[int, Option("Number of layers N.", most=100_000)]
+    step: Annotated[float | None, Option("Integration step h.", most=1e30)]  # numbers of 32 bits hold it
+    horizon: Annotated[float | None, Option("Integration time T = N h, instead of `step`.")]
+    features: Annotated[int, Option("Size n of the state.", most=2048)]
+    width: Annotated[int | None, Option("Hidden units a layer (h1, h2).", most=65_536)]
+    activation: Annotated[str, Option("tanh, relu, leaky_relu, sigmoid, softplus or identity.")]
+    interconnection: Annotated[
+        str | None, Option("J of h1 and h2: canonical or upper_ones (J1 and J2 of the L4DC paper).")
+    ]
+    integrator: Annotated[
+        str | None,
+        Option(
+            "forward_euler, symplectic_euler, stormer_verlet, yoshida4, suzuki4, implicit_midpoint or runge_kutta4, "
+            "where it fits the model."
+        ),
+    ]
+    shared: Annotated[bool, Option("One K and b for all layers (time-invariant).")]
+    init_std: Annotated[float | None, _amount("Standard deviation of the initial weights.")]
+
+
+class NetworkChoices(ModelChoice, FlowChoices, total=False):
+    """What a user chooses of a network."""
+
+    lift: Annotated[Lift, Option("How vectors become states.")]
+
+
+class NetworkOptions(NetworkChoices, total=False):
+    """All of a network that is bounded."""
+
+    outputs: Annotated[int, Option("Classes, or numbers to predict.", most=2**24)]
+    kernel_size: Annotated[int | None, Option("Side of the convolutions of a flow of images.", most=63)]
+
+
+class TrainingChoices(TypedDict, total=False):
+    """What a user chooses of a recipe."""
+
+    epochs: Annotated[int, _count("Passes over the training data.")]
+    batch_size: Annotated[int, _count("Samples a step.")]
+    optimizer: Annotated[Optimizer, Option("Optimizer.")]
+    learning_rate: Annotated[float, _positive("Largest learning rate of the schedule.")]
+    smoothness: Annotated[float, _amount("Weight of smoothness over depth.")]
+    head_decay: Annotated[float, _amount("Weight decay of the output layer, in the loss.")]
+    weight_decay: Annotated[float, _amount("Weight decay of all parameters.")]
+    label_smoothing: Annotated[float, _share("Label smoothing, 0 to 1.")]
+    clip: Annotated[
+        float | None,
+        Option(
+            "Largest norm of the gradient; inf leaves it alone.", "must be positive, infinite for no clipping", above=0
+        ),
+    ]
+    method: Annotated[Method, Option("joint, or alternating as in the paper.")]
+    validation_fraction: Annotated[float, _share("Share of the training data held back to watch.")]
+    patience: Annotated[int | None, _count("Stop after so many epochs without a better validation score.")]
+    restarts: Annotated[int, _count("Starts from fresh weights, of which the best is trained on; 1 begins once.")]
+
+
+class RecipeOptions(TrainingChoices, total=False):
+    """All of a recipe."""
+
+    schedule: Annotated[Schedule, Option("How the learning rate goes.")]
+    warmup: Annotated[float, _share("Share of the steps over which the cosine schedule warms up.")]
+    decay: Annotated[float, _positive("Factor an epoch of the exponential schedule.")]
+    head_steps: Annotated[int, _count("Steps of the output layer for each batch of the alternating method.")]
+    head_epochs: Annotated[int, _count("Epochs of the last output layer of the alternating method.")]
+    head_learning_rate: Annotated[float, _positive("Of the output layer in the alternating method.")]
+    restart_epochs: Annotated[int, _count("Epochs of each start.")]
+    restart_learning_rate: Annotated[float | None, _positive("Of the starts.")]
+    seed: Annotated[
+        int, Option("Seed of batches and starts.", "must be a whole number from 0 to 4294967295", least=0, below=2**32)
+    ]
+
+
+class SourceChoices(TypedDict, total=False):
+    """What a user chooses of the data."""
+
+    target: Annotated[str | None, Option("Column of a table to predict; a table needs it.")]
+    task: Annotated[Task | None, Option("What the target of a table is.")]
+    columns: Annotated[tuple[str, ...] | None, Option("Input column of a table; repeat for several.", flag="--column")]
+    size: Annotated[int | None, Option("Points of a planar set.", most=10_000_000)]
+    folder: Annotated[
+        str | None,
+        Option("Where the MNIST files are, or go with `download`.", flag="--data-folder", typed=Path),
+    ]
+    download: Annotated[bool, Option("Fetch MNIST if it is not there.")]
+
+
+class Entry(NamedTuple):
+    """An option of a list.
+
+    Args:
+        name: of the argument in Python.
+        kind: its type, but for None.
+        optional: whether it may be None.
+        option: the rest.
+    """
+
+    name: str
+    kind: Any
+    optional: bool
+    option: Option
+
+
+@functools.cache
+def entries(choices: type) -> tuple[Entry, ...]:
+    """The options of one of the lists above, in order."""
+    return tuple(_read(choices))
+
+
+def _read(choices: type) -> Iterator[Entry]:
+    for name, hint in get_type_hints(choices, include_extras=True).items():
+        kind, option = get_args(hint)
+        inner = get_args(kind) if NoneType in get_args(kind) else (kind,)
+        yield Entry(name, inner[0], NoneType in inner, option)
+
+
+def check(choices: type, values: Mapping[str, Any]) -> None:
+    """See that values keep the bounds of their options.
+
+    Args:
+        choices: one of the lists above.
+        values: by name; names that are not in the list are left alone.
+
+    Raises:
+        ValueError: for the first that does not, with its name and what was given.
+
+    Example:
+        >>> check(RecipeOptions, {"epochs": 3, "warmup": 0.5})
+        >>> check(RecipeOptions, {"warmup": 20})
+        Traceback (most recent call last):
+        ValueError: `warmup` is a share, at least 0 and below 1; got 20.
+    """
+    for name, kind, optional, option in entries(choices):
+        value = values.get(name)
+        if name not in values or (value is None and optional):
+            continue
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise ValueError(f"`{name}` must be one of {', '.join(get_args(kind))}; got {value!r}.")
+        if option.must and not _is_in(value, kind, option):
+            raise ValueError(f"`{name}` {option.must}; got {value}.")
+        if isinstance(value, int | float) and option.most < value < math.inf:
+            raise ValueError(f"`{name}` may be at most {_written(option.most)}; got {_written(value)}.")
+
+
+def _is_in(given: object, kind: type, option: Option) -> bool:
+    if isinstance(given, bool) or not isinstance(given, int if kind is int else Real):
+        return False
+    value: Any = given
+    return bool(value >= option.least and value > option.above and (option.below is None or value < option.below))
+
+
+def _written(size: Any) -> str:
+    return f"{size:,}" if isinstance(size, int) else f"{size:g}"
+
+
+def plain(choices: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those values that are options of a list, numbers of any kind as Python's own.
+
+    Raises:
+        TypeError: if a number is of the wrong kind.
+
+    Example:
+        >>> import numpy as np
+        >>> plain(TrainingChoices, {"epochs": np.int64(3), "learning_rate": 1, "verbose": True})
+        {'epochs': 3, 'learning_rate': 1.0}
+    """
+    numbers = {int: whole, float: real}
+    return {
+        name: numbers[kind](name, values[name]) if kind in numbers and values[name] is not None else values[name]
+        for name, kind, *_ in entries(choices)
+        if name in values
+    }
