@@ -18,7 +18,7 @@ from wording import python_words
         ("train swiss_roll", "Did you mean 'swiss-roll'"),
         ("train absent.csv --target y", "There is no file absent.csv"),
         ("train flowers.csv", "give --target"),
-        ("train digits --model h2 --interconnection upper_ones", "--interconnection canonical, or --model h1"),
+        ("train digits --model h2 --interconnection upper_ones", "--model h2 with --interconnection canonical"),
         ("train digits --features 127", "Use 128, or --model h1 with --interconnection upper_ones"),
         ("train mnist --data-folder empty", "or give --download"),
         ("train mnist --data-folder images --lift linear", "Leave out --lift linear"),

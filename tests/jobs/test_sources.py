@@ -103,7 +103,7 @@ def test_an_unknown_name_gets_the_nearest(name, meant):
         ({"data": "digits", "columns": ("a",)}, "for tables"),
         ({"data": "digits", "size": 100}, "`size` is for swiss-roll"),
         ({"data": "swiss-roll", "size": 10**12}, "at most 10,000,000"),
-        ({"data": "digits", "folder": "x"}, "`data_folder` and `download` are for mnist"),
+        ({"data": "digits", "folder": "x"}, "`folder` and `download` are for mnist"),
         ({"data": "swiss-roll", "download": True}, "are for mnist"),
     ],
 )
