@@ -10,6 +10,7 @@ import torch
 
 from families import ACTIVATIONS, F64, PRESETS, fill, jacobian, preset, random, skew, state
 from hdnn.interconnections import Fixed, Inverse, block, canonical, upper_ones
+from hdnn.spaces import Signals
 
 Array = np.ndarray[Any, Any]
 SIGMA = {
@@ -204,3 +205,11 @@ def test_options_reach_the_flow(name: str) -> None:
     assert (flow.step, flow.horizon, flow.kernel_size, flow.shared, flow.backend) == (1.5, 3.0, 3, True, "eager")
     assert (flow.init_std, flow.weight.is_meta, flow.weight.dtype) == (0.0, True, F64)
     assert (flow.activation, flow.memory) == (ACTIVATIONS["relu"], "recompute")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_takes_every_space_and_inputs(name: str) -> None:
+    flow = PRESETS[name](4, 2, step=0.1, space=Signals(3))
+    assert flow.space == Signals(3)
+    driven = PRESETS[name](4, step=0.1, inputs=2, shared=True)
+    assert driven(random(3, 4).to(driven.weight.dtype), inputs=random(5, 3, 2).to(driven.weight.dtype)).shape == (3, 4)

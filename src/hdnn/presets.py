@@ -19,6 +19,7 @@ from hdnn.activations import Activation
 from hdnn.flow import Backend, Flow, Memory
 from hdnn.integrators import INTEGRATORS, ForwardEuler, Integrator, Splitting, SymplecticEuler
 from hdnn.interconnections import Interconnection, Inverse
+from hdnn.spaces import Space
 from hdnn.structures import BlockDiagonal, BlockSkew, Dense, OffDiagonal, Skew
 
 F = TypeVar("F", bound=Callable[..., Flow])
@@ -34,7 +35,9 @@ class Options(TypedDict, total=False):
     step: float | None
     horizon: float | None
     activation: Activation | type[Activation] | str
+    space: Space | type[Space] | None
     kernel_size: int | None
+    inputs: int | None
     shared: bool
     backend: Backend
     memory: Memory | None
@@ -54,7 +57,9 @@ def _spelled_out(preset: F) -> F:
 
 
 @_spelled_out
-def ms1(features: int, layers: int, *, integrator: Given = _SECOND_FIRST, **options: Unpack[Options]) -> Flow:
+def ms1(
+    features: int, layers: int | None = None, *, integrator: Given = _SECOND_FIRST, **options: Unpack[Options]
+) -> Flow:
     """MS1: q⁺ = q + h σ(−K₀ᵀ p + b_q), p⁺ = p + h σ(K₀ q⁺ + b_p). Keeps volume.
 
     K = [0 K₀; −K₀ᵀ 0], J Kᵀ = I, the second half first. (n/2)² + n free numbers a layer.
@@ -84,7 +89,7 @@ def ms1(features: int, layers: int, *, integrator: Given = _SECOND_FIRST, **opti
 
 
 @_spelled_out
-def ms2(features: int, layers: int, *, integrator: Given = _EULER, **options: Unpack[Options]) -> Flow:
+def ms2(features: int, layers: int | None = None, *, integrator: Given = _EULER, **options: Unpack[Options]) -> Flow:
     """MS2: y⁺ = y + h σ(K y + b) with K = −Kᵀ. Keeps nothing exactly; ‖∂y_N/∂y_j‖ ≥ 1.
 
     J Kᵀ = I, forward Euler. n (n − 1) / 2 + n free numbers a layer; odd n is accepted.
@@ -107,7 +112,9 @@ def ms2(features: int, layers: int, *, integrator: Given = _EULER, **options: Un
 
 
 @_spelled_out
-def ms3(features: int, layers: int, *, integrator: Given = _FIRST_FIRST, **options: Unpack[Options]) -> Flow:
+def ms3(
+    features: int, layers: int | None = None, *, integrator: Given = _FIRST_FIRST, **options: Unpack[Options]
+) -> Flow:
     """MS3: p⁺ = p + h K₁ᵀ σ(K₁ q + b₁), q⁺ = q − h K₂ᵀ σ(K₂ p⁺ + b₂). Symplectic: M J Mᵀ = J, J canonical.
 
     K = [0 K₁; K₂ 0], the first half first. n²/2 + n free numbers a layer. The same network as `h2` with the canonical
@@ -135,7 +142,7 @@ def ms3(features: int, layers: int, *, integrator: Given = _FIRST_FIRST, **optio
 @_spelled_out
 def h1(
     features: int,
-    layers: int,
+    layers: int | None = None,
     *,
     interconnection: Interconnection | Tensor | str | None = None,
     width: int | None = None,
@@ -176,7 +183,7 @@ def h1(
 @_spelled_out
 def h2(
     features: int,
-    layers: int,
+    layers: int | None = None,
     *,
     interconnection: Interconnection | Tensor | str | None = None,
     width: int | None = None,
