@@ -11,153 +11,94 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hdnn import analysis, data, networks, plots, presets, spaces, training
-    from hdnn.activations import (
-        Activation,
-        LeakyReLU,
-        identity,
-        leaky_relu,
-        relu,
-        sigmoid,
-        softplus,
-        tanh,
-    )
-    from hdnn.estimator import HamiltonianClassifier, HamiltonianFeatures, HamiltonianRegressor
-    from hdnn.flow import Flow
-    from hdnn.hamiltonian import Drive, Field, Hamiltonian, Layer
-    from hdnn.integrators import (
-        ForwardEuler,
-        ImplicitMidpoint,
-        Integrator,
-        RungeKutta4,
-        Splitting,
-        StormerVerlet,
-        Suzuki4,
-        SymplecticEuler,
-        Yoshida4,
-    )
-    from hdnn.interconnections import Fixed, Interconnection, Inverse, Learned, block, canonical, upper_ones
-    from hdnn.networks import Network, image_classifier, vector_classifier, vector_regressor
-    from hdnn.presets import h1, h2, ms1, ms2, ms3
-    from hdnn.spaces import Graph, Images, Signals, Space, Vectors
-    from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew, Structure
-    from hdnn.training import GradientRecorder, Objective, Recipe, SensitivityRecorder, evaluate, fit, fit_together
+    from hdnn import analysis as analysis
+    from hdnn import data as data
+    from hdnn import networks as networks
+    from hdnn import plots as plots
+    from hdnn import presets as presets
+    from hdnn import spaces as spaces
+    from hdnn import training as training
+    from hdnn.activations import Activation as Activation
+    from hdnn.activations import LeakyReLU as LeakyReLU
+    from hdnn.activations import identity as identity
+    from hdnn.activations import leaky_relu as leaky_relu
+    from hdnn.activations import relu as relu
+    from hdnn.activations import sigmoid as sigmoid
+    from hdnn.activations import softplus as softplus
+    from hdnn.activations import tanh as tanh
+    from hdnn.estimator import HamiltonianClassifier as HamiltonianClassifier
+    from hdnn.estimator import HamiltonianFeatures as HamiltonianFeatures
+    from hdnn.estimator import HamiltonianRegressor as HamiltonianRegressor
+    from hdnn.flow import Flow as Flow
+    from hdnn.hamiltonian import Drive as Drive
+    from hdnn.hamiltonian import Field as Field
+    from hdnn.hamiltonian import Hamiltonian as Hamiltonian
+    from hdnn.hamiltonian import Layer as Layer
+    from hdnn.integrators import ForwardEuler as ForwardEuler
+    from hdnn.integrators import ImplicitMidpoint as ImplicitMidpoint
+    from hdnn.integrators import Integrator as Integrator
+    from hdnn.integrators import RungeKutta4 as RungeKutta4
+    from hdnn.integrators import Splitting as Splitting
+    from hdnn.integrators import StormerVerlet as StormerVerlet
+    from hdnn.integrators import Suzuki4 as Suzuki4
+    from hdnn.integrators import SymplecticEuler as SymplecticEuler
+    from hdnn.integrators import Yoshida4 as Yoshida4
+    from hdnn.interconnections import Fixed as Fixed
+    from hdnn.interconnections import Interconnection as Interconnection
+    from hdnn.interconnections import Inverse as Inverse
+    from hdnn.interconnections import Learned as Learned
+    from hdnn.interconnections import block as block
+    from hdnn.interconnections import canonical as canonical
+    from hdnn.interconnections import upper_ones as upper_ones
+    from hdnn.networks import Network as Network
+    from hdnn.networks import image_classifier as image_classifier
+    from hdnn.networks import vector_classifier as vector_classifier
+    from hdnn.networks import vector_regressor as vector_regressor
+    from hdnn.presets import h1 as h1
+    from hdnn.presets import h2 as h2
+    from hdnn.presets import ms1 as ms1
+    from hdnn.presets import ms2 as ms2
+    from hdnn.presets import ms3 as ms3
+    from hdnn.spaces import Graph as Graph
+    from hdnn.spaces import Images as Images
+    from hdnn.spaces import Signals as Signals
+    from hdnn.spaces import Space as Space
+    from hdnn.spaces import Vectors as Vectors
+    from hdnn.structures import BlockDiagonal as BlockDiagonal
+    from hdnn.structures import BlockSkew as BlockSkew
+    from hdnn.structures import Dense as Dense
+    from hdnn.structures import Masked as Masked
+    from hdnn.structures import OffDiagonal as OffDiagonal
+    from hdnn.structures import Skew as Skew
+    from hdnn.structures import Structure as Structure
+    from hdnn.training import GradientRecorder as GradientRecorder
+    from hdnn.training import Objective as Objective
+    from hdnn.training import Recipe as Recipe
+    from hdnn.training import SensitivityRecorder as SensitivityRecorder
+    from hdnn.training import evaluate as evaluate
+    from hdnn.training import fit as fit
+    from hdnn.training import fit_together as fit_together
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "activations": (
-        "Activation",
-        "LeakyReLU",
-        "identity",
-        "leaky_relu",
-        "relu",
-        "sigmoid",
-        "softplus",
-        "tanh",
-    ),
-    "spaces": ("Graph", "Images", "Signals", "Space", "Vectors"),
-    "structures": ("BlockDiagonal", "BlockSkew", "Dense", "Masked", "OffDiagonal", "Skew", "Structure"),
-    "interconnections": (
-        "Fixed",
-        "Interconnection",
-        "Inverse",
-        "Learned",
-        "block",
-        "canonical",
-        "upper_ones",
-    ),
-    "hamiltonian": ("Drive", "Field", "Hamiltonian", "Layer"),
-    "integrators": (
-        "ForwardEuler",
-        "ImplicitMidpoint",
-        "Integrator",
-        "RungeKutta4",
-        "Splitting",
-        "StormerVerlet",
-        "Suzuki4",
-        "SymplecticEuler",
-        "Yoshida4",
-    ),
-    "estimator": ("HamiltonianClassifier", "HamiltonianFeatures", "HamiltonianRegressor"),
-    "flow": ("Flow",),
-    "networks": ("Network", "image_classifier", "vector_classifier", "vector_regressor"),
-    "presets": ("h1", "h2", "ms1", "ms2", "ms3"),
-    "training": ("GradientRecorder", "Objective", "Recipe", "SensitivityRecorder", "evaluate", "fit", "fit_together"),
+    "activations": "Activation LeakyReLU identity leaky_relu relu sigmoid softplus tanh",
+    "estimator": "HamiltonianClassifier HamiltonianFeatures HamiltonianRegressor",
+    "flow": "Flow",
+    "hamiltonian": "Drive Field Hamiltonian Layer",
+    "integrators": "ForwardEuler ImplicitMidpoint Integrator RungeKutta4 Splitting StormerVerlet Suzuki4 "
+    "SymplecticEuler Yoshida4",
+    "interconnections": "Fixed Interconnection Inverse Learned block canonical upper_ones",
+    "networks": "Network image_classifier vector_classifier vector_regressor",
+    "presets": "h1 h2 ms1 ms2 ms3",
+    "spaces": "Graph Images Signals Space Vectors",
+    "structures": "BlockDiagonal BlockSkew Dense Masked OffDiagonal Skew Structure",
+    "training": "GradientRecorder Objective Recipe SensitivityRecorder evaluate fit fit_together",
 }
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 _SUBMODULES = ("analysis", "data", "networks", "plots", "presets", "spaces", "training")
 
-__all__ = [
-    "Activation",
-    "BlockDiagonal",
-    "BlockSkew",
-    "Dense",
-    "Drive",
-    "Field",
-    "Fixed",
-    "Flow",
-    "ForwardEuler",
-    "GradientRecorder",
-    "Graph",
-    "Hamiltonian",
-    "HamiltonianClassifier",
-    "HamiltonianFeatures",
-    "HamiltonianRegressor",
-    "Images",
-    "ImplicitMidpoint",
-    "Integrator",
-    "Interconnection",
-    "Inverse",
-    "Layer",
-    "LeakyReLU",
-    "Learned",
-    "Masked",
-    "Network",
-    "Objective",
-    "OffDiagonal",
-    "Recipe",
-    "RungeKutta4",
-    "SensitivityRecorder",
-    "Signals",
-    "Skew",
-    "Space",
-    "Splitting",
-    "StormerVerlet",
-    "Structure",
-    "Suzuki4",
-    "SymplecticEuler",
-    "Vectors",
-    "Yoshida4",
-    "__version__",
-    "analysis",
-    "block",
-    "canonical",
-    "data",
-    "evaluate",
-    "fit",
-    "fit_together",
-    "h1",
-    "h2",
-    "identity",
-    "image_classifier",
-    "leaky_relu",
-    "ms1",
-    "ms2",
-    "ms3",
-    "networks",
-    "plots",
-    "presets",
-    "relu",
-    "sigmoid",
-    "softplus",
-    "spaces",
-    "tanh",
-    "training",
-    "upper_ones",
-    "vector_classifier",
-    "vector_regressor",
-]
+__all__ = sorted([*_MODULE_OF, *_SUBMODULES, "__version__"])
 
 
 def __getattr__(name: str) -> object:
@@ -169,4 +110,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__
