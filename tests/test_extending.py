@@ -1,5 +1,5 @@
 """What CONTRIBUTING says of adding a factor, done from outside the package: a structure, an integrator, a space, an
-energy. (A backend: `kernels/test_toy_backend.py`.)
+energy, a data source. (A backend: `kernels/test_toy_backend.py`.)
 
 Each is as short as it can be and then has what the members of its family have.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,7 +19,10 @@ from torch.nn import functional
 
 import hdnn
 from families import F64, random, skew
+from hdnn import jobs
+from hdnn.data import Dataset, Numeric, TableEncoder, TargetEncoder
 from hdnn.flow import Flow
+from hdnn.jobs import DataSource
 
 
 class Circulant(hdnn.Structure):
@@ -186,3 +191,28 @@ def test_order_of_the_midpoint_rule() -> None:
         rough.load_state_dict(exact.state_dict())
         errors.append((rough.refine(factor)(y) - truth).norm())
     assert abs(float((errors[0] / errors[1]).detach().log2()) - Midpoint.order) < 0.1
+
+
+class Rings(DataSource):
+    """Two rings, one within the other."""
+
+    def load(self, progress=None):
+        rng = np.random.default_rng(0)
+        labels = np.arange(200) % 2
+        angle = rng.uniform(0, 2 * np.pi, 200)
+        x = ((1.0 + labels) * np.stack((np.cos(angle), np.sin(angle)))).T.astype(np.float32)
+        encoder = TableEncoder((Numeric("east", 0.0, 1.0, 0.0), Numeric("north", 0.0, 1.0, 0.0)))
+        target = TargetEncoder(("ring",), classes=("inner", "outer"))
+        return Dataset("rings", "classification", x[:150], labels[:150], x[150:], labels[150:], encoder, target)
+
+
+def test_a_data_source_of_ones_own_is_trained_on_resumed_and_evaluated(tmp_path: Path) -> None:
+    done = jobs.train(Rings(), jobs.Choices(layers=4, epochs=30, learning_rate=0.05), tmp_path / "run", seed=1)
+    assert done.metrics["test_accuracy"] > 0.9
+    with pytest.raises(ValueError, match="Rings"):
+        jobs.evaluate(tmp_path / "run")
+    again = jobs.evaluate(tmp_path / "run", source=Rings())
+    assert again["accuracy"] == done.metrics["test_accuracy"]
+    (tmp_path / "new.csv").write_text("east,north\n0.7,0.7\n2,0\n", encoding="utf-8")
+    assert "outer" in str(jobs.predict(tmp_path / "run", tmp_path / "new.csv"))
+    assert jobs.resume(tmp_path / "run", source=Rings()).metrics == done.metrics

@@ -4,7 +4,7 @@ from hdnn.jobs.analyze import Analysis, analyze
 from hdnn.jobs.choices import Choices
 from hdnn.jobs.prediction import Prediction, evaluate, predict, predictions
 from hdnn.jobs.setups import SETUPS, Setup, table_setup
-from hdnn.jobs.sources import NAMED, Source, load, mnist_folder
+from hdnn.jobs.sources import NAMED, DataSource, Source, load, mnist_folder
 from hdnn.jobs.subjects import Subject, choose_subject, trained, untrained
 from hdnn.jobs.train import Outcome, resume, train
 
@@ -13,6 +13,7 @@ __all__ = [
     "SETUPS",
     "Analysis",
     "Choices",
+    "DataSource",
     "Outcome",
     "Prediction",
     "Setup",

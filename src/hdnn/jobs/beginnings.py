@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hdnn.data import Dataset, documents
-from hdnn.jobs.sources import Source, source_of
+from hdnn.jobs.sources import DataSource, source_of
 from hdnn.names import count
 from hdnn.runs import Run, versions
 from hdnn.training import Recipe, TogetherState, TrainingState
@@ -52,8 +52,12 @@ def fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def beginning(run: Run) -> tuple[Source, Recipe, float | None, str, int]:
+def beginning(run: Run, given: DataSource | None = None) -> tuple[DataSource, Recipe, float | None, str, int]:
     """Data, recipe, deviation of the initial weights (None: the default of `Flow`), device and threads of a run.
+
+    Args:
+        run: that goes on.
+        given: its data, where they are none of the built-in ones.
 
     Raises:
         ValueError: if the configuration lacks them or they make no sense.
@@ -69,7 +73,7 @@ def beginning(run: Run) -> tuple[Source, Recipe, float | None, str, int]:
             f"{run.folder}: a run cannot use {start.threads} threads here. Was it begun on a larger machine, or its "
             f"configuration edited?"
         )
-    source = source_of(run)
+    source = source_of(run, given=given)
     recipe = documents.record(Recipe, dict(run.config.recipe), f"the recipe of {run.folder}")
     if run.config.seed != recipe.seed:
         raise ValueError(f"{run.folder}: the seeds of run and recipe differ. Was the configuration edited?")

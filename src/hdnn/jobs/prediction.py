@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hdnn import data
 from hdnn.jobs.scores import finite_outputs, measure
-from hdnn.jobs.sources import load, source_of
+from hdnn.jobs.sources import DataSource, source_of
 from hdnn.networks import Network, class_probabilities, predicted_classes
 from hdnn.runs import Run
 from hdnn.training.objective import EVALUATION_BATCH
@@ -123,13 +123,16 @@ def _batches(parts: Iterable[tuple[NDArray[np.float32], str]]) -> Iterator[tuple
         yield np.concatenate(held), remarks
 
 
-def evaluate(folder: Path, file: Path | None = None, *, mnist_folder: str | None = None) -> dict[str, float]:
+def evaluate(
+    folder: Path, file: Path | None = None, *, mnist_folder: str | None = None, source: DataSource | None = None
+) -> dict[str, float]:
     """Loss and scores of a run.
 
     Args:
         folder: of the run.
         file: a table with the input and target columns; None takes the test part that the run held back.
         mnist_folder: where the MNIST files are now, if they have moved.
+        source: the data of the run, where they are none of the built-in ones.
 
     Returns:
         "loss", "accuracy" (or "error", "absolute_error" and "r2" for regression) and "rows".
@@ -141,7 +144,7 @@ def evaluate(folder: Path, file: Path | None = None, *, mnist_folder: str | None
     """
     run, encoder, target, network = opened(folder)
     if file is None:
-        dataset = load(source_of(run, mnist_folder))
+        dataset = source_of(run, mnist_folder, source).load()
         if not alike(dataset.encoder.to_dict(), encoder.to_dict()) or not alike(
             dataset.target.to_dict(), target.to_dict()
         ):

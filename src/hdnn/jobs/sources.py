@@ -3,24 +3,93 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from hdnn import data as sets
 from hdnn import options
 from hdnn.data import Dataset, Task, documents
+from hdnn.jobs.setups import SETUPS, Setup, table_setup
 from hdnn.names import unknown
 from hdnn.runs import Run
 
+Progress = Callable[[str, int, int], None]
 PLANAR = ("swiss-roll", "double-moons", "double-circles")
 NAMED = ("digits", "mnist", *PLANAR)
 TABLES = (".csv", ".tsv", ".parquet")
 _POINTS = 8000
 
 
+class DataSource(ABC):
+    """Where the data of a job come from. To add one, subclass this and implement `load`."""
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return type(self).__name__
+
+    @abstractmethod
+    def load(self, progress: Progress | None = None) -> Dataset:
+        """Read it: training and test part, with the encoders that made them.
+
+        Args:
+            progress: told of downloads: file name, bytes so far, bytes in all.
+        """
+
+    def setup(self, dataset: Dataset) -> Setup:
+        """The network and the recipe that suit the data where the user chooses none.
+
+        Raises:
+            ValueError: for images, of which nobody knows what suits them.
+        """
+        if len(dataset.inputs) > 1:
+            raise ValueError(f"Nobody knows which network suits the images of {self.name}. Implement `setup`.")
+        return table_setup(dataset.inputs[0], len(dataset.x_train))
+
+    def described(self) -> dict[str, Any]:
+        """Plain values for the configuration of a run."""
+        return {"data": self.name}
+
+
+class _Kind(NamedTuple):
+    """One kind of built-in source: which choices are its own, and how it is read."""
+
+    takes: tuple[str, ...]
+    load: Callable[[Source, Progress | None], Dataset]
+
+
+def _planar(source: Source, progress: Progress | None) -> Dataset:
+    size = _POINTS if source.size is None else source.size
+    return sets.planar(source.data.replace("-", "_"), size, source.seed)
+
+
+def _table(source: Source, progress: Progress | None) -> Dataset:
+    if source.target is None:
+        raise ValueError(f"A table needs its target column: give `target` for {source.data}.")
+    return sets.table(source.data, source.target, seed=source.seed, task=source.task, columns=source.columns)
+
+
+def _digits(source: Source, progress: Progress | None) -> Dataset:
+    return sets.digits(source.seed)
+
+
+def _mnist(source: Source, progress: Progress | None) -> Dataset:
+    return sets.mnist(source.folder or mnist_folder(), source.download, progress)
+
+
+_TABLE = _Kind(("target", "task", "columns"), _table)
+_KINDS = {
+    "digits": _Kind((), _digits),
+    "mnist": _Kind(("folder", "download"), _mnist),
+    **dict.fromkeys(PLANAR, _Kind(("size",), _planar)),
+}
+
+
 @dataclass(frozen=True)
-class Source:
+class Source(DataSource):
     """A data set by name, or a table by path, and how to read it; plain values.
 
     Args:
@@ -55,19 +124,45 @@ class Source:
             raise FileNotFoundError(f"There is no file {self.data}. A .csv, .tsv or .parquet table was expected there.")
         if self.is_table and self.target is None:
             raise ValueError(f"A table needs its target column: give --target NAME for {self.data}.")
-        if not self.is_table and (self.target, self.task, self.columns) != (None, None, None):
-            raise ValueError(f"`target`, `task` and `columns` are for tables; {self.data} has its own.")
-        if self.size is not None and self.data not in PLANAR:
-            raise ValueError(f"`size` is for {', '.join(PLANAR)}; {self.data} has its own. Leave it out.")
+        given = {field.name for field in dataclasses.fields(self) if getattr(self, field.name) != field.default}
+        for takes, whose in (
+            (_TABLE.takes, "tables"),
+            (("size",), ", ".join(PLANAR)),
+            (_KINDS["mnist"].takes, "mnist"),
+        ):
+            if given & set(takes) and takes != self._kind.takes:
+                names = " and ".join(f"`{name}`" for name in takes)
+                verb = "is" if len(takes) == 1 else "are"
+                raise ValueError(f"{names} {verb} for {whose}; {self.data} has its own. Leave them out.")
         options.check(options.SourceChoices, vars(self))
-        if self.data != "mnist" and (self.folder is not None or self.download):
-            raise ValueError(f"`folder` and `download` are for mnist; {self.data} needs neither. Leave them out.")
 
     @property
     def is_table(self) -> bool:
         """Whether it is a file of the user's."""
         # A folder or file that happens to be called "digits" does not hide the data set of that name.
         return self.data not in NAMED and (Path(self.data).suffix.lower() in TABLES or Path(self.data).exists())
+
+    @property
+    def name(self) -> str:
+        """The name of the set, or the path."""
+        return self.data
+
+    @property
+    def _kind(self) -> _Kind:
+        return _TABLE if self.is_table else _KINDS[self.data]
+
+    def load(self, progress: Progress | None = None) -> Dataset:
+        """Read it.
+
+        Raises:
+            OSError: if a file is not there or a download fails.
+            ValueError: if a file is damaged or holds what cannot be learned; the message says what and where.
+        """
+        return self._kind.load(self, progress)
+
+    def setup(self, dataset: Dataset) -> Setup:
+        """What was chosen for the set, or what suits a table."""
+        return SETUPS.get(self.data) or super().setup(dataset)
 
     def located(self) -> Source:
         """The same with full paths, for a run that is evaluated from another folder."""
@@ -77,40 +172,30 @@ class Source:
             folder=None if self.folder is None else str(Path(self.folder).absolute()),
         )
 
-
-def load(source: Source, progress: Callable[[str, int, int], None] | None = None) -> Dataset:
-    """Read a data set.
-
-    Args:
-        source: which.
-        progress: told of downloads: file name, bytes so far, bytes in all.
-
-    Raises:
-        OSError: if a file is not there or a download fails.
-        ValueError: if a file is damaged or holds what cannot be learned; the message says what and where.
-    """
-    if source.data == "digits":
-        return sets.digits(source.seed)
-    if source.data == "mnist":
-        return sets.mnist(source.folder or mnist_folder(), source.download, progress)
-    if source.data in PLANAR:
-        return sets.planar(source.data.replace("-", "_"), _POINTS if source.size is None else source.size, source.seed)
-    if source.target is None:
-        raise ValueError(f"A table needs its target column: give `target` for {source.data}.")
-    return sets.table(source.data, source.target, seed=source.seed, task=source.task, columns=source.columns)
+    def described(self) -> dict[str, Any]:
+        """All values, with full paths."""
+        return dataclasses.asdict(self.located())
 
 
-def source_of(run: Run, mnist_folder: str | None = None) -> Source:
+def load(source: DataSource, progress: Progress | None = None) -> Dataset:
+    """Read a data set; see `Source.load`."""
+    return source.load(progress)
+
+
+def source_of(run: Run, mnist_folder: str | None = None, given: DataSource | None = None) -> DataSource:
     """Where the data of a run came from; they are there, so nothing is downloaded.
 
     Args:
         run: whose configuration says it.
         mnist_folder: where the MNIST files are now, if they have moved.
+        given: the source itself, where it is none of the built-in ones.
 
     Raises:
         ValueError: if the configuration does not say it, or what it says makes no sense.
         FileNotFoundError: if there is no such file.
     """
+    if given is not None:
+        return given
     described = dict(run.config.data)
     if "data" not in described:
         raise ValueError(f"The run {run.folder} does not say where its data came from. Give the data as a file.")

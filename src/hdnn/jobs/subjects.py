@@ -18,7 +18,7 @@ from hdnn.flow import Flow
 from hdnn.flow.settings import step_size
 from hdnn.jobs.choices import given
 from hdnn.jobs.prediction import alike, opened
-from hdnn.jobs.sources import load, source_of
+from hdnn.jobs.sources import DataSource, source_of
 from hdnn.jobs.train import seeded_network
 from hdnn.names import count
 from hdnn.networks import Network, NetworkConfig
@@ -134,7 +134,14 @@ def choose_subject(
     return untrained(**chosen, samples=samples, seed=seed)
 
 
-def trained(folder: Path, *, samples: int = 100, seed: int = 0, mnist_folder: str | None = None) -> Subject:
+def trained(
+    folder: Path,
+    *,
+    samples: int = 100,
+    seed: int = 0,
+    mnist_folder: str | None = None,
+    source: DataSource | None = None,
+) -> Subject:
     """The flow of a run, at samples of its test part.
 
     Args:
@@ -142,6 +149,7 @@ def trained(folder: Path, *, samples: int = 100, seed: int = 0, mnist_folder: st
         samples: how many, at random.
         seed: of the choice.
         mnist_folder: where the MNIST files are now, if they have moved.
+        source: the data of the run, where they are none of the built-in ones.
 
     Raises:
         OSError: if a file is not there.
@@ -149,7 +157,7 @@ def trained(folder: Path, *, samples: int = 100, seed: int = 0, mnist_folder: st
     """
     _check_samples(samples)
     run, encoder, target, network = opened(folder)
-    dataset = load(source_of(run, mnist_folder))
+    dataset = source_of(run, mnist_folder, source).load()
     if not alike(dataset.encoder.to_dict(), encoder.to_dict()) or not alike(dataset.target.to_dict(), target.to_dict()):
         raise ValueError(f"The data of this run, {run.config.data.get('data')}, has changed since it was trained.")
     network = network.double()

@@ -20,8 +20,7 @@ from hdnn.jobs.beginnings import Start, beginning, changed, fingerprint, steps, 
 from hdnn.jobs.choices import Choices, chosen_recipe, given, network_config
 from hdnn.jobs.interrupts import Interrupts
 from hdnn.jobs.scores import measure
-from hdnn.jobs.setups import SETUPS, table_setup
-from hdnn.jobs.sources import Source, load
+from hdnn.jobs.sources import DataSource
 from hdnn.jobs.summary import write_summary
 from hdnn.names import count
 from hdnn.networks import Network, NetworkConfig, build_network
@@ -61,7 +60,7 @@ class Outcome:
 
 
 def train(
-    source: Source,
+    source: DataSource,
     choices: Choices,
     output: Path,
     *,
@@ -82,7 +81,7 @@ def train(
     loaded. After that, or after the process was killed, `resume` goes on.
 
     Args:
-        source: the data.
+        source: the data; `Source` for built-in ones and tables, or a `DataSource` of your own.
         choices: the network and the recipe, where they are not those of the set-up.
         output: the run folder.
         seed: of the initial weights and of the batches.
@@ -115,9 +114,9 @@ def train(
     if threads is not None:
         require_threads(threads)
     choices = cast(Choices, given(choices))
-    dataset = load(source, download_progress)
+    dataset = source.load(download_progress)
     announce(dataset.description)
-    setup = SETUPS.get(source.data) or table_setup(dataset.inputs[0], len(dataset.x_train))
+    setup = source.setup(dataset)
     config = network_config(dataset, setup, choices)
     recipe = chosen_recipe(setup, choices, seed)
     init_std = choices.get("init_std", setup.init_std)
@@ -129,7 +128,7 @@ def train(
         around = circumstances(place)
     start = Start(init_std, device, used, fingerprint(dataset), circumstances=around)
     described = RunConfig(
-        data=dataclasses.asdict(source.located()),
+        data=source.described(),
         network=config,
         recipe=dataclasses.asdict(recipe),
         encoder=dataset.encoder.to_dict(),
@@ -150,6 +149,7 @@ def train(
 def resume(
     folder: Path,
     *,
+    source: DataSource | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY,
     callbacks: tuple[Callback, ...] = (),
     start_callbacks: tuple[StartCallback, ...] = (),
@@ -163,6 +163,7 @@ def resume(
 
     Args:
         folder: the run.
+        source: its data, where they are none of the built-in ones.
         checkpoint_every: as for `train`, as are the following.
         callbacks: called after every step that is left.
         start_callbacks: called after every step of the starts that is left.
@@ -187,13 +188,13 @@ def resume(
                 f"The run {folder} is finished, so nothing is left to do. To train anew, use --output or --overwrite."
             )
             return Outcome(run, run.read_metrics(), False)
-        source, recipe, init_std, device, threads = beginning(run)
+        source, recipe, init_std, device, threads = beginning(run, source)
         place = require_device(device)
-        dataset = load(source)
+        dataset = source.load()
         announce(dataset.description)
         if fingerprint(dataset) != run.config.start["fingerprint"]:
             raise ValueError(
-                f"The data of this run, {source.data}, have changed since it began, so it cannot go on as it would "
+                f"The data of this run, {source.name}, have changed since it began, so it cannot go on as it would "
                 f"have. Bring the old data back, or train anew with --output or --overwrite."
             )
         network = seeded_network(run.config.network, init_std, run.config.seed).to(place)
