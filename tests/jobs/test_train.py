@@ -241,7 +241,7 @@ def test_divergence_is_an_error_and_the_run_has_no_weights(tmp_path):
 
 
 def test_the_place_is_checked_before_the_data_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(MODULE, "load", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(Source, "load", lambda *_: pytest.fail("read"))
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="not empty"):
         train(Source("digits"), SMALL, tmp_path)
