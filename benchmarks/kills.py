@@ -241,7 +241,7 @@ def main() -> None:
     machine.require_folder(chosen.output)
     torch.set_num_threads(1)
     known = machine.facts()
-    summary = importlib.import_module("hdnn.jobs.train")
+    summary = importlib.import_module("hdnn.jobs.task")
     summary.write_summary = lambda run, *results: run.write_report("a page")  # type: ignore[attr-defined]
     rows = []
     with (

@@ -3,4 +3,4 @@
 SMALL = "--layers 2 --epochs 2"
 CODE = "from hdnn.cli import main; main()"
 # Without pictures, which take most of the time of a small run.
-QUICK = f"import importlib; importlib.import_module('hdnn.jobs.train').write_summary = lambda *_: None; {CODE}"
+QUICK = f"import importlib; importlib.import_module('hdnn.jobs.task').write_summary = lambda *_: None; {CODE}"

@@ -54,7 +54,7 @@ def hdnn(monkeypatch, capsys):
 @pytest.fixture
 def quick(monkeypatch):
     """Without pictures, which take most of the time of a small run."""
-    module = importlib.import_module("hdnn.jobs.train")  # as an attribute of hdnn.jobs the function hides it
+    module = importlib.import_module("hdnn.jobs.task")  # not above: PyTorch reads a variable when it is imported
     monkeypatch.setattr(module, "write_summary", lambda run, *results: run.write_report("a page"))
 
 

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import sys
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from hdnn.jobs import Choices, Source, analyze, train, trained, untrained
 from hdnn.jobs.findings import Finding, LeftOut, find
 from hdnn.networks import PRESETS
 
-TRAIN = sys.modules["hdnn.jobs.train"]  # as an attribute of the package the function of that name hides it
 # The smallest file that a report takes for a picture.
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8) + (2).to_bytes(4, "big") * 2
 FIGURES = {"norms.png", "singular_values.png", "spectrum.png", "layer_spectrum.png"}
@@ -125,7 +123,7 @@ def test_large_states_are_looked_at_without_matrices(monkeypatch):
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "moons"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TRAIN, "write_summary", lambda run, *results: None)
+        patch.setattr("hdnn.jobs.task.write_summary", lambda run, *results: None)
         train(Source("double-moons", size=200), Choices(layers=3, epochs=2), folder)
     return folder
 

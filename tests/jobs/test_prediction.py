@@ -30,7 +30,7 @@ def made(tmp_path_factory):
         "moons": Source("double-moons", size=200),
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["hdnn.jobs.train"], "write_summary", lambda *_: None)
+        patch.setattr(sys.modules["hdnn.jobs.task"], "write_summary", lambda *_: None)
         return folder, {kind: train(source, SMALL, folder / kind) for kind, source in sources.items()}
 
 

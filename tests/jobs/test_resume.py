@@ -144,7 +144,7 @@ def test_the_report_of_an_interrupt_does_not_finish_a_run(tmp_path, monkeypatch)
     train(SOURCE, CHOICES, folder, threads=1, checkpoint_every=0.0, callbacks=(interrupt,))
     Run.open(folder).write_report("of the interrupt")
     with monkeypatch.context() as during:
-        during.setattr(sys.modules["hdnn.jobs.train"], "write_summary", killed)
+        during.setattr(sys.modules["hdnn.jobs.task"], "write_summary", killed)
         with pytest.raises(Stop):
             resume(folder)
     assert not Run.open(folder).is_finished

@@ -65,7 +65,7 @@ def peace(tmp_path_factory):
     for method in ("joint", "alternating"):
         folder = tmp_path_factory.mktemp(method) / "run"
         with pytest.MonkeyPatch.context() as patch:
-            module = importlib.import_module("hdnn.jobs.train")
+            module = importlib.import_module("hdnn.jobs.task")
             patch.setattr(module, "write_summary", page)
             train(SOURCE, choices(method), folder, threads=1)
         found[method] = bits(folder)
@@ -78,7 +78,7 @@ def choices(method):
 
 @pytest.fixture
 def paged(monkeypatch):
-    monkeypatch.setattr(importlib.import_module("hdnn.jobs.train"), "write_summary", page)
+    monkeypatch.setattr(importlib.import_module("hdnn.jobs.task"), "write_summary", page)
 
 
 @pytest.mark.parametrize("step", [1, 4, 7])

@@ -20,7 +20,7 @@ SMALL = Choices(layers=3, epochs=1, batch_size=50)
 def quick():
     """Without pictures, which take most of the time of a small run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["hdnn.jobs.train"], "write_summary", lambda run, *results: None)
+        patch.setattr(sys.modules["hdnn.jobs.task"], "write_summary", lambda run, *results: None)
         yield
 
 

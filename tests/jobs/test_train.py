@@ -42,7 +42,7 @@ def stop_in_epoch(number):
 @pytest.fixture
 def quick(monkeypatch):
     """Without pictures, which take most of the time of a small run."""
-    monkeypatch.setattr(MODULE, "write_summary", lambda run, *results: run.write_report("a page"))
+    monkeypatch.setattr("hdnn.jobs.task.write_summary", lambda run, *results: run.write_report("a page"))
 
 
 @pytest.fixture(params=["moons", "digits", "flowers", "houses", "images"], scope="module")
@@ -223,7 +223,7 @@ def test_an_interrupt_while_the_report_is_drawn_keeps_the_weights(tmp_path, monk
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(MODULE, "write_summary", interrupt)
+    monkeypatch.setattr("hdnn.jobs.task.write_summary", interrupt)
     said = []
     with pytest.raises(KeyboardInterrupt):
         train(source_of("moons", tmp_path), SMALL, tmp_path / "run", announce=said.append)

@@ -6,7 +6,8 @@ from hdnn.jobs.prediction import Prediction, evaluate, predict, predictions
 from hdnn.jobs.setups import SETUPS, Setup, table_setup
 from hdnn.jobs.sources import NAMED, DataSource, Source, load, mnist_folder
 from hdnn.jobs.subjects import Subject, choose_subject, trained, untrained
-from hdnn.jobs.train import Outcome, resume, train
+from hdnn.jobs.task import Outcome
+from hdnn.jobs.train import resume, train
 
 __all__ = [
     "NAMED",

@@ -8,12 +8,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from hdnn import options
 from hdnn.data import Dataset
 from hdnn.flow.settings import step_size
 from hdnn.jobs.setups import Setup
 from hdnn.names import unknown
-from hdnn.networks import NetworkConfig, build_network, check_names
+from hdnn.networks import Network, NetworkConfig, build_network, check_names
 from hdnn.renames import RECIPE, told
 from hdnn.training import Recipe
 
@@ -83,6 +85,13 @@ def _require_memory(config: NetworkConfig) -> None:
             f"The weights, their gradients and what the optimizer keeps take {_COPIES * weights / 2**30:.0f} GiB; this "
             f"machine has {memory / 2**30:.0f} GiB. Use fewer features or layers."
         )
+
+
+def seeded_network(config: NetworkConfig, init_std: float | None, seed: int) -> Network:
+    """A network whose initial weights depend on the seed alone; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_network(config, init_std=init_std)
 
 
 def chosen_recipe(setup: Setup, choices: Choices, seed: int) -> Recipe:

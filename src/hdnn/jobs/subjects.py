@@ -16,10 +16,9 @@ from hdnn.analysis import Gradients, gradients, log_norms, sensitivities
 from hdnn.data import Dataset
 from hdnn.flow import Flow
 from hdnn.flow.settings import step_size
-from hdnn.jobs.choices import given
+from hdnn.jobs.choices import given, seeded_network
 from hdnn.jobs.prediction import alike, opened
 from hdnn.jobs.sources import DataSource, source_of
-from hdnn.jobs.train import seeded_network
 from hdnn.names import count
 from hdnn.networks import Network, NetworkConfig
 from hdnn.options import FlowChoices

@@ -2,61 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
-
-import torch
-from torch import Tensor
+from typing import cast
 
 from hdnn.checkpoints import Saver, largest_checkpoint, read_checkpoint, require_interval
 from hdnn.data import Dataset
-from hdnn.jobs.beginnings import Start, beginning, changed, fingerprint, steps, where
-from hdnn.jobs.choices import Choices, chosen_recipe, given, network_config
-from hdnn.jobs.interrupts import Interrupts
-from hdnn.jobs.scores import measure
+from hdnn.jobs.beginnings import Start, beginning, changed, fingerprint, where
+from hdnn.jobs.choices import Choices, chosen_recipe, given, network_config, seeded_network
 from hdnn.jobs.sources import DataSource
-from hdnn.jobs.summary import write_summary
+from hdnn.jobs.task import Outcome, Parts, Task, rehearse, tensors
 from hdnn.names import count
-from hdnn.networks import Network, NetworkConfig, build_network
+from hdnn.networks import Network, NetworkConfig
 from hdnn.runs import Run, RunConfig, claimed, require_free, versions
-from hdnn.training import (
-    Callback,
-    Progress,
-    Recipe,
-    Record,
-    StartCallback,
-    TogetherProgress,
-    TrainingState,
-    fit,
-    split,
-)
+from hdnn.training import Callback, Recipe, StartCallback, split
 from hdnn.training.circumstances import circumstances
 from hdnn.training.devices import require_device, require_threads, using_threads, worthwhile_threads
 
 CHECKPOINT_EVERY = 30.0
-
-Parts = tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a training run left.
-
-    Args:
-        run: its folder.
-        metrics: as in metrics.json.
-        interrupted: whether it was stopped early by the user.
-    """
-
-    run: Run
-    metrics: dict[str, Any]
-    interrupted: bool
 
 
 def train(
@@ -139,10 +104,10 @@ def train(
         start=dataclasses.asdict(start),
     )
     with claimed(output):
-        _rehearse(network, parts, recipe, used)
+        rehearse(network, parts, recipe, used)
         network = seeded_network(config, init_std, seed).to(place)
         run = Run.create(output, described, overwrite=overwrite)
-        task = _Task(run, dataset, network, recipe, parts, used, Saver(run, checkpoint_every), announce)
+        task = Task(run, dataset, network, recipe, parts, used, Saver(run, checkpoint_every), announce)
         return task.carry_out(None, callbacks, start_callbacks)
 
 
@@ -203,132 +168,10 @@ def resume(
         with using_threads(threads):
             other = changed(run, state, circumstances(place))
         announce(where(recipe, state) + (f" It began with {other}: bits may differ." if other else ""))
-        task = _Task(run, dataset, network, recipe, parts, threads, Saver(run, checkpoint_every), announce, other)
+        task = Task(run, dataset, network, recipe, parts, threads, Saver(run, checkpoint_every), announce, other)
         # What differs has been said.
         state = None if state is None else dataclasses.replace(state, circumstances=None)
         return task.carry_out(state, callbacks, start_callbacks)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """A training that is ready to begin or to go on."""
-
-    run: Run
-    dataset: Dataset
-    network: Network
-    recipe: Recipe
-    parts: Parts
-    threads: int
-    saver: Saver
-    announce: Callable[[str], None]
-    changed: str = ""
-
-    def carry_out(
-        self,
-        state: TrainingState | None,
-        callbacks: tuple[Callback, ...],
-        start_callbacks: tuple[StartCallback, ...],
-    ) -> Outcome:
-        """Train to the end and write all that belongs to a run."""
-        run, network = self.run, self.network
-        told = _Told(state)
-        start = time.perf_counter()
-        x, y, validation = self.parts
-        with using_threads(self.threads):
-            try:
-                with Interrupts(self.saver.save) as interrupts:
-                    fit(
-                        network,
-                        x,
-                        y,
-                        self.recipe,
-                        validation=validation,
-                        callbacks=[told.step, self.saver, *callbacks, interrupts],
-                        start_callbacks=[told.start, self.saver, *start_callbacks, interrupts],
-                        resume=state,
-                    )
-                interrupted = False
-            except KeyboardInterrupt:
-                interrupted = True
-            except FloatingPointError as error:
-                raise FloatingPointError(f"{error}{self._last_good()}") from error
-            seconds = told.seconds_before + time.perf_counter() - start
-            run.save_network(network)
-            run.write_history(told.history)
-            try:
-                metrics = {**_metrics(network, self.dataset, told, interrupted), "seconds": seconds}
-                metrics |= {"threads": self.threads, **({"resumed_with_other": self.changed} if self.changed else {})}
-                run.report.unlink(missing_ok=True)  # of an earlier interrupt: killed from here on, it is not finished
-                run.write_metrics(metrics)
-                write_summary(run, network, self.dataset, told.history, metrics, told.starts)
-            except KeyboardInterrupt:
-                self.announce(
-                    f"Interrupted before the report was complete. The weights are in {run.folder}; it can be loaded."
-                )
-                raise
-        if not interrupted:
-            run.checkpoint.unlink(missing_ok=True)
-        return Outcome(run, metrics, interrupted)
-
-    def _last_good(self) -> str:
-        """What a run that diverged leaves."""
-        state = read_checkpoint(self.run, self.largest)
-        if state is None:
-            return ""
-        return (
-            f" The last good checkpoint, after {steps(state)}, "
-            f"stays in {self.run.folder}; the same settings would go wrong again, so train anew with others."
-        )
-
-    @property
-    def largest(self) -> int:
-        """Bytes that a checkpoint of it can have."""
-        return largest_checkpoint(self.network, self.recipe, len(self.dataset.x_train))
-
-
-class _Told:
-    """What the callbacks of a training were told: the records of its epochs, and those of its starts."""
-
-    def __init__(self, state: TrainingState | None) -> None:
-        self.history: list[Record] = [] if state is None else [dict(record) for record in state.history]
-        self.starts: Sequence[Sequence[Record]] = ()
-        self.seconds_before = 0.0
-        if state is not None:
-            self.seconds_before = state.seconds + sum(record["seconds"] for record in state.history)
-            if state.starts is not None:
-                self.starts = state.starts.history
-                self.seconds_before += state.starts.seconds + sum(record["seconds"] for record in self.starts[0])
-
-    def step(self, progress: Progress) -> None:
-        """A training callback."""
-        if progress.record is not None:
-            self.history.append(progress.record)
-
-    def start(self, progress: TogetherProgress[TrainingState]) -> None:
-        """A callback of the starts."""
-        self.starts = progress.histories
-
-
-class _Enough(Exception):
-    """Ends the rehearsal."""
-
-
-def _rehearse(network: Network, parts: Parts, recipe: Recipe, threads: int) -> None:
-    """Take one step with a network, so that what is refused, or exceeds the memory, shows before a run is replaced."""
-
-    def enough(progress: object) -> None:
-        raise _Enough
-
-    x, y, validation = parts
-    with using_threads(threads), contextlib.suppress(_Enough):
-        fit(network, x, y, recipe, validation=validation, callbacks=[enough], start_callbacks=[enough])
-
-
-def seeded_network(config: NetworkConfig, init_std: float | None, seed: int) -> Network:
-    """A network whose initial weights depend on the seed alone; the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build_network(config, init_std=init_std)
 
 
 def describe(network: Network, config: NetworkConfig, recipe: Recipe) -> str:
@@ -361,23 +204,3 @@ def _threads(dataset: Dataset, config: NetworkConfig, recipe: Recipe) -> int:
     pixels = math.prod(config.inputs[1:])
     batch = len(dataset.x_train) if recipe.optimizer == "lbfgs" else recipe.batch_size
     return worthwhile_threads(batch * config.features * pixels)
-
-
-def _metrics(network: Network, dataset: Dataset, told: _Told, interrupted: bool) -> dict[str, Any]:
-    test = measure(network, dataset.target, *tensors(dataset.x_test, dataset.y_test))
-    train = measure(network, dataset.target, *tensors(dataset.x_train, dataset.y_train))
-    return {
-        **{f"test_{name}": value for name, value in test.items()},
-        **{f"train_{name}": value for name, value in train.items()},
-        "epochs": len(told.history),
-        **({"start_epochs": len(told.starts[0])} if told.starts else {}),
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "train_rows": len(dataset.x_train),
-        "test_rows": len(dataset.x_test),
-        "interrupted": interrupted,
-    }
-
-
-def tensors(x: Any, y: Any) -> tuple[Tensor, Tensor]:
-    """Arrays as tensors that share their memory."""
-    return torch.from_numpy(x), torch.from_numpy(y)

@@ -1,0 +1,175 @@
+"""A training that is ready to begin or to go on: carried out, it leaves all that belongs to a run."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hdnn.checkpoints import Saver, largest_checkpoint, read_checkpoint
+from hdnn.data import Dataset
+from hdnn.jobs.beginnings import steps
+from hdnn.jobs.interrupts import Interrupts
+from hdnn.jobs.scores import measure
+from hdnn.jobs.summary import write_summary
+from hdnn.networks import Network
+from hdnn.runs import Run
+from hdnn.training import Callback, Progress, Recipe, Record, StartCallback, TogetherProgress, TrainingState, fit
+from hdnn.training.devices import using_threads
+
+Parts = tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training run left.
+
+    Args:
+        run: its folder.
+        metrics: as in metrics.json.
+        interrupted: whether it was stopped early by the user.
+    """
+
+    run: Run
+    metrics: dict[str, Any]
+    interrupted: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training that is ready to begin or to go on."""
+
+    run: Run
+    dataset: Dataset
+    network: Network
+    recipe: Recipe
+    parts: Parts
+    threads: int
+    saver: Saver
+    announce: Callable[[str], None]
+    changed: str = ""
+
+    def carry_out(
+        self,
+        state: TrainingState | None,
+        callbacks: tuple[Callback, ...],
+        start_callbacks: tuple[StartCallback, ...],
+    ) -> Outcome:
+        """Train to the end and write all that belongs to a run."""
+        run, network = self.run, self.network
+        told = _Told(state)
+        start = time.perf_counter()
+        x, y, validation = self.parts
+        with using_threads(self.threads):
+            try:
+                with Interrupts(self.saver.save) as interrupts:
+                    fit(
+                        network,
+                        x,
+                        y,
+                        self.recipe,
+                        validation=validation,
+                        callbacks=[told.step, self.saver, *callbacks, interrupts],
+                        start_callbacks=[told.start, self.saver, *start_callbacks, interrupts],
+                        resume=state,
+                    )
+                interrupted = False
+            except KeyboardInterrupt:
+                interrupted = True
+            except FloatingPointError as error:
+                raise FloatingPointError(f"{error}{self._last_good()}") from error
+            seconds = told.seconds_before + time.perf_counter() - start
+            run.save_network(network)
+            run.write_history(told.history)
+            try:
+                metrics = {**_metrics(network, self.dataset, told, interrupted), "seconds": seconds}
+                metrics |= {"threads": self.threads, **({"resumed_with_other": self.changed} if self.changed else {})}
+                run.report.unlink(missing_ok=True)  # of an earlier interrupt: killed from here on, it is not finished
+                run.write_metrics(metrics)
+                write_summary(run, network, self.dataset, told.history, metrics, told.starts)
+            except KeyboardInterrupt:
+                self.announce(
+                    f"Interrupted before the report was complete. The weights are in {run.folder}; it can be loaded."
+                )
+                raise
+        if not interrupted:
+            run.checkpoint.unlink(missing_ok=True)
+        return Outcome(run, metrics, interrupted)
+
+    def _last_good(self) -> str:
+        """What a run that diverged leaves."""
+        state = read_checkpoint(self.run, self.largest)
+        if state is None:
+            return ""
+        return (
+            f" The last good checkpoint, after {steps(state)}, "
+            f"stays in {self.run.folder}; the same settings would go wrong again, so train anew with others."
+        )
+
+    @property
+    def largest(self) -> int:
+        """Bytes that a checkpoint of it can have."""
+        return largest_checkpoint(self.network, self.recipe, len(self.dataset.x_train))
+
+
+class _Told:
+    """What the callbacks of a training were told: the records of its epochs, and those of its starts."""
+
+    def __init__(self, state: TrainingState | None) -> None:
+        self.history: list[Record] = [] if state is None else [dict(record) for record in state.history]
+        self.starts: Sequence[Sequence[Record]] = ()
+        self.seconds_before = 0.0
+        if state is not None:
+            self.seconds_before = state.seconds + sum(record["seconds"] for record in state.history)
+            if state.starts is not None:
+                self.starts = state.starts.history
+                self.seconds_before += state.starts.seconds + sum(record["seconds"] for record in self.starts[0])
+
+    def step(self, progress: Progress) -> None:
+        """A training callback."""
+        if progress.record is not None:
+            self.history.append(progress.record)
+
+    def start(self, progress: TogetherProgress[TrainingState]) -> None:
+        """A callback of the starts."""
+        self.starts = progress.histories
+
+
+class _Enough(Exception):
+    """Ends the rehearsal."""
+
+
+def rehearse(network: Network, parts: Parts, recipe: Recipe, threads: int) -> None:
+    """Take one step with a network, so that what is refused, or exceeds the memory, shows before a run is replaced."""
+
+    def enough(progress: object) -> None:
+        raise _Enough
+
+    x, y, validation = parts
+    with using_threads(threads), contextlib.suppress(_Enough):
+        fit(network, x, y, recipe, validation=validation, callbacks=[enough], start_callbacks=[enough])
+
+
+def _metrics(network: Network, dataset: Dataset, told: _Told, interrupted: bool) -> dict[str, Any]:
+    test = measure(network, dataset.target, *tensors(dataset.x_test, dataset.y_test))
+    train = measure(network, dataset.target, *tensors(dataset.x_train, dataset.y_train))
+    return {
+        **{f"test_{name}": value for name, value in test.items()},
+        **{f"train_{name}": value for name, value in train.items()},
+        "epochs": len(told.history),
+        **({"start_epochs": len(told.starts[0])} if told.starts else {}),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "train_rows": len(dataset.x_train),
+        "test_rows": len(dataset.x_test),
+        "interrupted": interrupted,
+    }
+
+
+def tensors(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """Arrays as tensors that share their memory."""
+    return torch.from_numpy(x), torch.from_numpy(y)
