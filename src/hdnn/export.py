@@ -60,6 +60,12 @@ def to_program(network: Network, inputs: tuple[int, ...], *, units: Units | None
         >>> torch.allclose(program(x)["logits"], network(x), atol=1e-6)
         True
     """
+    if isinstance(network.flow, Flow) and (asked := _asked(network.flow)):
+        known = "" if "inputs" in asked else ", or make the flow with `space=Graph(edge_index)`"
+        raise ValueError(
+            f"A call of this flow brings {' and '.join(f'`{name}`' for name in asked)}, for which the program of a "
+            f"network has no place. Export the module that calls the flow by `torch.export.export`{known}."
+        )
     if isinstance(network.flow, Flow) and not network.flow.integrator.traceable:
         name = type(network.flow.integrator).__name__
         raise ValueError(
@@ -74,6 +80,11 @@ def to_program(network: Network, inputs: tuple[int, ...], *, units: Units | None
         # Where lines of source stood on this machine concerns nobody else.
         node.meta.pop("stack_trace", None)
     return program
+
+
+def _asked(flow: Flow) -> tuple[str, ...]:
+    """What every call of a flow must bring besides a state."""
+    return (*flow.space.asks, *(() if flow.inputs is None else ("inputs",)))
 
 
 def program_bytes(program: ExportedProgram, metadata: Mapping[str, Any]) -> bytes:
@@ -227,6 +238,10 @@ class _Layers(nn.Module):
         with torch.no_grad():
             fields = flow.fields()
         self.axis, self.space, self.drives = fields[0].axis, fields[0].drives[0].space, len(fields[0].drives)
+        self.of_space = [f"space_{i}" for i in range(len(self.space.numbers))]
+        for name, numbers in zip(self.of_space, self.space.numbers, strict=True):
+            like = flow.weight if numbers.is_floating_point() else flow.weight.device
+            self.register_buffer(name, numbers.to(like))
         self.stacked: list[str] = []
         self.shared: list[str] = []
         for i, drives in enumerate(zip(*[field.drives for field in fields], strict=True)):
@@ -249,7 +264,8 @@ class _Layers(nn.Module):
     def _layer(self, y: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
         named = dict(zip(self.stacked, weights, strict=True)) | {name: getattr(self, name) for name in self.shared}
         layers = [Layer(*[named.get(f"{of}_{i}") for of in Layer._fields]) for i in range(self.drives)]  # type: ignore[arg-type]
-        field = Field(tuple(Drive(layer, self.space, self.activation) for layer in layers), self.axis)
+        space = self.space.rebound(tuple(getattr(self, name) for name in self.of_space))
+        field = Field(tuple(Drive(layer, space, self.activation) for layer in layers), self.axis)
         # A loop also collects something of every layer; there is nothing to collect.
         return self.integrator.step(field, y, self.step), self.nothing.clone()
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hdnn.flow.settings import check_directed
 from hdnn.spaces import Space
 
 if TYPE_CHECKING:
@@ -26,12 +27,7 @@ def bound(flow: Flow, y: Tensor | None, inputs: Tensor | None, call: Mapping[str
         ValueError: if something is missing or does not fit, or K = −Kᵀ does not hold on a directed graph.
     """
     space = flow.space.bind(y, **call)
-    if flow.interconnection.is_inverse and not flow.integrator.separable_only and space.directed():
-        raise ValueError(
-            "`Inverse` needs K = -Kᵀ, and on a graph Kᵀ walks the edges backwards: every edge needs its reverse, of "
-            'one weight (A = Aᵀ), and these edges are directed. Add the reverse edges (normalization="symmetric" keeps '
-            'A = Aᵀ, "mean" does not), or use `h1`, `h2`, `ms1` or `ms3`, which take any graph.'
-        )
+    check_directed(flow.integrator, flow.hamiltonian, space)
     # Without a call it is the weights alone that are asked for.
     return space, flow.bias if y is None and inputs is None else driven(flow, inputs)
 

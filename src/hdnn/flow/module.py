@@ -23,7 +23,7 @@ from hdnn.flow.indices import Indices, Places, upgraded
 from hdnn.flow.inputs import bound
 from hdnn.flow.memory import Memory, again, layer_by_layer
 from hdnn.flow.plans import make_plan, served
-from hdnn.flow.states import check_numbers, is_jagged, over_rows, read
+from hdnn.flow.states import check_numbers, in_full, is_jagged, over_rows, read
 from hdnn.hamiltonian import Field, Hamiltonian
 from hdnn.integrators import Integrator, integrator_of
 from hdnn.interconnections import Interconnection, interconnection_of, inverse_transpose
@@ -162,6 +162,7 @@ class Flow(nn.Module):
     ) -> None:
         """Take what may be chosen anew during the life of a flow, if it fits together."""
         settings.check_separable(integrator, hamiltonian)
+        settings.check_directed(integrator, hamiltonian, hamiltonian.space)
         plan = None
         if self._inputs is None and self._layers is not None:
             plan = make_plan(hamiltonian, integrator, self.step, self._layers, self.shared)
@@ -248,11 +249,11 @@ class Flow(nn.Module):
             TypeError: if the call brings what this flow does not know.
         """
         if (type(y) is not Tensor or y.is_nested) and is_jagged(y):
-            return over_rows(self, y)
+            return over_rows(self, y, {"inputs": inputs, **call})
         if autocasting(y.device.type):
             # A flow adds many small steps up, which half precision would round away.
             with torch.autocast(y.device.type, enabled=False):
-                return self.forward(y.to(self.weight.dtype), inputs=inputs, **call)
+                return self.forward(**in_full(self.weight, y=y, inputs=inputs, **call))
         self.space.check(y, self.features)
         plan = served(self.plan, self.backend, self.memory, y, self.weight)
         if plan is not None:

@@ -174,6 +174,16 @@ def check_separable(integrator: Integrator, hamiltonian: Hamiltonian) -> None:
     )
 
 
+def check_directed(integrator: Integrator, hamiltonian: Hamiltonian, space: Space) -> None:
+    """Refuse edges known to go one way where K = −Kᵀ is needed; steps that move halves need none."""
+    if hamiltonian.interconnection.is_inverse and not integrator.separable_only and space.directed():
+        raise ValueError(
+            "`Inverse` needs K = -Kᵀ, and on a graph Kᵀ walks the edges backwards: every edge needs its reverse, of "
+            'one weight (A = Aᵀ), and these edges are directed. Add the reverse edges (normalization="symmetric" keeps '
+            'A = Aᵀ, "mean" does not), or use `h1`, `h2`, `ms1` or `ms3`, which take any graph.'
+        )
+
+
 def check_loaded(J: Tensor | None, slots: Mapping[str, Slot], interconnection: Interconnection) -> None:
     """Refuse a loaded J that is not the flow's own: separability and the kernels follow from the J it was made with."""
     expected = slots["interconnection_matrix"].start if "interconnection_matrix" in slots else None

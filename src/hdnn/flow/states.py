@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
@@ -50,14 +50,22 @@ def is_jagged(y: object) -> bool:
     return True
 
 
-def over_rows(flow: Flow, y: Tensor) -> Tensor:
+def over_rows(flow: Flow, y: Tensor, brought: Mapping[str, Any]) -> Tensor:
     """The flow of every row of a jagged tensor (B, lengths, n), whose rows it never couples."""
     if flow.space.rank > 1:
         raise ValueError(
             f"A flow on `{flow.space!r}` takes states of one size; got a nested tensor. Give one state at a time."
         )
-    values: Tensor = flow(y.values())
+    values: Tensor = flow(y.values(), **brought)
     return torch.nested.nested_tensor_from_jagged(values, y.offsets())  # type: ignore[attr-defined]
+
+
+def in_full(weight: Tensor, **brought: Any) -> dict[str, Any]:
+    """What a call brings in the numbers of the weights, where autocast has halved some of it."""
+    return {
+        name: value.to(weight.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+        for name, value in brought.items()
+    }
 
 
 def read(method: M) -> M:
@@ -70,7 +78,7 @@ def read(method: M) -> M:
         device = y.device.type
         if autocasting(device):
             with torch.autocast(device, enabled=False):
-                return run(flow, y.to(flow.weight.dtype), *args, **kwargs)
+                return run(flow, y.to(flow.weight.dtype), *args, **in_full(flow.weight, **kwargs))
         flow.space.check(y, flow.features)
         if flow.recurrent or flow.layers:
             check_numbers(y, flow.weight)

@@ -76,7 +76,8 @@ class Graph(Space):
             count = int(edge_index.max()) + 1 if edge_index.numel() else 0
             nodes = count if nodes is None else whole("nodes", nodes)
             _check_nodes(edge_index, nodes)
-            source, target = edge_index.to("cpu", torch.int64, copy=True)
+            # Two tensors of their own: operators that exporters know refuse views of one.
+            source, target = (ends.to("cpu", torch.int64, copy=True) for ends in edge_index)
             weight = None if edge_weight is None else edge_weight.detach().to("cpu", torch.float64, copy=True)
             bound = _Bound(self.normalization, source, target, weight, nodes).normalized()
             bound.known = bound.symmetric
@@ -86,6 +87,15 @@ class Graph(Space):
     def transposes(self) -> bool:
         """Whether A = Aᵀ is known: of edges that come with the call it is not."""
         return self.given is not None and self.given.symmetric
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """The edges, where none were given here."""
+        return ("edge_index",) if self.given is None else ()
+
+    def directed(self) -> bool:
+        """Whether A ≠ Aᵀ is known: of edges given here."""
+        return self.given is not None and self.given.directed()
 
     def check(self, y: Tensor, features: int) -> None:
         """Refuse what is not (..., V, n)."""

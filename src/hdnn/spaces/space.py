@@ -66,6 +66,11 @@ class Space(ABC):
         return True
 
     @property
+    def asks(self) -> tuple[str, ...]:
+        """What every call must bring besides a state, by name."""
+        return ()
+
+    @property
     def axes(self) -> tuple[int, ...]:
         """The axes of one state."""
         return tuple(range(-self.rank, 0))
@@ -144,8 +149,8 @@ class Space(ABC):
         """
         if not self.pointwise:
             raise ValueError(
-                f"The weights of `{self!r}` couple all positions of a state, so they are no matrix per position. Use "
-                f"kernel_size=1, or an explicit integrator."
+                f"The weights of `{self!r}` couple all positions of a state, so they are no matrix per position. "
+                f"Use an explicit integrator, or on images and signals kernel_size=1."
             )
         return K.reshape(K.shape[: K.dim() - len(self.taps)])
 
