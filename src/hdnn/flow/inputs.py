@@ -29,15 +29,16 @@ def bound(flow: Flow, y: Tensor | None, inputs: Tensor | None, call: Mapping[str
     space = flow.space.bind(y, **call)
     check_directed(flow.integrator, flow.hamiltonian, space)
     # Without a call it is the weights alone that are asked for.
-    return space, flow.bias if y is None and inputs is None else driven(flow, inputs)
+    return space, flow.bias if y is None and inputs is None else driven(flow, inputs, y)
 
 
-def driven(flow: Flow, u: Tensor | None) -> Tensor:
+def driven(flow: Flow, u: Tensor | None, y: Tensor | None = None) -> Tensor:
     """The biases of all steps: (N, m) or (1, m) as they are stored, (N, ..., m) with inputs.
 
     Args:
         flow: its weights.
         u: (N, ..., d), one entry a step; None for flows without inputs.
+        y: the state that they drive.
 
     Raises:
         TypeError: if inputs are given to a flow that takes none, or are no tensor of its numbers.
@@ -56,6 +57,13 @@ def driven(flow: Flow, u: Tensor | None) -> Tensor:
     steps = "N" if flow.recurrent else str(flow.layers)
     if u.dim() < 2 or u.shape[-1] != d or (not flow.recurrent and len(u) != flow.layers):
         raise ValueError(f"Expected inputs of shape ({steps}, ..., {d}), one entry a step; got {tuple(u.shape)}.")
+    samples = u.shape[1:-1] if y is None else y.shape[: flow.space.axis]
+    odd = [a for a, b in zip(u.shape[-2:0:-1], reversed(samples), strict=False) if a not in (1, b)]
+    if odd or len(samples) < u.dim() - 2:
+        raise ValueError(
+            f"Expected inputs of shape ({steps}, ..., {d}) with axes between that fit those of the state before its "
+            f"features, {tuple(samples)}; got {tuple(u.shape)}."
+        )
     if len(V) == 1:
         return functional.linear(u, V[0], flow.bias[0])
     rows = u.reshape(len(u), -1, d)
