@@ -200,6 +200,29 @@ def test_outputs_may_be_anything_that_the_loss_takes():
     assert evaluate(both, X, Y, loss) == pytest.approx(evaluate(one, X, Y, ENTROPY))
 
 
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_a_graph_that_all_samples_share_comes_with_every_call(restarts):
+    nodes, edges = X.reshape(-1, 3, 2), torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+    recipe = dataclasses.replace(RECIPE, batch_size=5, smoothness=1e-3, restarts=restarts, restart_epochs=1)
+    torch.manual_seed(0)
+    flow = hdnn.h2(2, 5, step=0.2, space=hdnn.Graph(), dtype=F64)
+    wanted = outputs(hdnn.h2(2, 5, step=0.2, space=hdnn.Graph(), dtype=F64), nodes, call={"edge_index": edges})
+    data = {"x": nodes, "y": wanted, "loss": functional.mse_loss, "call": {"edge_index": edges}}
+    before = evaluate(flow, **data)["loss"]
+    fit(flow, recipe=dataclasses.replace(recipe, epochs=40), validation=(nodes, wanted), **data)
+    assert evaluate(flow, **data)["loss"] < 0.3 * before
+
+
+def test_recorders_watch_a_flow_wherever_it_is():
+    model = door()
+    gradients = hdnn.GradientRecorder(model[1])
+    sensitivities = hdnn.SensitivityRecorder(model[1], model[0](X), every=4, layers=[0, 6])
+    fit(model, X, Y, RECIPE, ENTROPY, callbacks=[gradients, sensitivities])
+    assert gradients.norms.shape == (12, 6)
+    assert sensitivities.iterations.tolist() == [0, 4, 8, 12]
+    assert (sensitivities.minimum >= 1 - 1e-9).all()
+
+
 # Modules with a mode
 
 
@@ -333,6 +356,14 @@ def test_the_module_in_which_numbers_overflow_is_named():
         model[1].weight[3] = 1e307
     with pytest.raises(FloatingPointError, match=r"The state overflows in layer 3 of 0 … 5"):
         fit(model, X, Y, RECIPE, ENTROPY)
+    graph = hdnn.h2(2, 5, step=0.1, space=hdnn.Graph(), activation=hdnn.relu, dtype=F64)
+    with torch.no_grad():
+        graph.bias[2] = 1e200
+        graph.weight[2] = 1e200
+    edges = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+    nodes = X.reshape(-1, 3, 2)
+    with pytest.raises(FloatingPointError, match=r"The state overflows in layer 2 of 0 … 4"):
+        fit(graph, nodes, nodes, RECIPE, functional.mse_loss, call={"edge_index": edges})
     model = door()
     with torch.no_grad():
         model[1].weight[2] = torch.nan

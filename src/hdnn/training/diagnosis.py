@@ -66,16 +66,16 @@ def where_states(model: nn.Module, x: Inputs, call: Call) -> str:
     model = copy.deepcopy(model)  # in the mode that the step had, whose statistics it would move
     found: list[str] = []
 
-    def look(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def look(name: str, module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any], output: Any) -> None:
         if found or not isinstance(output, Tensor) or bool(output.isfinite().all()):
             return
         reached = max((_largest(value) for value in inputs if isinstance(value, Tensor)), default=0.0)
-        where = _in_layer(module, inputs[0]) if isinstance(module, Flow) else ""
+        where = _in_layer(module, *inputs, **options) if isinstance(module, Flow) else ""
         found.append(where or f"`{name}` ({type(module).__name__}) overflows: what it gets reaches {reached:.3g}.")
 
     for name, module in model.named_modules():
-        if name and not any(True for _ in module.children()):
-            module.register_forward_hook(partial(look, name))
+        if not any(True for _ in module.children()):
+            module.register_forward_hook(partial(look, name or "the model"), with_kwargs=True)
     with torch.no_grad():
         output = called(model, x, call)
     if found:
@@ -90,9 +90,9 @@ def where_states(model: nn.Module, x: Inputs, call: Call) -> str:
     )
 
 
-def _in_layer(flow: Flow, y: Tensor) -> str:
+def _in_layer(flow: Flow, y: Tensor, **call: Any) -> str:
     """Which layer of a flow overflows, if layer after layer does what all at once did."""
-    for j, field in enumerate(flow.fields()):
+    for j, field in enumerate(flow.fields(y, **call)):
         before, y = y, flow.integrator.step(field, y, flow.step)
         if not bool(y.isfinite().all()):
             return (
