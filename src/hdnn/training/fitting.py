@@ -66,7 +66,8 @@ def fit(
         validation: (inputs, targets), or a loader, to watch instead of the share `recipe.validation_fraction` of x and
             y.
         score: functions of outputs and targets of all samples, by the name of what they find, as in
-            `{"accuracy": lambda output, y: (output.argmax(-1) == y).float().mean()}`, for the records.
+            `{"accuracy": lambda output, y: (output.argmax(-1) == y).float().mean()}`, for the records. Outputs are then
+            kept for an epoch.
         call: what every call of the network gets beside its inputs, by name; such as a graph that all samples share.
         callbacks: called with a `Progress` after every step, but for those of the starts.
         start_callbacks: called with a `TogetherProgress` after every step of the starts of `recipe.restarts`, which

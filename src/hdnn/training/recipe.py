@@ -30,8 +30,8 @@ class Recipe:
             "constant".
         warmup: share of all steps over which the cosine schedule warms up, 0 to 1.
         decay: factor an epoch of the exponential schedule.
-        smoothness: α of the papers, weight of R_K + R_b over depth.
-        head_decay: α_c of the papers, weight of the output layer's R_N.
+        smoothness: α of the papers, weight of R_K + R_b over depth, of all flows in the model.
+        head_decay: α_c of the papers, weight of the output layer's R_N, where the model has a `head`.
         weight_decay: of all parameters, as the optimizer defines it (decoupled for "adamw").
         label_smoothing: probability spread evenly over the classes, 0 to 1.
         clip: largest norm of the gradient; None leaves it alone.
@@ -46,7 +46,8 @@ class Recipe:
             which training stops and the best weights return; None trains for all epochs and keeps the last weights.
         restarts: trainings that begin from fresh weights each, all in one. The one with the smallest objective on the
             training data goes on, for `epochs` epochs; 1 begins with the weights that are there. Small networks land
-            in very different places by the luck of their first weights.
+            in very different places by the luck of their first weights. Every module that learns needs a
+            `reset_parameters`, as those of PyTorch have.
         restart_epochs: of each of the `restarts`, with a schedule of their own.
         restart_learning_rate: of the `restarts`; None means `learning_rate`.
         seed: of the order of the batches, of the validation split, and of the weights of the restarts.
