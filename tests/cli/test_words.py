@@ -35,6 +35,7 @@ FUNCTIONS_ALONE = {
         "check_memory",
         "floating_point",
         "check_loaded",
+        "check_directed",
         "known_layers",
     },
     "networks.py": {"image_classifier", "_lift"},  # flows that do not fit, which names do not make
