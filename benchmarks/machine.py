@@ -76,7 +76,7 @@ def facts() -> dict[str, Any]:
         "pinned": hasattr(os, "sched_setaffinity"),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "native backend": native.describe(),
+        "native backend": native.Native().describe(),
         "versions": {name: _version(name) for name in PACKAGES},
         "commit": commit(HERE.parent),
         "command": shlex.join(["python", *sys.argv]),

@@ -30,7 +30,7 @@ def test_every_regime_has_finite_positive_numbers():
         ("h1", 4, 3, 10),
         ("h2", 6, 2, 5),
     ]
-    assert (result["threads"], result["dtype"], result["native"]) == (1, "float32", native.describe())
+    assert (result["threads"], result["dtype"], result["native"]) == (1, "float32", native.Native().describe())
     for row in result["regimes"]:
         for backend in ["eager", "native"] if native.available() else ["eager"]:
             assert 0 < row[f"{backend}_ms"] <= row[f"{backend}_median_ms"] < 1e4

@@ -31,6 +31,7 @@ class Activation(ABC):
 
     Attributes:
         kernel: the name under which the fused kernels know σ; None runs eagerly.
+        negative_slope: σ′ below zero, where that is a number to choose; 0 for the others.
         slopes: the smallest and the largest value of σ′, or bounds of them, from which those of ‖M‖ follow; None where
             they are not known: nothing is then promised of them.
         increasing: whether σ′ > 0 everywhere, also where rounding makes it zero.
@@ -38,6 +39,7 @@ class Activation(ABC):
 
     kernel: ClassVar[str | None] = None
     increasing: ClassVar[bool] = False
+    negative_slope: float = 0.0
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -231,7 +231,7 @@ def bench(
             announce(f"{regime.model} {regime}")
             rows.append(_measure(regime, seconds / len(regimes)))
         return {
-            "native": native.describe(),
+            "native": native.Native().describe(),
             "threads": torch.get_num_threads(),
             "dtype": "float32",
             "regimes": rows,
@@ -241,7 +241,7 @@ def bench(
 
 
 def _measure(regime: Regime, seconds: float) -> dict[str, Any]:
-    backends: list[Backend] = ["eager", "native"] if native.available() else ["eager"]
+    backends: list[Literal["eager", "native"]] = ["eager", "native"] if native.available() else ["eager"]
     passes: dict[str, Pass] = {backend: flow_pass(*regime.problem(backend)) for backend in backends}
     true = truth(*regime.problem("eager"))
     errors = {backend: disagreement(run.results(), true) for backend, run in passes.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from hdnn.kernels import native
+from hdnn.kernels import choice
 from hdnn.runs import versions
 
 
@@ -29,10 +29,7 @@ def info() -> dict[str, Any]:
         "processors": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "devices": _devices(),
-        "backends": {
-            "eager": "available",
-            "native": native.describe(),
-        },
+        "backends": {backend.name: backend.describe() for backend in choice.BACKENDS[::-1]},
     }
 
 

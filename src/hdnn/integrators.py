@@ -16,7 +16,7 @@ from torch import Tensor
 from hdnn.arguments import factor
 from hdnn.continuation import Equations, solve
 from hdnn.hamiltonian import Field
-from hdnn.steps import Gains, Kernel, log_of_inverse, moved, no_inverse
+from hdnn.steps import Gains, log_of_inverse, moved, no_inverse
 from hdnn.steps import Integrator as Integrator
 from hdnn.steps import Splitting as Splitting
 
@@ -31,7 +31,7 @@ class ForwardEuler(Integrator):
     order: ClassVar[int] = 1
     explicit: ClassVar[bool] = True
     expansive: ClassVar[bool] = True
-    kernel: ClassVar[Kernel | None] = "euler"
+    kernel: ClassVar[str | None] = "euler"
 
     def step(self, field: Field, y: Tensor, h: float) -> Tensor:
         """y + h f(y)."""
@@ -66,7 +66,7 @@ class SymplecticEuler(Splitting):
 
     order: ClassVar[int] = 1
     fractions: ClassVar[tuple[float, ...]] = (1.0, 1.0)
-    kernel: ClassVar[Kernel | None] = "partitioned"
+    kernel: ClassVar[str | None] = "partitioned"
 
 
 class StormerVerlet(Splitting):

@@ -21,7 +21,6 @@ from hdnn.facts import restated
 from hdnn.hamiltonian import Field
 
 Half = Literal["p", "q"]
-Kernel = Literal["euler", "partitioned"]
 Gains = tuple[Tensor, ...]
 
 
@@ -40,16 +39,18 @@ class Integrator(ABC):
             and gives the Jacobians of all layers at once.
         expansive: whether no step shrinks volume, |det F| ≥ 1, where J is skew and σ′ ≥ 0.
         traceable: whether a step is one fixed sequence of operators, as exported programs need.
-        kernel: which fused kernel runs the same method, None where there is none.
+        kernel: the name under which fused kernels know the method, None where they do not.
+        first: the half of a state that moves first; "" where the whole moves.
     """
 
     order: ClassVar[int]
+    first: str = ""
     separable_only: ClassVar[bool] = False
     symplectic: ClassVar[bool] = False
     explicit: ClassVar[bool] = False
     expansive: ClassVar[bool] = False
     traceable: ClassVar[bool] = True
-    kernel: ClassVar[Kernel | None] = None
+    kernel: ClassVar[str | None] = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

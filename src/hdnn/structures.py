@@ -31,6 +31,7 @@ class Structure(ABC):
     Attributes:
         skew: whether every member is skew, K = −Kᵀ, so that the interconnection `Inverse` is legitimate.
         indexed: whether `build` reads the index.
+        kernel: the name under which the fused kernels know the structure; None runs eagerly.
 
     Example:
         >>> import torch, hdnn
@@ -47,6 +48,7 @@ class Structure(ABC):
     """
 
     indexed: ClassVar[bool] = False
+    kernel: ClassVar[str | None] = None
     # How many entries of K each free number fills, where all fill as many and K is linear in them.
     _copies: int | None = None
 
@@ -55,6 +57,7 @@ class Structure(ABC):
         restated(
             cls, ["build"], {"skew": False, "_copies": None, "index": Structure.index, "pattern": Structure.pattern}
         )
+        restated(cls, ["build", "free_shape", "index", "pattern"], {"kernel": None})
 
     @property
     def skew(self) -> bool:
@@ -142,6 +145,7 @@ class Dense(Structure):
     """
 
     width: int | None = None
+    kernel: ClassVar[str | None] = "dense"
     _copies = 1
 
     def __post_init__(self) -> None:
@@ -165,6 +169,7 @@ class Skew(Structure):
     """K = −Kᵀ, as in MS2; a convolution is skew when K[i, j, a, b] = −K[j, i, −a, −b]."""
 
     indexed: ClassVar[bool] = True
+    kernel: ClassVar[str | None] = "skew"
     _copies = 2
 
     @property
@@ -190,6 +195,7 @@ class BlockSkew(Structure):
     """K = [0 K₀; −K₀ᵀ 0], as in MS1. The free numbers are K₀."""
 
     indexed: ClassVar[bool] = True
+    kernel: ClassVar[str | None] = "block_skew"
     _copies = 2
 
     @property
@@ -216,6 +222,7 @@ class BlockSkew(Structure):
 class OffDiagonal(Structure):
     """K = [0 K₁; K₂ 0], as in MS3. The free numbers are (K₁, K₂)."""
 
+    kernel: ClassVar[str | None] = "off_diagonal"
     _copies = 1
 
     def free_shape(self, features: int, space: Space = VECTORS) -> tuple[int, ...]:
@@ -242,6 +249,7 @@ class BlockDiagonal(Structure):
     """
 
     width: int | None = None
+    kernel: ClassVar[str | None] = "block_diagonal"
     _copies = 1
 
     def __post_init__(self) -> None:
@@ -290,6 +298,7 @@ class Masked(Structure):
     """
 
     indexed: ClassVar[bool] = True
+    kernel: ClassVar[str | None] = "masked"
 
     def __init__(self, inner: Structure, mask: Tensor) -> None:
         if not isinstance(mask, Tensor):

@@ -166,7 +166,7 @@ def test_bench(hdnn):
     assert (code, err) == (0, "")
     assert re.search(r"^h1 +4·3·10 +\d+\.\d{3} ", out, re.M)
     assert "threads: 1." in out
-    assert native.describe() in " ".join(out.split())
+    assert native.Native().describe() in " ".join(out.split())
     assert max(map(len, out.splitlines())) <= 80
     code, out, _ = hdnn("bench --seconds 0.01 --json")
     (row,) = json.loads(out)["regimes"]
@@ -178,7 +178,7 @@ def test_bench(hdnn):
 @pytest.mark.usefixtures("small")
 def test_a_bench_without_the_extension_says_so(hdnn, monkeypatch):
     monkeypatch.setattr(native, "available", lambda: False)
-    monkeypatch.setattr(native, "describe", lambda: "not available: no compiler")
+    monkeypatch.setattr(native.Native, "describe", lambda _: "not available: no compiler")
     code, out, _ = hdnn("bench --seconds 0.01")
     assert code == 0
     assert re.search(r"^h1 +4·3·10 +\d+\.\d{3} +– +– +\d+e-\d+ +–$", out, re.M)

@@ -31,7 +31,6 @@ FUNCTIONS_ALONE = {
     "flow/settings.py": {
         "checked_sizes",
         "warn_of_rounding",
-        "check_backend",
         "check_memory",
         "floating_point",
         "check_loaded",

@@ -1,14 +1,21 @@
-"""Which calls the native backend takes; what a plan holds is tested in tests/kernels/test_plan.py."""
+"""Which backend runs a call; what a plan holds is tested in tests/kernels/test_plan.py."""
 
 from __future__ import annotations
 
 import pytest
+from torch import Tensor
 
 from families import preset, state, tight
-from hdnn.flow.plans import served
+from hdnn.flow import Flow
 from hdnn.kernels import native
+from hdnn.kernels.choice import chosen
 
 compiled = pytest.mark.skipif(not native.available(), reason="the compiled extension is missing")
+
+
+def runs(flow: Flow, backend: str, y: Tensor, memory: str | None = None) -> str:
+    """The name of what runs a call."""
+    return chosen(backend, flow.plan, y, flow.weight, memory == "store").name
 
 
 @compiled
@@ -17,18 +24,19 @@ def test_native_serves_what_fits(backend: str) -> None:
     flow = preset("h2")
     y = state(flow, 2)
     for memory in (None, "recompute", "reverse"):
-        assert served(flow.plan, backend, memory, y, flow.weight) is flow.plan
-    assert served(flow.plan, "eager", None, y, flow.weight) is None
-    assert served(preset("h2", kernel_size=3).plan, "auto", None, y, flow.weight) is None
+        assert runs(flow, backend, y, memory) == "native"
+    assert runs(flow, "auto", y, "store") == "eager"
+    assert runs(flow, "eager", y) == "eager"
+    assert runs(preset("h2", kernel_size=3), "auto", y) == "eager"
 
 
 @compiled
 def test_auto_falls_back_and_native_does_not() -> None:
     flow = preset("h2")
     y = state(flow, 2).float()
-    assert served(flow.plan, "auto", None, y, flow.weight) is None
+    assert runs(flow, "auto", y) == "eager"
     with pytest.raises(ValueError, match=r"float32 state on cpu and torch\.float64 weights"):
-        served(flow.plan, "native", None, y, flow.weight)
+        runs(flow, "native", y)
 
 
 @compiled

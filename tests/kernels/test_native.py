@@ -13,6 +13,7 @@ from families import ACTIVATIONS, F64, PRESETS, Factors, preset, random, skew, s
 from hdnn.flow import Flow
 from hdnn.interconnections import Fixed
 from hdnn.kernels import calls, native
+from hdnn.kernels.backend import Layers
 from native_cases import F32, FUSED, SETS, compare, each, error, instruction_set, oracle, results, taps, threads
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="this install lacks the compiled extension")
@@ -284,20 +285,20 @@ def test_a_kept_trajectory_and_unwanted_gradients_change_no_bit(
     flow = preset(name, 4, 5, kernel_size=k, dtype=dtype, backend="native")
     y = state(flow, 3 if k else 150).to(dtype)
     g = random(*y.shape, seed=6).to(dtype)
-    weight = flow.K if native.wants_full_weights(flow.plan) else flow.weight
+    weight = flow.K if calls.full_weights(flow.plan) else flow.weight
     with torch.no_grad(), instruction_set(name_of_set):
-        out, kept = calls.forward(y, weight, flow.bias, None, 0, flow.plan, keep=True)
+        out, kept = calls.forward(flow.plan, y, Layers(weight, flow.bias, None), keep=True)
         assert kept.numbers is not None
-        assert torch.equal(out, calls.forward(y, weight, flow.bias, None, 0, flow.plan)[0])
-        recomputed = calls.backward(g, y, weight, flow.bias, None, 0, flow.plan)
-        assert same(recomputed, calls.backward(g, y, weight, flow.bias, None, 0, flow.plan, kept=kept))
-        to_y, *none = calls.backward(g, y, weight, flow.bias, None, 0, flow.plan, weights_too=False)
+        assert torch.equal(out, calls.forward(flow.plan, y, Layers(weight, flow.bias, None))[0])
+        recomputed = calls.backward(flow.plan, g, y, Layers(weight, flow.bias, None))
+        assert same(recomputed, calls.backward(flow.plan, g, y, Layers(weight, flow.bias, None), kept=kept))
+        to_y, *none = calls.backward(flow.plan, g, y, Layers(weight, flow.bias, None), weights_too=False)
         assert torch.equal(to_y, recomputed[0])
         assert none == [None, None, None]
         for other in SETS:  # what another instruction set kept is not read
             with instruction_set(other):
-                kept = calls.forward(y, weight, flow.bias, None, 0, flow.plan, keep=True)[1]
-            assert same(recomputed, calls.backward(g, y, weight, flow.bias, None, 0, flow.plan, kept=kept))
+                kept = calls.forward(flow.plan, y, Layers(weight, flow.bias, None), keep=True)[1]
+            assert same(recomputed, calls.backward(flow.plan, g, y, Layers(weight, flow.bias, None), kept=kept))
 
 
 def same(a: calls.Gradients, b: calls.Gradients) -> bool:
@@ -311,7 +312,7 @@ def test_deep_or_large_runs_keep_nothing() -> None:
         flow = preset("h1", 4, layers, dtype=F32, backend="native")
         with torch.no_grad():
             y = state(flow, batch).to(F32)
-            assert calls.forward(y, flow.weight, flow.bias, None, 0, flow.plan, keep=True)[1].numbers is None
+            assert calls.forward(flow.plan, y, Layers(flow.weight, flow.bias, None), keep=True)[1].numbers is None
 
 
 def test_batched_cotangents_of_plain_autograd() -> None:

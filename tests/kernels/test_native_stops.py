@@ -22,13 +22,14 @@ pytestmark = [
 LONG = """
 import sys, torch, hdnn
 from hdnn.kernels import calls
+from hdnn.kernels.backend import Layers
 torch.set_num_threads(int(sys.argv[2]))
 flow = hdnn.h1(32, 10_000, horizon=1.0, backend="native").requires_grad_(False)
 few, y = torch.randn(3, 32), torch.randn(60_000, 32)
-expected = flow(few)
+expected, layers = flow(few), Layers(flow.weight, flow.bias, None)
 print("now", flush=True)
 try:
-    flow(y) if sys.argv[1] == "forward" else calls.backward(y, y, flow.weight, flow.bias, None, 0, flow.plan)
+    flow(y) if sys.argv[1] == "forward" else calls.backward(flow.plan, y, y, layers)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
     assert torch.equal(flow(few), expected)
@@ -71,6 +72,7 @@ def test_a_handler_that_does_not_raise_stops_nothing() -> None:
 STARVED = """
 import resource, torch, hdnn
 from hdnn.kernels import calls
+from hdnn.kernels.backend import Layers
 torch.set_num_threads(2)
 flow = hdnn.h1(1024, 10_000, horizon=1.0, shared=True, backend="native")
 y = torch.randn(40, 1024, requires_grad=True)
@@ -79,7 +81,7 @@ K, b, y = flow.K.detach(), flow.bias.detach(), y.detach()
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 2**22, size + 2**22))
 try:
-    calls.backward(y, y, K, b, None, 0, flow.plan, weights_too=False)
+    calls.backward(flow.plan, y, y, Layers(K, b, None), weights_too=False)
 except MemoryError as error:
     print(error)
 """

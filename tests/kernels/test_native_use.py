@@ -129,13 +129,13 @@ def test_operators_are_well_formed(name: str, k: int | None, monkeypatch: pytest
     if name == "h1":
         flow = Factors("Dense_narrow", "skew", "ForwardEuler").flow(4, 3, kernel_size=k, backend="native")
     flow(state(flow, 3).requires_grad_()).sum().backward()
-    (*of_run, flows, plan, _), (*of_pull, _, _, _, weights_too) = seen
+    (*of_run, flows, backend, plan, _), (*of_pull, _, _, _, _, weights_too) = seen
     assert weights_too
     checks = ((torch.ops.hdnn.flow_run, of_run, ()), (torch.ops.hdnn.flow_pull, of_pull, (True,)),
               (torch.ops.hdnn.flow_pull, of_pull, (False,)))  # fmt: skip
     for operator, tensors, wants in checks:
         plain = [None if x is None else x.detach() for x in tensors]
-        checked = torch.library.opcheck(operator.default, (*plain, *wants, flows, *plan.values()))
+        checked = torch.library.opcheck(operator.default, (*plain, *wants, flows, backend.name, *plan.values()))
         assert set(checked.values()) == {"SUCCESS"}
 
 
@@ -240,8 +240,8 @@ def test_copies_and_files() -> None:
 @pytest.mark.filterwarnings("ignore:The weights are bfloat16")
 def test_auto_takes_the_kernels_where_they_serve_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[int] = []
-    run = native.run
-    monkeypatch.setattr(native, "run", lambda *x: (runs.append(1), run(*x))[1])
+    forward = native.Native.forward
+    monkeypatch.setattr(native.Native, "forward", lambda *x: (runs.append(1), forward(*x))[1])
     flow = preset("h2")
     y = state(flow, 5)
     fast = flow(y)

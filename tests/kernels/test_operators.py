@@ -14,12 +14,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from families import preset, random, state
 from hdnn.flow import Flow
 from hdnn.kernels import calls, native
+from hdnn.kernels.backend import Layers
 from hdnn.kernels.plan import plan_of
 from native_cases import F32, TRANSFORMED, twin
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="this install lacks the compiled extension")
 
 Inputs = dict[str, Any]
+NO_LIES = ("flows", "backend", "step", "negative_slope", "images")
 _WORDS = [*calls._METHODS, *calls._STRUCTURES, *calls._DRIVES, *calls._ACTIVATIONS]
 
 
@@ -27,10 +29,10 @@ def inputs(kind: str, batch: int = 5) -> Inputs:
     """What a flow of a kind gives to the kernels."""
     flow = TRANSFORMED[kind](backend="native")
     y = state(flow, batch)
-    weight = flow.K if native.wants_full_weights(flow.plan) else flow.weight
+    weight = flow.K if calls.full_weights(flow.plan) else flow.weight
     W = flow.interconnection.drive(flow._J(), flow.K, flow.space) if flow.plan.drive == "matrix" else None
     tensors = {"y": y, "weight": weight.detach(), "bias": flow.bias.detach(), "W": W if W is None else W.detach()}
-    return {**tensors, "flows": 0, **asdict(flow.plan)}
+    return {**tensors, "flows": 0, "backend": "native", **asdict(flow.plan)}
 
 
 def run(given: Inputs, **changes: Any) -> Tensor:
@@ -54,7 +56,9 @@ def test_plans_that_lie_are_refused(kind: str, call: Callable[..., Any]) -> None
         try:
             found = call(given, **{name: value})
         except ValueError as error:
-            refused += "a plan that no flow has" in str(error) or "do not fit a flow" in str(error)
+            refused += any(
+                words in str(error) for words in ("a plan that no flow has", "do not fit a flow", "is another")
+            )
         else:
             assert (found if call is run else found[0]).shape == given["y"].shape
     assert refused > 90
@@ -68,7 +72,7 @@ def lies(given: Inputs) -> Iterator[tuple[str, Any]]:
     words = [*_WORDS, "", "p", "q", "neither"]
     numbers = (-1, 0, 1, 2, 3, 7, 2**31, 2**40, 2**62)
     for name, value in given.items():
-        if isinstance(value, Tensor) or value is None or name in ("flows", "step", "negative_slope", "images"):
+        if isinstance(value, Tensor) or value is None or name in NO_LIES:
             continue
         pairs = [(a, b) for a in numbers for b in numbers]
         others: list[Any] = {str: words, bool: [True, False], int: [*numbers], tuple: pairs}[type(value)]
@@ -85,7 +89,7 @@ def test_other_numbers_are_refused(dtype: torch.dtype, call: Callable[..., Any])
     tensors = {name: given[name].to(dtype) for name in ("y", "weight", "bias")}
     for changes in ({"y": tensors["y"]}, {"weight": tensors["weight"]}, tensors if dtype != F32 else {}):
         if changes:
-            with pytest.raises(ValueError, match="reads float32 or float64, all tensors alike; got"):
+            with pytest.raises(ValueError, match=r"are all of one kind|both float32 or both float64.*got"):
                 call(given, **changes)
 
 
@@ -108,10 +112,10 @@ WRONG: dict[str, Inputs] = {
 def test_shapes_that_do_not_fit_are_refused(wrong: str) -> None:
     given = inputs("h2")
     for call in (run, pull):
-        with pytest.raises(ValueError, match=r"reads states of|was told of|do not fit a flow"):
+        with pytest.raises(ValueError, match=r"States of this run have|The run is of|do not fit a flow"):
             call(given, **WRONG[wrong])
     for g in (random(4, 4), random(5, 4, 1), random(5)):
-        with pytest.raises(ValueError, match="reads states of"):
+        with pytest.raises(ValueError, match="States of this run have"):
             pull(given, g=g)
 
 
@@ -124,10 +128,15 @@ def test_parameters_of_flows_lead_with_their_number() -> None:
         run(given, flows=2, **{**two, "weight": two["weight"][None]})
 
 
+def test_unknown_backends_are_refused() -> None:
+    with pytest.raises(ValueError, match='No backend "abacus" is known here'):
+        run(inputs("h2"), backend="abacus")
+
+
 def test_other_devices_are_refused() -> None:
     given = inputs("h2")
     with pytest.raises(ValueError, match="on the CPU; got"):
-        calls.forward(given["y"], given["weight"].to("meta"), given["bias"], None, 0, preset("h2", 4, 3).plan)
+        calls.forward(preset("h2", 4, 3).plan, given["y"], Layers(given["weight"].to("meta"), given["bias"], None))
     assert run(given, **{name: given[name].to("meta") for name in ("y", "weight", "bias")}).is_meta
     with pytest.raises(NotImplementedError):
         run(given, y=given["y"].to_sparse())

@@ -19,7 +19,6 @@ from torch.utils.checkpoint import checkpoint
 from hdnn.activations import Activation
 from hdnn.hamiltonian import Drive, Field, Layer
 from hdnn.integrators import Integrator
-from hdnn.kernels import native
 from hdnn.kernels.transforms import autocasting, batched, exporting, forward_mode, pulled_back, transformed, watched
 from hdnn.spaces import Space
 
@@ -72,24 +71,25 @@ def layer_by_layer(
     return y
 
 
-def again(flow: Flow, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None) -> Tensor:
-    """A fused run once more, layer by layer, from what the kernels were given: second derivatives differentiate this.
+def loop(flow: Flow, space: Space, full: bool, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None) -> Tensor:
+    """The run of a flow from numbers that a call has read: eager runs it, second derivatives of fused runs follow it.
 
     Args:
         flow: whose factors to follow; its parameters are not read.
-        y: (B, n) or (B, n, H, W).
-        weight: free numbers, or K where the kernels want it in full.
-        bias: (N, m) or (1, m).
-        W: K Jᵀ; None where J is canonical or J Kᵀ = I.
+        space: as the call has bound it.
+        full: whether the weights are K, not the free numbers of its structure.
+        y: a state, or many.
+        weight: stacked over the layers, leading size 1 where they share it.
+        bias: (N, m) or (1, m); (N, ..., m) where inputs drive the layers.
+        W: K Jᵀ; None where J Kᵀ = I, or where kernels need none, for J is canonical.
     """
-    factors, J = flow.hamiltonian, None
-    K = weight
-    if flow.plan is not None and not native.wants_full_weights(flow.plan):
-        K = factors.structure.build(weight, flow.places(weight.device).weight)
-    if W is None:
-        J = factors.interconnection.constant(flow.features, flow.layers)
+    factors = flow.hamiltonian
+    K = weight if full else factors.structure.build(weight, flow.places(weight.device).weight)
+    layers = len(bias) if flow.recurrent else flow.layers
+    if W is None and factors.canonical:
+        J = factors.interconnection.constant(flow.features, layers)
         W = factors.interconnection.drive(None if J is None else J.to(K), K, factors.space)
-    fields = factors.driven(K, bias, W, flow.layers, flow.integrator.separable_only)
+    fields = factors.driven(K, bias, W, layers, flow.integrator.separable_only, space)
     with torch.autocast(y.device.type, enabled=False) if autocasting(y.device.type) else nullcontext():
         return layer_by_layer(flow.integrator, fields, y, flow.step, flow.memory)
 

@@ -7,7 +7,6 @@ y_j the state before it (y_0 the input, y_N the output); M = ∂y_N/∂y_0 its J
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -21,19 +20,20 @@ from hdnn.flow.attributes import SETTINGS, constant, restored, setting
 from hdnn.flow.depth import part, refined
 from hdnn.flow.indices import Indices, Places, upgraded
 from hdnn.flow.inputs import bound
-from hdnn.flow.memory import Memory, again, layer_by_layer
-from hdnn.flow.plans import make_plan, served
+from hdnn.flow.memory import Memory
+from hdnn.flow.plans import layers_of, make_plan
 from hdnn.flow.states import check_numbers, in_full, is_jagged, over_rows, read
 from hdnn.hamiltonian import Field, Hamiltonian
 from hdnn.integrators import Integrator, integrator_of
 from hdnn.interconnections import Interconnection, interconnection_of, inverse_transpose
-from hdnn.kernels import native
-from hdnn.kernels.plan import Plan
+from hdnn.kernels import backend as contract
+from hdnn.kernels.choice import check_backend, chosen
+from hdnn.kernels.operators import run
 from hdnn.kernels.transforms import autocasting
 from hdnn.spaces import VECTORS, Space, space_of
 from hdnn.structures import Structure, structure_of
 
-Backend = Literal["auto", "eager", "native"]
+Backend = Literal["auto", "eager", "native"] | contract.Backend
 
 
 class Flow(nn.Module):
@@ -57,7 +57,8 @@ class Flow(nn.Module):
         inputs: d, numbers that drive every step, y' = J Kᵀ σ(K y + b + V u): the calls then take `inputs=u`.
         shared: one K and b for all layers (the time-invariant network).
         backend: "eager" runs layer by layer in PyTorch; "native" runs all layers in one compiled call, on the CPU,
-            and stores nothing per layer; "auto" takes native where it is installed and serves the call.
+            and stores nothing per layer; "auto" takes native where it is installed and serves the call. One of your
+            own, a `Backend`, may be given itself.
         memory: what the eager path keeps for the backward pass. "store", its default, keeps every layer; "recompute"
             about √N states, for one more forward pass; "reverse" two states at any depth, for two more, where the step
             has an explicit inverse: it undoes the layers from the output. That costs few digits at small steps (with
@@ -166,8 +167,8 @@ class Flow(nn.Module):
         plan = None
         if self._inputs is None and self._layers is not None:
             plan = make_plan(hamiltonian, integrator, self.step, self._layers, self.shared)
-        settings.check_backend(backend, plan)
-        settings.check_memory(memory, backend, integrator)
+        settings.check_memory(memory, integrator)
+        check_backend(backend, plan, memory == "store")
         self.hamiltonian, self._integrator, self.plan = hamiltonian, integrator, plan
         self._backend, self._memory = backend, memory
 
@@ -254,23 +255,12 @@ class Flow(nn.Module):
             # A flow adds many small steps up, which half precision would round away.
             with torch.autocast(y.device.type, enabled=False):
                 return self.forward(**in_full(self.weight, y=y, inputs=inputs, **call))
-        self.space.check(y, self.features)
-        plan = served(self.plan, self.backend, self.memory, y, self.weight)
-        if plan is not None:
-            if call or inputs is not None:
-                bound(self, y, inputs, call)
-            return self._fused(plan, y)
-        if self._layers != 0:
-            check_numbers(y, self.weight)
-        return layer_by_layer(self.integrator, self.fields(y, inputs=inputs, **call), y, self.step, self.memory)
-
-    def _fused(self, plan: Plan, y: Tensor) -> Tensor:
-        twice = None if self.backend == "native" else partial(again, self)  # what is named never falls back
-        if not native.wants_full_weights(plan):
-            return native.run(plan, y, self.weight, self.bias, None, twice)
-        K = self.K
-        W = self.interconnection.drive(self._J(), K, self.space) if plan.drive == "matrix" else None
-        return native.run(plan, y, K, self.bias, W, twice)
+        self.hamiltonian.space.check(y, self.hamiltonian.features)
+        weight, plan = self.weight, self.plan
+        backend = chosen(self._backend, plan, y, weight, self._memory == "store")
+        if not backend.fused and self._layers != 0:
+            check_numbers(y, weight)
+        return run(backend, plan, y, layers_of(self, backend, weight, y, inputs, call))
 
     @read
     def trajectory(self, y: Tensor, *, inputs: Tensor | None = None, **call: Any) -> Tensor:

@@ -1,27 +1,22 @@
-"""From the factors of a flow to the plain values that a fused kernel reads."""
+"""From a flow to what a backend reads: the plain values of its factors, and the numbers of its layers."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from hdnn.activations import LeakyReLU
+from hdnn.flow.inputs import bound
+from hdnn.flow.memory import loop
 from hdnn.hamiltonian import Hamiltonian
-from hdnn.integrators import Integrator, SymplecticEuler
-from hdnn.kernels import native
+from hdnn.integrators import Integrator
+from hdnn.kernels.backend import Backend, Layers
 from hdnn.kernels.plan import Plan
-from hdnn.spaces import Images, Vectors
-from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew, Structure
 
-_STRUCTURES: dict[type[Structure], str] = {
-    Dense: "dense",
-    Skew: "skew",
-    BlockSkew: "block_skew",
-    OffDiagonal: "off_diagonal",
-    BlockDiagonal: "block_diagonal",
-    Masked: "masked",
-}
+if TYPE_CHECKING:
+    from hdnn.flow.module import Flow
 
 
 def make_plan(hamiltonian: Hamiltonian, integrator: Integrator, step: float, layers: int, shared: bool) -> Plan | None:
@@ -34,11 +29,9 @@ def make_plan(hamiltonian: Hamiltonian, integrator: Integrator, step: float, lay
         layers: N.
         shared: one K and b for all layers.
     """
-    activation = hamiltonian.activation
-    structure = _STRUCTURES.get(type(hamiltonian.structure))
+    method, structure, activation = integrator.kernel, hamiltonian.structure.kernel, hamiltonian.activation
     space = hamiltonian.space
-    plain = space.pointwise and type(space) in (Vectors, Images)
-    if integrator.kernel is None or activation.kernel is None or structure is None or not plain:
+    if not (method and structure and activation.kernel and space.kernel and space.pointwise):
         return None
     units = hamiltonian.units if integrator.separable_only else (slice(0, 0), slice(0, 0))
     p, q = units
@@ -46,41 +39,46 @@ def make_plan(hamiltonian: Hamiltonian, integrator: Integrator, step: float, lay
         return None
     drive: Literal["identity", "canonical", "matrix"] = "canonical" if hamiltonian.canonical else "matrix"
     return Plan(
-        method=integrator.kernel,
-        first=integrator.first if isinstance(integrator, SymplecticEuler) else "",
+        method=method,
+        first=integrator.first,
         structure=structure,
         drive="identity" if hamiltonian.interconnection.is_inverse else drive,
         activation=activation.kernel,
-        negative_slope=activation.negative_slope if isinstance(activation, LeakyReLU) else 0.0,
+        negative_slope=activation.negative_slope,
         step=step,
         features=hamiltonian.features,
         hidden=hamiltonian.hidden,
         layers=layers,
         shared=shared,
-        images=bool(space.taps),
+        images=space.kernel == "images",
         p_units=(p.start, p.stop - p.start),
         q_units=(q.start, q.stop - q.start),
     )
 
 
-def served(plan: Plan | None, backend: str, memory: str | None, y: Tensor, weight: Tensor) -> Plan | None:
-    """The plan where the native backend takes this call, None where the eager path does.
+def layers_of(
+    flow: Flow, backend: Backend, weight: Tensor, y: Tensor, inputs: Tensor | None, call: Mapping[str, Any]
+) -> Layers:
+    """What a backend reads of a flow, and of what a call brings.
 
-    The kernels keep no layer, so every `memory` but "store" leaves the choice of the path open.
-
-    Raises:
-        ValueError: if the user named the native backend and it cannot take the call.
+    Args:
+        flow: its factors.
+        backend: that runs the call.
+        weight: the weights of the flow, read once.
+        y: the state.
+        inputs: as for `Flow.forward`, like all that the call brings.
+        call: as for `Flow.forward`.
     """
-    if backend == "eager" or memory == "store" or plan is None or not native.available():
-        return None
-    if native.serves(y, weight):
-        return plan
-    if backend == "native":
-        raise ValueError(
-            'backend="native" takes CPU tensors, state and weights both float32 or both float64, no forward-mode '
-            "differentiation, no transform of torch.func inside a compiled function, and nothing that writes a program "
-            f"down (torch.export, torch.jit.trace); got a {y.dtype} state on {y.device} and {weight.dtype} weights on "
-            f"{weight.device}. "
-            f'Convert them, or use backend="auto" or "eager".'
-        )
-    return None
+    factors, plan = flow.hamiltonian, flow.plan if backend.fused else None
+    if plan is None or call or inputs is not None:
+        space, b = bound(flow, y, inputs, call)
+    else:  # nothing to ask for; small flows notice what that costs
+        space, b = factors.space, flow.bias
+    full, W = plan is None or backend.full_weights(plan), None
+    if full:
+        weight = factors.structure.build(weight, flow.places(weight.device).weight)
+    if plan is None or plan.drive == "matrix":
+        W = factors.interconnection.drive(flow._J(), weight, factors.space)
+    if plan is not None and flow._backend != "auto":
+        return Layers(weight, b, W)  # what is named never falls back
+    return Layers(weight, b, W, partial(loop, flow, space, full))

@@ -16,8 +16,6 @@ from hdnn.entries import Slot
 from hdnn.hamiltonian import Hamiltonian
 from hdnn.integrators import Integrator
 from hdnn.interconnections import Interconnection
-from hdnn.kernels import native
-from hdnn.kernels.plan import Plan
 from hdnn.spaces import Space
 from hdnn.structures import Structure
 
@@ -52,33 +50,10 @@ def check_room(
     require_room(stored * math.prod(free) * dtype.itemsize, what, device or torch.get_default_device())
 
 
-def check_backend(backend: str, plan: Plan | None) -> None:
-    """Refuse a named backend that is not there or cannot run this flow; only "auto" may fall back."""
-    if backend == "triton":
-        raise ValueError('backend="triton" is not in this version. Use backend="auto".')
-    if backend not in ("auto", "eager", "native"):
-        raise ValueError(f'`backend` must be "auto", "eager" or "native"; got {backend!r}.')
-    if backend == "native" and not native.available():
-        raise ValueError(
-            'backend="native" needs the compiled extension, which this install lacks. Reinstall with a C++17 compiler '
-            '(pip install --no-cache-dir --force-reinstall), or use backend="eager".'
-        )
-    if backend == "native" and plan is None:
-        raise ValueError(
-            'backend="native" runs ForwardEuler and SymplecticEuler with the built-in activations and structures, on '
-            'vectors and on images with kernel_size=1; this flow is another. Use backend="auto" or "eager".'
-        )
-
-
-def check_memory(memory: str | None, backend: str, integrator: Integrator) -> None:
-    """Refuse what the backend or the integrator cannot do."""
+def check_memory(memory: str | None, integrator: Integrator) -> None:
+    """Refuse what the integrator cannot do."""
     if memory not in (None, "store", "recompute", "reverse"):
         raise ValueError(f'`memory` must be "store", "recompute" or "reverse"; got {memory!r}.')
-    if memory == "store" and backend == "native":
-        raise ValueError(
-            'memory="store" keeps every layer for the backward pass; backend="native" never does, it computes them '
-            'again in cache. Leave `memory` out, or use backend="eager".'
-        )
     if memory == "reverse" and not integrator.reversible:
         raise ValueError(
             f'memory="reverse" walks back from the output, and `{type(integrator).__name__}` does not state that its '

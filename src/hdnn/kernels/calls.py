@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, overload
 import torch
 from torch import Tensor
 
+from hdnn.kernels.backend import Gradients, Layers
 from hdnn.kernels.plan import Plan
 
 
@@ -53,9 +54,6 @@ class Kept(NamedTuple):
     run: Bound
     numbers: Tensor | None
     layout: int
-
-
-Gradients = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
 
 
 def full_weights(plan: Plan) -> bool:
@@ -117,20 +115,9 @@ def multiplications(plan: Plan) -> int:
     return of_K if plan.drive == "identity" else 2 * of_K
 
 
-def forward(
-    y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, plan: Plan, keep: bool = False
-) -> tuple[Tensor, Kept]:
-    """The states after the last layer.
-
-    Args:
-        y: states.
-        weight: free numbers, or K where `full_weights`.
-        bias: biases.
-        W: K Jᵀ, for plans whose drive is "matrix".
-        flows: F.
-        plan: what to run.
-        keep: leave the trajectory for `backward`, where it is small enough to be worth its memory.
-    """
+def forward(plan: Plan, y: Tensor, layers: Layers, keep: bool = False) -> tuple[Tensor, Kept]:
+    """The states after the last layer; a short trajectory is kept where that is wanted and worth its memory."""
+    weight, bias, W, _, flows = layers
     images, run = plan.images, _run_of(plan, W, flows)
     _check(y, weight, bias, W, y, flows, plan, run)
     y, weight, bias, W = _ready(y, images), _packed(weight, flows), _packed(bias, flows), _packed(W, flows)
@@ -147,29 +134,10 @@ def forward(
 
 
 def backward(
-    g: Tensor,
-    y: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    W: Tensor | None,
-    flows: int,
-    plan: Plan,
-    weights_too: bool = True,
-    kept: Kept | None = None,
+    plan: Plan, g: Tensor, y: Tensor, layers: Layers, kept: Kept | None = None, weights_too: bool = True
 ) -> Gradients:
-    """The gradients of states, weights, biases and W, the last None where there is no W.
-
-    Args:
-        g: gradient of the output; the rest as in `forward`.
-        y: states.
-        weight: free numbers, or K.
-        bias: biases.
-        W: K Jᵀ.
-        flows: F.
-        plan: what to run.
-        weights_too: whether more than the gradient of the states is wanted; None takes the place of the others.
-        kept: what `forward` left.
-    """
+    """The gradients of states, weights, biases and W; layers are computed again, samples block by block, in cache."""
+    weight, bias, W, _, flows = layers
     images = plan.images
     run, numbers, layout = kept or (_run_of(plan, W, flows), None, 0)
     _check(y, weight, bias, W, g, flows, plan, run)
@@ -256,7 +224,8 @@ def _arrays(
     to_W: Tensor | None = None,
 ) -> Any:  # fmt: skip
     """Pointers, sizes and strides of a call; strides lead to the next flow, row and feature."""
-    y_strides, g_strides, out_strides = y.stride(), (y if g is None else g).stride(), out.stride()
+    y_strides, out_strides = y.stride(), out.stride()
+    g_strides = y_strides if g is None else g.stride()
     if flows:
         y_flow, y_row, y_feature, *_ = y_strides
         g_flow, g_row, g_feature, *_ = g_strides

@@ -1,11 +1,14 @@
-"""The fused backend: all layers, forward or backward, in one compiled call."""
+"""The native backend: all layers, forward or backward, in one compiled call on the CPU."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from hdnn.kernels import calls, operators, transforms
+from hdnn.kernels import calls
+from hdnn.kernels.backend import NOTHING, Backend, Gradients, Layers, Wants
 from hdnn.kernels.plan import Plan
 
 
@@ -14,60 +17,69 @@ def available() -> bool:
     return calls.extension is not None
 
 
-def describe() -> str:
-    """One line for `hdnn info`."""
-    extension = calls.extension
-    if extension is None:
-        return f"not available: {calls.why_not}"
-    return f"available ({extension.instruction_set()}, {'OpenMP' if extension.has_openmp() else 'one thread'})"
-
-
 def instruction_set() -> str:
     """The instruction set that the kernels run with, "none" where the extension is missing; bits depend on it."""
     return "none" if calls.extension is None else str(calls.extension.instruction_set())
 
 
-def serves(y: Tensor, weight: Tensor) -> bool:
-    """Whether the kernels can run these tensors here and now.
+class Native(Backend):
+    """Keeps no layer; knows reverse mode alone, of CPU tensors that are all float32 or all float64."""
 
-    They take CPU tensors, both float32 or both float64, and know reverse mode alone. Under `torch.export` and
-    `torch.jit.trace` the eager path runs, so that programs need no hdnn, and so it does under transforms inside a
-    compiled function, which know neither our rule of vmap nor our second derivatives.
-    """
-    dtype = y.dtype
-    return (
-        y.is_cpu
-        and weight.is_cpu
-        and dtype is weight.dtype
-        and (dtype is torch.float32 or dtype is torch.float64)
-        and not transforms.forward_mode()
-        and not (torch.compiler.is_compiling() and (transforms.exporting() or transforms.transformed()))
-        and not transforms.tracing()
-    )
+    name: ClassVar[str] = "native"
+    many: ClassVar[bool] = True
 
+    def describe(self) -> str:
+        """With the instruction set and whether threads share the work."""
+        extension = calls.extension
+        if extension is None:
+            return f"not available: {calls.why_not}"
+        return f"available ({extension.instruction_set()}, {'OpenMP' if extension.has_openmp() else 'one thread'})"
 
-def wants_full_weights(plan: Plan) -> bool:
-    """Whether the kernels want K in full (S, m, n) instead of the free numbers of its structure."""
-    return calls.full_weights(plan)
+    def why_not(self, plan: Plan | None, y: Tensor | None, weight: Tensor | None, wants: Wants) -> str:
+        """The eager path runs where programs are written down, so that they need no hdnn.
 
+        And so it does under transforms inside a compiled function, which know neither our rule of vmap nor our second
+        derivatives.
+        """
+        if calls.extension is None:
+            return (
+                'backend="native" needs the compiled extension, which this install lacks. Reinstall with a C++17 '
+                'compiler (pip install --no-cache-dir --force-reinstall), or use backend="eager".'
+            )
+        if plan is None or not calls.knows(plan):
+            return (
+                'backend="native" runs ForwardEuler and SymplecticEuler with the built-in activations and structures, '
+                "on vectors and on images with kernel_size=1; this flow is another. "
+                'Use backend="auto" or "eager".'
+            )
+        if wants.store:
+            return (
+                'memory="store" keeps every layer for the backward pass; backend="native" never does, it computes them '
+                'again in cache. Leave `memory` out, or use backend="eager".'
+            )
+        if y is None or weight is None:
+            return ""
+        dtype = y.dtype
+        plain = y.is_cpu and weight.is_cpu and dtype is weight.dtype
+        if plain and (dtype is torch.float32 or dtype is torch.float64) and (wants is NOTHING or not any(wants)):
+            return ""
+        return (
+            'backend="native" takes CPU tensors, state and weights both float32 or both float64, no forward-mode '
+            "differentiation, no transform of torch.func inside a compiled function, and nothing that writes a program "
+            f"down (torch.export, torch.jit.trace); got a {y.dtype} state on {y.device} and {weight.dtype} weights on "
+            f'{weight.device}. Convert them, or use backend="auto" or "eager".'
+        )
 
-def run(
-    plan: Plan, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, again: operators.Again | None = None
-) -> Tensor:
-    """The states after the last layer.
+    def full_weights(self, plan: Plan) -> bool:
+        """Free numbers serve where the halves of a state drive each other by them."""
+        return calls.full_weights(plan)
 
-    Args:
-        plan: what to run.
-        y: (..., n), or (B, n, H, W).
-        weight: free numbers (S, ...), or K (S, m, n) where `wants_full_weights`.
-        bias: (S, m).
-        W: K Jᵀ, (N or 1, m, n), for plans whose drive is "matrix".
-        again: the same run layer by layer, to differentiate gradients with; without it second derivatives raise.
+    def forward(self, plan: Plan, y: Tensor, layers: Layers, keep: bool) -> tuple[Tensor, calls.Kept]:
+        """One call of the extension."""
+        return calls.forward(plan, y, layers, keep)
 
-    Returns:
-        The shape of y.
-    """
-    if y.dim() == (4 if plan.images else 2):
-        return operators.apply(y, weight, bias, W, plan, again)
-    states = y.unsqueeze(0) if plan.images else y.reshape(-1, plan.features)
-    return operators.apply(states, weight, bias, W, plan, again).reshape(y.shape)
+    def backward(
+        self, plan: Plan, g: Tensor, y: Tensor, layers: Layers, kept: calls.Kept | None, weights_too: bool
+    ) -> Gradients:
+        """One call of the extension."""
+        return calls.backward(plan, g, y, layers, kept, weights_too)

@@ -1,38 +1,55 @@
-"""The fused run as a differentiable function, in plain eager mode and under every transform.
+"""The run of a fused backend as a differentiable function, in plain eager mode and under every transform.
 
 Two autograd functions stand over two operators of `torch.library`: the backward of the first is the second, and the
-backward of the second differentiates `again`, the same run layer by layer; without it a second derivative meets our own
-message instead of a silent zero. The operators make compilation, fake tensors and tracing work. A third function is the
-short way of plain eager mode, which costs a third of the others.
+backward of the second differentiates `loop`, the same run layer by layer; without it a second derivative meets our own
+message instead of a silent zero. The operators make compilation, fake tensors and tracing work: they carry the name of
+the backend and the values of the plan. A third function is the short way of plain eager mode, which costs a third of
+the others.
 
-Legend: as in `calls`; `again(y, weight, bias, W)` gives the states after the last layer by operations of PyTorch alone.
+Legend: as in `backend`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from hdnn.kernels import calls
+from hdnn.kernels.backend import Backend, Gradients, Layers, Loop, Wants
+from hdnn.kernels.eager import Eager
 from hdnn.kernels.plan import SCHEMA, Plan, plan_of
 from hdnn.kernels.refusals import check
 from hdnn.kernels.transforms import batched, pulled_back, raw_apply, transformed, watched, wrapped
 
-Again = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 
+def run(backend: Backend, plan: Plan | None, y: Tensor, layers: Layers) -> Tensor:
+    """The states after the last layer, differentiable once, or as often as `layers.loop` where there is one.
 
-def apply(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, plan: Plan, again: Again | None) -> Tensor:
-    """The states after the last layer, differentiable once, or as often as `again` where there is one."""
-    if _is_plain(y, weight, bias, W) and not wrapped(y):
-        result: Tensor = _DIRECT(y, weight, bias, W, plan, again)
+    Args:
+        backend: that serves the call.
+        plan: what to run.
+        y: (..., n), or what the space says.
+        layers: those of one flow.
+
+    Returns:
+        The shape of y.
+    """
+    fused = cast("Plan", plan)
+    if not backend.fused:
+        return backend.forward(fused, y, layers, keep=False)[0]
+    rows = y
+    if y.dim() != (4 if fused.images else 2):
+        rows = y.unsqueeze(0) if fused.images else y.reshape(-1, fused.features)
+    weight, bias, W, loop, _ = layers
+    if _is_plain(rows, weight, bias, W) and not wrapped(rows):
+        result: Tensor = _DIRECT(rows, weight, bias, W, backend, plan, layers)
     else:
-        result = _run_apply(y, weight, bias, W, 0, plan, again)
-    return result
+        result = _run_apply(rows, weight, bias, W, 0, backend, plan, loop)
+    return result if rows is y else result.reshape(y.shape)
 
 
 class Direct(torch.autograd.Function):
@@ -40,12 +57,13 @@ class Direct(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, plan: Plan, again: Again | None
-    ) -> Tensor:
-        """One fused run; a short trajectory is kept for the run back."""
-        out, ctx.kept = calls.forward(y, weight, bias, W, 0, plan, keep=any(ctx.needs_input_grad))
+        ctx: Any, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, backend: Backend, plan: Plan,
+        layers: Layers,
+    ) -> Tensor:  # fmt: skip
+        """One fused run; what the backend kept of it serves the run back; `layers` are the tensors once more."""
+        out, ctx.kept = backend.forward(plan, y, layers, any(ctx.needs_input_grad))
         ctx.save_for_backward(y, weight, bias, W)
-        ctx.plan, ctx.again = plan, again
+        ctx.backend, ctx.plan, ctx.loop = backend, plan, layers.loop
         return out
 
     @staticmethod
@@ -54,8 +72,10 @@ class Direct(torch.autograd.Function):
         y, weight, bias, W = ctx.saved_tensors
         weights_too = any(ctx.needs_input_grad[1:])
         if torch.is_grad_enabled() or batched(g) or not _is_plain(g, y, weight, bias, W):
-            return (*_pull_apply(g, y, weight, bias, W, 0, ctx.plan, ctx.again, weights_too), None, None)
-        return (*calls.backward(g, y, weight, bias, W, 0, ctx.plan, weights_too, ctx.kept), None, None)
+            found = _pull_apply(g, y, weight, bias, W, 0, ctx.backend, ctx.plan, ctx.loop, weights_too)
+        else:
+            found = ctx.backend.backward(ctx.plan, g, y, Layers(weight, bias, W), ctx.kept, weights_too)
+        return (*found, None, None, None)
 
 
 class Run(torch.autograd.Function):
@@ -63,36 +83,38 @@ class Run(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, plan: Plan, again: Again | None
-    ) -> Tensor:
+        y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, backend: Backend, plan: Plan,
+        loop: Loop | None,
+    ) -> Tensor:  # fmt: skip
         """One fused run."""
         if _is_plain(y, weight, bias, W):
-            return calls.forward(y, weight, bias, W, flows, plan)[0]
-        result: Tensor = torch.ops.hdnn.flow_run(y, weight, bias, W, flows, *plan.values())
+            return _forward(backend, plan, y, Layers(weight, bias, W, None, flows))
+        result: Tensor = torch.ops.hdnn.flow_run(y, weight, bias, W, flows, backend.name, *plan.values())
         return result
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Keep the inputs alone: nothing per layer is stored."""
-        *tensors, ctx.flows, ctx.plan, ctx.again = inputs
+        *tensors, ctx.flows, ctx.backend, ctx.plan, ctx.loop = inputs
         ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:
         """Gradients of states, weights, biases and W."""
         weights_too = any(ctx.needs_input_grad[1:4])
-        return (*_pull_apply(g, *ctx.saved_tensors, ctx.flows, ctx.plan, ctx.again, weights_too), None, None, None)
+        found = _pull_apply(g, *ctx.saved_tensors, ctx.flows, ctx.backend, ctx.plan, ctx.loop, weights_too)
+        return (*found, None, None, None, None)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
         """Samples of the mapped axis are rows like any other; mapped parameters make it an axis of flows."""
-        y, *parameters, flows, plan, again = inputs
+        y, *parameters, flows, backend, plan, loop = inputs
         size, mapped = info.batch_size, in_dims[1:4] != (None, None, None)
         if not mapped:
             rows = _as_rows(y, in_dims[0], size, flows)
-            return _from_rows(_run_apply(rows, *parameters, flows, plan, again), size, flows), 0
+            return _from_rows(_run_apply(rows, *parameters, flows, backend, plan, loop), size, flows), 0
         merged = [_merged(x, d, size, flows) for x, d in zip((y, *parameters), in_dims, strict=False)]
-        return _split(_run_apply(*merged, size * max(1, flows), plan, again), size, flows), 0
+        return _split(_run_apply(*merged, size * max(1, flows), backend, plan, loop), size, flows), 0
 
 
 class Pull(torch.autograd.Function):
@@ -100,13 +122,15 @@ class Pull(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, plan: Plan,
-        again: Again | None, weights_too: bool,
-    ) -> calls.Gradients:  # fmt: skip
+        g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, backend: Backend, plan: Plan,
+        loop: Loop | None, weights_too: bool,
+    ) -> Gradients:  # fmt: skip
         """One fused run back."""
         if _is_plain(g, y, weight, bias, W) and not batched(g):
-            return calls.backward(g, y, weight, bias, W, flows, plan, weights_too)
-        to_y, *others = torch.ops.hdnn.flow_pull(g, y, weight, bias, W, weights_too, flows, *plan.values())
+            return _backward(backend, plan, g, y, Layers(weight, bias, W, None, flows), weights_too)
+        to_y, *others = torch.ops.hdnn.flow_pull(
+            g, y, weight, bias, W, weights_too, flows, backend.name, *plan.values()
+        )
         if not weights_too:
             return to_y, None, None, None
         return to_y, others[0], others[1], None if W is None else others[2]
@@ -114,52 +138,61 @@ class Pull(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         """Keep the inputs."""
-        *tensors, ctx.flows, _, ctx.again, ctx.weights_too = inputs
+        *tensors, ctx.flows, ctx.backend, ctx.plan, ctx.loop, ctx.weights_too = inputs
         ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *directions: Tensor | None) -> Any:
-        """Gradients of the gradients, layer by layer; refused where `again` is not given."""
-        if ctx.again is None:
+        """Gradients of the gradients, layer by layer; refused where no `loop` is given."""
+        if ctx.loop is None:
             raise RuntimeError(
-                "The native backend has no second derivatives, and a backend that is named never falls back. Use "
-                'backend="auto" or "eager" to differentiate the gradient of a flow.'
+                f"The {ctx.backend.name} backend has no second derivatives, and a backend that is named never falls "
+                'back. Use backend="auto" or "eager" to differentiate the gradient of a flow.'
             )
         inputs = [x for x in ctx.saved_tensors if x is not None]
         wanted = [i for i, want in enumerate(ctx.needs_input_grad[: len(inputs)]) if want]
 
         def pull(*values: Tensor) -> tuple[Tensor, ...]:
-            now = dict(enumerate(inputs)) | dict(zip(wanted, values, strict=True))
-            return _pull_again(ctx.again, ctx.flows, ctx.weights_too, *now.values())
+            now = [*(dict(enumerate(inputs)) | dict(zip(wanted, values, strict=True))).values(), None]
+            g, y, weight, bias, W, *_ = now
+            layers = Layers(cast("Tensor", weight), cast("Tensor", bias), W, ctx.loop, ctx.flows)
+            found = Eager().backward(ctx.plan, cast("Tensor", g), cast("Tensor", y), layers, None, ctx.weights_too)
+            return tuple(x for x in found if x is not None)
 
         given = [x for x in directions if x is not None]
         found = dict(zip(wanted, pulled_back(pull, [inputs[i] for i in wanted], given), strict=True))
-        return (*map(found.get, range(5)), None, None, None, None)
+        return (*map(found.get, range(5)), None, None, None, None, None)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
         """As in `Run`; gradients of parameters are one for each mapped index, so they make it an axis of flows."""
-        g, y, *parameters, flows, plan, again, weights_too = inputs
+        g, y, *parameters, flows, backend, plan, loop, weights_too = inputs
         size, mapped = info.batch_size, in_dims[2:5] != (None, None, None)
         if not (mapped or weights_too):
             rows = [_as_rows(x, d, size, flows) for x, d in zip((g, y), in_dims, strict=False)]
-            to_y, *_ = _pull_apply(*rows, *parameters, flows, plan, again, False)
+            to_y, *_ = _pull_apply(*rows, *parameters, flows, backend, plan, loop, False)
             return (_from_rows(to_y, size, flows), None, None, None), (0, None, None, None)
         merged = [_merged(x, d, size, flows) for x, d in zip((g, y, *parameters), in_dims, strict=False)]
-        results = _pull_apply(*merged, size * max(1, flows), plan, again, weights_too)
+        results = _pull_apply(*merged, size * max(1, flows), backend, plan, loop, weights_too)
         dims = tuple(None if x is None else 0 for x in results)
         return tuple(None if x is None else _split(x, size, flows) for x in results), dims
 
 
-def _pull_again(again: Again, flows: int, weights_too: bool, g: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """The gradients of the states, and of weights, biases and W where they are wanted, from `again`."""
+def _forward(backend: Backend, plan: Plan, y: Tensor, layers: Layers) -> Tensor:
+    """A run of one flow or of many, one after the other where the backend takes no more at a time."""
+    if not layers.flows or backend.many:
+        return backend.forward(plan, y, layers, keep=False)[0]
+    return torch.stack([backend.forward(plan, y[f], layers.one(f), keep=False)[0] for f in range(layers.flows)])
 
-    def run(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None = None) -> Tensor:
-        return again(y, weight, bias, W)
 
-    each = torch.func.vmap(run) if flows else run
-    count = len(tensors) if weights_too else 1
-    return pulled_back(lambda *x: (each(*x, *tensors[count:]),), tensors[:count], [g])
+def _backward(backend: Backend, plan: Plan, g: Tensor, y: Tensor, layers: Layers, weights_too: bool) -> Gradients:
+    """A run back, as in `_forward`."""
+    if not layers.flows or backend.many:
+        return backend.backward(plan, g, y, layers, None, weights_too)
+    each = [backend.backward(plan, g[f], y[f], layers.one(f), None, weights_too) for f in range(layers.flows)]
+    to_y, *others = ([x for x in column if x is not None] for column in zip(*each, strict=True))
+    weight, bias, W = (torch.stack(found) if found else None for found in others)
+    return torch.stack(to_y), weight, bias, W
 
 
 def _run_apply(*inputs: Any) -> Tensor:
@@ -167,8 +200,8 @@ def _run_apply(*inputs: Any) -> Tensor:
     return result
 
 
-def _pull_apply(*inputs: Any) -> calls.Gradients:
-    result: calls.Gradients = Pull.apply(*inputs)  # type: ignore[no-untyped-call]
+def _pull_apply(*inputs: Any) -> Gradients:
+    result: Gradients = Pull.apply(*inputs)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -220,19 +253,39 @@ def _split(x: Tensor, size: int, flows: int) -> Tensor:
 
 _Empties = tuple[Tensor, Tensor, Tensor, Tensor]
 
+# Whom the operators ask, by name: a compiler knows plain values alone.
+_SERVING: dict[str, Backend] = {}
 
-def _run(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, *values: Any) -> Tensor:
-    plan = plan_of(*values)
-    check(y, weight, bias, W, y, flows, plan, "flow_run")
-    return calls.forward(y, weight, bias, W, flows, plan)[0]
+
+def register(backend: Backend) -> None:
+    """Let the operators know a backend; of several with one name, the latest."""
+    _SERVING[backend.name] = backend
+
+
+def _checked(
+    y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, g: Tensor, flows: int, name: str, values: tuple[Any, ...]
+) -> tuple[Backend, Plan, Layers]:
+    """The backend, the plan and the layers of an operator, which anyone may call."""
+    if (backend := _SERVING.get(name)) is None:
+        raise ValueError(f'No backend "{name}" is known here. Make a flow with `backend=` first.')
+    plan, layers = plan_of(*values), Layers(weight, bias, W, None, flows)
+    if reason := backend.why_not(plan, y, weight, Wants()):
+        raise ValueError(reason)
+    check(backend, plan, y, layers, g)
+    return backend, plan, layers
+
+
+def _run(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, name: str, *values: Any) -> Tensor:
+    backend, plan, layers = _checked(y, weight, bias, W, y, flows, name, values)
+    return _forward(backend, plan, y, layers)
 
 
 def _pull(
-    g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, weights_too: bool, flows: int, *values: Any
-) -> _Empties:
-    plan = plan_of(*values)
-    check(y, weight, bias, W, g, flows, plan, "flow_pull")
-    to_y, *others = calls.backward(g, y, weight, bias, W, flows, plan, weights_too)
+    g: Tensor, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, weights_too: bool, flows: int, name: str,
+    *values: Any,
+) -> _Empties:  # fmt: skip
+    backend, plan, layers = _checked(y, weight, bias, W, g, flows, name, values)
+    to_y, *others = _backward(backend, plan, g, y, layers, weights_too)
     first, second, third = (y.new_empty(0) if x is None else x for x in others)
     return to_y, first, second, third
 
@@ -252,12 +305,13 @@ def _fake_pull(
 def _declare() -> Any:
     """Declare the two operators; they live as long as the library that is returned."""
     inputs = "Tensor y, Tensor weight, Tensor bias, Tensor? W"
-    plan = f"int flows, {SCHEMA}"
+    run = f"int flows, str backend, {SCHEMA}"
     library: Any = torch.library.Library("hdnn", "DEF")  # type: ignore[no-untyped-call]
-    library.define(f"flow_run({inputs}, {plan}) -> Tensor")
-    library.define(f"flow_pull(Tensor g, {inputs}, bool weights_too, {plan}) -> (Tensor, Tensor, Tensor, Tensor)")
-    library.impl("flow_run", _run, "CPU")
-    library.impl("flow_pull", _pull, "CPU")
+    library.define(f"flow_run({inputs}, {run}) -> Tensor")
+    library.define(f"flow_pull(Tensor g, {inputs}, bool weights_too, {run}) -> (Tensor, Tensor, Tensor, Tensor)")
+    for device in ("CPU", "CUDA", "XPU", "MPS"):
+        library.impl("flow_run", _run, device)
+        library.impl("flow_pull", _pull, device)
     torch.library.register_fake("hdnn::flow_run", _fake_run, lib=library)
     torch.library.register_fake("hdnn::flow_pull", _fake_pull, lib=library)
     return library
@@ -272,12 +326,12 @@ def _flops(y: tuple[int, ...], plan: Plan) -> int:
 
 
 @register_flop_formula(torch.ops.hdnn.flow_run)
-def _run_flops(y: Any, weight: Any, bias: Any, W: Any, flows: int, *values: Any, **__: Any) -> int:
+def _run_flops(y: Any, weight: Any, bias: Any, W: Any, flows: int, name: str, *values: Any, **__: Any) -> int:
     return _flops(y, plan_of(*values))
 
 
 @register_flop_formula(torch.ops.hdnn.flow_pull)
 def _pull_flops(
-    g: Any, y: Any, weight: Any, bias: Any, W: Any, weights_too: bool, flows: int, *values: Any, **__: Any
+    g: Any, y: Any, weight: Any, bias: Any, W: Any, weights_too: bool, flows: int, name: str, *values: Any, **__: Any
 ) -> int:
     return _flops(y, plan_of(*values)) * (2 if weights_too else 1)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Plan:
-    """One run of a flow by a fused method.
+    """One run of a flow by a fused method; factors state the words in it as their `kernel`.
 
     Args:
         method: "euler", y⁺ = y + h f(y); "partitioned", one half after the other; or "perceptron", y⁺ = h f(y), whose
@@ -33,8 +33,8 @@ class Plan:
         q_units: the same for q.
     """
 
-    method: Literal["euler", "partitioned", "perceptron"]
-    first: Literal["", "p", "q"]
+    method: str
+    first: str
     structure: str
     drive: Literal["identity", "canonical", "matrix"]
     activation: str

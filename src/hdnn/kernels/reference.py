@@ -7,7 +7,6 @@ these functions in float64, in values and (through autograd) in gradients.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 from torch import Tensor
 
@@ -38,7 +37,7 @@ def partitioned(
     G: Tensor,
     h: float,
     sigma: Callable[[Tensor], Tensor],
-    first: Literal["p", "q"],
+    first: str,
 ) -> Tensor:
     """As `euler`, but one half of the state moves first and the other sees where it went.
 

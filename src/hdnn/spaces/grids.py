@@ -105,6 +105,7 @@ class Images(_Grid):
 
     axis: ClassVar[int] = -3
     rank: ClassVar[int] = 3
+    kernel: ClassVar[str | None] = "images"
     dimensions: ClassVar[int] = 2
     convolve = staticmethod(functional.conv2d)
     convolve_back = staticmethod(functional.conv_transpose2d)

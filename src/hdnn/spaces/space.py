@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hdnn.arguments import shown
+from hdnn.facts import restated
 
 
 class Space(ABC):
@@ -26,10 +27,16 @@ class Space(ABC):
         rank: how many of the last axes make one state; those before them number samples.
         pointwise: whether the weights act on the features of every position alone, as one matrix.
         transposes: whether `transposed(K)` does exactly what Kᵀ does. (A graph known at the call may be directed.)
+        kernel: the name under which the fused kernels know its states; None runs eagerly.
     """
 
     axis: ClassVar[int]
     rank: ClassVar[int]
+    kernel: ClassVar[str | None] = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        restated(cls, ["map", "adjoint", "taps", "pointwise"], {"kernel": None})
 
     @property
     @abstractmethod
