@@ -13,10 +13,11 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
+import json
 import math
 import statistics
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -164,10 +165,10 @@ def begin_as_wave(model: str, layers: nn.Module) -> None:
         weight[:, :half, :half, 1] = 2 * one
         weight[:, :half, half:, 0] = -one
         weight[:, half:, :half, 0] = one
-    else:  # p' = -(q - A q), q' = p
-        weight[:, :half, half:, 0] = -one
-        weight[:, :half, half:, 1] = one
-        weight[:, half:, :half, 0] = one
+    else:  # p' = -(1 - A) q, q' = (1 - A) p: a hop a layer
+        for sign, rows, columns in ((-1, slice(half), slice(half, None)), (1, slice(half, None), slice(half))):
+            weight[:, rows, columns, 0] = sign * one
+            weight[:, rows, columns, 1] = -sign * one
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -263,10 +264,22 @@ def write_csv(path: Path, finals: list[dict[str, Any]]) -> None:
         writer.writerows(finals)
 
 
-def all_of(runs: list[Run], processes: int) -> list[dict[str, Any]]:
-    """The results of many trainings, in their order."""
+def all_of(runs: list[Run], processes: int, known: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results of many trainings, in their order; those that are known are not done again."""
+    of = {Run(**{field.name: row[field.name] for field in fields(Run)}): row for row in known}
+    missing = [run for run in runs if run not in of]
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        return list(pool.map(train, runs))
+        of |= dict(zip(missing, pool.map(train, missing), strict=True))
+    return [of[run] for run in runs]
+
+
+def known_of(output: Path | None) -> list[dict[str, Any]]:
+    """The trainings of an earlier report of the same name, which was perhaps one of other models."""
+    path = output and output.with_suffix(".json")
+    if path is None or not path.is_file():
+        return []
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+    return [*earlier["trials"], *earlier["finals"]]
 
 
 def main() -> None:
@@ -284,14 +297,15 @@ def main() -> None:
     machine.require_folder(settings.output)
     known = machine.facts()
     sizes = settings.nodes, settings.layers
-    found = all_of(trials(settings.models, settings.trial_iterations, *sizes), settings.processes)
+    done = known_of(settings.output)
+    found = all_of(trials(settings.models, settings.trial_iterations, *sizes), settings.processes, done)
     runs = [
         Run(model, best["start"], best["rate"], seed, settings.iterations, *sizes)
         for model in settings.models
         for best in [chosen(found, model)]
         for seed in range(settings.seeds)
     ]
-    finals = all_of(runs, settings.processes)
+    finals = all_of(runs, settings.processes, done)
     if settings.output:
         write_csv(settings.output.with_suffix(".csv"), finals)
     raw = {**known, "trials": found, "finals": finals}
