@@ -114,10 +114,10 @@ class Structure(ABC):
         return self._copies * free.diff(dim=0).square().sum()
 
     def contains(self, K: Tensor, space: Space | None = None) -> bool:
-        """Whether K is a member, exactly.
+        r"""Whether K is a member, exactly.
 
         Args:
-            K: (m, n, *taps) or (N, m, n, *taps).
+            K: (m, n, \*taps) or (N, m, n, \*taps).
             space: that it acts on; None means vectors for up to three axes, images for more.
         """
         if space is None:

@@ -25,8 +25,6 @@ class Space(ABC):
     Attributes:
         axis: where the features stand in a state, counted from the end.
         rank: how many of the last axes make one state; those before them number samples.
-        pointwise: whether the weights act on the features of every position alone, as one matrix.
-        transposes: whether `transposed(K)` does exactly what Kᵀ does. (A graph known at the call may be directed.)
         kernel: the name under which the fused kernels know its states; None runs eagerly.
     """
 
@@ -41,7 +39,7 @@ class Space(ABC):
     @property
     @abstractmethod
     def taps(self) -> tuple[int, ...]:
-        """The trailing axes of K: () for vectors, (k, k) for images."""
+        """The trailing axes of K, () for vectors and (k, k) for images."""
 
     @abstractmethod
     def map(self, K: Tensor, y: Tensor, b: Tensor | None = None) -> Tensor:
@@ -69,7 +67,7 @@ class Space(ABC):
 
     @property
     def transposes(self) -> bool:
-        """Whether `transposed(K)` does exactly what Kᵀ does."""
+        """Whether `transposed(K)` does exactly what Kᵀ does; a graph known at the call may be directed."""
         return True
 
     @property

@@ -154,7 +154,7 @@ def fit_together(
     A member that diverges does not disturb the others: its records say nan from then on.
 
     Args:
-        networks: E of them, alike but for their weights: `Network`s, or any modules with a loss.
+        networks: E of them, alike but for their weights: each a `Network`, or any module with a loss.
         x: (E, s, ...), the inputs of each, as in `fit`; `x.expand(E, *x.shape)` gives all the same without copying.
         y: (E, s) class indices, or (E, s, outputs) targets; what the loss asks for.
         recipe: how; its own seed is not used. All but `validation_fraction`, `patience` and L-BFGS can be done
