@@ -34,9 +34,9 @@ MODELS = {
     "convolution": "plain graph convolution",
     "residual": "residual steps T/N",
 }
-STARTS, RATES = ("random", "wave"), (5e-4, 1e-3, 2e-3)
+STARTS, RATES = ("random", "wave"), (1.25e-4, 2.5e-4, 5e-4)
 NODES, LAYERS, FEATURES, STEP, BATCH = 50, 50, 8, 0.95, 32
-CONSTANT = math.log10(1 / 12)
+CONSTANT, TARGET = math.log10(1 / 12), -2.5
 # Seeds of the samples for validation and for the test; those of training are 0, 1, 2, ...
 VALIDATION, TEST = 10_001, 20_001
 
@@ -234,7 +234,8 @@ def report(
         "",
         f"Trials: {len(STARTS) * len(RATES)} a model, {settings.trial_iterations} batches each, by 4000 samples for "
         f"validation (seed {VALIDATION}). Finals: {settings.iterations} batches with the start and rate that validate "
-        f"best, seeds {', '.join(map(str, seeds))}; test on 4000 fresh samples (seed {TEST}), which chose nothing.",
+        f"best, seeds {', '.join(map(str, seeds))}; test on 4000 fresh samples (seed {TEST}), which chose nothing. "
+        "The range of rates was settled before with the h2 flow: from the wave start it breaks away at 0.001 and more.",
         "",
         "## log10 MSE on fresh samples",
         "",
@@ -247,6 +248,9 @@ def report(
         numbers = [", ".join(f"{value:.3f}" for value in values), f"{mean:.3f} ± {deviation:.3f}", f"{error:.3f}"]
         rows.append([MODELS[model], best["start"], f"{best['rate']:g}", *numbers])
     lines += machine.table(["model", "start", "rate", "seeds " + ", ".join(map(str, seeds)), "mean ± sd", "se"], rows)
+    worst = max((row["test"] for row in finals if row["model"] == "h2"), default=math.nan)
+    passed = "passed" if worst < TARGET else "FAILED"
+    lines += ["", f"Target: h2 below {TARGET} from every seed; the worst is {worst:.3f}: **{passed}**."]
     lines += ["", "## All trials, log10 MSE on validation", ""]
     columns = [f"{start}, {rate:g}" for start, rate in itertools.product(STARTS, RATES)]
     rows = []
@@ -288,8 +292,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--nodes", type=int, default=NODES)
     parser.add_argument("--layers", type=int, default=LAYERS)
-    parser.add_argument("--trial-iterations", type=int, default=200)
-    parser.add_argument("--iterations", type=int, default=900)
+    parser.add_argument("--trial-iterations", type=int, default=100)
+    parser.add_argument("--iterations", type=int, default=800)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--output", type=Path, help="Markdown file; numbers go beside it as JSON, finals as CSV")

@@ -87,6 +87,7 @@ def test_the_report_and_the_lines_beside_it(tmp_path):
     text = "\n".join(transfer.report(machine.facts(), settings, found, finals))
     assert "-2.500, -2.600, -2.700 | -2.600 ± 0.100 | 0.058 |" in text
     assert f"{best['validation']:.3f}" in text
+    assert "the worst is -2.500: **FAILED**" in text
     transfer.write_csv(tmp_path / "x.csv", finals)
     with (tmp_path / "x.csv").open() as file:
         assert [float(row["test"]) for row in csv.DictReader(file)] == [-2.5, -2.6, -2.7]
