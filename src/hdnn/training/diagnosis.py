@@ -34,7 +34,10 @@ def where_weights(model: nn.Module) -> str:
     """Which parameter is not finite, or the gradient that will make it so; empty if all are finite."""
     flows = flows_of(model)
     layers = {
-        f"{name}.{part}" if name else part: flow.layers for name, flow in flows.items() for part in ("weight", "bias")
+        f"{name}.{part}" if name else part: flow.layers
+        for name, flow in flows.items()
+        if not flow.recurrent  # those have one layer, as often as their inputs say
+        for part in ("weight", "bias")
     }
     for name, p in model.named_parameters():
         if bool(p.isfinite().all()):
@@ -92,11 +95,12 @@ def where_states(model: nn.Module, x: Inputs, call: Call) -> str:
 
 def _in_layer(flow: Flow, y: Tensor, **call: Any) -> str:
     """Which layer of a flow overflows, if layer after layer does what all at once did."""
-    for j, field in enumerate(flow.fields(y, **call)):
+    fields = flow.fields(y, **call)
+    for j, field in enumerate(fields):
         before, y = y, flow.integrator.step(field, y, flow.step)
         if not bool(y.isfinite().all()):
             return (
-                f"The state overflows in layer {j} of 0 … {flow.layers - 1}, before which it reaches "
+                f"The state overflows in layer {j} of 0 … {len(fields) - 1}, before which it reaches "
                 f"{_largest(before):.3g}."
             )
     return ""
