@@ -25,6 +25,12 @@ from hdnn.flow import Flow
 from hdnn.jobs import DataSource
 
 
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> None:
+    """What other tests have compiled counts towards the limit of recompilations."""
+    torch.compiler.reset()
+
+
 class Circulant(hdnn.Structure):
     """K[i, j] = w[j - i]: every row is the one above, moved on."""
 
@@ -55,7 +61,6 @@ class Ring(hdnn.Space):
     axis: ClassVar[int] = -2
     rank: ClassVar[int] = 2
     taps: ClassVar[tuple[int, ...]] = (2,)
-    transposes: ClassVar[bool] = False  # Kᵀ reaches the position before
 
     def map(self, K, y, b=None):
         z = K[..., 0] @ y + K[..., 1] @ y.roll(-1, -1)

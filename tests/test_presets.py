@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import hdnn
 from families import ACTIVATIONS, F64, PRESETS, fill, jacobian, preset, random, skew, state
 from hdnn.interconnections import Fixed, Inverse, block, canonical, upper_ones
 from hdnn.spaces import Signals
@@ -213,3 +214,8 @@ def test_a_preset_takes_every_space_and_inputs(name: str) -> None:
     assert flow.space == Signals(3)
     driven = PRESETS[name](4, step=0.1, inputs=2, shared=True)
     assert driven(random(3, 4).to(driven.weight.dtype), inputs=random(5, 3, 2).to(driven.weight.dtype)).shape == (3, 4)
+
+
+def test_ms1_moves_q_first_in_splittings_by_name_and_by_class() -> None:
+    for given in ("stormer_verlet", hdnn.StormerVerlet):
+        assert hdnn.ms1(4, 1, step=0.1, integrator=given).integrator == hdnn.StormerVerlet("q")

@@ -135,7 +135,11 @@ class Interconnection(ABC):
                 f"its numbers: what a flow promises follows from that. Write `skew = True`, or `skew = False` for a "
                 f"J - R that dissipates."
             )
-        restated(cls, ["constant", "build", "drive"], {"is_canonical": False, "is_inverse": False})
+        restated(
+            cls,
+            ["constant", "build", "drive"],
+            {"is_canonical": False, "is_inverse": False, "constant_over_layers": False},
+        )
 
     @property
     @abstractmethod

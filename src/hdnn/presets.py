@@ -67,7 +67,7 @@ def ms1(
     Args:
         features: n, even.
         layers: N.
-        integrator: or another that fits; its name stands for the one that moves q first.
+        integrator: or another that fits; its name or class stands for the one that moves q first.
         options: those of `Flow`, which refuses what does not fit.
 
     References:
@@ -223,6 +223,8 @@ def h2(
 
 
 def _second_first(integrator: Given) -> Given:
-    """The second half of MS1 moves first, in splittings that are given by name too."""
+    """The second half of MS1 moves first, also in splittings that are given by name or by class."""
+    if isinstance(integrator, type) and issubclass(integrator, Splitting):
+        return integrator(first="q")
     named = INTEGRATORS.get(integrator) if isinstance(integrator, str) else None
     return dataclasses.replace(named, first="q") if isinstance(named, Splitting) else integrator

@@ -105,3 +105,9 @@ def test_a_warm_start_keeps_its_classes():
 def test_parts_do_not_balance():
     with pytest.raises(ValueError, match="does not see together"):
         hdnn.HamiltonianClassifier(class_weight="balanced").partial_fit(X, Y, classes=[0, 1, 2])
+
+
+def test_everything_but_the_model_is_given_by_name() -> None:
+    for kind in (HamiltonianClassifier, hdnn.HamiltonianFeatures):
+        with pytest.raises(TypeError, match="positional"):
+            kind("h2", 16)  # type: ignore[misc]

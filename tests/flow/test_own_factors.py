@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 import hdnn
-from families import F64, fill, random, state, tight
+from families import F64, PRESETS, fill, random, state, tight
 from hdnn.activations import LeakyReLU, Tanh
 from hdnn.flow import Flow
 from hdnn.integrators import ForwardEuler, ImplicitMidpoint, Integrator, SymplecticEuler
-from hdnn.interconnections import Fixed, Interconnection, canonical
+from hdnn.interconnections import Fixed, Interconnection, block, canonical
+from hdnn.spaces import Vectors
 from hdnn.structures import Dense, Masked, Skew, Structure
 
 
@@ -170,3 +171,37 @@ def test_slopes_are_what_is_found(a: float) -> None:
     smallest, largest = Named(a).slopes
     found = Named(a).slope(random(1000))
     assert (float(found.min()), float(found.max())) == (smallest, largest)
+
+
+class Twice(Vectors):
+    """K 2y + b: what is known of Vectors is false of it."""
+
+    def map(self, K, y, b=None):
+        return super().map(K, 2 * y, b)
+
+    def adjoint(self, K, z):
+        return 2 * super().adjoint(K, z)
+
+
+class Varying(Fixed):
+    """Another J in every layer, made where one is kept."""
+
+    skew = True
+
+    def build(self, free, constant):
+        return torch.stack([block(torch.tensor([[1.0, j], [0.0, 1.0]], dtype=F64)) for j in range(6)])
+
+    def pattern(self, features):
+        return block(torch.ones(features // 2, features // 2)) != 0
+
+
+def test_facts_about_a_map_or_a_J_are_not_inherited_over_another() -> None:
+    flow = PRESETS["h2"](4, 3, step=0.5, space=Twice(), dtype=F64)
+    with pytest.raises(ValueError, match="No bound of"):
+        hdnn.analysis.log_upper_bound(flow)
+    y = random(2, 4)
+    expected = torch.stack([torch.func.jacrev(flow)(x) for x in y])
+    torch.testing.assert_close(hdnn.analysis.sensitivities(flow, y)[0], expected)
+    assert not flow.space.transposes
+    varying = PRESETS["h2"](4, 6, step=0.4, interconnection=Varying(canonical(4)), dtype=F64)
+    assert not varying.preserves_structure

@@ -23,6 +23,12 @@ from hdnn.kernels.plan import Plan
 from native_cases import close, twin
 
 
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> None:
+    """What other tests have compiled counts towards the limit of recompilations."""
+    torch.compiler.reset()
+
+
 class Toy(Backend):
     """Forward Euler with tanh, on vectors in float64: y⁺ = y + h Wᵀ tanh(K y + b)."""
 

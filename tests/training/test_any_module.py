@@ -369,3 +369,16 @@ def test_the_module_in_which_numbers_overflow_is_named():
         model[1].weight[2] = torch.nan
     with pytest.raises(FloatingPointError, match=r"not finite in `1\.weight`, layer 2 of 0 … 5"):
         fit(model, X, Y, RECIPE, ENTROPY)
+
+
+def test_a_score_takes_no_name_of_the_record_and_never_decides() -> None:
+    x = torch.randn(40, 2)
+    model = torch.nn.Linear(2, 1)
+    recipe = Recipe(epochs=4, validation_fraction=0.25, patience=1, learning_rate=1e-3)
+    with pytest.raises(ValueError, match="'loss' of its own"):
+        fit(model, x, x[:, :1], recipe, torch.nn.functional.mse_loss, score={"loss": lambda output, y: 7.0})
+    falling = iter([0.9, 0.9, 0.5, 0.5, 0.4, 0.4, 0.3, 0.3])
+    history = fit(
+        model, x, x[:, :1], recipe, torch.nn.functional.mse_loss, score={"accuracy": lambda output, y: next(falling)}
+    )
+    assert len(history) == 4

@@ -203,3 +203,25 @@ def test_resuming_does_not_start_again() -> None:
     fit(again, x[0], y[0], RESTARTS, resume=states[1])
     for a, b in zip(network.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_members_with_other_graphs_or_masks_are_refused() -> None:
+    def graph(end: int) -> torch.nn.Module:
+        return hdnn.h2(4, 2, step=0.1, space=hdnn.Graph(torch.tensor([[0, end], [end, 0]]), nodes=3))
+
+    def masked(row: int) -> torch.nn.Module:
+        mask = torch.ones(4, 4)
+        mask[row, 0] = 0
+        return hdnn.Flow(
+            4,
+            2,
+            step=0.1,
+            structure=hdnn.Masked(hdnn.Dense(), mask),
+            interconnection="canonical",
+            integrator="forward_euler",
+        )
+
+    for make, shape in ((graph, (2, 8, 3, 4)), (masked, (2, 8, 4))):
+        x = torch.randn(*shape)
+        with pytest.raises(ValueError, match="same graphs and masks"):
+            fit_together([make(1), make(2)], x, x, Recipe(epochs=1), torch.nn.functional.mse_loss, seeds=range(2))

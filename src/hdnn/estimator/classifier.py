@@ -17,7 +17,7 @@ from hdnn.renames import ESTIMATOR, renamed
 
 
 @renamed(ESTIMATOR)
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A Hamiltonian network for the classes of the rows of a table.
 

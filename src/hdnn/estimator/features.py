@@ -17,7 +17,7 @@ from hdnn.renames import ESTIMATOR, renamed
 
 
 @renamed(ESTIMATOR)
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, kw_only=True)
 class HamiltonianFeatures(
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]  # scikit-learn has no types
     TransformerMixin,  # type: ignore[misc]

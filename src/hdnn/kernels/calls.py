@@ -51,7 +51,6 @@ class Bound(NamedTuple):
 class Kept(NamedTuple):
     """What a forward run left for the backward run: a short trajectory, and the instruction set that laid it out."""
 
-    run: Bound
     numbers: Tensor | None
     layout: int
 
@@ -130,7 +129,7 @@ def forward(plan: Plan, y: Tensor, layers: Layers, keep: bool = False) -> tuple[
         layout = extension.forward(doubles, run.spec, arrays, torch.get_num_threads())
     except MemoryError as error:
         raise MemoryError(_NO_MEMORY) from error
-    return out, Kept(run, kept, layout)
+    return out, Kept(kept, layout)
 
 
 def backward(
@@ -139,7 +138,7 @@ def backward(
     """The gradients of states, weights, biases and W; layers are computed again, samples block by block, in cache."""
     weight, bias, W, _, flows = layers
     images = plan.images
-    run, numbers, layout = kept or (_run_of(plan, W, flows), None, 0)
+    run, (numbers, layout) = _run_of(plan, W, flows), kept or (None, 0)
     _check(y, weight, bias, W, g, flows, plan, run)
     y, weight, bias, W = _ready(y, images), _packed(weight, flows), _packed(bias, flows), _packed(W, flows)
     g = _ready(g, images)

@@ -27,6 +27,7 @@ class _Grid(Space):
     """
 
     kernel_size: int
+    transposes: ClassVar[bool] = True
     dimensions: ClassVar[int]
     convolve: ClassVar[Callable[..., Tensor]]
     convolve_back: ClassVar[Callable[..., Tensor]]

@@ -34,7 +34,8 @@ class Space(ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        restated(cls, ["map", "adjoint", "taps", "pointwise"], {"kernel": None})
+        facts = {name: vars(Space)[name] for name in ("pointwise", "norm")} | {"transposes": False, "kernel": None}
+        restated(cls, ["map", "adjoint", "taps", "pointwise"], facts)
 
     @property
     @abstractmethod
@@ -67,8 +68,8 @@ class Space(ABC):
 
     @property
     def transposes(self) -> bool:
-        """Whether `transposed(K)` does exactly what Kᵀ does; a graph known at the call may be directed."""
-        return True
+        """Whether `transposed(K)` is known to do what Kᵀ does; a graph known at the call may be directed."""
+        return False
 
     @property
     def asks(self) -> tuple[str, ...]:

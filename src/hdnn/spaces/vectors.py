@@ -29,6 +29,7 @@ class Vectors(Space):
     rank: ClassVar[int] = 1
     taps: ClassVar[tuple[int, ...]] = ()
     pointwise: ClassVar[bool] = True
+    transposes: ClassVar[bool] = True
     kernel: ClassVar[str | None] = "vectors"
 
     def map(self, K: Tensor, y: Tensor, b: Tensor | None = None) -> Tensor:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hdnn.flow import Flow
 from hdnn.modes import evaluating
 from hdnn.networks import predicted_classes
 from hdnn.training.batches import Batch, Rows, called, each, tensors_of
@@ -203,9 +204,27 @@ def check_together(
         if repr(network) != repr(first) or _shapes(network) != _shapes(first):
             raise ValueError("Networks that train together must be alike but for their weights; these are not.")
         if not all(torch.equal(a, b) for a, b in zip(network.buffers(), first.buffers(), strict=True)):
-            raise ValueError("Networks that train together must have the same buffers (J, masks); these do not.")
+            raise ValueError("Networks that train together must have the same buffers, such as J; these do not.")
+        if not _alike(_constants(network), _constants(first)):
+            raise ValueError(
+                "Networks that train together must have the same graphs and masks in their flows, for a step runs "
+                "those of one with the stacked weights of all; these do not. Train them one by one with `fit`."
+            )
     for i, (network, loss) in enumerate(zip(networks, losses, strict=True)):
         check_data(network, data._replace(weight=None).each(itemgetter(i)), loss)
+
+
+def _constants(network: nn.Module) -> list[Tensor | None]:
+    """What flows keep beside parameters and buffers: the places of their weights, and the edges of a graph."""
+    flows = [module for module in network.modules() if isinstance(module, Flow)]
+    cpu = torch.device("cpu")
+    return [x for flow in flows for x in (*flow.places(cpu), *flow.space.bind(None).numbers)]
+
+
+def _alike(ours: list[Tensor | None], others: list[Tensor | None]) -> bool:
+    pairs = list(zip(ours, others, strict=False))
+    same = [a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs]
+    return len(ours) == len(others) and all(same)
 
 
 def _shapes(network: nn.Module) -> list[tuple[str, torch.Size, bool]]:

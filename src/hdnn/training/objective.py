@@ -286,6 +286,8 @@ def scores_of(network: nn.Module, loss: Loss | None, score: Scores | None) -> Sc
     if loss is None and has_objective(network):
         of_task: Any = network
         own[score_name(of_task)] = lambda output, y: mean_score(of_task, float(score_sum(of_task, output, y)), y)
+    if taken := {"loss", "epoch", "learning_rate", "seconds"} & (score or {}).keys():
+        raise ValueError(f"A record has a {min(taken)!r} of its own, so a score of yours needs another name.")
     return own | dict(score or {})
 
 

@@ -138,7 +138,7 @@ class Training(Trainer):
         record |= {f"train_{name}": value for name, value in found.items()}
         if self.validation is not None:
             record |= {f"validation_{name}": value for name, value in self.watch(self.validation).items()}
-        self.best.note(self.network, record)
+        self.best.note(self.network, record, own_loss=self.objective.loss is None)
         now = time.perf_counter()
         record["seconds"], self.start = now - self.start, now
         self.history.append(record)
@@ -263,11 +263,12 @@ class _Best:
         """True when patience has run out."""
         return self.patience is not None and self.waited >= self.patience
 
-    def note(self, network: nn.Module, record: Record) -> None:
-        """Note an epoch."""
+    def note(self, network: nn.Module, record: Record, *, own_loss: bool) -> None:
+        """Note an epoch; an accuracy counts where it is that of a `Network` with its own loss, never a user's score."""
         if self.patience is None:
             return
-        score = (record.get("validation_accuracy", 0.0), -record.get("validation_loss", record["loss"]))
+        accuracy = record.get("validation_accuracy", 0.0) if own_loss else 0.0
+        score = (accuracy, -record.get("validation_loss", record["loss"]))
         if score > self.score:
             self.score, self.waited = score, 0
             self.weights = copied(network.state_dict())
