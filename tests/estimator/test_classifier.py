@@ -108,6 +108,6 @@ def test_parts_do_not_balance():
 
 
 def test_everything_but_the_model_is_given_by_name() -> None:
-    for kind in (HamiltonianClassifier, hdnn.HamiltonianFeatures):
+    for kind in (hdnn.HamiltonianClassifier, hdnn.HamiltonianFeatures):
         with pytest.raises(TypeError, match="positional"):
             kind("h2", 16)  # type: ignore[misc]
