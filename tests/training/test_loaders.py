@@ -137,7 +137,8 @@ def test_a_loader_of_another_length_than_it_says_is_told_so():
         ([], ValueError, "no batches"),
         ([X], TypeError, "must give batches.*got Tensor"),
         ([(X,)], TypeError, "must give batches.*got tuple of 1"),
-        ([(X, Y[:3])], ValueError, "equal, positive length; got 60 and 3"),
+        ([(X, Y[0])], ValueError, r"first axis.*got shape \(\).*y\[None\]"),
+        ([(X, Y[:0])], ValueError, r"one at least; got shape \(0,\)"),
         ([(X, Y, W[:3])], ValueError, r"Weights of samples must be of shape \(60,\)"),
         ([(X, Y, -W)], ValueError, "not negative"),
         ([(X.numpy(), Y)], TypeError, "Inputs must be a tensor; got ndarray"),
@@ -151,6 +152,8 @@ def test_what_is_no_loader_of_batches_is_refused(given, error, words):
 def test_batches_that_do_not_fit_a_network_are_refused():
     with pytest.raises(ValueError, match="Class indices run from 0 to 1; got 2 to 2"):
         fit(network(), [(X, Y), (X, Y * 0 + 2)], recipe=RECIPE)
+    with pytest.raises(ValueError, match="equal, positive length; got 60 and 3"):
+        fit(network(), [(X, Y[:3])], recipe=RECIPE)
 
 
 @pytest.mark.parametrize(

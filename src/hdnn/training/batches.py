@@ -135,9 +135,11 @@ def source_of(x: Inputs | Iterable[Any], y: Tensor | None, device: torch.device)
 def batch_of(given: Any) -> Batch:
     """What a loader gives as a batch, if it is one.
 
+    Inputs may have any lengths, as those of a batch of graphs, whose nodes, edges and graphs are unlike many.
+
     Raises:
         TypeError: if not.
-        ValueError: if inputs, targets and weights are not of one positive length.
+        ValueError: if there are no targets.
     """
     if not isinstance(given, tuple | list) or len(given) not in (2, 3):
         size = f" of {len(given)}" if isinstance(given, tuple | list) else ""
@@ -146,25 +148,39 @@ def batch_of(given: Any) -> Batch:
             f"generator class of your own that gives these, x being a tensor, a tuple of tensors or a mapping."
         )
     batch = Batch(*given)
-    check_lengths(batch)
+    _check_tensors(batch)
+    if batch.y.dim() == 0 or len(batch.y) == 0:
+        raise ValueError(
+            f"The targets of a batch have a first axis that counts them, one at least; got shape "
+            f"{tuple(batch.y.shape)}. Give a single one as y[None]."
+        )
     return batch
 
 
 def check_lengths(batch: Batch) -> None:
-    """See that a batch is of tensors of one length.
+    """See that tensors are cut into batches along one first axis.
 
     Raises:
         TypeError: if something else is among them.
         ValueError: if lengths differ or are zero.
     """
+    _check_tensors(batch)
+    lengths = [len(part) if part.dim() else None for part in tensors_of(batch.x)]
+    count = len(batch.y) if batch.y.dim() else None
+    if not lengths or {*lengths} != {count} or not count:
+        told = ", ".join("no length" if length is None else str(length) for length in lengths)
+        raise ValueError(
+            f"Inputs and targets must have one equal, positive length; got {told or 'no tensor'} and "
+            f"{'no length' if count is None else count}. Where the inputs of a batch are unlike many, as nodes and "
+            f"edges are, give a loader of batches, `[(x, y)]`, in the place of x and y."
+        )
+
+
+def _check_tensors(batch: Batch) -> None:
     weights = [] if batch.weight is None else [("Weights", batch.weight)]
     for what, value in (*(("Inputs", part) for part in tensors_of(batch.x)), ("Targets", batch.y), *weights):
         if not isinstance(value, Tensor):
             raise TypeError(f"{what} must be a tensor; got {type(value).__name__}. Use torch.as_tensor(...).")
-    lengths = [len(part) for part in tensors_of(batch.x)]
-    if not lengths or {*lengths} != {len(batch.y)} or len(batch.y) == 0:
-        told = ", ".join(map(str, lengths)) or "no tensor"
-        raise ValueError(f"Inputs and targets must have one equal, positive length; got {told} and {len(batch.y)}.")
 
 
 def slices(count: int, size: int) -> list[slice]:
@@ -173,8 +189,12 @@ def slices(count: int, size: int) -> list[slice]:
 
 
 def parts(x: Inputs, size: int) -> Iterator[Inputs]:
-    """Inputs of any length in parts of a size that fits into memory."""
-    for part in slices(min(len(tensor) for tensor in tensors_of(x)), size):
+    """Inputs of any length in parts of a size that fits into memory; those of unlike lengths, as of graphs, whole."""
+    lengths = {len(tensor) if tensor.dim() else None for tensor in tensors_of(x)}
+    if len(lengths) > 1 or None in lengths:
+        yield x
+        return
+    for part in slices(next(iter(lengths)), size):  # type: ignore[arg-type]
         yield each(itemgetter(part), x)
 
 

@@ -117,8 +117,16 @@ def check_trainable(model: Any, recipe: Recipe) -> None:
 def check_data(model: Any, batch: Batch, loss: object = None) -> None:
     """See that data fit each other and, where a model carries an objective, the model."""
     check_lengths(batch)
-    if loss is None:
-        _check_fit(model, batch)
+    check_fit(model, batch, loss)
+
+
+def check_fit(model: Any, batch: Batch, loss: object = None) -> None:
+    """See that a batch, of lengths of its own, fits a model that carries an objective."""
+    if loss is not None:
+        return
+    if isinstance(batch.x, Tensor):
+        check_lengths(batch)
+    _check_fit(model, batch)
 
 
 def _check_fit(network: Network, batch: Batch) -> None:

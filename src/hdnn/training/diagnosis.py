@@ -64,7 +64,7 @@ def where_states(model: nn.Module, x: Inputs, call: Call) -> str:
     """Where a batch makes numbers that are not finite on its way through a model of finite weights."""
     for part in tensors_of(x):
         if not bool(part.isfinite().all()):
-            row = int((~part.flatten(1).isfinite()).any(1).nonzero()[0])
+            row = int((~part.isfinite()).nonzero()[0, 0]) if part.dim() else 0
             return f"The inputs of sample {row} of the batch are infinite or not a number."
     model = copy.deepcopy(model)  # in the mode that the step had, whose statistics it would move
     found: list[str] = []

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hdnn import modes
 from hdnn.training.batches import Batch, Call, Inputs, Loader, Rows, Source, each
-from hdnn.training.checks import batch_weight, check_data, check_penalties, check_trainable, checked_weight
+from hdnn.training.checks import batch_weight, check_data, check_fit, check_penalties, check_trainable, checked_weight
 from hdnn.training.ensemble import TogetherCallback, check_together, train_together
 from hdnn.training.models import first_parameter
 from hdnn.training.objective import Loss, Objective, Penalty, Record, Scores, objective_of
@@ -56,7 +56,8 @@ def fit(
     Args:
         network: trained in place, on the device where its parameters are.
         x: (s, ...), inputs; a tuple of tensors becomes `network(*x)`, a mapping `network(**x)`. Or, without y, a loader
-            of batches (x, y) or (x, y, weight) that has a length, such as a `torch.utils.data.DataLoader`.
+            of batches (x, y) or (x, y, weight) that has a length, such as a `torch.utils.data.DataLoader`. Its batches
+            need not be of one length: of graphs, x may be (nodes, edge_index, graph of every node), y one per graph.
         y: (s,) class indices, or (s, outputs) targets; what the loss asks for.
         recipe: how; of a loader `batch_size` is not used.
         loss: from outputs and targets to their mean loss, such as `torch.nn.functional.cross_entropy`, or to one loss a
@@ -227,7 +228,7 @@ def _of_loader(
     network = objective.network
 
     def checked(batch: Batch) -> Batch:
-        check_data(network, batch._replace(weight=None), objective.loss)
+        check_fit(network, batch._replace(weight=None), objective.loss)
         weight = batch.weight
         return batch if weight is None else batch._replace(weight=batch_weight(weight, batch.y, network))
 
