@@ -1,5 +1,7 @@
 """K y, Kᵀ z, K Jᵀ and ‖K‖ on every space, against explicit sums and each other."""
 
+import pickle
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -171,3 +173,18 @@ def test_other_mistakes_on_graphs() -> None:
         Graph(normalization="max")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"nodes of a graph, \(..., 4, 2\); got \(5, 2\)"):
         Graph(DIRECTED).check(y, 2)
+
+
+def test_given_edges_are_made_once_for_each_kind_of_number() -> None:
+    graph = Graph(DIRECTED, random(DIRECTED.shape[1]).abs(), nodes=NODES)
+    y = random(NODES, 2).float()
+    assert graph.bind(y) is graph.bind(y.clone())
+    assert graph.bind(y).numbers[2].dtype is torch.float32
+    again = pickle.loads(pickle.dumps(graph))
+    torch.testing.assert_close(again.map(random(2, 2, 2).float(), y), graph.map(random(2, 2, 2).float(), y))
+
+
+def test_edges_of_32_bits_on_many_nodes_are_compared_without_overflow() -> None:
+    nodes = 65_537
+    one_way = torch.tensor([[0], [nodes - 1]], dtype=torch.int32)
+    assert Graph().bind(torch.zeros(nodes, 1), edge_index=one_way).directed()

@@ -54,6 +54,8 @@ def driven(flow: Flow, u: Tensor | None, y: Tensor | None = None) -> Tensor:
     if not isinstance(u, Tensor) or u.dtype is not V.dtype:
         got = u.dtype if isinstance(u, Tensor) else type(u).__name__
         raise TypeError(f"`inputs` must be a tensor of {V.dtype}, like the weights; got {got}.")
+    if u.device != V.device:
+        raise ValueError(f"`inputs` are on {u.device} and the flow on {V.device}. Move one of them.")
     steps = "N" if flow.recurrent else str(flow.layers)
     if u.dim() < 2 or u.shape[-1] != d or (not flow.recurrent and len(u) != flow.layers):
         raise ValueError(f"Expected inputs of shape ({steps}, ..., {d}), one entry a step; got {tuple(u.shape)}.")

@@ -186,6 +186,7 @@ class _Bound(Graph):
         self.normalization: Normalization = normalization
         self.source, self.target, self.weight, self.nodes = source, target, weight, nodes
         self.known = known  # whether A = Aᵀ, where somebody looked
+        self._likes: dict[tuple[torch.device, torch.dtype], _Bound] = {}
 
     @property
     def given(self) -> _Bound:  # type: ignore[override]
@@ -204,11 +205,21 @@ class _Bound(Graph):
 
     def like(self, y: Tensor) -> _Bound:
         """On the device and in the numbers of a state."""
-        weight = None if self.weight is None else self.weight.to(y)
-        if weight is self.weight and self.source.device == y.device:
+        if self.source.device == y.device and (self.weight is None or self.weight.dtype is y.dtype):
             return self
-        source, target = self.source.to(y.device), self.target.to(y.device)
-        return _Bound(self.normalization, source, target, weight, self.nodes, self.known)
+        kind = (y.device, y.dtype)
+        if (found := self._likes.get(kind)) is None:
+            weight = None if self.weight is None else self.weight.to(y)
+            source, target = self.source.to(y.device), self.target.to(y.device)
+            found = _Bound(self.normalization, source, target, weight, self.nodes, self.known)
+            # Kept for the calls to come, unless a compiler or a mode of PyTorch makes the tensors up for a while.
+            if type(source) is Tensor and not (torch.compiler.is_compiling() or source.is_meta):
+                self._likes[kind] = found
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies on other devices stay out of pickles."""
+        return {**self.__dict__, "_likes": {}}
 
     def map(self, K: Tensor, y: Tensor, b: Tensor | None = None) -> Tensor:
         """K₀ y_i + K₁ Σ_j A[i, j] y_j + b."""
@@ -292,7 +303,7 @@ class _Bound(Graph):
 
     def _merged(self, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
         """Every entry of A once: its place, and its weight."""
-        places, which = torch.unique(row * self.nodes + column, return_inverse=True)
+        places, which = torch.unique(row.long() * self.nodes + column, return_inverse=True)
         # Sums of parallel edges in the order of their weights, so that both directions add up alike.
         w = self._weight(torch.empty(0, dtype=torch.float64)).detach()
         order = w.argsort(stable=True)
