@@ -293,7 +293,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=NODES)
     parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--trial-iterations", type=int, default=100)
-    parser.add_argument("--iterations", type=int, default=800)
+    parser.add_argument("--iterations", type=int, default=1500)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--output", type=Path, help="Markdown file; numbers go beside it as JSON, finals as CSV")

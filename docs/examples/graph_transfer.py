@@ -103,9 +103,9 @@ shown = panel.imshow(moved, origin="lower", aspect="auto", cmap="viridis")
 figure.colorbar(shown, ax=panel, label="norm of the derivative")
 
 # %%
-# The full task, a line of 50 nodes: 50 layers and 8 features in every model, the same six trials each, the best of them
-# trained from three seeds for 800 batches, and tested on samples that chose nothing (``benchmarks/graph_transfer.py``).
-# All of them may start as a wave. The flow carries most of the number across, not equally well from every seed; the
+# The full task, a line of 50 nodes: 50 layers and 8 features in every model, the same six trials each, the best of
+# them trained from three seeds for 1500 batches, and tested on fresh samples (``benchmarks/graph_transfer.py``).
+# All of them may start as a wave. The flow carries the number across from every seed; the
 # convolutions lose what they start with, and without the sum over neighbours nothing can do better than the constant.
 
 NAMES = {
