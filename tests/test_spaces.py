@@ -188,3 +188,35 @@ def test_edges_of_32_bits_on_many_nodes_are_compared_without_overflow() -> None:
     nodes = 65_537
     one_way = torch.tensor([[0], [nodes - 1]], dtype=torch.int32)
     assert Graph().bind(torch.zeros(nodes, 1), edge_index=one_way).directed()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("seed", range(5))
+def test_weights_that_were_divided_are_symmetric_up_to_rounding(dtype: torch.dtype, seed: int) -> None:
+    """√d_i √d_j and √d_j √d_i of an edge and its reverse differ in the last digit."""
+    torch.manual_seed(seed)
+    i, j = torch.combinations(torch.arange(30)).T
+    w = torch.rand(len(i), dtype=dtype) + 0.1
+    edges, both = torch.stack((torch.cat((i, j)), torch.cat((j, i)))), torch.cat((w, w))
+    d = torch.zeros(30, dtype=dtype).index_add(0, edges[1], both)
+    divided = d[edges[0]].rsqrt() * both * d[edges[1]].rsqrt()
+    y, K = torch.randn(30, 4, dtype=dtype), torch.randn(4, 4, 2, dtype=F64)
+    assert not torch.equal(divided[: len(i)], divided[len(i) :])
+    graphs = [
+        Graph(edges, divided),
+        Graph(edges, both, normalization="symmetric"),
+        Graph().bind(y, edge_index=edges, edge_weight=divided),
+        Graph(normalization="symmetric").bind(y, edge_index=edges, edge_weight=both),
+    ]
+    for graph in graphs:
+        assert graph.transposes
+        assert not graph.directed()
+    given = graphs[0].given
+    assert given is not None
+    exact = torch.linalg.matrix_norm(matrix(graphs[0], K, torch.zeros(30, 4, dtype=F64)), 2)
+    assert exact <= graphs[0].norm(K) * (1 + 1e-12)
+    torch.testing.assert_close(graphs[0].norm(K), exact, rtol=1e-5, atol=0.0)
+    off = divided.clone()
+    off[0] *= 1 + 100 * torch.finfo(dtype).eps
+    assert Graph(edges, off).directed()
+    assert Graph().bind(y, edge_index=edges, edge_weight=off).directed()

@@ -20,6 +20,8 @@ Normalization = Literal["sum", "mean", "symmetric"]
 
 # Nodes up to which ‖A‖ is a singular value; beyond it a bound, √(‖A‖₁ ‖A‖_∞).
 _SMALL = 1024
+# Units of rounding by which the weights of an edge and of its reverse may differ.
+_ULPS = 8
 
 
 class Graph(Space):
@@ -80,7 +82,7 @@ class Graph(Space):
             source, target = (ends.to("cpu", torch.int64, copy=True) for ends in edge_index)
             weight = None if edge_weight is None else edge_weight.detach().to("cpu", torch.float64, copy=True)
             bound = _Bound(self.normalization, source, target, weight, nodes).normalized()
-            bound.known = bound.symmetric
+            bound.known = bound.reversible(edge_weight)
             self.given = bound
 
     @property
@@ -237,10 +239,12 @@ class _Bound(Graph):
         itself, near = K[..., 0], K[..., 1]
         if self.nodes <= _SMALL:
             A = self.dense().to(K)
-            if torch.equal(A, A.mT):
+            if self.symmetric or torch.equal(A, A.mT):
                 values: Tensor = torch.linalg.eigvalsh(A) if len(A) else K.new_zeros(1)
-                # ‖K₀ + λ K₁‖ is convex in λ: largest at an end.
-                return torch.maximum(_spectral(itself + values[0] * near), _spectral(itself + values[-1] * near))
+                # ‖K₀ + λ K₁‖ is convex in λ: largest at an end. `eigvalsh` reads one half of A.
+                at_ends = torch.maximum(_spectral(itself + values[0] * near), _spectral(itself + values[-1] * near))
+                missed = (A - A.mT).abs().sum(0)
+                return at_ends + missed.amax() * _spectral(near) if bool(missed.any()) else at_ends
             of_A = _spectral(A)
         else:
             w = self._weight(K).abs()
@@ -254,11 +258,18 @@ class _Bound(Graph):
 
     @property
     def symmetric(self) -> bool:
-        """Whether A = Aᵀ, parallel edges added up."""
-        if self.known is not None:
-            return self.known
-        one, other = (self._merged(*ends) for ends in ((self.source, self.target), (self.target, self.source)))
-        return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+        """Whether A = Aᵀ up to the rounding of the weights, parallel edges added up."""
+        return self.reversible(self.weight) if self.known is None else self.known
+
+    def reversible(self, weight: Tensor | None) -> bool:
+        """Whether every edge has its reverse, of one weight up to rounding in the numbers that weights were given in.
+
+        Those that were divided by √(d_source d_target) differ by the order of the divisions.
+        """
+        ends = ((self.source, self.target), (self.target, self.source))
+        (places, w), (others, back) = (self._merged(*pair) for pair in ends)
+        dtype = torch.float64 if weight is None or not weight.is_floating_point() else weight.dtype
+        return torch.equal(places, others) and torch.allclose(w, back, rtol=_ULPS * torch.finfo(dtype).eps, atol=0.0)
 
     @property
     def transposes(self) -> bool:
