@@ -301,3 +301,13 @@ def test_inputs_of_other_samples_are_refused(space: str, leading: tuple[int, ...
     y = Case(space, "h2").state(2)
     with pytest.raises(ValueError, match=r"axes between that fit those of the state before its features, \(2"):
         flow(y, inputs=random(N, *leading, 1, D) if space == "Graph_given" else random(N, *leading, D))
+
+
+def test_compiles_where_the_samples_of_the_state_alone_are_of_an_open_number() -> None:
+    """As they are for a second flow of the same class, whose states are more."""
+    torch._dynamo.reset()
+    flow = recurrent("h2")
+    compiled = torch.compile(flow, fullgraph=True, backend="eager")
+    y, u = random(5, FEATURES), random(N, 5, D)
+    torch._dynamo.maybe_mark_dynamic(y, 0)
+    tight(compiled(y, inputs=u), flow(y, inputs=u))
