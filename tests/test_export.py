@@ -301,3 +301,10 @@ def test_other_layers_than_a_flow_are_exported_as_they_are():
     x = torch.randn(5, 2)
     stream = io.BytesIO(export.program_bytes(export.to_program(made, (2,)), {}))
     torch.testing.assert_close(torch.export.load(stream).module()(x)["logits"], made(x).detach())
+
+
+@pytest.mark.parametrize("write", [export.to_program, export.to_onnx])
+@pytest.mark.parametrize("given", [torch.nn.Sequential(torch.nn.Linear(2, 2)), hdnn.h2(4, 2, step=0.1), None])
+def test_what_is_no_network_is_refused(write, given):
+    with pytest.raises(TypeError, match=r"Expected a `Network` of hdnn.*torch.export.export\(module, \(x,\)\)"):
+        write(given, (2,))

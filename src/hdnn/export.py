@@ -49,6 +49,7 @@ def to_program(network: Network, inputs: tuple[int, ...], *, units: Units | None
 
     Raises:
         ImportError: if this PyTorch has no `scan`.
+        TypeError: if it is no `Network`.
         ValueError: if `units` do not fit, or a layer is no fixed sequence of operators.
 
     Example:
@@ -60,6 +61,12 @@ def to_program(network: Network, inputs: tuple[int, ...], *, units: Units | None
         >>> torch.allclose(program(x)["logits"], network(x), atol=1e-6)
         True
     """
+    if not isinstance(network, Network):
+        raise TypeError(
+            f"Expected a `Network` of hdnn, a lift, a flow and a head; got a {type(network).__name__}. Export other "
+            f"modules by `torch.export.export(module, (x,))`, or put the flow into a `Network`, as "
+            f"`vector_classifier(inputs, classes, flow)` does."
+        )
     if isinstance(network.flow, Flow) and (asked := _asked(network.flow)):
         known = "" if "inputs" in asked else ", or make the flow with `space=Graph(edge_index)`"
         raise ValueError(
