@@ -34,8 +34,8 @@ def lower_bound(flow: Flow, *, slopes: Slopes | None = None) -> float:
 
     - *Forward Euler*, F = I + h J S with σ′ ≥ 0: S is positive semi-definite, so J S has the eigenvalues of the
       skew matrix √S J √S (and A = D K, where J Kᵀ = I, those of √D K √D): ±iω, so det F = Π (1 + h² ω²) ≥ 1.
-    - *Symplectic Euler and Störmer-Verlet*: each move adds to one half of the state a function of the other. Its
-      Jacobian is triangular with ones on the diagonal, so det F = 1, for any σ.
+    - *Symplectic Euler, Störmer-Verlet and every other splitting*: each move adds to one half of the state a function
+      of the other. Its Jacobian is triangular with ones on the diagonal, so det F = 1, for any σ.
     - *Implicit midpoint*, F = (I − hA/2)⁻¹ (I + hA/2): det(I + hA/2) = det(I + hA/2)ᵀ = det(I − h S J/2)
       = det(I − h J S/2) = det(I − hA/2) by Sylvester's identity (for D K likewise), so det F = 1, for any σ.
 
@@ -74,7 +74,7 @@ def lower_bound(flow: Flow, *, slopes: Slopes | None = None) -> float:
 def _no_lower_bound(flow: Flow, slopes: Slopes | None) -> str:
     """Which factor does not state what `lower_bound` needs, and what to do; nothing where all do."""
     integrator, name = flow.integrator, type(flow.integrator).__name__
-    if flow.layers == 0:
+    if not flow.recurrent and flow.layers == 0:
         return ""
     if not flow.interconnection.skew:
         return (
@@ -86,7 +86,8 @@ def _no_lower_bound(flow: Flow, slopes: Slopes | None) -> str:
     if not integrator.expansive:
         return (
             f"`{name}` does not guarantee ‖∂y_N/∂y_j‖ ≥ 1: a step may shrink volume. Use `ForwardEuler` or a "
-            f"symplectic integrator (`SymplecticEuler`, `StormerVerlet`, `ImplicitMidpoint`)."
+            f"symplectic integrator (`ImplicitMidpoint`, or a `Splitting`: `SymplecticEuler`, `StormerVerlet`, "
+            f"`Yoshida4`, `Suzuki4`)."
         )
     smallest, _ = slope_range(flow.activation, slopes)
     if smallest < 0:
@@ -146,7 +147,13 @@ def log_upper_bound(flow: Flow, *, slopes: Slopes | None = None, image_size: Siz
         >>> flow.weight.grad.shape
         torch.Size([8, 4, 4])
     """
-    return log_layer_bounds(flow, slopes=slopes, image_size=image_size).sum()
+    of_layers = log_layer_bounds(flow, slopes=slopes, image_size=image_size)
+    if flow.recurrent:
+        raise ValueError(
+            "This flow takes as many steps as the inputs of a call have entries, and its bound grows with them. That "
+            "of N steps is `N * log_layer_bounds(flow)` in logarithm, as all of them share their weights."
+        )
+    return of_layers.sum()
 
 
 @in_full
@@ -173,7 +180,8 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
             `operator_norms`.
 
     Returns:
-        (N,), differentiable; its sum over the layers j … N − 1 bounds log ‖∂y_N/∂y_j‖₂.
+        (N,), differentiable; its sum over the layers j … N − 1 bounds log ‖∂y_N/∂y_j‖₂. (1,), that of any step, of
+        a flow whose inputs say how many there are. Inputs move biases alone, so that bounds hold whatever they are.
 
     Raises:
         ValueError: if a weight is not finite, the slopes of the activation are not known, or nothing is known of the
@@ -187,7 +195,7 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
     check_weights(flow)
     check_precision(flow)
     smallest, largest = slope_range(flow.activation, slopes)
-    if flow.layers == 0:
+    if not flow.recurrent and flow.layers == 0:
         return flow.weight.new_zeros(0)
     monotone = smallest >= 0 and flow.interconnection.skew
     found = flow.integrator.log_growth(gains(flow, slopes, image_size), monotone=monotone)

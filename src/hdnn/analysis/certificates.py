@@ -87,13 +87,19 @@ def gradient_lower_bound(
     """
     check_weights(flow)
     check_precision(flow)
-    layers, reason = _by_weights(flow, slopes, image_size)
+    if flow.recurrent and norms is None:
+        raise ValueError(
+            "This flow takes as many steps as the inputs of a call have entries, so how far a gradient may shrink "
+            "depends on them. Give the `norms` of a call, `norms(sensitivities(flow, y0, inputs=u))`."
+        )
+    steps = max(0, len(norms) - 1) if norms is not None and flow.recurrent else flow.layers
+    layers, reason = _by_weights(flow, steps, slopes, image_size, norms is not None)
     log = torch.cat((layers.flip(0).cumsum(0).flip(0), layers.new_zeros(1)))
     if norms is None:
         return GradientBound(log, reason)
     if norms.shape[:1] != log.shape or not bool((norms > 0).all()):
         raise ValueError(
-            f"`norms` must be positive, one for each of the {flow.layers + 1} depths j = 0 … N, (N + 1, ...); got "
+            f"`norms` must be positive, one for each of the {steps + 1} depths j = 0 … N, (N + 1, ...); got "
             f"{tuple(norms.shape)}. Pass `norms(sensitivities(flow, y0))`."
         )
     log = log.detach().reshape(-1, *[1] * (norms.dim() - 1)).to(norms).expand_as(norms)
@@ -102,11 +108,16 @@ def gradient_lower_bound(
     return GradientBound(both, why if bool((measured[0] > log[0]).any()) or log[0].isneginf().any() else reason)
 
 
-def _by_weights(flow: Flow, slopes: Slopes | None, image_size: Size | None) -> tuple[Tensor, str]:
-    """The logarithm of a lower bound of the smallest singular value of every layer, (N,), and what it rests on."""
+def _by_weights(
+    flow: Flow, steps: int, slopes: Slopes | None, image_size: Size | None, measured: bool
+) -> tuple[Tensor, str]:
+    """The logarithm of a lower bound of the smallest singular value of every layer, (N,), and what it rests on.
+
+    Where norms were measured, it may be nothing: ‖K‖ is not known of edges that come with a call.
+    """
     integrator, name = flow.integrator, type(flow.integrator).__name__
-    nothing = flow.weight.new_full((flow.layers,), -math.inf)
-    if flow.layers == 0:
+    nothing = flow.weight.new_full((steps,), -math.inf)
+    if steps == 0:
         return nothing, "A flow without layers is the identity."
     try:
         smallest, _ = slope_range(flow.activation, slopes)
@@ -114,8 +125,12 @@ def _by_weights(flow: Flow, slopes: Slopes | None, image_size: Size | None) -> t
         if slopes is not None:
             raise
         return nothing, str(error)
+    if measured and flow.space.asks:
+        return nothing, f"The weights of a flow on `{flow.space!r}` have no norm without what a call brings."
     x = gains(flow, slopes, image_size)
     monotone = flow.interconnection.skew and smallest >= 0
+    if flow.recurrent:  # one gain, of every step
+        x = tuple(gain.expand(steps) for gain in x)
     found = integrator.log_inverse_growth(x, monotone=monotone)
     if found is None:
         return nothing, f"Nothing is known of the inverse of a step of `{name}`. Measure: `singular_values`."
@@ -142,7 +157,7 @@ def _by_norms(flow: Flow, log: Tensor, slopes: Slopes | None) -> tuple[Tensor, s
     best, why = nothing, "Nothing follows from the norms: the flow promises to keep neither a regular J nor volume."
     if flow.space.rank == 1 and _keeps_volume(flow, slopes):
         best, why = (1 - flow.features) * log, "No layer shrinks volume, so that s_n ≥ ‖M‖^(1 − n)."
-    if flow.preserves_structure and flow.layers and (condition := _condition(flow)) < math.inf:
+    if flow.preserves_structure and len(log) > 1 and (condition := _condition(flow)) < math.inf:
         by_J = -math.log(condition) - log
         if bool((by_J[0] >= best[0]).all()):
             why = f"M J Mᵀ = J with cond J = {condition:.3g}, so that s_n ≥ 1 / (cond J ‖M‖)."

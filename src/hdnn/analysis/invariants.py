@@ -198,13 +198,13 @@ def energy_drift(flow: Flow, y0: Tensor, **call: Any) -> Tensor:
     Args:
         flow: with shared weights (`shared=True`), or of one layer at most.
         y0: inputs, (..., n), or images (B, n, H, W).
-        **call: what a call of the flow brings besides y0, such as `edge_index`.
+        **call: what a call of the flow brings besides y0, such as `edge_index`; `inputs` the same at every step.
 
     Returns:
         (N + 1, ...) or (N + 1, B); the first entry is 0.
 
     Raises:
-        ValueError: if the layers have weights of their own, hence no common energy.
+        ValueError: if the layers have weights or inputs of their own, hence no common energy.
 
     References:
         Hairer, Lubich, Wanner, Geometric Numerical Integration, 2nd ed., section IX.8.
@@ -222,8 +222,14 @@ def energy_drift(flow: Flow, y0: Tensor, **call: Any) -> Tensor:
             ValueError(f"{reason} Use `shared=True`, or look at one layer: `energy_drift(flow[j], y)`."), reason
         )
     states = flow.trajectory(y0, **call)
-    if flow.layers == 0:
+    if len(states) == 1:
         return states.new_zeros(1, *_leading(flow, y0))
+    u = call.get("inputs")
+    if u is not None and not torch.equal(u, u[:1].expand_as(u)):
+        raise ValueError(
+            "Inputs that change from step to step change H with them, so no single energy could be kept. Give the same "
+            "`inputs` at every step, or look at one: `flow.energy(y, j, inputs=u)`."
+        )
     energies = torch.stack([flow.energy(y, **call) for y in states])
     return energies - energies[0]
 

@@ -19,6 +19,7 @@ from hdnn.analysis.checks import check_products
 from hdnn.analysis.precision import in_full
 from hdnn.analysis.pullback import Layer, Layers, Link, check_start, listed, sample_axes, trace
 from hdnn.flow import Flow
+from hdnn.flow.inputs import bound
 
 Array = NDArray[np.floating[Any]]
 
@@ -131,8 +132,22 @@ def largest_singular_values(layers: Layers, y0: Tensor, count: int = 1, *, start
     check_start(layers, y0)
     leading = sample_axes(layers, y0)
     samples = y0.reshape(-1, *y0.shape[leading:]).unsqueeze(1)
-    found = [_largest(*trace(layers, y, start, **call), count) for y in samples]
+    calls = _of_each(layers, y0, leading, **call)
+    found = [_largest(*trace(layers, y, start, **own), count) for y, own in zip(samples, calls, strict=True)]
     return torch.stack(found).reshape(*y0.shape[:leading], count) if found else y0.new_empty(0, count)
+
+
+def _of_each(layers: Layers, y0: Tensor, leading: int, *, inputs: Tensor | None = None, **call: Any) -> list[Any]:
+    """What the call of every sample brings: of the inputs (N, ..., d) its own."""
+    samples = y0.shape[:leading].numel()
+    if inputs is None or not isinstance(layers, Flow):
+        return [{"inputs": inputs, **call}] * samples
+    bound(layers, y0, inputs, call)  # what does not fit is refused as for all samples
+    inside = y0.shape[leading : layers.space.axis]  # nodes, which inputs may tell apart
+    u = inputs.reshape(len(inputs), *[1] * (leading + len(inside) + 2 - inputs.dim()), *inputs.shape[1:])
+    u = u.expand(len(u), *y0.shape[:leading], *u.shape[1 + leading :])
+    u = u.flatten(1, leading) if leading else u.unsqueeze(1)
+    return [{"inputs": u[:, i : i + 1], **call} for i in range(samples)]
 
 
 def _largest(links: list[Link], y_N: Tensor, count: int) -> Tensor:

@@ -287,21 +287,22 @@ class Flow(nn.Module):
         return y
 
     @read
-    def energy(self, y: Tensor, layer: int = 0, **call: Any) -> Tensor:
-        """The energy 1ᵀ σ̃(K y + b) of a state, with the weights of one layer.
+    def energy(self, y: Tensor, layer: int = 0, *, inputs: Tensor | None = None, **call: Any) -> Tensor:
+        """The energy 1ᵀ σ̃(K y + b) of a state, with the weights of one layer; of b + V u where inputs drive it.
 
         Args:
             y: as for `forward`.
             layer: j, counted from 0; negative counts from the end. Shared weights give one H for all layers.
+            inputs: as for `forward`: u of all steps.
             **call: as for `forward`.
 
         Returns:
             One number a sample.
         """
-        if not self.recurrent:
-            settings.check_layer(layer, self.layers)
+        space, b = bound(self, y, inputs, call)
+        settings.check_layer(layer, len(b) if self._layers is None else self._layers)
         stored = 0 if self.shared else layer
-        return self.hamiltonian.energy(self.K[stored], self.bias[stored], y, self.space.bind(y, **call))
+        return self.hamiltonian.energy(self.K[stored], b[stored if inputs is None else layer], y, space)
 
     def fields(self, y: Tensor | None = None, *, inputs: Tensor | None = None, **call: Any) -> list[Field]:
         """The vector field of every layer, in order; bound as halves where the integrator moves halves.
