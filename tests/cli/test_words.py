@@ -21,7 +21,7 @@ SOURCE = Path(hdnn.__file__).parent
 PYTHON_ALONE = {
     "analysis", "estimator", "hub", "plots", "kernels", "report.py", "presets.py", "structures.py", "hamiltonian.py",
     "interconnections.py", "integrators.py", "__init__.py", "spaces",
-    "training/checks.py", "training/batches.py",  # of networks, tensors and loaders that a user of Python made
+    "training/checks.py", "training/batches.py", "training/positions.py",  # what a user of Python made
     "arguments.py", "flow/attributes.py", "flow/states.py", "flow/module.py",  # types, tensors, whole flows
     "training/fused.py",  # reasons that a named backend gives
     "flow/inputs.py",  # edges and inputs, which no command brings

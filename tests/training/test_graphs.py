@@ -112,3 +112,106 @@ def test_tensors_of_unlike_lengths_are_told_of_loaders():
         fit(Reader(), (x[:4], torch.tensor(3)), y, SHORT, cross_entropy)
     with pytest.raises(ValueError, match="got 12 and no length"):
         fit(Reader(), x, y[0], SHORT, cross_entropy)
+
+
+# One graph, whose nodes are rows
+
+RING = torch.stack((torch.arange(12), torch.arange(1, 13) % 12))
+NODES = torch.randn(12, 4, generator=torch.Generator().manual_seed(2), dtype=F64)
+OF_NODES = (NODES[:, 0] > 0).long()
+
+
+class Nodes(nn.Module):
+    """Two numbers of every node."""
+
+    def __init__(self, space=None, first=None):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.lift = nn.Linear(4, 4, dtype=F64) if first is None else first
+            self.flow = hdnn.h2(4, layers=3, step=0.1, space=space or hdnn.Graph(), dtype=F64)
+            self.out = nn.Linear(4, 2, dtype=F64)
+
+    def forward(self, x, **call):
+        return self.out(self.flow(self.lift(x), **call))
+
+
+class AtPlaces(nn.Module):
+    """Adds what it has learned of every node."""
+
+    def __init__(self):
+        super().__init__()
+        self.own = nn.Parameter(torch.arange(48, dtype=F64).reshape(12, 4) / 48)
+
+    def forward(self, x):
+        return x + self.own
+
+
+@pytest.mark.parametrize(
+    ("model", "call", "rows"),
+    [
+        (Nodes(), {"edge_index": RING}, 12),
+        (Nodes(), {"edge_index": RING}, 5),
+        (Nodes(hdnn.Graph(RING)), None, 12),
+        (Nodes(hdnn.Graph(RING)), None, 5),
+        (Nodes(first=AtPlaces()), {"edge_index": RING}, 12),
+        (Nodes(first=nn.BatchNorm1d(4, dtype=F64)), {"edge_index": RING}, 12),
+    ],
+)
+def test_nodes_are_not_drawn_as_samples(model, call, rows):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    recipe = Recipe(epochs=1, batch_size=rows)
+    with pytest.raises(ValueError, match=r"not samples but the nodes of one graph.*fit\(model, \[\(x, y\)\]"):
+        fit(model, NODES, OF_NODES, recipe, cross_entropy, call=call)
+    with pytest.raises(ValueError, match="not samples but the nodes"):
+        hdnn.fit_together([model], NODES[None], OF_NODES[None], recipe, cross_entropy, seeds=[0], call=call)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_nodes_that_are_alike_are_not_drawn_either():
+    with pytest.raises(ValueError, match="not samples but the nodes"):
+        fit(Nodes(), torch.ones_like(NODES), OF_NODES, SHORT, cross_entropy, call={"edge_index": PATH})
+
+
+def test_what_the_refusal_names_trains_as_a_plain_loop():
+    one, two, three = Nodes(), Nodes(), Nodes()
+    told = {"recipe": SHORT, "call": {"edge_index": RING}}
+    fit(one, [(NODES, OF_NODES)], loss=cross_entropy, **told)
+    fit(two, NODES[None], OF_NODES[None], loss=lambda output, y: cross_entropy(output.mT, y), **told)
+    three.forward = lambda x, forward=three.forward: forward(x, edge_index=RING)
+    wanted = plain(three, [((NODES,), OF_NODES)], cross_entropy)
+    assert torch.equal(weights(one), wanted)
+    torch.testing.assert_close(weights(two), wanted)
+
+
+def test_samples_on_one_graph_and_rows_that_name_nodes_are_drawn():
+    class Named(Nodes):
+        def forward(self, x, **call):
+            return super().forward(NODES, **call)[x]
+
+    class OfRows(Nodes):
+        def forward(self, x):
+            near = (x[:, None] - x).square().sum(-1).fill_diagonal_(torch.inf).argmin(1)
+            return super().forward(x, edge_index=torch.stack((near, torch.arange(len(x)))))
+
+    class Complete(Nodes):
+        def forward(self, x):
+            return super().forward(x, edge_index=torch.cartesian_prod(*[torch.arange(len(x))] * 2).mT)
+
+    call = {"edge_index": RING}
+    samples = torch.stack([NODES, -NODES, NODES.flip(0)])
+    fit(Nodes(), samples, samples[..., :2], Recipe(epochs=1), mse_loss, call=call)
+    fit(Named(), torch.arange(12), OF_NODES, Recipe(epochs=1), cross_entropy, call=call)
+    for model in (OfRows(), Complete()):
+        fit(model, NODES, OF_NODES, Recipe(epochs=1, batch_size=5), cross_entropy)
+
+
+def test_nodes_are_evaluated_all_at_once():
+    nodes = 5000  # more than a part of many samples
+    x = torch.randn(nodes, 4, generator=torch.Generator().manual_seed(0), dtype=F64)
+    edges = torch.stack((torch.arange(nodes - 1), torch.arange(1, nodes)))
+    model, call = Nodes(), {"edge_index": edges}
+    with torch.no_grad():
+        wanted = model(x, **call)
+    assert torch.equal(outputs(model, x, call=call), wanted)
+    assert evaluate(model, x, wanted + 1, mse_loss, call=call)["loss"] == pytest.approx(1)

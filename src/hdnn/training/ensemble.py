@@ -24,6 +24,7 @@ from hdnn.training.devices import is_out_of_memory
 from hdnn.training.learners import Stacked
 from hdnn.training.models import first_parameter
 from hdnn.training.objective import Objective, Record, mean_score, score_name, scores_of
+from hdnn.training.positions import check_rows
 from hdnn.training.recipe import Recipe
 from hdnn.training.state import memory, remember
 from hdnn.training.steps import train_head
@@ -212,6 +213,7 @@ def check_together(
             )
     for i, (network, loss) in enumerate(zip(networks, losses, strict=True)):
         check_data(network, data._replace(weight=None).each(itemgetter(i)), loss)
+    check_rows(first, each(itemgetter(0), data.x), objective(first).call, recipe.batch_size)
 
 
 def _constants(network: nn.Module) -> list[Tensor | None]:

@@ -19,6 +19,7 @@ from hdnn.training.checks import batch_weight, check_data, check_fit, check_pena
 from hdnn.training.ensemble import TogetherCallback, check_together, train_together
 from hdnn.training.models import first_parameter
 from hdnn.training.objective import Loss, Objective, Penalty, Record, Scores, objective_of
+from hdnn.training.positions import check_rows
 from hdnn.training.progress import Callback, StartCallback
 from hdnn.training.recipe import Recipe
 from hdnn.training.single import Training, Validation
@@ -87,8 +88,9 @@ def fit(
     Raises:
         TypeError: if there is no loss, or x and y are neither tensors nor a loader.
         ValueError: if x and y do not fit each other or the network, or are too few for a validation part, if nothing
-            can be trained (frozen, no gradients), if a penalty or regulariser cannot be minimized, if starts cannot
-            differ or train together, or if `resume` does not fit network, recipe and data.
+            can be trained (frozen, no gradients), if the rows of x are the nodes of one graph, if a penalty or
+            regulariser cannot be minimized, if starts cannot differ or train together, or if `resume` does not fit
+            network, recipe and data.
         FloatingPointError: if objective, gradient or weights are no longer finite; the message says when, where and
             what to do.
 
@@ -201,6 +203,7 @@ def _of_tensors(
     check_data(network, data._replace(weight=None), objective.loss)
     place = first_parameter(network).device
     x, y = each(lambda part: _usable(part, place), data.x), _usable(data.y, place)
+    check_rows(network, x, objective.call, recipe.batch_size)
     weight = None if data.weight is None else checked_weight(data.weight, y, network)
     if validation is None and recipe.validation_fraction:
         stratify = objective.loss is None and network.task == "classification"

@@ -20,9 +20,10 @@ from torch.nn import functional
 from hdnn.modes import evaluating
 from hdnn.networks import Network, predicted_classes
 from hdnn.renames import RECIPE, renamed
-from hdnn.training.batches import Call, Inputs, called, each, parts, placed, source_of
+from hdnn.training.batches import Call, Inputs, called, each, parts, placed, source_of, tensors_of
 from hdnn.training.checks import check_objective
 from hdnn.training.models import first_parameter, has_objective, smooth_parts
+from hdnn.training.positions import are_positions
 from hdnn.training.recipe import Recipe
 
 Record = dict[str, float]
@@ -230,7 +231,8 @@ def evaluate(
     device = first_parameter(network).device
     said, targets, losses = [], [], []
     with torch.no_grad(), evaluating(network):
-        for batch in source_of(x, y, device).parts(EVALUATION_BATCH):
+        size = EVALUATION_BATCH if y is None else _part_size(network, x, objective.call)  # type: ignore[arg-type]
+        for batch in source_of(x, y, device).parts(size):
             x_part, y_part, _ = batch.each(lambda tensor: tensor.to(device))
             output = called(network, x_part, objective.call)
             targets.append(y_part)
@@ -271,8 +273,14 @@ def outputs(network: nn.Module, x: Inputs, *, call: Call | None = None) -> Tenso
     device = first_parameter(network).device
     with torch.no_grad(), evaluating(network):
         given = placed(call, device)
-        moved = (each(lambda part: part.to(device), part) for part in parts(x, EVALUATION_BATCH))
+        moved = (each(lambda part: part.to(device), part) for part in parts(x, _part_size(network, x, given)))
         return torch.cat([called(network, part, given) for part in moved])
+
+
+def _part_size(network: nn.Module, x: Inputs, call: Call) -> int:
+    """How many samples are computed at once; all rows where they are the nodes of one graph."""
+    rows = max((len(part) for part in tensors_of(x) if isinstance(part, Tensor) and part.dim()), default=0)
+    return rows if rows > EVALUATION_BATCH and are_positions(network, x, call, EVALUATION_BATCH) else EVALUATION_BATCH
 
 
 def batches(x: Tensor) -> Sequence[Tensor]:
