@@ -132,7 +132,8 @@ def drawn(rows):
     return figure
 
 
-results = sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob("*-graph-transfer.csv"))[-1]
+here = Path(globals().get("__file__", "graph_transfer.py")).resolve()  # the gallery runs examples where they stand
+results = sorted((here.parents[2] / "benchmarks" / "results").glob("*-graph-transfer.csv"))[-1]
 with results.open(encoding="utf-8") as file:
     rows = list(csv.DictReader(file))
 figure = drawn(rows)
