@@ -268,3 +268,14 @@ def test_a_configuration_that_makes_no_sense_is_refused(choices, word):
 def test_what_the_parts_refuse_building_refuses(choices, word):
     with pytest.raises(ValueError, match=word):
         build_network(dataclasses.replace(BASE, **choices))
+
+
+@pytest.mark.parametrize(
+    ("options", "names"), [({"inputs": 2}, "`inputs`"), ({"inputs": 2, "kernel_size": 1}, "`inputs`")]
+)
+def test_networks_are_made_of_flows_that_a_state_alone_is_given_to(options, names):
+    flow = hdnn.h2(8, 3, step=0.1, **options)
+    makers = [lambda: hdnn.vector_classifier(8, 3, flow), lambda: hdnn.vector_regressor(8, 3, flow)]
+    for make in makers if flow.kernel_size is None else [lambda: hdnn.image_classifier(1, (4, 4), 3, flow)]:
+        with pytest.raises(ValueError, match=f"every call of this flow brings {names}. Write a module that calls it"):
+            make()

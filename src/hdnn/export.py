@@ -23,7 +23,7 @@ from torch.export import Dim, ExportedProgram
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive, Field, Layer
 from hdnn.kernels.transforms import scan
-from hdnn.networks import Network, class_probabilities
+from hdnn.networks import Network, asked, class_probabilities
 
 Units = tuple[Sequence[float], Sequence[float]]
 METADATA = "hdnn"  # the property of an ONNX model; in a .pt2 archive the extra file hdnn.json
@@ -67,10 +67,10 @@ def to_program(network: Network, inputs: tuple[int, ...], *, units: Units | None
             f"modules by `torch.export.export(module, (x,))`, or put the flow into a `Network`, as "
             f"`vector_classifier(inputs, classes, flow)` does."
         )
-    if isinstance(network.flow, Flow) and (asked := _asked(network.flow)):
-        known = "" if "inputs" in asked else ", or make the flow with `space=Graph(edge_index)`"
+    if isinstance(network.flow, Flow) and (names := asked(network.flow)):
+        known = "" if "inputs" in names else ", or make the flow with `space=Graph(edge_index)`"
         raise ValueError(
-            f"A call of this flow brings {' and '.join(f'`{name}`' for name in asked)}, for which the program of a "
+            f"A call of this flow brings {names}, for which the program of a "
             f"network has no place. Export the module that calls the flow by `torch.export.export`{known}."
         )
     if isinstance(network.flow, Flow) and not network.flow.integrator.traceable:
@@ -87,11 +87,6 @@ def to_program(network: Network, inputs: tuple[int, ...], *, units: Units | None
         # Where lines of source stood on this machine concerns nobody else.
         node.meta.pop("stack_trace", None)
     return program
-
-
-def _asked(flow: Flow) -> tuple[str, ...]:
-    """What every call of a flow must bring besides a state."""
-    return (*flow.space.asks, *(() if flow.inputs is None else ("inputs",)))
 
 
 def program_bytes(program: ExportedProgram, metadata: Mapping[str, Any]) -> bytes:

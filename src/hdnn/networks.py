@@ -148,7 +148,8 @@ def vector_classifier(inputs: int, classes: int, flow: Flow, *, lift: Lift = "ze
         lift: "zeros" appends zeros to the input, "linear" learns a linear map from d to n.
 
     Raises:
-        ValueError: if there are fewer than two classes, or zeros cannot fill the state.
+        ValueError: if there are fewer than two classes, zeros cannot fill the state, or the calls of the flow bring
+            more than a state.
 
     Example:
         >>> import torch, hdnn
@@ -204,6 +205,11 @@ def image_classifier(channels: int, size: tuple[int, int], classes: int, flow: F
     return Network(lift, flow, head, "classification")
 
 
+def asked(flow: Flow) -> str:
+    """What every call of a flow must bring besides a state; nothing for most."""
+    return " and ".join(f"`{name}`" for name in (*flow.space.asks, *(() if flow.inputs is None else ("inputs",))))
+
+
 def _lift(inputs: int, flow: Flow, lift: Lift) -> nn.Module:
     if flow.space.rank > 1:
         raise ValueError(f"A network of vectors needs a flow of vectors; got one on `{flow.space!r}`.")
@@ -216,6 +222,11 @@ def _lift(inputs: int, flow: Flow, lift: Lift) -> nn.Module:
 
 def _head(inputs: int, outputs: int, flow: Flow) -> nn.Linear:
     """The output layer W y + μ, started at zero as in the paper."""
+    if names := asked(flow):
+        raise ValueError(
+            f"A network is called with its inputs alone, and every call of this flow brings {names}. Write a module "
+            f"that calls it with them, such as self.head(self.flow(self.lift(x), ...))."
+        )
     head = nn.Linear(inputs, outputs, device=flow.weight.device, dtype=flow.weight.dtype)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
