@@ -400,7 +400,7 @@ def test_a_splitting_of_ones_own() -> None:
 class Slow(SymplecticEuler):
     """Other moves than those of the kernel that its parent names."""
 
-    fractions = (0.5, 0.5)
+    fractions = (0.5, 0.5, 0.5, 0.5)
 
 
 def test_other_fractions_are_not_what_the_kernel_runs() -> None:
@@ -408,7 +408,28 @@ def test_other_fractions_are_not_what_the_kernel_runs() -> None:
     flow.integrator = Slow()
     assert flow.plan is None
     y = random(5, 4)
-    tight(flow(y), preset("h2", step=0.05)(y))
+    expected = y
+    for field in flow.fields(y):
+        for _ in range(2):
+            expected = SymplecticEuler().step(field, expected, flow.step / 2)
+    tight(flow(y), expected)
+
+
+@pytest.mark.parametrize(
+    ("moves", "half"), [((0.5, 1.0), "first"), ((1.0,), "second"), ((), "first"), ((0.5, 0.5, 0.5), "second")]
+)
+def test_moves_that_make_no_step_are_refused(moves: tuple[float, ...], half: str) -> None:
+    class Wrong(Splitting):
+        fractions = moves
+
+    with pytest.raises(ValueError, match=rf"`fractions` of the {half} half of `Wrong` sum to .*, not 1; got"):
+        Wrong()
+
+
+def test_messages_name_every_integrator() -> None:
+    with pytest.raises(TypeError) as found:
+        integrator_of(3)  # type: ignore[arg-type]
+    assert all(f"`{type(integrator).__name__}()`" in str(found.value) for integrator in NAMED.values())
 
 
 def test_names() -> None:

@@ -155,7 +155,7 @@ class ImplicitMidpoint(Integrator):
     the solution itself. Two such steps are differentiated, which makes the second and third derivatives right as well.
 
     It reads the residual on the host to decide when to stop, so it does not run under `torch.func.vmap`, in a
-    fullgraph `torch.compile` or in `torch.export`. It needs vectors, or images with kernel_size=1.
+    fullgraph `torch.compile` or in `torch.export`. It needs vectors, or images and signals with kernel_size=1.
 
     Args:
         tolerance: accepted residual |m − y − (h/2) f(m)|, relative to 1 + ‖m‖₁. None means what rounding leaves: 64
@@ -290,5 +290,6 @@ INTEGRATORS: dict[str, Integrator] = {
 
 def integrator_of(given: Integrator | type[Integrator] | str) -> Integrator:
     """The integrator that was given itself, by its class or by its name."""
-    remedy = "Use `ForwardEuler()`, `SymplecticEuler()`, `StormerVerlet()`, `ImplicitMidpoint()` or `RungeKutta4()`."
+    *names, last = (f"`{type(known).__name__}()`" for known in INTEGRATORS.values())
+    remedy = f"Use {', '.join(names)} or {last}."
     return factor("integrator", given, Integrator, INTEGRATORS, remedy)  # type: ignore[type-abstract]

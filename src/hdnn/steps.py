@@ -23,6 +23,9 @@ from hdnn.hamiltonian import Field
 Half = Literal["p", "q"]
 Gains = tuple[Tensor, ...]
 
+# How far the sum of the moves of a half may be from one step.
+_OFF = 1e-9
+
 
 class Integrator(ABC):
     """One step of a flow. To add one: subclass, state the attributes, implement `step` and `inverse`.
@@ -149,6 +152,12 @@ class Splitting(Integrator):
     def __post_init__(self) -> None:
         if self.first not in ("p", "q"):
             raise ValueError(f'`first` must be "p" or "q", the half of the state that moves first; got {self.first!r}.')
+        for half, moves in (("first", self.fractions[::2]), ("second", self.fractions[1::2])):
+            if not abs(sum(moves) - 1) < _OFF:
+                raise ValueError(
+                    f"The moves of either half must make one step: `fractions` of the {half} half of "
+                    f"`{type(self).__name__}` sum to {sum(moves):.6g}, not 1; got {self.fractions}."
+                )
 
     @property
     @abstractmethod
@@ -196,7 +205,8 @@ def no_inverse(name: str) -> ValueError:
     reason = "has no explicit inverse: undoing it means solving for the state before the step."
     return shelled(
         ValueError(
-            f"`{name}` {reason} Use `SymplecticEuler` or `StormerVerlet` (`h2`, `ms1`, `ms3`), or `ImplicitMidpoint`."
+            f"`{name}` {reason} Use `SymplecticEuler`, `StormerVerlet`, `Yoshida4` or `Suzuki4` (`h2`, `ms1`, `ms3`), "
+            f"or `ImplicitMidpoint`."
         ),
         f"The integrator {reason} Those of h2, ms1 and ms3 have one.",
     )
