@@ -118,6 +118,25 @@ def test_graphs_are_the_plain_sums(normalization: str, weighted: bool) -> None:
     assert not given_before.transposes
 
 
+def test_learned_weights_come_with_the_call() -> None:
+    learned = torch.ones(6, requires_grad=True)
+    with pytest.raises(ValueError, match=r"is learned.*`flow\(x, edge_index=e, edge_weight=w\)`.*detach\(\) here"):
+        Graph(DIRECTED, learned)
+    assert Graph(DIRECTED, learned.detach()).directed()
+
+
+def test_a_space_must_say_where_its_features_stand() -> None:
+    with pytest.raises(TypeError, match=r"`Points` does not state `axis` and `rank`: .*`axis = -1` and `rank = 1`"):
+
+        class Points(Space):
+            pass
+
+    with pytest.raises(TypeError, match=r"`Ranked` does not state `axis`: "):
+
+        class Ranked(Space):
+            rank = 1
+
+
 def test_a_batch_of_graphs_is_one_graph() -> None:
     """As PyTorch Geometric collates them."""
     K, y, graph = random(3, 2, 2), random(2, NODES, 2, seed=2), Graph()
@@ -163,6 +182,8 @@ def test_other_mistakes_on_graphs() -> None:
     y = random(NODES, 2)
     with pytest.raises(TypeError, match=r"takes no `edge_index`; got a Tensor. .*`space=Graph\(\)`"):
         Vectors().bind(y, edge_index=DIRECTED)
+    with pytest.raises(TypeError, match=r"takes no `edge_attr`: an edge carries one number, `edge_weight=`"):
+        Graph().bind(y, edge_index=DIRECTED, edge_attr=torch.ones(6, 3))
     with pytest.raises(TypeError, match=r"`Graph\(\)` takes no `edges`"):
         Graph().bind(y, edge_index=DIRECTED, edges=DIRECTED)
     with pytest.raises(ValueError, match="were given with `Graph"):

@@ -30,7 +30,7 @@ def flow_of(**changes: object) -> Flow:
     [
         ({"features": 0}, "`features` is the size of the state, so it must be at least 1; got 0"),
         ({"layers": -1}, r"`layers` must be 0 \(the identity\) or more; got -1"),
-        ({"kernel_size": 2}, "`kernel_size` must be odd.*Use 3, or None for vectors"),
+        ({"kernel_size": 2}, r"`kernel_size` must be odd.*Use 3, or `Vectors\(\)`, kernel_size=None"),
         ({"kernel_size": 0}, "`kernel_size` must be odd"),
         ({"step": None}, r"Give exactly one of `step` \(h\) and `horizon`.*got neither"),
         ({"horizon": 1.0}, "Give exactly one of .*got step=0.1 and horizon=1.0"),

@@ -40,7 +40,7 @@ class Graph(Space):
 
     Raises:
         TypeError: if edges are not whole numbers.
-        ValueError: if shapes do not fit, or an edge names a node that is not there.
+        ValueError: if shapes do not fit, weights are learned, or an edge names a node that is not there.
 
     References:
         Heilig, Gravina, Trenta, Gallicchio, Bacciu, Port-Hamiltonian architectural bias for long-range propagation in
@@ -75,6 +75,12 @@ class Graph(Space):
         self.given = None
         if edge_index is not None:
             _check_edges(edge_index, edge_weight)
+            if edge_weight is not None and edge_weight.requires_grad:
+                raise ValueError(
+                    "`edge_weight` is learned, and a graph that is given keeps the numbers of now. Give learned "
+                    "weights with every call of a flow on `Graph()`, `flow(x, edge_index=e, edge_weight=w)`, or "
+                    "edge_weight.detach() here."
+                )
             count = int(edge_index.max()) + 1 if edge_index.numel() else 0
             nodes = count if nodes is None else whole("nodes", nodes)
             _check_nodes(edge_index, nodes)
@@ -115,6 +121,11 @@ class Graph(Space):
         """
         call = dict(call)
         edge_index, edge_weight = call.pop("edge_index", None), call.pop("edge_weight", None)
+        if call.get("edge_attr") is not None:
+            raise TypeError(
+                "A flow takes no `edge_attr`: an edge carries one number, `edge_weight=` (E,). Make one of the "
+                "attributes of every edge, as a linear layer does, or leave them out."
+            )
         super().bind(y, **call)
         if self.given is not None:
             if edge_index is not None or edge_weight is not None:

@@ -27,6 +27,8 @@ class _Grid(Space):
     """
 
     kernel_size: int
+    axis: ClassVar[int] = -2
+    rank: ClassVar[int] = 2
     transposes: ClassVar[bool] = True
     dimensions: ClassVar[int]
     convolve: ClassVar[Callable[..., Tensor]]
@@ -38,7 +40,7 @@ class _Grid(Space):
             what = "image" if self.dimensions == 2 else "signal"
             raise ValueError(
                 f"`kernel_size` must be odd, so that the convolution and its adjoint keep the size of the {what}; got "
-                f"{k}. Use {max(1, k + 1)}, or None for vectors."
+                f"{k}. Use {max(1, k + 1)}, or `Vectors()`, kernel_size=None, for vectors."
             )
         object.__setattr__(self, "kernel_size", k)
 
@@ -133,8 +135,6 @@ class Signals(_Grid):
         torch.Size([3, 4, 100])
     """
 
-    axis: ClassVar[int] = -2
-    rank: ClassVar[int] = 2
     dimensions: ClassVar[int] = 1
     convolve = staticmethod(functional.conv1d)
     convolve_back = staticmethod(functional.conv_transpose1d)

@@ -34,6 +34,12 @@ class Space(ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        if missing := [f"`{name}`" for name in ("axis", "rank") if not hasattr(cls, name)]:
+            raise TypeError(
+                f"`{cls.__name__}` does not state {' and '.join(missing)}: `axis`, where the features stand in a state "
+                f"counted from the end, and `rank`, how many of the last axes make one state. Vectors (..., n) have "
+                f"`axis = -1` and `rank = 1`, images (..., n, H, W) `axis = -3` and `rank = 3`."
+            )
         facts = {name: vars(Space)[name] for name in ("pointwise", "norm")} | {"transposes": False, "kernel": None}
         restated(cls, ["map", "adjoint", "taps", "pointwise"], facts)
 
