@@ -42,12 +42,15 @@ class Recipe:
         head_epochs: epochs of the last output layer of the alternating method.
         head_learning_rate: of the output layer in the alternating method.
         validation_fraction: share of the training data held back to watch and, with `patience`, to stop.
-        patience: epochs without a better validation score (or a smaller objective, where nothing is held back) after
-            which training stops and the best weights return; None trains for all epochs and keeps the last weights.
+        patience: epochs without a better one, after which training stops and the best weights return; None trains for
+            all epochs and keeps the last weights. Better is a smaller validation loss; for a `Network` that classifies
+            with its own loss a larger validation accuracy, and the loss where that is equal; without validation a
+            smaller objective. What `score` of `fit` asks for never decides.
         restarts: trainings that begin from fresh weights each, all in one. The one with the smallest objective on the
             training data goes on, for `epochs` epochs; 1 begins with the weights that are there. Small networks land
             in very different places by the luck of their first weights. Every module that learns needs a
-            `reset_parameters`, as those of PyTorch have.
+            `reset_parameters`, as those of PyTorch have, and none may be a BatchNorm or Dropout, which cannot train
+            stacked (LayerNorm can). Not with a loader, nor with "lbfgs".
         restart_epochs: of each of the `restarts`, with a schedule of their own.
         restart_learning_rate: of the `restarts`; None means `learning_rate`.
         seed: of the order of the batches, of the validation split, and of the weights of the restarts.
