@@ -40,7 +40,7 @@ FUNCTIONS_ALONE = {
     "networks.py": {"image_classifier", "_lift"},  # flows that do not fit, which names do not make
     "training/ensemble.py": {"step"},  # modules that presets do not have
     "training/starts.py": {"_fresh"},
-    "training/fitting.py": {"fit", "_of_loader"},  # loaders, and many networks at once
+    "training/fitting.py": {"_of_loader"},  # loaders, and many networks at once
     "training/single.py": {"_check_begun"},
     "training/objective.py": {"_mean"},  # losses of the user's own
     "data/encoders.py": {"__post_init__", "encode"},  # arrays; statistics of an edited configuration are named

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 Call = Mapping[str, Any]  # what every call of a model gets beside its inputs
@@ -94,6 +95,12 @@ class Loader:
     def __init__(
         self, loader: Iterable[Any], device: torch.device, check: Callable[[Batch], Batch] = lambda batch: batch
     ) -> None:
+        if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+            raise TypeError(
+                f"A {type(loader).__name__} gives single samples, and training takes batches. Use "
+                f"`DataLoader(dataset, batch_size=125, shuffle=True)`, with batch_size=None where each of its items is "
+                f"a batch."
+            )
         try:
             self.batches = len(loader)  # type: ignore[arg-type]
         except TypeError as error:
@@ -177,6 +184,11 @@ def check_lengths(batch: Batch) -> None:
 
 
 def _check_tensors(batch: Batch) -> None:
+    if isinstance(batch.x, DataLoader | Dataset):
+        raise TypeError(
+            f"A {type(batch.x).__name__} brings its targets itself, and there are others beside it. Leave those out: "
+            f"`fit(model, loader, recipe=recipe)`, `evaluate(model, loader)`."
+        )
     weights = [] if batch.weight is None else [("Weights", batch.weight)]
     for what, value in (*(("Inputs", part) for part in tensors_of(batch.x)), ("Targets", batch.y), *weights):
         if not isinstance(value, Tensor):
@@ -220,5 +232,14 @@ def called(model: nn.Module | Callable[..., Any], x: Inputs, call: Call) -> Any:
 
 
 def placed(call: Call | None, device: torch.device) -> dict[str, Any]:
-    """What every call gets, its tensors on a device."""
+    """What every call gets, its tensors on a device.
+
+    Raises:
+        TypeError: if it has no names.
+    """
+    if call is not None and not isinstance(call, Mapping):
+        raise TypeError(
+            f"`call` names what every call of the model gets beside its inputs, as in "
+            f'`call={{"edge_index": edge_index}}`; got {type(call).__name__}. Name it.'
+        )
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in (call or {}).items()}

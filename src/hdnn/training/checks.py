@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,72 @@ if TYPE_CHECKING:
     from hdnn.training.objective import Objective
 
 
+def checked_recipe(recipe: object, y: object = None) -> Recipe:
+    """The recipe, if it stands in its place.
+
+    Raises:
+        TypeError: if not.
+    """
+    if isinstance(y, Recipe):
+        raise TypeError(
+            "The recipe stands in the place of the targets. A loader brings its own, so name what follows it, as in "
+            "`fit(model, loader, recipe=Recipe(epochs=10), loss=loss)`."
+        )
+    if recipe is None:
+        raise TypeError("How to train is said by a recipe, as in `fit(model, loader, recipe=Recipe(epochs=10))`.")
+    if isinstance(recipe, Recipe):
+        return recipe
+    remedy = "as in `fit(model, x, y, Recipe(epochs=10))`"
+    if isinstance(recipe, Mapping):
+        remedy = "and a mapping becomes one by `Recipe(**mapping)`"
+    elif callable(recipe):
+        remedy = "and a loss follows it, as in `fit(model, x, y, Recipe(epochs=10), loss)`"
+    raise TypeError(f"How to train is said by a `Recipe`; got {kind_of(recipe)}. It follows the targets, {remedy}.")
+
+
+def check_scores(score: object) -> None:
+    """See that scores are functions by the name of what they find.
+
+    Raises:
+        TypeError: if not.
+    """
+    if score is None:
+        return
+    if not isinstance(score, Mapping):
+        raise TypeError(
+            f"`score` names what its functions find, as in `score={{'accuracy': function of outputs and targets}}`; "
+            f"got {kind_of(score)}. Name it."
+        )
+    for name, found in score.items():
+        if not callable(found):
+            raise TypeError(f"The score {name!r} must be a function of outputs and targets; got {kind_of(found)}.")
+
+
+def one_number(name: str, value: Any) -> float:
+    """What a score has found, as a number.
+
+    Raises:
+        TypeError: if it is none, or more than one.
+    """
+    try:
+        return float(value)
+    except (RuntimeError, TypeError, ValueError) as error:
+        shape = getattr(value, "shape", None)
+        got = kind_of(value) if shape is None else f"shape {tuple(shape)}"
+        raise TypeError(
+            f"The score {name!r} must be one number for all samples; got {got}. Take its mean, as in "
+            f"`(output.argmax(-1) == y).float().mean()`."
+        ) from error
+
+
+def kind_of(value: object) -> str:
+    """The kind of a value, and of a function or class its name."""
+    name = getattr(value, "__name__", "")
+    return (
+        f"the {'class' if isinstance(value, type) else type(value).__name__} {name}" if name else type(value).__name__
+    )
+
+
 def check_objective(
     model: object, loss: object, *, smoothness: float = 0.0, head_decay: float = 0.0, label_smoothing: float = 0.0
 ) -> None:
@@ -28,6 +95,8 @@ def check_objective(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"Expected a module of PyTorch; got {type(model).__name__}.")
+    if isinstance(loss, type):
+        raise TypeError(f"`loss` is the class {loss.__name__} and not a loss. Make one of it: loss={loss.__name__}().")
     if loss is not None and not callable(loss):
         raise TypeError(f"`loss` must be a function of outputs and targets; got {type(loss).__name__}.")
     name = type(model).__name__

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from hdnn import modes
 from hdnn.training.batches import Batch, Call, Inputs, Loader, Rows, Source, each
-from hdnn.training.checks import batch_weight, check_data, check_fit, check_penalties, check_trainable, checked_weight
+from hdnn.training.checks import (
+    batch_weight,
+    check_data,
+    check_fit,
+    check_penalties,
+    check_trainable,
+    checked_recipe,
+    checked_weight,
+)
 from hdnn.training.ensemble import TogetherCallback, check_together, train_together
 from hdnn.training.models import first_parameter
 from hdnn.training.objective import Loss, Objective, Penalty, Record, Scores, objective_of
@@ -86,7 +94,8 @@ def fit(
         with "validation_" where there is validation data, "learning_rate", "seconds".
 
     Raises:
-        TypeError: if there is no loss, or x and y are neither tensors nor a loader.
+        TypeError: if there is no loss or no recipe, x and y are neither tensors nor a loader, or `score` or `call`
+            have no names.
         ValueError: if x and y do not fit each other or the network, or are too few for a validation part, if nothing
             can be trained (frozen, no gradients), if the rows of x are the nodes of one graph, if a penalty or
             regulariser cannot be minimized, if starts cannot differ or train together, or if `resume` does not fit
@@ -106,8 +115,7 @@ def fit(
         >>> list(history[0])
         ['epoch', 'loss', 'learning_rate', 'seconds']
     """
-    if recipe is None:
-        raise TypeError("How to train is said by a recipe, as in `fit(model, loader, recipe=Recipe(epochs=10))`.")
+    recipe = checked_recipe(recipe, y)
     make = partial(objective_of, recipe=recipe, loss=loss, penalties=penalties, call=call)
     objective = make(network)
     check_trainable(network, recipe)
@@ -187,6 +195,7 @@ def fit_together(
         >>> len(histories), len(histories[0])
         (5, 3)
     """
+    recipe = checked_recipe(recipe)
     data = Batch(x, y, sample_weight)
     objective = partial(objective_of, recipe=recipe, loss=loss, penalties=penalties, call=call)
     if recipe.restarts > 1 and resume is None:

@@ -21,7 +21,7 @@ from hdnn.modes import evaluating
 from hdnn.networks import Network, predicted_classes
 from hdnn.renames import RECIPE, renamed
 from hdnn.training.batches import Call, Inputs, called, each, parts, placed, source_of, tensors_of
-from hdnn.training.checks import check_objective
+from hdnn.training.checks import check_objective, check_scores, one_number
 from hdnn.training.models import first_parameter, has_objective, smooth_parts
 from hdnn.training.positions import are_positions
 from hdnn.training.recipe import Recipe
@@ -253,7 +253,7 @@ def judged(scores: Scores, outputs: Sequence[Tensor], targets: Sequence[Tensor])
     if not scores:
         return {}
     output, y = torch.cat(list(outputs)), torch.cat(list(targets))
-    return {name: float(found(output, y)) for name, found in scores.items()}
+    return {name: one_number(name, found(output, y)) for name, found in scores.items()}
 
 
 def mean_loss(losses: Sequence[Tensor], sizes: Sequence[int]) -> float:
@@ -290,6 +290,7 @@ def batches(x: Tensor) -> Sequence[Tensor]:
 
 def scores_of(network: nn.Module, loss: Loss | None, score: Scores | None) -> Scores:
     """What is recorded beside the loss: what the task of a network with its own loss says, and what is asked for."""
+    check_scores(score)
     own: dict[str, Score] = {}
     if loss is None and has_objective(network):
         of_task: Any = network
