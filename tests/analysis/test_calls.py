@@ -9,6 +9,7 @@ from torch import Tensor
 import hdnn
 from families import DIRECTED, F64, LINE, PRESETS, SPACES, fill, preset, random, tight
 from hdnn.analysis import (
+    check_symplecticity,
     energy_drift,
     gradient_lower_bound,
     largest_singular_values,
@@ -17,6 +18,7 @@ from hdnn.analysis import (
     norms,
     sensitivities,
     singular_values,
+    symplecticity_residual,
     upper_bound,
 )
 from hdnn.flow import Flow
@@ -96,6 +98,28 @@ def test_measured_norms_bound_gradients_on_graphs_of_the_call(edges: Tensor) -> 
     torch.testing.assert_close(found.value, singular_values(M)[..., -1], rtol=1e-8, atol=0)
     with pytest.raises(ValueError, match="come with the call"):
         gradient_lower_bound(flow)
+
+
+@pytest.mark.parametrize("name", ["ms3", "h2"])
+def test_driven_flows_keep_their_J(name: str) -> None:
+    y, u = random(9, FEATURES), random(N, 9, D, seed=4)
+    for flow in (driven(name), driven(name, layers=N)):
+        assert (check_symplecticity(flow, y, inputs=u).relative < 1e-14).all()
+        assert (check_symplecticity(flow, y, 2 * flow.J, inputs=u).relative < 1e-14).all()
+
+
+@pytest.mark.parametrize("space", ["Signals_5", "Images_3", "Graph_call", "Graph_given"])
+def test_J_acts_at_every_position_as_the_refusal_says(space: str) -> None:
+    case = Case(space, "h2")
+    flow, y = case.flow(), case.state(2)
+    positions = y[0].numel() // FEATURES
+    last = flow.space.axis == -1
+    with pytest.raises(ValueError, match=r"torch.kron\(torch.eye" if last else r"torch.kron\(flow.J, torch.eye"):
+        check_symplecticity(flow, y)
+    eye = torch.eye(positions, dtype=F64)
+    J = torch.kron(eye, flow.J) if last else torch.kron(flow.J, eye)
+    M = sensitivities(flow, y, **case.call)[0]
+    assert (symplecticity_residual(M, J, relative=True) < 1e-14).all()
 
 
 @each_preset

@@ -19,7 +19,7 @@ from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive
 
 Slopes = tuple[float, float]
-Size = tuple[int, int]
+Size = tuple[int, ...]
 
 
 def lower_bound(flow: Flow, *, slopes: Slopes | None = None) -> float:
@@ -104,8 +104,8 @@ def upper_bound(flow: Flow, *, slopes: Slopes | None = None, image_size: Size | 
     Args:
         flow: any flow.
         slopes: (smallest, largest) value of σ′, for an activation that is not built in.
-        image_size: (H, W) of the images of convolutions, for tighter bounds; None bounds images of any size. See
-            `operator_norms`.
+        image_size: (H, W) of images, (L,) of signals, for tighter bounds of convolutions; None bounds those of any
+            size. See `operator_norms`.
 
     Returns:
         A scalar, differentiable; ∞ where it overflows (`log_upper_bound` does not).
@@ -131,8 +131,8 @@ def log_upper_bound(flow: Flow, *, slopes: Slopes | None = None, image_size: Siz
     Args:
         flow: any flow.
         slopes: (smallest, largest) value of σ′, for an activation that is not built in.
-        image_size: (H, W) of the images of convolutions, for tighter bounds; None bounds images of any size. See
-            `operator_norms`.
+        image_size: (H, W) of images, (L,) of signals, for tighter bounds of convolutions; None bounds those of any
+            size. See `operator_norms`.
 
     Returns:
         A scalar, 0 or more, with gradients to `weight` and `interconnection_weight`.
@@ -176,8 +176,8 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
     Args:
         flow: any flow.
         slopes: (smallest, largest) value of σ′, for an activation that is not built in.
-        image_size: (H, W) of the images of convolutions, for tighter bounds; None bounds images of any size. See
-            `operator_norms`.
+        image_size: (H, W) of images, (L,) of signals, for tighter bounds of convolutions; None bounds those of any
+            size. See `operator_norms`.
 
     Returns:
         (N,), differentiable; its sum over the layers j … N − 1 bounds log ‖∂y_N/∂y_j‖₂. (1,), that of any step, of

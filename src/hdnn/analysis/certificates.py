@@ -65,7 +65,7 @@ def gradient_lower_bound(
         flow: any flow.
         norms: ‖M_j‖₂ as `norms(sensitivities(flow, y0))` gives them, (N + 1, ...); None for bounds of any input.
         slopes: (smallest, largest) value of σ′, for an activation that does not state them.
-        image_size: (H, W) of the images of convolutions, for tighter bounds.
+        image_size: (H, W) of images, (L,) of signals, for tighter bounds of convolutions.
 
     Returns:
         The bounds at every depth and the reason; 0 with the reason where nothing is known. Without `norms` they are

@@ -33,17 +33,20 @@ def check_weights(flow: Flow) -> None:
             )
 
 
-def check_vectors(flow: Flow, what: str) -> None:
+def check_vectors(flow: Flow, what: str, remedy: str = "") -> None:
     """Refuse flows on other spaces where a matrix per sample is asked for.
+
+    Args:
+        flow: the flow to analyse.
+        what: is asked.
+        remedy: what else would do, a sentence.
 
     Raises:
         ValueError: if the flow acts on anything but vectors.
     """
     if flow.space.rank > 1:
-        raise ValueError(
-            f"{what} is for flows on vectors; this one acts on `{flow.space!r}`. A pointwise flow (kernel_size=1) can "
-            f"be rebuilt for vectors with the same weights."
-        )
+        remedy = remedy or "A pointwise flow (kernel_size=1) can be rebuilt for vectors with the same weights."
+        raise ValueError(f"{what} is for flows on vectors; this one acts on `{flow.space!r}`. {remedy}")
 
 
 def check_flow(flow: Flow, y: Tensor) -> None:

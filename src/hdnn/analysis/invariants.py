@@ -77,16 +77,18 @@ def symplecticity_residual(M: Tensor, J: Tensor, *, relative: bool = False) -> T
 
 
 @in_full
-def check_symplecticity(flow: Flow, y0: Tensor, J: Tensor | None = None) -> Symplecticity:
+def check_symplecticity(flow: Flow, y0: Tensor, J: Tensor | None = None, **call: Any) -> Symplecticity:
     """How exactly a flow keeps its J, measured; refused where its factors do not promise to keep it.
 
-    A flow keeps J when all its layers share this skew J, and its integrator is ImplicitMidpoint, or SymplecticEuler or
-    StormerVerlet. What is left is rounding.
+    A flow keeps J when all its layers share this skew J, and its integrator is ImplicitMidpoint or a `Splitting`:
+    SymplecticEuler, StormerVerlet, Yoshida4, Suzuki4. What is left is rounding.
 
     Args:
-        flow: on vectors.
+        flow: on vectors. On other spaces J acts at every position, on the whole state as kron(I, J) where the features
+            are last, as at the nodes of a graph, and as kron(J, I) where they are first: see `symplecticity_residual`.
         y0: inputs, (..., n).
         J: the matrix of the claim; None means `flow.J`. Multiples of `flow.J` are kept with it.
+        **call: what a call of the flow brings besides y0: `inputs`.
 
     Returns:
         The residuals, per sample.
@@ -102,11 +104,16 @@ def check_symplecticity(flow: Flow, y0: Tensor, J: Tensor | None = None) -> Symp
         >>> bool((kept.relative < 1e-14).all())
         True
     """
-    check_vectors(flow, "`check_symplecticity`")
+    whole = "kron(torch.eye(V), flow.J)" if flow.space.axis == -1 else "kron(flow.J, torch.eye(positions))"
+    remedy = (
+        f"There J acts at every position, on the whole state as torch.{whole}: measure "
+        f"`symplecticity_residual(sensitivities(flow, y0)[0], torch.{whole})`, `flow.preserves_structure` promises."
+    )
+    check_vectors(flow, "`check_symplecticity`", remedy)
     check_weights(flow)
     _check_promise(flow)
     J = _kept(flow, J)
-    M = sensitivities(flow, y0)[0]
+    M = sensitivities(flow, y0, **call)[0]
     return Symplecticity(J, M, symplecticity_residual(M, J), symplecticity_residual(M, J, relative=True))
 
 
@@ -124,7 +131,8 @@ def _check_promise(flow: Flow) -> None:
         raise shelled(
             ValueError(
                 f"This flow keeps no J: `{flow.integrator!r}` is not symplectic. Use `ImplicitMidpoint()`, or "
-                f"`SymplecticEuler()` or `StormerVerlet()` on a separable field (`h2`, `ms3`). {measure}"
+                f"`SymplecticEuler()`, `StormerVerlet()`, `Yoshida4()` or `Suzuki4()` on a separable field (`h2`, "
+                f"`ms3`). {measure}"
             ),
             "This flow keeps no J, for its integrator is not symplectic; h2 and ms3 keep one.",
         )
@@ -143,7 +151,7 @@ def _check_promise(flow: Flow) -> None:
 
 def _kept(flow: Flow, J: Tensor | None) -> Tensor:
     """The J of the claim, a multiple of the one that the flow keeps."""
-    if flow.layers == 0 and J is not None:  # the identity keeps every J
+    if not flow.recurrent and flow.layers == 0 and J is not None:  # the identity keeps every J
         return skew_matrix(J, flow.features)
     own = flow.J.detach()
     own = (own - own.mT) / 2  # K⁻ᵀ is skew up to rounding only
