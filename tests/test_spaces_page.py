@@ -109,6 +109,22 @@ def table() -> list[str]:
     ]
 
 
+def hops(flow: Flow) -> int:
+    """How far along a line of nodes the state moves the output."""
+    y = random(NODES, 4)
+    reached = torch.func.jacrev(flow)(y).abs().amax((1, 3)) > 0
+    distances = (torch.arange(NODES)[:, None] - torch.arange(NODES)).abs()
+    return int(distances[reached].max())
+
+
+def test_layers_reach_as_far_as_the_page_says() -> None:
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    assert "four hops with `h2` and `ms3`" in text
+    assert "two with `h1` and `ms1`, one with `ms2`" in text
+    far = {name: hops(preset(name, 4, 1, space=Graph(LINE))) for name in PRESETS}
+    assert far == {"h2": 4, "ms3": 4, "h1": 2, "ms1": 2, "ms2": 1}
+
+
 def test_the_table_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
     def reach(*_: object, **__: object) -> None:
         raise Reached

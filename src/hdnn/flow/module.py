@@ -61,11 +61,11 @@ class Flow(nn.Module):
             own, a `Backend`, may be given itself.
         memory: what the eager path keeps for the backward pass. "store", its default, keeps every layer; "recompute"
             about √N states, for one more forward pass; "reverse" two states at any depth, for two more, where the step
-            has an explicit inverse: it undoes the layers from the output. That costs few digits at small steps (with
-            N(0, 1/n) weights, tanh, h = 0.05 and 1024 layers, relative errors of gradients reach 5e-6 in float32,
-            where those of "store" reach 4e-6, and 7e-15 in float64), but rounding grows with ‖M⁻¹‖, and a backward
-            pass that misses the input by more than 1e-3 raises. Native keeps no layer whatever is named; so "store"
-            takes the eager path under "auto", and the others take native where it serves.
+            has an inverse, explicit or by a solve: it undoes the layers from the output. That costs few digits at small
+            steps (with N(0, 1/n) weights, tanh, h = 0.05 and 1024 layers, relative errors of gradients reach 5e-6 in
+            float32, where those of "store" reach 4e-6, and 7e-15 in float64), but rounding grows with ‖M⁻¹‖, and a
+            backward pass that misses the input by more than 1e-3 raises. Native keeps no layer whatever is named;
+            so "store" takes the eager path under "auto", and the others take native where it serves.
         init_std: standard deviation of the initial K and b (1.0 is the papers' choice). None means 1/√n for b and
             1/√(n taps) for K (k² taps of images, 1 of vectors); less where K has more rows than columns, so that h ‖K‖²
             is the same.
@@ -196,7 +196,7 @@ class Flow(nn.Module):
 
     @property
     def K(self) -> Tensor:
-        """The weights of all layers, (N, m, n) or (N, m, n, k, k); leading size 1 where they are shared."""
+        """The weights of all layers, (N, m, n) and the taps, as (k, k) of images; N = 1 where they are shared."""
         weight = self.weight
         return self.structure.build(weight, self.places(weight.device).weight)
 
