@@ -132,14 +132,10 @@ class Interconnection(ABC):
         if vars(cls).keys() & {"constant", "build", "drive"} and "skew" not in vars(cls):
             raise TypeError(
                 f"`{cls.__name__}` has a J of its own, so it must say whether it is skew, J = -Jᵀ, at all values of "
-                f"its numbers: what a flow promises follows from that. Write `skew = True`, or `skew = False` for a "
-                f"J - R that dissipates."
+                f"its numbers: promises rest on it. Write `skew = True`, or `skew = False` for a J - R that dissipates."
             )
-        restated(
-            cls,
-            ["constant", "build", "drive"],
-            {"is_canonical": False, "is_inverse": False, "constant_over_layers": False},
-        )
+        facts = dict.fromkeys(("is_canonical", "is_inverse", "constant_over_layers"), False)
+        restated(cls, ["constant", "build", "drive"], facts)
 
     @property
     @abstractmethod
