@@ -214,7 +214,7 @@ class Rings(DataSource):
 def test_a_data_source_of_ones_own_is_trained_on_resumed_and_evaluated(tmp_path: Path) -> None:
     done = jobs.train(Rings(), jobs.Choices(layers=4, epochs=30, learning_rate=0.05), tmp_path / "run", seed=1)
     assert done.metrics["test_accuracy"] > 0.9
-    with pytest.raises(ValueError, match="Rings"):
+    with pytest.raises(ValueError, match=r"a source that its user wrote in Python. Give it again: `source=Rings"):
         jobs.evaluate(tmp_path / "run")
     again = jobs.evaluate(tmp_path / "run", source=Rings())
     assert again["accuracy"] == done.metrics["test_accuracy"]

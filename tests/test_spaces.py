@@ -79,6 +79,9 @@ def test_norms_bound_the_whole_operator(name: str) -> None:
         assert exact <= space.norm(K) * (1 + 1e-12) <= 3 * exact
     if name == "Graph_given":
         torch.testing.assert_close(space.norm(K), exact)
+    if name.startswith(("Graph", "Vectors")):
+        with pytest.raises(ValueError, match="the pixels of images; this flow is one of"):
+            space.norm(K, (4, 4))
 
 
 @pytest.mark.parametrize("k", [1, 3, 5])

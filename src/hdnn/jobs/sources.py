@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from hdnn import data as sets
 from hdnn import options
 from hdnn.data import Dataset, Task, documents
+from hdnn.doors import shelled
 from hdnn.jobs.setups import SETUPS, Setup, table_setup
 from hdnn.names import unknown
 from hdnn.runs import Run
@@ -51,7 +52,7 @@ class DataSource(ABC):
 
     def described(self) -> dict[str, Any]:
         """Plain values for the configuration of a run."""
-        return {"data": self.name}
+        return {"data": self.name, "own": True}
 
 
 class _Kind(NamedTuple):
@@ -199,6 +200,12 @@ def source_of(run: Run, mnist_folder: str | None = None, given: DataSource | Non
     described = dict(run.config.data)
     if "data" not in described:
         raise ValueError(f"The run {run.folder} does not say where its data came from. Give the data as a file.")
+    if described.get("own"):
+        what = f"The data of {run.folder} came from {described['data']}, a source that its user wrote in Python"
+        raise shelled(
+            ValueError(f"{what}. Give it again: `source={described['data']}(...)`."),
+            f"{what}. Evaluate and resume it there, with hdnn.jobs.",
+        )
     if mnist_folder is not None:
         described["folder"] = mnist_folder
     source = documents.record(Source, described, f"the data of {run.folder}")

@@ -172,7 +172,7 @@ class Graph(Space):
                 "‖K‖ depends on the edges, which come with the call of this flow. Make it with "
                 "`space=Graph(edge_index)`, or measure: `largest_singular_values(flow, y0, edge_index=...)`."
             )
-        return self.given.norm(K)
+        return self.given.norm(K, size)
 
     def _edges(self, y: Tensor) -> Space:
         if self.given is None:
@@ -247,6 +247,8 @@ class _Bound(Graph):
 
     def norm(self, K: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
         """See `Graph.norm`."""
+        if size is not None:
+            raise ValueError(f"`image_size` is (H, W), the pixels of images; this flow is one of graphs. Got {size}.")
         itself, near = K[..., 0], K[..., 1]
         if self.nodes <= _SMALL:
             A = self.dense().to(K)
