@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hdnn.arguments import shown, whole
+from hdnn.spaces.norms import spectral
 from hdnn.spaces.space import Space
 
 Normalization = Literal["sum", "mean", "symmetric"]
@@ -255,14 +256,14 @@ class _Bound(Graph):
             if self.symmetric or torch.equal(A, A.mT):
                 values: Tensor = torch.linalg.eigvalsh(A) if len(A) else K.new_zeros(1)
                 # ‖K₀ + λ K₁‖ is convex in λ: largest at an end. `eigvalsh` reads one half of A.
-                at_ends = torch.maximum(_spectral(itself + values[0] * near), _spectral(itself + values[-1] * near))
+                at_ends = torch.maximum(spectral(itself + values[0] * near), spectral(itself + values[-1] * near))
                 missed = (A - A.mT).abs().sum(0)
-                return at_ends + missed.amax() * _spectral(near) if bool(missed.any()) else at_ends
-            of_A = _spectral(A)
+                return at_ends + missed.amax() * spectral(near) if bool(missed.any()) else at_ends
+            of_A = spectral(A)
         else:
             w = self._weight(K).abs()
             of_A = (self._at(w, self.target).amax() * self._at(w, self.source).amax()).sqrt()
-        return _spectral(itself) + of_A * _spectral(near)
+        return spectral(itself) + of_A * spectral(near)
 
     def dense(self) -> Tensor:
         """A, (V, V), float64."""
@@ -370,8 +371,3 @@ def _found(ask: Callable[[], bool]) -> bool:
         return ask()
     except (RuntimeError, NotImplementedError):
         return False
-
-
-def _spectral(X: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.matrix_norm(X, 2)
-    return norms

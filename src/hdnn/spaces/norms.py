@@ -46,7 +46,7 @@ def convolution_norms(K: Tensor, space: Space, size: tuple[int, ...] | None = No
     last = tuple(range(-axes, 0))
     first = tuple(range(axes))
     spectrum = torch.fft.rfftn(K, s=(points,) * axes, dim=last).movedim(last, first)
-    any_size = _spectral(spectrum).amax(first) / math.cos(math.pi * radius / points) ** axes
+    any_size = spectral(spectrum).amax(first) / math.cos(math.pi * radius / points) ** axes
     if size is None or radius == 0:
         return any_size
     taps = K.reshape(-1, *K.shape[-2 - axes :])
@@ -59,7 +59,8 @@ def convolution_norms(K: Tensor, space: Space, size: tuple[int, ...] | None = No
     return torch.minimum(any_size, (1 + tolerance) * one_size)
 
 
-def _spectral(X: Tensor) -> Tensor:
+def spectral(X: Tensor) -> Tensor:
+    """The largest singular value, (...) for matrices (..., m, n)."""
     norms: Tensor = torch.linalg.matrix_norm(X, 2)
     return norms
 

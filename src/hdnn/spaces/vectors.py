@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hdnn.spaces.norms import spectral
 from hdnn.spaces.space import Space
 
 
@@ -46,8 +47,7 @@ class Vectors(Space):
         """‖K‖, the largest singular value."""
         if size is not None:
             raise ValueError(f"`image_size` is (H, W), the pixels of images; this flow is one of vectors. Got {size}.")
-        norms: Tensor = torch.linalg.matrix_norm(K, 2)
-        return norms
+        return spectral(K)
 
 
 VECTORS = Vectors()
