@@ -15,6 +15,10 @@
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
+#include <unistd.h>
+#endif
+#ifdef __APPLE__
+#include <sys/sysctl.h>
 #endif
 #ifdef _OPENMP
 #include <omp.h>
@@ -30,10 +34,28 @@ extern const Kernel kernel_avx512;
 
 namespace {
 
+// Bytes of the second-level cache of a core; 1 MiB where the system does not tell.
+int64_t second_cache() {
+  int64_t bytes = 0;
+#if defined(__APPLE__)
+  size_t size = sizeof bytes;
+  if (sysctlbyname("hw.l2cachesize", &bytes, &size, nullptr, 0) != 0) bytes = 0;
+#elif defined(_SC_LEVEL2_CACHE_SIZE)
+  bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+  return bytes > 0 ? bytes : 1 << 20;
+}
+
 constexpr int64_t kPartialBytes = 4 << 20;  // of all chunks' gradients together
 constexpr int64_t kChunks = 16;
-// A trajectory is kept while it fits the cache; of wide states, which cost more to recompute, for longer.
-constexpr int64_t kWide = 32, kKeptNarrow = 8 << 20, kKeptWide = 16 << 20;
+// Bytes of a trajectory that is kept. Of few features it must fit what a core has for itself: recomputing costs a
+// fourth, and takes the same time alone and beside others, who share all memory beyond. Wider states cost more to
+// recompute and are kept for longer. No bit of a result depends on it.
+int64_t most_kept(int64_t features) {
+  static const int64_t own = second_cache();
+  constexpr int64_t shared = 8 << 20;
+  return features >= 32 ? 2 * shared : features >= 16 || own > shared ? shared : own;
+}
 
 const Kernel* best() {
 #ifdef HDNN_X86
@@ -242,8 +264,7 @@ int64_t kept(bool doubles, const Spec& spec, int64_t flows, int64_t rows, int64_
   const Kernel& kernel = *chosen().load();
   const int64_t blocks = blocks_of(rows * pixels, kernel.lanes(doubles, spec.features));
   const int64_t numbers = flows * kept_of_flow(kernel, doubles, spec, blocks);
-  const int64_t most = spec.features < kWide ? kKeptNarrow : kKeptWide;
-  return numbers * (doubles ? 8 : 4) <= most ? numbers : 0;
+  return numbers * (doubles ? 8 : 4) <= most_kept(spec.features) ? numbers : 0;
 }
 
 int64_t forward(bool doubles, const Spec& spec, const Arrays& a, int threads, Interrupt interrupt) {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -313,6 +315,20 @@ def test_deep_or_large_runs_keep_nothing() -> None:
         with torch.no_grad():
             y = state(flow, batch).to(F32)
             assert calls.forward(flow.plan, y, Layers(flow.weight, flow.bias, None), keep=True)[1].numbers is None
+
+
+def test_few_features_keep_what_fits_a_core_s_own_cache_and_no_more() -> None:
+    """Beyond it, memory is shared: the same call would take twice as long beside others."""
+    if (getconf := shutil.which("getconf")) is None:
+        pytest.skip("the system does not tell the size of the second-level cache")
+    told = subprocess.run([getconf, "LEVEL2_CACHE_SIZE"], capture_output=True, text=True, check=False).stdout.strip()
+    cache = min(int(told), 1 << 23) if told.isdigit() and int(told) else 1 << 20
+    flow = preset("h1", 4, 64, dtype=F32, backend="native")
+    blocks = cache // (128 * 8 * 64 * 4)  # of 128 samples: 4 features and 4 hidden values a layer
+    for batch, keeps in ((128 * blocks, True), (128 * (blocks + 1), False)):
+        with torch.no_grad():
+            kept = calls.forward(flow.plan, state(flow, batch).to(F32), Layers(flow.weight, flow.bias, None), keep=True)
+        assert (kept[1].numbers is not None) == keeps
 
 
 def test_batched_cotangents_of_plain_autograd() -> None:
