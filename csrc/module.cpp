@@ -83,7 +83,8 @@ NB_MODULE(_native, m) {
          F(Trainees, x), F(Trainees, y), F(Trainees, weight), F(Trainees, order), F(Trainees, bounds),
          F(Trainees, rates), F(Trainees, x_model), F(Trainees, y_model), F(Trainees, weight_model),
          F(Trainees, order_model), F(Trainees, rates_model), F(Trainees, parameters), F(Trainees, first),
-         F(Trainees, second), F(Trainees, losses), F(Trainees, results), F(Trainees, failed));
+         F(Trainees, second), F(Trainees, losses), F(Trainees, results), F(Trainees, failed),
+         F(Trainees, gradient), F(Trainees, taken));
 #undef F
   m.def("kept", &hdnn::kept);
   m.def("forward", [](bool doubles, const Spec& spec, const Arrays& arrays, int threads) {

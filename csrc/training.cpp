@@ -112,13 +112,17 @@ template <class T> class Worker {
     T* const losses = static_cast<T*>(all_.losses) + model * all_.steps;
     int64_t k = 0;
     parameters_ = static_cast<T*>(all_.parameters) + model * start_[kParts];
+    if (all_.gradient != nullptr) std::memset(told(model), 0, static_cast<size_t>(start_[kParts]) * sizeof(T));
+    if (all_.taken != nullptr) all_.taken[model] = 0;
     for (; k < all_.steps && all_.failed[model] < 0; ++k) {
       if (guard.stops(is_caller())) return;
       losses[k] = objective(model, k);
-      if (!std::isfinite(losses[k]))
+      if (!std::isfinite(losses[k])) {
         all_.failed[model] = all_.done + k;
-      else
-        move(model, k);
+        continue;
+      }
+      move(model, k);
+      if (all_.taken != nullptr) all_.taken[model] = k + 1;
     }
     for (; k < all_.steps; ++k) losses[k] = std::numeric_limits<T>::quiet_NaN();
   }
@@ -131,6 +135,7 @@ template <class T> class Worker {
   int64_t stored() const { return t_.flow.shared ? 1 : t_.flow.layers; }
   T* part(int which) const { return parameters_ + start_[which]; }
   T* pull(int which) const { return gradient_ + start_[which]; }
+  T* told(int64_t model) const { return static_cast<T*>(all_.gradient) + model * start_[kParts]; }
   int64_t size(int which) const { return start_[which + 1] - start_[which]; }
 
   // The objective on a batch, and its gradient where it is finite.
@@ -312,6 +317,9 @@ template <class T> class Worker {
       update.first = static_cast<T*>(all_.first) + at;
       update.second = all_.second == nullptr ? nullptr : static_cast<T*>(all_.second) + at;
       step_.update(kDoubles, update);
+      if (all_.gradient == nullptr) continue;
+      T* const to = told(model) + start_[which];
+      for (int64_t i = 0; i < update.count; ++i) to[i] = pull(which)[i] * T(update.scale);
     }
   }
 

@@ -46,13 +46,19 @@ struct Trainees {
   void* losses;                 // (models, steps): the objective on the batch, before the step
   void* results;                // (models, rows of all batches, outputs): the network's outputs; or null
   int64_t* failed;              // (models): the step that met an objective that is no number, or -1
+  void* gradient;               // (models, size): what the last step taken in this call moved along; or null
+  int64_t* taken;               // (models): steps taken in this call; or null
 };
 
 // Where each part begins in the parameters of a network; the last number is the size of all.
 void parts_of(const Training&, int64_t (&start)[kParts + 1]);
 
-// Throws `Interrupted` as a run of a flow does; what was trained is then of no use. A network that failed keeps its
-// weights from before that step, and its later losses are no numbers.
+// A network that failed keeps its weights from before that step, and its later losses are no numbers. `gradient` is of
+// the data and the regularisers, clipped, without the decay of the optimizer; zeros for parts that do not learn, and
+// where no step was taken.
+//
+// Throws `Interrupted` as a run of a flow does. Every network has then taken a whole number of steps, `taken`: its
+// parameters and moments are those of a call that ends there, and so are its first losses and results.
 void train(bool doubles, const Training&, const Trainees&, int threads, Interrupt interrupt = nullptr);
 
 }  // namespace hdnn

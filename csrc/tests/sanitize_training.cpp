@@ -39,8 +39,8 @@ template <class T> std::vector<T> normal(int64_t count, double scale) {
 // Numbers of a flow: dense or masked K, J canonical, constant, learned, or none.
 template <class T> struct Problem {
   Training t{};
-  std::vector<int64_t> index, J_index, order, bounds, classes, failed;
-  std::vector<T> J, x, y, share, parameters, first, second, losses, results;
+  std::vector<int64_t> index, J_index, order, bounds, classes, failed, taken;
+  std::vector<T> J, x, y, share, parameters, first, second, losses, results, gradient;
   std::vector<double> rates;
   int64_t models, rows, size;
   bool weighted;
@@ -96,7 +96,7 @@ template <class T> struct Problem {
     bounds.push_back(0);
     for (int64_t k = 0; k < batches; ++k) bounds.push_back(bounds.back() + 1 + drawn(rows));
     for (int64_t i = 0; i < models * bounds.back(); ++i) order.push_back(drawn(rows));
-    failed.assign(static_cast<size_t>(models), -1);
+    failed.assign(static_cast<size_t>(models), -1), taken.assign(static_cast<size_t>(models), -1);
   }
 
   void train(double rate, int threads) {
@@ -113,6 +113,8 @@ template <class T> struct Problem {
     a.y_model = t.loss == Loss::squares ? rows * t.outputs : rows;
     a.parameters = parameters.data(), a.first = first.data(), a.second = t.rule == Rule::sgd ? nullptr : second.data();
     a.losses = losses.data(), a.results = results.data(), a.failed = failed.data();
+    gradient.assign(parameters.size(), std::numeric_limits<T>::quiet_NaN());
+    a.gradient = gradient.data(), a.taken = taken.data();
     hdnn::train(sizeof(T) == 8, t, a, threads);
   }
 
@@ -144,6 +146,8 @@ template <class T> void slopes(bool halves, int drive, int threads) {
     g[i] = double(problem.first[i]);
     square += g[i] * g[i];
   }
+  if (problem.gradient != problem.first) report("told", problem.t, sizeof(T), 0);
+  if (problem.taken != std::vector<int64_t>(problem.taken.size(), 1)) report("taken", problem.t, sizeof(T), 0);
   const double epsilon = (sizeof(T) == 8 ? 1e-6 : 3e-3) / std::sqrt(square + 1e-12);
   const auto shifted = [&](double by) {
     std::vector<T> at = start;

@@ -132,6 +132,7 @@ def train(
     bounds: Tensor,
     rates: Tensor,
     sample_weight: Tensor | None = None,
+    gradient: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Take steps: step t moves every network e by the rows order[e, bounds[t] : bounds[t + 1]] of its data.
 
@@ -145,21 +146,26 @@ def train(
         bounds: (T + 1,) int64, rising.
         rates: (T,) or (E, T), the learning rate of each step.
         sample_weight: (E, s), w: the loss of a batch is Σ w L / Σ w.
+        gradient: (E, P), is written: what the last step of each network moved along, clipped, before any weight decay
+            of the optimizer; zeros for parts that do not learn and where no step was taken.
 
     Returns:
         (E, T), the objective of each step before it was taken, and (E, rows, o), the outputs in the order of the rows.
 
     Raises:
         ValueError: if arrays do not fit each other or the setup.
-        KeyboardInterrupt: at Ctrl-C; what was trained in this call is then of no use.
+        KeyboardInterrupt: at Ctrl-C, between two steps. A single network may go on from there: `done` counts the steps
+            that were taken. In a stack some networks are then further than others.
     """
     if reason := why_not(trainees.parameters.dtype, trainees.parameters.device):
         raise ValueError(f"The native training cannot serve: {reason}.")
     _check_factors(setup, trainees.parameters.dtype)
     _check_trainees(setup, trainees)
     _check_arrays(setup, trainees, x, y, order, bounds, sample_weight)
+    if gradient is not None:
+        _expect("gradient", gradient, x.dtype, tuple(trainees.parameters.shape), contiguous=True)
     E, steps = len(trainees.parameters), len(bounds) - 1
-    losses = x.new_empty(E, steps)
+    losses, taken = x.new_empty(E, steps), torch.zeros(E, dtype=torch.int64)
     outputs = x.new_empty(E, int(bounds[-1] - bounds[0]), setup.outputs)
     given = (x, y, sample_weight, order, rates.double().expand(E, steps))
     each = [calls._packed(value, 1) for value in given]
@@ -189,9 +195,15 @@ def train(
         losses=place(losses),
         results=place(outputs),
         failed=place(trainees.failed),
+        gradient=place(gradient),
+        taken=place(taken),
     )
     setup = replace(setup, index=_packed(setup.index), J=_packed(setup.J), J_index=_packed(setup.J_index))
-    calls.extension.train(x.dtype is torch.float64, _bound(setup), networks, torch.get_num_threads())
+    try:
+        calls.extension.train(x.dtype is torch.float64, _bound(setup), networks, torch.get_num_threads())
+    except BaseException:
+        trainees.done += int(taken.min())
+        raise
     trainees.done += steps
     return losses, outputs
 
