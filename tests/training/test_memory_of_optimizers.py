@@ -4,9 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from hdnn.training.optimizers import SGD, Adam, AdamW
 from hdnn.training.state import memory, remember
 
 KINDS = {
+    "our Adam": lambda p: Adam(p, lr=0.1),
+    "our AdamW": lambda p: AdamW(p, lr=0.1, weight_decay=0.1),
+    "our SGD": lambda p: SGD(p, lr=0.1),
     "Adam": lambda p: torch.optim.Adam(p, lr=0.1, amsgrad=True),
     "AdamW, fused": lambda p: torch.optim.AdamW(p, lr=0.1, fused=True),
     "NAdam": lambda p: torch.optim.NAdam(p, lr=0.1),

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from hdnn.training import Recipe
+from hdnn.training.optimizers import SGD, Adam, AdamW
 from hdnn.training.recipe import make_optimizer, rate_factor
 
 
@@ -55,9 +56,9 @@ def test_values_that_do_not_go_together_are_refused(choices, word):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("adam", torch.optim.Adam),
-        ("adamw", torch.optim.AdamW),
-        ("sgd", torch.optim.SGD),
+        ("adam", Adam),
+        ("adamw", AdamW),
+        ("sgd", SGD),
         ("lbfgs", torch.optim.LBFGS),
     ],
 )

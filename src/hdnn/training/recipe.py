@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from hdnn.options import Method as Method
 from hdnn.options import Optimizer as Optimizer
 from hdnn.options import Schedule as Schedule
 from hdnn.renames import RECIPE, renamed
+from hdnn.training.optimizers import optimizer_of
 
 
 @renamed(RECIPE)
@@ -100,14 +102,10 @@ class Recipe:
 
 def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer that a recipe names."""
-    rate, decay = recipe.learning_rate, recipe.weight_decay
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9)
-    return torch.optim.LBFGS(parameters, lr=rate, line_search_fn="strong_wolfe")
+    if recipe.optimizer == "lbfgs":
+        return torch.optim.LBFGS(parameters, lr=recipe.learning_rate, line_search_fn="strong_wolfe")
+    made = optimizer_of(recipe.optimizer, parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return cast("torch.optim.Optimizer", made)  # or of ours, which is used alike
 
 
 def rate_factor(recipe: Recipe, batches: int) -> Callable[[int], float]:
