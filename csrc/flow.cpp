@@ -1,4 +1,4 @@
-// From a plan's plain values to moves, and from samples to chunks that threads share.
+// Runs of flows: samples become chunks that threads share.
 //
 // The number of chunks depends on sizes alone, each chunk has gradients of its own, and they are added in order:
 // the same inputs give the same bits at any number of threads.
@@ -10,6 +10,7 @@
 #include <new>
 #include <vector>
 
+#include "builder.hpp"
 #include "job.hpp"
 #include "team.hpp"
 
@@ -101,117 +102,6 @@ struct Scratch {
   void* memory;
 };
 
-const void* offset(const void* data, int64_t numbers, int64_t size) {
-  return data == nullptr ? nullptr : static_cast<const char*>(data) + numbers * size;
-}
-void* offset(void* data, int64_t numbers, int64_t size) {
-  return data == nullptr ? nullptr : static_cast<char*>(data) + numbers * size;
-}
-
-// Where the weights of one flow and their gradients lie.
-struct Weights {
-  const void *weight, *bias, *drive;
-  void *weight_gradient, *bias_gradient, *drive_gradient;
-};
-
-struct Builder {
-  const Spec& spec;
-  const Weights& at;
-  int64_t size;  // bytes of a number
-  int64_t half = spec.features / 2;
-
-  Matrix matrix(const void* data, void* gradient, int64_t start, int64_t layer, int64_t row, int64_t column, bool shared,
-                double sign = 1) const {
-    return {offset(data, start, size), offset(gradient, start, size), shared ? 0 : layer, row, column, sign};
-  }
-  Matrix K(int64_t start, int64_t row, int64_t column, double sign = 1) const {
-    const int64_t layer = weight_size(spec) / (spec.shared ? 1 : (spec.layers > 0 ? spec.layers : 1));
-    return matrix(at.weight, at.weight_gradient, start, layer, row, column, spec.shared, sign);
-  }
-  Matrix b(int64_t start) const {
-    return matrix(at.bias, at.bias_gradient, start, spec.hidden, 1, 0, spec.shared);
-  }
-  Matrix W(int64_t start) const {
-    return matrix(at.drive, at.drive_gradient, start, spec.hidden * spec.features, spec.features, 1, spec.shared_drive);
-  }
-
-  Move euler() const {
-    Move move{};
-    move.hidden = spec.hidden;
-    move.source_count = spec.features;
-    move.K = K(0, spec.features, 1);
-    move.b = b(0);
-    move.identity = spec.drive == Spec::identity;
-    move.own = spec.drive == Spec::canonical;
-    move.replaces = spec.method == Spec::perceptron;
-    if (spec.drive == Spec::matrix) move.W = W(0);
-    if (move.own) {  // p' = +∂H/∂q, q' = −∂H/∂p
-      move.ranges = 2;
-      move.range[0] = {0, half, half, 1};
-      move.range[1] = {half, half, 0, -1};
-    } else {
-      move.ranges = 1;
-      move.range[0] = {0, spec.features, 0, 1};
-    }
-    return move;
-  }
-
-  // The move of one half: q where `of_q`, else p.
-  Move of_half(bool of_q) const {
-    Move move{};
-    move.source = of_q ? 0 : half;
-    move.source_count = half;
-    move.identity = spec.drive == Spec::identity;
-    move.own = spec.drive == Spec::canonical;
-    move.ranges = 1;
-    move.range[0] = {of_q ? half : 0, half, 0, move.own && of_q ? -1.0 : 1.0};
-    const int64_t units = spec.hidden / 2;
-    switch (spec.structure) {
-      case Spec::block_diagonal:  // (K_p, K_q): p is moved by K_q, q by K_p
-        move.hidden = units;
-        move.K = K(of_q ? 0 : units * half, half, 1);
-        move.b = b(of_q ? 0 : units);
-        break;
-      case Spec::off_diagonal:  // (K_1, K_2): p is moved by K_1 q, q by K_2 p
-        move.hidden = units;
-        move.K = K(of_q ? units * half : 0, half, 1);
-        move.b = b(of_q ? units : 0);
-        break;
-      case Spec::block_skew:  // p is moved by K_0 q, q by −K_0ᵀ p
-        move.hidden = half;
-        move.K = of_q ? K(0, 1, half, -1) : K(0, half, 1);
-        move.b = b(of_q ? half : 0);
-        break;
-      default: {
-        const int64_t start = of_q ? spec.q_units : spec.p_units;
-        move.hidden = of_q ? spec.q_count : spec.p_count;
-        move.K = K(start * spec.features + move.source, spec.features, 1);
-        move.b = b(start);
-        if (spec.drive == Spec::matrix) move.W = W(start * spec.features + (of_q ? half : 0));
-      }
-    }
-    return move;
-  }
-
-  Job job() const {
-    Job job{};
-    job.features = spec.features;
-    job.layers = spec.layers;
-    job.step = spec.step;
-    job.negative_slope = spec.negative_slope;
-    job.activation = static_cast<Activation>(spec.activation);
-    if (spec.method != Spec::partitioned) {
-      job.moves = 1;
-      job.move[0] = euler();
-    } else {
-      job.moves = 2;
-      job.move[0] = of_half(spec.first_is_q != 0);
-      job.move[1] = of_half(spec.first_is_q == 0);
-    }
-    return job;
-  }
-};
-
 Job job_of(const Spec& spec, const Arrays& a, const Weights& at, int64_t flow, int64_t size, int64_t kept) {
   Job job = Builder{spec, at, size}.job();
   job.rows = a.rows;
@@ -244,6 +134,8 @@ template <class T> void add(T* to, const T* from, int64_t count) {
 
 }  // namespace
 
+const Kernel& kernel_in_use() { return *chosen().load(); }
+
 int usable_threads(int wanted) { return usable(wanted); }
 
 int64_t weight_size(const Spec& s) {
@@ -261,14 +153,14 @@ int64_t drive_size(const Spec& s) {
 }
 
 int64_t kept(bool doubles, const Spec& spec, int64_t flows, int64_t rows, int64_t pixels) {
-  const Kernel& kernel = *chosen().load();
+  const Kernel& kernel = kernel_in_use();
   const int64_t blocks = blocks_of(rows * pixels, kernel.lanes(doubles, spec.features));
   const int64_t numbers = flows * kept_of_flow(kernel, doubles, spec, blocks);
   return numbers * (doubles ? 8 : 4) <= most_kept(spec.features) ? numbers : 0;
 }
 
 int64_t forward(bool doubles, const Spec& spec, const Arrays& a, int threads, Interrupt interrupt) {
-  const Kernel& kernel = *chosen().load();
+  const Kernel& kernel = kernel_in_use();
   const int64_t size = doubles ? 8 : 4;
   const int64_t blocks = blocks_of(a.rows * a.pixels, kernel.lanes(doubles, spec.features));
   const int64_t kept = kept_of_flow(kernel, doubles, spec, blocks);
@@ -297,7 +189,7 @@ int64_t forward(bool doubles, const Spec& spec, const Arrays& a, int threads, In
 }
 
 void backward(bool doubles, const Spec& spec, const Arrays& given, int64_t layout, int threads, Interrupt interrupt) {
-  const Kernel& kernel = *chosen().load();
+  const Kernel& kernel = kernel_in_use();
   Arrays a = given;
   if (layout != reinterpret_cast<intptr_t>(&kernel)) a.kept = nullptr;
   const int64_t size = doubles ? 8 : 4;
