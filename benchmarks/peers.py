@@ -27,7 +27,9 @@ from torch import Tensor
 from hdnn.bench import Pass, Regime, disagreement, flow_pass, interleaved, require_agreement, tolerance, truth
 
 OURS, OWN_EAGER, BY_HAND, COMPILED = "hdnn native", "hdnn eager", "PyTorch loop by hand", "torch.compile"
-SCAN, UNROLLED, DIFFRAX, TORCHDIFFEQ = "JAX scan", "JAX unrolled", "diffrax Euler", "torchdiffeq Euler"
+SCAN, SEGMENTS, UNROLLED = "JAX scan", "JAX scan of segments", "JAX unrolled"
+DIFFRAX, TORCHDIFFEQ = "diffrax Euler", "torchdiffeq Euler"
+SEGMENT = 8  # layers that are computed again together
 SAMPLES, FEATURES, CHECKPOINTED = "samples first", "features first", "features first, checkpointed"
 
 Loop = Callable[[Tensor, Tensor, Tensor, float], Tensor]
@@ -114,7 +116,7 @@ class JaxPeer:
     """A function of JAX arrays, compiled with its loss and gradients.
 
     Args:
-        solve: one of the three below.
+        solve: one of those below.
         regime: the problem.
         layout: of the states.
     """
@@ -161,6 +163,15 @@ def scan(step: Callable[..., Any], y: Any, parameters: tuple[Any, ...]) -> Any:
     return lax.scan(lambda y, layer: (y + step(y, *layer), None), y, parameters)[0]
 
 
+def segments(step: Callable[..., Any], y: Any, parameters: tuple[Any, ...]) -> Any:
+    """A scan over segments, unrolled: backward knows the state before each, and computes its layers again."""
+    jax = importlib.import_module("jax")
+    whole = len(parameters[0]) // SEGMENT * SEGMENT
+    parts = tuple(each[:whole].reshape(-1, SEGMENT, *each.shape[1:]) for each in parameters)
+    through = jax.checkpoint(lambda y, part: (unrolled(step, y, part), None))
+    return unrolled(step, jax.lax.scan(through, y, parts)[0], tuple(each[whole:] for each in parameters))
+
+
 def unrolled(step: Callable[..., Any], y: Any, parameters: tuple[Any, ...]) -> Any:
     """All layers one after the other, for the compiler to fuse."""
     for layer in zip(*parameters, strict=True):
@@ -199,6 +210,7 @@ def builders(model: str) -> dict[tuple[str, str], Callable[[Regime], Any]]:
         **by_hand,
         **{(COMPILED, layout): make(TorchPeer, loop, compiled=True) for layout, loop in loops.items()},
         **{(SCAN, layout): make(JaxPeer, scan, layout=layout) for layout in (SAMPLES, FEATURES, CHECKPOINTED)},
+        **{(SEGMENTS, layout): make(JaxPeer, segments, layout=layout) for layout in (SAMPLES, FEATURES)},
         **{(UNROLLED, layout): make(JaxPeer, unrolled, layout=layout) for layout in (SAMPLES, FEATURES)},
         **{(DIFFRAX, layout): make(JaxPeer, diffrax_euler, layout=layout) for layout in (SAMPLES, FEATURES)},
         (TORCHDIFFEQ, ""): make(TorchPeer, odeint),
