@@ -19,6 +19,7 @@ from hdnn.plots.style import (
     SMALL,
     Floats,
     Integers,
+    Stage,
     blank,
     class_legend,
     dress,
@@ -124,17 +125,12 @@ def animate_features(
     title = dress(ax, _layer(0), x="component 1", y="component 2", grid=True)
     _look_through(ax, _window(C))
     class_legend(figure, classes)
-    figure.set_dpi(100)
-    for _ in range(2):  # the layout settles in its second pass
-        figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # later frames must not jump
+    stage = Stage(figure, [dots, title, *ax.spines.values()], dpi=100)
     pictures: list[Image.Image] = []
     for layer in chosen:
         dots.set_offsets(C[layer])
         title.set_text(f"{_layer(layer)} of {len(C) - 1}" if layer else _layer(0))
-        frame = io.BytesIO()
-        figure.savefig(frame, format="png", dpi=100)
-        pictures.append(Image.open(frame).convert("RGB"))
+        pictures.append(Image.fromarray(stage.frame()))
     pace = int(np.clip(6000 / len(chosen), 60, 500))
     return write_whole(path, _film(pictures, [800, *[pace] * (len(chosen) - 2), 2500][: len(chosen)]))
 

@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
@@ -24,12 +25,14 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from hdnn.files import write_whole
 from hdnn.plots.glyphs import drawable, write
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Pixels = NDArray[np.uint8]
 
 # Four of Okabe and Ito's colours and six more, all at least three times as dark as the paper. Any two are told apart
 # by readers with protanopia, deuteranopia and tritanopia (CIEDE2000 at least 11, tests/plots/test_plots_colours.py).
@@ -73,8 +76,46 @@ def save(figure: Figure, path: str | Path) -> Path:
 def png(figure: Figure) -> bytes:
     """A figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
+    before = figure.canvas, figure.dpi
+    try:
+        figure.dpi = DPI
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.draw()  # `savefig` would draw all of it a first time, only to lay it out
+        Image.fromarray(np.array(canvas.buffer_rgba())[:, :, :3]).save(buffer, "PNG", dpi=(DPI, DPI))
+    finally:
+        figure.set_canvas(before[0])
+        figure.dpi = before[1]
     return buffer.getvalue()
+
+
+class Stage:
+    """A figure of which some artists move: all others are drawn once, and stand still.
+
+    Args:
+        figure: all of it; its layout is settled here, so that no frame jumps.
+        moving: what changes from frame to frame and what it may cover, the lowest first.
+        dpi: points an inch.
+    """
+
+    def __init__(self, figure: Figure, moving: Sequence[Artist], *, dpi: int) -> None:
+        self._figure, self._moving = figure, moving
+        figure.set_dpi(dpi)
+        canvas: Any = FigureCanvasAgg(figure)
+        if (engine := figure.get_layout_engine()) is not None:
+            for _ in range(2):  # the layout settles in its second pass
+                engine.execute(figure)
+        figure.set_layout_engine("none")
+        for artist in moving:
+            artist.set_animated(True)
+        canvas.draw()
+        self._canvas, self._ground = canvas, canvas.copy_from_bbox(figure.bbox)
+
+    def frame(self) -> Pixels:
+        """The figure as it is now, in red, green and blue (H, W, 3)."""
+        self._canvas.restore_region(self._ground)
+        for artist in self._moving:
+            self._figure.draw_artist(artist)
+        return np.array(self._canvas.buffer_rgba())[:, :, :3]
 
 
 def ending(path: str | Path, suffix: str) -> Path:
