@@ -1,6 +1,7 @@
-"""`import hdnn` is light, and the lazy names, the checkers' imports and `__all__` are one list."""
+"""`import hdnn` is light, what is done imports no more than it needs, and each list of lazy names is one list."""
 
 import ast
+import importlib
 import os
 import pkgutil
 import subprocess
@@ -12,13 +13,24 @@ import pytest
 import hdnn
 
 ROOMS = sorted(path.name for path in pkgutil.iter_modules(hdnn.__path__) if not path.name.startswith("_"))
-HEAVY = ("torch", "numpy", "matplotlib", "pandas", "sklearn", "pyarrow", "PIL", "pooch")
+LAZY = ("analysis", "plots")
+HEAVY = ("torch", "numpy", "matplotlib", "pandas", "sklearn", "scipy", "pyarrow", "PIL", "pooch", "torch._dynamo")
+
+
+def imported(code: str, folder: Path | None = None) -> set[str]:
+    """Which of the heavy packages a fresh process has imported after this."""
+    code += f"; import sys; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert out.returncode == 0, out.stdout + out.stderr
+    return set(out.stdout.splitlines()[-1].split())
 
 
 def test_import_is_light() -> None:
-    code = f"import sys, hdnn; print([name for name in {HEAVY!r} if name in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
+    assert imported("import hdnn") == set()
+
+
+def test_only_who_draws_imports_what_draws() -> None:
+    assert imported("import hdnn.jobs, hdnn.plots") <= {"torch", "numpy"}
 
 
 @pytest.mark.parametrize("name", hdnn.__all__)
@@ -68,3 +80,31 @@ def test_checkers_and_the_lazy_table_agree() -> None:
 def test_unknown_names_raise() -> None:
     with pytest.raises(AttributeError, match="module 'hdnn' has no attribute 'h3'"):
         _ = hdnn.h3  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("part", LAZY)
+def test_every_lazy_name_of_a_part_is_what_it_says_also_the_second_time(part: str) -> None:
+    """Importing a submodule binds its name to the package, which must not hide a function of the same name."""
+    package = importlib.import_module(f"hdnn.{part}")
+    for name in package.__all__:
+        first = getattr(package, name)
+        assert callable(first)
+        assert getattr(package, name) is first
+        assert name in dir(package)
+        assert not Path(package.__file__ or "").with_name(f"{name}.py").exists()
+
+
+@pytest.mark.parametrize("part", LAZY)
+def test_checkers_and_the_lazy_table_of_a_part_agree(part: str) -> None:
+    package = importlib.import_module(f"hdnn.{part}")
+    tree = ast.parse(Path(package.__file__ or "").read_text(encoding="utf-8"))
+    (checked,) = [node for node in tree.body if isinstance(node, ast.If)]
+    shown = {alias.name: node.module for node in checked.body for alias in node.names}  # type: ignore[attr-defined]
+    assert shown == {name: f"hdnn.{part}.{module}" for name, module in package._MODULE_OF.items()}
+    assert sorted(package.__all__) == sorted(shown)
+
+
+@pytest.mark.parametrize("part", LAZY)
+def test_unknown_names_of_a_part_raise(part: str) -> None:
+    with pytest.raises(AttributeError, match=rf"module 'hdnn\.{part}' has no attribute 'jacobian'"):
+        _ = importlib.import_module(f"hdnn.{part}").jacobian

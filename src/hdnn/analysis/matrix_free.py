@@ -12,7 +12,6 @@ from typing import Any, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
 from hdnn.analysis.checks import check_products
@@ -152,6 +151,8 @@ def _of_each(layers: Layers, y0: Tensor, leading: int, *, inputs: Tensor | None 
 
 def _largest(links: list[Link], y_N: Tensor, count: int) -> Tensor:
     """The largest singular values (count,) of the product of the links, of one sample (1, *state)."""
+    from scipy.sparse.linalg import LinearOperator, svds
+
     y = links[0].before if links else y_N
     values = min(y.numel(), y_N.numel())
     if not 1 <= count < values:

@@ -12,9 +12,13 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line in a process of its own: what `hdnn` starts."""
+    import gc
     import signal
     import sys
 
+    # What libraries make as they are imported lives as long as the process: looking through all of it again and again
+    # would take a tenth of the time.
+    gc.set_threshold(700, 10, 1000)
     try:
         from hdnn.cli.application import main as run
 

@@ -47,6 +47,8 @@ def fill(module: nn.Module, slots: Mapping[str, Slot]) -> None:
 def draw(module: nn.Module, name: str, std: float) -> None:
     """Fill a parameter with numbers from N(0, std²); see `put` for what may stand in its place."""
     parameter = module._parameters.get(name)
+    if parameter is not None and parameter.is_meta:
+        return  # nothing to fill; PyTorch would import its compiler, which takes a second, to find that out
     if parameter is not None:
         nn.init.normal_(parameter, std=std)
     else:

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from hdnn import plots
@@ -38,6 +37,9 @@ from hdnn.flow import Flow
 from hdnn.jobs import sights
 from hdnn.jobs.subjects import TAME, Subject
 from hdnn.report import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Images, or states too large for matrices: products with them take long, so few samples at few depths are looked at.
 _FEW_SAMPLES, _FEW_DEPTHS = 2, 5

@@ -17,7 +17,6 @@ from hdnn.jobs import sights
 from hdnn.modes import evaluating
 from hdnn.names import count, few
 from hdnn.networks import Network, class_probabilities, predicted_classes
-from hdnn.plots.style import short
 from hdnn.report import Picture, Report, Section, Table, render
 from hdnn.runs import Run
 from hdnn.training import outputs
@@ -69,6 +68,8 @@ def _training(run: Run, dataset: Dataset, history: History) -> Picture:
     if dataset.task == "regression":
         names = {"loss": "objective (standardised)", "error": "RMS error (standardised)"}
         if len(dataset.target.columns) == 1:
+            from hdnn.plots.style import short
+
             names["error"] = f"RMS error of {short(dataset.target.columns[0])}"
             history = [_in_units(record, dataset.target.scale[0]) for record in history]
     plots.save(plots.training_curves(history, names=names), run.figure("training.png"))

@@ -4,32 +4,50 @@ All drawing goes through `matplotlib.figure.Figure`: no display is needed and no
 `save` writes a figure to a PNG file. Layers are counted as in a trajectory: layer 0 is the input.
 """
 
-from hdnn.plots.continuous import sensitivity_entries
-from hdnn.plots.curves import curves
-from hdnn.plots.depth import energy_by_depth, gradients_by_depth, norms_by_depth, singular_values_by_depth
-from hdnn.plots.features import animate_features, features_by_layer
-from hdnn.plots.history import start_curves, training_curves
-from hdnn.plots.iterations import gradients_by_iteration, sensitivities_by_iteration
-from hdnn.plots.predictions import confusion_matrix, decision_regions, predicted_against_true
-from hdnn.plots.spectra import eigenvalues
-from hdnn.plots.style import save
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "animate_features",
-    "confusion_matrix",
-    "curves",
-    "decision_regions",
-    "eigenvalues",
-    "energy_by_depth",
-    "features_by_layer",
-    "gradients_by_depth",
-    "gradients_by_iteration",
-    "norms_by_depth",
-    "predicted_against_true",
-    "save",
-    "sensitivities_by_iteration",
-    "sensitivity_entries",
-    "singular_values_by_depth",
-    "start_curves",
-    "training_curves",
-]
+if TYPE_CHECKING:
+    from hdnn.plots.continuous import sensitivity_entries as sensitivity_entries
+    from hdnn.plots.depth import energy_by_depth as energy_by_depth
+    from hdnn.plots.depth import gradients_by_depth as gradients_by_depth
+    from hdnn.plots.depth import norms_by_depth as norms_by_depth
+    from hdnn.plots.depth import singular_values_by_depth as singular_values_by_depth
+    from hdnn.plots.features import animate_features as animate_features
+    from hdnn.plots.features import features_by_layer as features_by_layer
+    from hdnn.plots.history import start_curves as start_curves
+    from hdnn.plots.history import training_curves as training_curves
+    from hdnn.plots.iterations import gradients_by_iteration as gradients_by_iteration
+    from hdnn.plots.iterations import sensitivities_by_iteration as sensitivities_by_iteration
+    from hdnn.plots.lines import curves as curves
+    from hdnn.plots.predictions import confusion_matrix as confusion_matrix
+    from hdnn.plots.predictions import decision_regions as decision_regions
+    from hdnn.plots.predictions import predicted_against_true as predicted_against_true
+    from hdnn.plots.spectra import eigenvalues as eigenvalues
+    from hdnn.plots.style import save as save
+
+# Lazy, because matplotlib takes a third of a second to import and who predicts or trains does not draw, or not yet.
+_HOME = {
+    "continuous": "sensitivity_entries",
+    "depth": "energy_by_depth gradients_by_depth norms_by_depth singular_values_by_depth",
+    "features": "animate_features features_by_layer",
+    "history": "start_curves training_curves",
+    "iterations": "gradients_by_iteration sensitivities_by_iteration",
+    "lines": "curves",
+    "predictions": "confusion_matrix decision_regions predicted_against_true",
+    "spectra": "eigenvalues",
+    "style": "save",
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
