@@ -16,6 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 if TYPE_CHECKING:
     import torch
 
+# Features up to which the covariance is taken apart; for more, and for few samples, scikit-learn knows shorter ways,
+# but takes a second to import.
+_MATRIX = 1000
+
 
 @dataclass(frozen=True, eq=False)
 class PrincipalComponents:
@@ -88,14 +92,18 @@ def principal_components(states: ArrayLike | torch.Tensor, count: int = 2) -> Pr
 
 def _fit(flat: NDArray[np.float64], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean (n,) and axes (count, n) of the states (samples, n), with the sign of every axis fixed."""
-    from sklearn.decomposition import PCA
+    samples, n = flat.shape
+    mean = flat.mean(axis=0)
+    if n <= min(samples, _MATRIX):
+        away = flat - mean
+        axes = np.linalg.eigh(away.T @ away).eigenvectors[:, : -count - 1 : -1].T
+    else:
+        from sklearn.decomposition import PCA
 
-    # The seed matters only for large images, where scikit-learn finds the axes by random projections.
-    pca = PCA(n_components=count, random_state=0).fit(flat)
-    axes = np.asarray(pca.components_, dtype=np.float64)
+        # The seed matters only for large images, where scikit-learn finds the axes by random projections.
+        axes = np.asarray(PCA(n_components=count, random_state=0).fit(flat).components_, dtype=np.float64)
     largest = np.abs(axes).argmax(axis=1)
-    signs = np.sign(axes[np.arange(count), largest])
-    return np.asarray(pca.mean_, dtype=np.float64), axes * signs[:, None]
+    return mean, axes * np.sign(axes[np.arange(count), largest])[:, None]
 
 
 def _matrix_per_layer(states: ArrayLike | torch.Tensor) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hdnn.data.columns import Numeric
 from hdnn.data.encoders import ImageEncoder, TableEncoder
 from hdnn.data.planar import Labels, Points, double_circles, double_moons, swiss_roll
+from hdnn.data.shares import drawn
 from hdnn.data.targets import TargetEncoder, Task
 from hdnn.doors import shelled
 from hdnn.names import unknown
@@ -146,8 +147,6 @@ def split(
         >>> len(train), sorted(test % 2)
         (8, [np.int64(0), np.int64(1)])
     """
-    from sklearn.model_selection import train_test_split
-
     if not (isinstance(test_fraction, int | float) and 0 < test_fraction < 1):
         raise ValueError(f"`test_fraction` must lie between 0 and 1; got {test_fraction!r}. Use 0.2, say.")
     if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < 2**32:
@@ -157,9 +156,7 @@ def split(
     testing = min(math.ceil(rows * test_fraction), rows - 1)
     if labels is not None:
         _require_classes(labels, rows - testing, testing)
-    train, test = train_test_split(
-        np.arange(rows), train_size=rows - testing, test_size=testing, stratify=labels, random_state=int(seed)
-    )
+    train, test = drawn(rows - testing, testing, int(seed), labels)
     if labels is not None:
         lost = np.setdiff1d(labels, labels[train])
         if len(lost):
