@@ -28,7 +28,7 @@ import hdnn
 from hdnn.training import Recipe
 from hdnn.training.fused import Fused, why_not
 from hdnn.training.recipe import rate_factor
-from trainers import HORIZON, INIT_STD, RECIPE, data_of
+from trainers import HORIZON, INIT_STD, SWISS, data_of
 
 NATIVE, FIT = "native", "hdnn.fit"
 TOLERANCE = 1e-3  # of the mean objective of an epoch, float32
@@ -68,7 +68,7 @@ def cases(epochs: int) -> list[Case]:
     made = []
     for layers in (64, 16, 4):
         flow = hdnn.h1(4, layers, horizon=HORIZON, init_std=INIT_STD)
-        recipe = Recipe(**{**vars(RECIPE), "epochs": epochs})
+        recipe = Recipe(**{**vars(SWISS), "epochs": epochs})
         made.append(Case(f"Swiss roll, 4 features, {layers} layers", hdnn.vector_classifier(2, 2, flow), x, y, recipe))
     digits = load_digits()
     x, y = torch.from_numpy(digits.data).float() / 16, torch.from_numpy(digits.target).long()

@@ -25,10 +25,9 @@ from hdnn.jobs import Source
 from hdnn.jobs.sources import load
 from hdnn.training import Objective, Recipe
 from hdnn.training.recipe import rate_factor
+from trainings import HORIZON, INIT_STD, SWISS
 
-# One start and no clipping: what a plain loop does as well.
-FEATURES, LAYERS, HORIZON, INIT_STD = 4, 64, 3.2, 1.0
-RECIPE = Recipe(batch_size=125, learning_rate=0.02, smoothness=5e-4, head_decay=1e-4)
+FEATURES, LAYERS = 4, 64
 OURS, PLAIN, CAREFUL = "hdnn", "plain loop", "careful loop"
 TOLERANCE = 1e-4  # of float32, through 64 layers and summed over a batch
 
@@ -122,7 +121,7 @@ def network_of(seed: int) -> hdnn.Network:
 
 def recipe_of(seed: int, epochs: int) -> Recipe:
     """One training, with the paper's regularisers."""
-    return dataclasses.replace(RECIPE, epochs=epochs, seed=seed)
+    return dataclasses.replace(SWISS, epochs=epochs, seed=seed)
 
 
 def data_of(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
