@@ -138,74 +138,145 @@ def train(
 
     Args:
         setup: what to do.
-        trainees: moved in place. A network whose objective is not finite keeps the weights that it had, and its later
-            losses are NaN.
+        trainees: moved in place; see `Session`.
         x: (E, s, d); `expand` it to share data between networks.
         y: (E, s, o) targets, or (E, s) int64 classes.
         order: (E, rows) int64.
         bounds: (T + 1,) int64, rising.
         rates: (T,) or (E, T), the learning rate of each step.
         sample_weight: (E, s), w: the loss of a batch is Σ w L / Σ w.
-        gradient: (E, P), is written: what the last step of each network moved along, clipped, before any weight decay
-            of the optimizer; zeros for parts that do not learn and where no step was taken.
+        gradient: see `Session.take`.
 
     Returns:
-        (E, T), the objective of each step before it was taken, and (E, rows, o), the outputs in the order of the rows.
+        See `Session.take`.
 
     Raises:
         ValueError: if arrays do not fit each other or the setup.
-        KeyboardInterrupt: at Ctrl-C, between two steps. A single network may go on from there: `done` counts the steps
-            that were taken. In a stack some networks are then further than others.
+        KeyboardInterrupt: see `Session.take`.
     """
-    if reason := why_not(trainees.parameters.dtype, trainees.parameters.device):
-        raise ValueError(f"The native training cannot serve: {reason}.")
-    _check_factors(setup, trainees.parameters.dtype)
-    _check_trainees(setup, trainees)
-    _check_arrays(setup, trainees, x, y, order, bounds, sample_weight)
-    if gradient is not None:
-        _expect("gradient", gradient, x.dtype, tuple(trainees.parameters.shape), contiguous=True)
-    E, steps = len(trainees.parameters), len(bounds) - 1
-    losses, taken = x.new_empty(E, steps), torch.zeros(E, dtype=torch.int64)
-    outputs = x.new_empty(E, int(bounds[-1] - bounds[0]), setup.outputs)
-    given = (x, y, sample_weight, order, rates.double().expand(E, steps))
-    each = [calls._packed(value, 1) for value in given]
-    bounds = bounds.contiguous()
-    strides = (0 if value is None else value.stride(0) for value in each)
-    x_model, y_model, weight_model, order_model, rates_model = strides
-    place = calls._place
-    data, targets, weights, batches, speeds = map(place, each)
-    networks = calls.extension.Trainees(
-        models=E,
-        steps=steps,
-        done=trainees.done,
-        x=data,
-        y=targets,
-        weight=weights,
-        order=batches,
-        bounds=place(bounds),
-        rates=speeds,
-        x_model=x_model,
-        y_model=y_model,
-        weight_model=weight_model,
-        order_model=order_model,
-        rates_model=rates_model,
-        parameters=place(trainees.parameters),
-        first=place(trainees.first),
-        second=place(trainees.second),
-        losses=place(losses),
-        results=place(outputs),
-        failed=place(trainees.failed),
-        gradient=place(gradient),
-        taken=place(taken),
-    )
-    setup = replace(setup, index=_packed(setup.index), J=_packed(setup.J), J_index=_packed(setup.J_index))
-    try:
-        calls.extension.train(x.dtype is torch.float64, _bound(setup), networks, torch.get_num_threads())
-    except BaseException:
-        trainees.done += int(taken.min())
-        raise
-    trainees.done += steps
-    return losses, outputs
+    session = Session(setup, trainees, x, y, sample_weight)
+    session.begin(order, bounds)
+    return session.take(0, rates, gradient)
+
+
+class Session:
+    """Networks bound to their data, so that calls of few steps need not look at all of it again.
+
+    Args:
+        setup: what to do.
+        trainees: moved in place. A network whose objective is not finite keeps the weights that it had, and its later
+            losses are NaN.
+        x: (E, s, d); `expand` it to share data between networks.
+        y: (E, s, o) targets, or (E, s) int64 classes.
+        sample_weight: (E, s), w: the loss of a batch is Σ w L / Σ w.
+
+    Raises:
+        ValueError: if arrays do not fit each other or the setup.
+    """
+
+    def __init__(
+        self, setup: Setup, trainees: Trainees, x: Tensor, y: Tensor, sample_weight: Tensor | None = None
+    ) -> None:
+        if reason := why_not(trainees.parameters.dtype, trainees.parameters.device):
+            raise ValueError(f"The native training cannot serve: {reason}.")
+        _check_factors(setup, trainees.parameters.dtype)
+        _check_trainees(setup, trainees)
+        _check_data(setup, trainees, x, y, sample_weight)
+        packed = (_packed(setup.index), _packed(setup.J), _packed(setup.J_index))
+        # Kept, for the extension gets their places alone.
+        self.setup = replace(setup, index=packed[0], J=packed[1], J_index=packed[2])
+        self.trainees, self.rows, self.dtype = trainees, x.shape[1], x.dtype
+        self._data = [calls._packed(value, 1) for value in (x, y, sample_weight)]
+        self._bound = _bound(self.setup)
+
+    def begin(self, order: Tensor, bounds: Tensor) -> None:
+        """Say which rows the next steps take: step t of network e order[e, bounds[t] : bounds[t + 1]].
+
+        Args:
+            order: (E, rows) int64.
+            bounds: (T + 1,) int64, rising.
+        """
+        _expect("order", order, torch.int64, (len(self.trainees.parameters), order.shape[-1]))
+        _check_range("order", order, self.rows)
+        _expect("bounds", bounds, torch.int64, (max(1, len(bounds)),))
+        if int(bounds[0]) < 0 or int(bounds[-1]) > order.shape[1] or bool((bounds.diff() <= 0).any()):
+            raise ValueError(f"`bounds` must rise within 0 … {order.shape[1]}, so that no batch is empty.")
+        self._order, self._bounds = calls._packed(order, 1), bounds.contiguous()
+        self._ends: list[int] = bounds.tolist()
+
+    def take(self, first: int, rates: Tensor, gradient: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Take steps.
+
+        Args:
+            first: of them, a number t of `begin`.
+            rates: (k,) or (E, k), the learning rate of each step.
+            gradient: (E, P), is written: what the last step of each network moved along, clipped, before any weight
+                decay of the optimizer; zeros for parts that do not learn and where no step was taken.
+
+        Returns:
+            (E, k), the objective of each step before it was taken, and (E, rows, o), the outputs in the order of the
+            rows; NaN for the steps after one that failed.
+
+        Raises:
+            KeyboardInterrupt: at Ctrl-C, between two steps. A single network may go on from there: `done` counts the
+                steps that were taken. In a stack some networks are then further than others.
+        """
+        trainees, E, steps = self.trainees, len(self.trainees.parameters), rates.shape[-1]
+        if gradient is not None:
+            _expect("gradient", gradient, self.dtype, tuple(trainees.parameters.shape), contiguous=True)
+        if not 0 <= first <= first + steps < len(self._ends):
+            raise ValueError(f"There are {len(self._ends) - 1} steps; got rates of {steps} from step {first} on.")
+        rates = calls._packed(rates.double().expand(E, steps), 1)
+        losses = torch.empty(E, steps, dtype=self.dtype)
+        outputs = torch.empty(E, self._ends[first + steps] - self._ends[first], self.setup.outputs, dtype=self.dtype)
+        taken = torch.zeros(E, dtype=torch.int64)
+        place = calls._place
+        each = (*self._data, self._order, rates)
+        x_model, y_model, weight_model, order_model, rates_model = (
+            0 if value is None else value.stride(0) for value in each
+        )
+        data, targets, weights, batches, speeds = map(place, each)
+        networks = calls.extension.Trainees(
+            models=E,
+            steps=steps,
+            done=trainees.done,
+            x=data,
+            y=targets,
+            weight=weights,
+            order=batches,
+            bounds=self._bounds.data_ptr() + 8 * first,
+            rates=speeds,
+            x_model=x_model,
+            y_model=y_model,
+            weight_model=weight_model,
+            order_model=order_model,
+            rates_model=rates_model,
+            parameters=place(trainees.parameters),
+            first=place(trainees.first),
+            second=place(trainees.second),
+            losses=place(losses),
+            results=place(outputs),
+            failed=place(trainees.failed),
+            gradient=place(gradient),
+            taken=place(taken),
+        )
+        try:
+            calls.extension.train(self.dtype is torch.float64, self._bound, networks, torch.get_num_threads())
+        except BaseException:
+            trainees.done += int(taken.min())
+            raise
+        trainees.done += steps
+        if int(trainees.failed.max()) >= 0:
+            self._blank(first, losses, outputs)
+        return losses, outputs
+
+    def _blank(self, first: int, losses: Tensor, outputs: Tensor) -> None:
+        """No numbers for what networks that failed did not say: the step that met its end said something."""
+        done, start = self.trainees.done - losses.shape[1], self._ends[first]
+        for told, failed in zip(outputs, self.trainees.failed.tolist(), strict=True):
+            if failed >= 0:
+                last = first + max(0, failed - done + 1)
+                told[self._ends[min(last, first + losses.shape[1])] - start :] = torch.nan
 
 
 def _places(index: Tensor) -> int:
@@ -256,9 +327,7 @@ def _check_trainees(setup: Setup, trainees: Trainees) -> None:
     _expect("failed", trainees.failed, torch.int64, shape[:1], contiguous=True)
 
 
-def _check_arrays(
-    setup: Setup, trainees: Trainees, x: Tensor, y: Tensor, order: Tensor, bounds: Tensor, weight: Tensor | None
-) -> None:
+def _check_data(setup: Setup, trainees: Trainees, x: Tensor, y: Tensor, weight: Tensor | None) -> None:
     dtype, E, rows = trainees.parameters.dtype, len(trainees.parameters), x.shape[1]
     _expect("x", x, dtype, (E, rows, setup.inputs))
     if setup.loss == "squares":
@@ -268,11 +337,6 @@ def _check_arrays(
         _check_range("y", y, max(2, setup.outputs))
     if weight is not None:
         _expect("sample_weight", weight, dtype, (E, rows))
-    _expect("order", order, torch.int64, (E, order.shape[-1]))
-    _check_range("order", order, rows)
-    _expect("bounds", bounds, torch.int64, (max(1, len(bounds)),))
-    if int(bounds[0]) < 0 or int(bounds[-1]) > order.shape[1] or bool((bounds.diff() <= 0).any()):
-        raise ValueError(f"`bounds` must rise within 0 … {order.shape[1]}, so that no batch is empty.")
 
 
 def _check_factors(setup: Setup, dtype: torch.dtype) -> None:
