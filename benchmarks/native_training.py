@@ -26,7 +26,7 @@ from torch import Tensor
 
 import hdnn
 from hdnn.training import Recipe
-from hdnn.training.fused import Fused, why_not
+from hdnn.training.fused import why_not
 from hdnn.training.recipe import rate_factor
 from trainers import HORIZON, INIT_STD, SWISS, data_of
 
@@ -79,18 +79,12 @@ def cases(epochs: int) -> list[Case]:
 
 def by_fit(case: Case) -> float:
     """Mean objective of the last epoch."""
-    return hdnn.fit(copy.deepcopy(case.network), case.x, case.y, case.recipe)[-1]["loss"]
+    return hdnn.fit(copy.deepcopy(case.network), case.x, case.y, case.recipe, backend="torch")[-1]["loss"]
 
 
 def by_native_steps(case: Case) -> float:
-    """The same by native steps, an epoch in one call."""
-    run = Fused([copy.deepcopy(case.network)], case.recipe)
-    size, rows = case.recipe.batch_size, len(case.x)
-    for order, rates in case.schedule():
-        losses, _ = run.steps(case.x[None], case.y[None], None, order[None], size, rates)
-    run.unstack()
-    sizes = torch.tensor([min(size, rows - k * size) for k in range(case.batches)], dtype=torch.float64)
-    return float(losses[0].double() @ sizes) / rows
+    """The same by native steps."""
+    return hdnn.fit(copy.deepcopy(case.network), case.x, case.y, case.recipe, backend="native")[-1]["loss"]
 
 
 def jax_epochs(case: Case, segment: int) -> Callable[[Case], float]:

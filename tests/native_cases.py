@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
@@ -13,7 +13,8 @@ from torch import Tensor
 from families import COMBINATIONS, F64, PRESETS, Factors, preset, random
 from hdnn.flow import Flow
 from hdnn.integrators import SymplecticEuler
-from hdnn.kernels import calls, native, reference
+from hdnn.kernels import calls, native, reference, training
+from hdnn.training.block import Block
 
 F32 = torch.float32
 FUSED = [c for c in COMBINATIONS if c.integrator in ("ForwardEuler", "SymplecticEuler_p", "SymplecticEuler_q")]
@@ -44,6 +45,19 @@ def instruction_sets() -> list[str]:
 
 
 SETS = instruction_sets()
+
+
+class Fused(Block):
+    """A block that takes steps."""
+
+    def steps(
+        self, x: Tensor, y: Tensor, weight: Tensor | None, order: Tensor, size: int, rates: Sequence[float]
+    ) -> tuple[Tensor, Tensor]:
+        """One step for each rate, on batches of `size` rows in this order; the last batch may be smaller."""
+        rows = order.shape[1]
+        bounds = torch.tensor([*range(0, rows, size), rows])
+        each = torch.tensor(rates, dtype=torch.float64)
+        return training.train(self.setup, self.trainees, x, y, order, bounds, each, weight)
 
 
 @contextmanager

@@ -76,8 +76,10 @@ if TYPE_CHECKING:
     from hdnn.training import Recipe as Recipe
     from hdnn.training import SensitivityRecorder as SensitivityRecorder
     from hdnn.training import evaluate as evaluate
+    from hdnn.training import every as every
     from hdnn.training import fit as fit
     from hdnn.training import fit_together as fit_together
+    from hdnn.training import training_backend as training_backend
 
 __version__ = "0.1.0"
 
@@ -93,7 +95,8 @@ _HOME = {
     "presets": "h1 h2 ms1 ms2 ms3",
     "spaces": "Graph Images Signals Space Vectors",
     "structures": "BlockDiagonal BlockSkew Dense Masked OffDiagonal Skew Structure",
-    "training": "GradientRecorder Objective Recipe SensitivityRecorder evaluate fit fit_together",
+    "training": "GradientRecorder Objective Recipe SensitivityRecorder evaluate every fit fit_together "
+    "training_backend",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}
 _SUBMODULES = ("analysis", "data", "networks", "plots", "presets", "spaces", "training")

@@ -38,7 +38,10 @@ FUNCTIONS_ALONE = {
         "known_layers",
     },
     "networks.py": {"image_classifier", "_lift"},  # flows that do not fit, which names do not make
-    "training/ensemble.py": {"step"},  # modules that presets do not have
+    "training/backends.py": {"chosen_backend"},  # no command chooses one
+    "training/block.py": {"bind"},  # callbacks of the user's
+    "training/ensemble.py": {"failed"},  # modules that presets do not have
+    "training/optimizers.py": {"_move"},  # embeddings, which presets do not have
     "training/starts.py": {"_fresh"},
     "training/fitting.py": {"_of_loader"},  # loaders, and many networks at once
     "training/single.py": {"_check_begun"},

@@ -21,13 +21,13 @@ from hdnn.kernels.plan import Plan
 from hdnn.kernels.training import Setup, Trainees
 from hdnn.networks import Network, vector_classifier, vector_regressor
 from hdnn.training.batches import Batch
-from hdnn.training.fused import Fused, tensors_of, why_not
+from hdnn.training.fused import tensors_of, why_not
 from hdnn.training.learners import Single
 from hdnn.training.objective import objective_of
 from hdnn.training.recipe import Recipe
 from hdnn.training.steps import joint_step
 from hdnn.training.tensors import Memory
-from native_cases import F32, FUSED, SETS, instruction_set, threads
+from native_cases import F32, FUSED, SETS, Fused, instruction_set, threads
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="this install lacks the compiled extension")
 
@@ -65,7 +65,7 @@ class Case:
         network = copy.deepcopy(self.network)
         run = Fused([network], self.recipe)
         losses, outputs = run.steps(*stacked(self), SIZE, RATES)
-        run.unstack()
+        run.close()
         return network, losses[0], outputs[0]
 
 
@@ -161,7 +161,7 @@ def test_a_step_in_single_precision_is_that_of_pytorch(seed: int) -> None:
     ours, theirs = copy.deepcopy(case.network), copy.deepcopy(case.network)
     run = Fused([ours], dataclasses.replace(case.recipe, optimizer="sgd"))
     run.steps(*stacked(case), SIZE, RATES[:1])
-    run.unstack()
+    run.close()
     recipe = dataclasses.replace(case.recipe, optimizer="sgd", learning_rate=RATES[0])
     objective = objective_of(theirs, recipe)
     weight = None if case.weight is None else case.weight[case.order]
@@ -201,7 +201,7 @@ def test_the_bits_depend_neither_on_threads_nor_on_neighbours(factors: Factors) 
             networks = [copy.deepcopy(case.network) for case in cases]
             run = Fused(networks, first.recipe)
             losses, outputs = run.steps(*stacked(*cases), SIZE, RATES)
-            run.unstack()
+            run.close()
             for k, (network, loss, output) in enumerate(alone):
                 require_same(networks[k], network)
                 assert torch.equal(losses[k], loss)
@@ -215,7 +215,7 @@ def test_many_rows_have_the_same_bits_at_any_number_of_threads() -> None:
     found = []
     for count in (1, 2):
         with threads(count):
-            run = Fused([network], Recipe())
+            run = Fused([copy.deepcopy(network)], Recipe())
             run.steps(x, y, None, order, 1500, [0.1, 0.1])
             found.append(run.trainees.parameters)
     assert torch.equal(*found)
@@ -233,11 +233,11 @@ def test_a_training_taken_apart_has_the_same_bits(optimizer: str) -> None:
         for k, (rows, rate) in enumerate(zip(order.split(SIZE, dim=1), RATES, strict=True)):
             run = Fused([network], case.recipe)
             if k:
-                run.remember(memory)
+                run.remember(memory, stacked=False)
             assert optimizer == "sgd" or run.trainees.done == k
             seen.append(run.steps(x, y, weight, rows, SIZE, [rate]))
-            run.unstack()
-            memory = run.memory()
+            run.close()
+            memory = run.memory(stacked=False)
         require_same(network, whole)
         assert torch.equal(torch.cat([loss[0] for loss, _ in seen]), losses)
         assert torch.equal(torch.cat([output[0] for _, output in seen]), outputs)
@@ -262,7 +262,7 @@ def test_the_memory_is_that_of_pytorch(optimizer: str) -> None:
         for i, kept in torches.state_dict()["state"].items()
         for name, value in kept.items()
     }  # fmt: skip
-    memory = run.memory()
+    memory = run.memory(stacked=False)
     assert memory.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(memory[name], value, rtol=1e-9, atol=1e-12)
@@ -323,7 +323,7 @@ def test_a_network_that_fails_says_when_and_disturbs_nobody() -> None:
     networks = [copy.deepcopy(sick.network), copy.deepcopy(case.network)]
     run = Fused(networks, case.recipe)
     losses, _ = run.steps(*stacked(sick, case), SIZE, RATES)
-    run.unstack()
+    run.close()
     assert run.trainees.failed.tolist() == [2, -1]
     assert losses[0].isfinite().tolist() == [True, True, False, False]
     require_same(networks[1], case.fused()[0])
@@ -331,7 +331,7 @@ def test_a_network_that_fails_says_when_and_disturbs_nobody() -> None:
     early = copy.deepcopy(sick.network)
     short = Fused([early], case.recipe)
     short.steps(*stacked(before), SIZE, RATES[:2])
-    short.unstack()
+    short.close()
     require_same(networks[0], early)
     again, _ = run.steps(*stacked(sick, case), SIZE, RATES)
     assert again[0].isnan().all()

@@ -16,12 +16,12 @@ from hdnn import presets
 from hdnn.kernels import native, training
 from hdnn.networks import vector_classifier
 from hdnn.training.batches import Batch
-from hdnn.training.fused import Fused, tensors_of
+from hdnn.training.fused import tensors_of
 from hdnn.training.learners import Single
 from hdnn.training.objective import objective_of
 from hdnn.training.recipe import Recipe
 from hdnn.training.steps import joint_step
-from native_cases import FUSED
+from native_cases import FUSED, Fused
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="this install lacks the compiled extension")
 

@@ -62,7 +62,7 @@ def test_a_network_with_the_loss_that_it_has_anyway_gets_the_same_bits():
         return hdnn.vector_classifier(2, 3, hdnn.h2(4, 3, step=0.1, dtype=F64), lift="linear")
 
     own, given, recipe = network(), network(), dataclasses.replace(RECIPE, smoothness=0.1, head_decay=0.01)
-    told = fit(own, X, Y, recipe)
+    told = fit(own, X, Y, recipe, backend="torch")
     assert set(told[0]) - set(fit(given, X, Y, recipe, ENTROPY)[0]) == {"train_accuracy"}
     assert same(weights(own), weights(given))
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import hdnn
-from hdnn.training import Recipe, evaluate, fit, fitting, single, split, trainer
-from hdnn.training.steps import step_of, train_head
+from hdnn.training import Recipe, evaluate, fit, fitting, single, split, steps
+from hdnn.training.steps import train_head
 
 F64 = torch.float64
 
@@ -71,15 +71,15 @@ def test_the_global_generator_neither_matters_nor_moves():
 
 
 def batches_seen(monkeypatch, recipe, network_seed=0):
-    seen = []
+    seen, step_of = [], steps.step_of
 
     def spying(recipe):
         take_step = step_of(recipe)
         return lambda learner, batch: (seen.append(batch.x.clone()), take_step(learner, batch))[1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "step_of", spying)
-        fit(network_of(network_seed), *rings(), recipe)
+        patch.setattr(steps, "step_of", spying)
+        fit(network_of(network_seed), *rings(), recipe, backend="torch")
     return seen
 
 

@@ -21,7 +21,8 @@ from hdnn.analysis.pullback import Layers
 from hdnn.networks import Network, ZeroPadding
 from hdnn.training import Recipe
 from hdnn.training.batches import Batch, Rows
-from hdnn.training.learners import Learner
+from hdnn.training.course import Stretch
+from hdnn.training.learners import Stepwise
 from hdnn.training.trainer import Trainer
 
 SMALLEST = -300.0  # powers of ten; what is less cannot be told from zero
@@ -195,7 +196,7 @@ def train_chains(chains: Chains, x: Tensor, y: Tensor, recipe: Recipe, rates: Te
     return torch.stack(training.losses)
 
 
-class _Learner(Learner):
+class _Learner(Stepwise):
     """All members of chains, each at a rate of its own.
 
     Adam's step is proportional to the rate: it is taken at rate 1, then shortened member by member.
@@ -221,9 +222,16 @@ class _Learner(Learner):
         for gradient in found:
             gradient.mul_(_per_member(scale, gradient))
 
-    def set_rate(self, factor: float) -> None:
+    def set_rate(self, share: float) -> None:
         """Set the learning rates of the next step, as a share of the largest."""
-        self.factor = factor
+        self.factor = share
+
+    def weights(self) -> dict[str, Tensor]:
+        """All parameters, by name."""
+        return dict(self.chains.named_parameters())
+
+    def close(self) -> None:
+        """They learn in place."""
 
     def move(self) -> None:
         """One step along the gradients that are there."""
@@ -238,12 +246,13 @@ class _Training(Trainer):
     """A training of which the losses are kept, and nothing else."""
 
     def __init__(self, learner: _Learner, source: Rows) -> None:
-        super().__init__(learner, source)
+        super().__init__(learner, source, ())
         self.losses: list[Tensor] = []
 
-    def note(self, losses: Tensor, output: Any, batch: Batch) -> None:
-        """Keep the losses of a step."""
-        self.losses.append(losses)
+    def note(self, stretch: Stretch) -> None:
+        """Keep the losses of steps."""
+        if stretch.losses is not None:
+            self.losses.extend(stretch.losses.unbind(-1))
 
 
 def _per_member(values: Tensor, like: Tensor) -> Tensor:

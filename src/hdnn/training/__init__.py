@@ -1,7 +1,9 @@
 """Training: the objective of the paper, the recipes that minimize it, a plain loop, and callbacks that record."""
 
+from hdnn.training.backends import training_backend
 from hdnn.training.fitting import fit, fit_together, split
 from hdnn.training.objective import Objective, Penalty, Record, evaluate, outputs
+from hdnn.training.pace import Pace, every
 from hdnn.training.progress import Callback, Progress, StartCallback
 from hdnn.training.recipe import Recipe
 from hdnn.training.recorders import GradientRecorder, SensitivityRecorder
@@ -12,6 +14,7 @@ __all__ = [
     "Callback",
     "GradientRecorder",
     "Objective",
+    "Pace",
     "Penalty",
     "Progress",
     "Recipe",
@@ -22,8 +25,10 @@ __all__ = [
     "TogetherState",
     "TrainingState",
     "evaluate",
+    "every",
     "fit",
     "fit_together",
     "outputs",
     "split",
+    "training_backend",
 ]

@@ -36,6 +36,7 @@ class Source(Protocol):
     """Where batches come from, an epoch at a time."""
 
     batches: int
+    stacked: bool
     generators: Sequence[torch.Generator]
 
     def epoch(self) -> Iterator[Batch]:
@@ -63,12 +64,16 @@ class Rows:
         self.count = data.y.shape[int(stacked)]
         self.batches = math.ceil(self.count / size)
 
+    def order(self) -> Tensor:
+        """The order of an epoch, (s,), or of each member (E, s), drawn anew."""
+        orders = [torch.randperm(self.count, generator=generator) for generator in self.generators]
+        return torch.stack(orders) if self.stacked else orders[0]
+
     def epoch(self) -> Iterator[Batch]:
         """All batches once."""
         place = self.data.y.device
-        orders = [torch.randperm(self.count, generator=generator) for generator in self.generators]
-        order = (torch.stack(orders) if self.stacked else orders[0]).to(place)
-        member = torch.arange(len(orders), device=place)[:, None]
+        order = self.order().to(place)
+        member = torch.arange(len(self.generators), device=place)[:, None]
         for chosen in torch.split(order, self.size, dim=-1):
             yield self.data.each(itemgetter((member, chosen) if self.stacked else chosen))
 
@@ -91,6 +96,7 @@ class Loader:
     """
 
     generators: Sequence[torch.Generator] = ()
+    stacked = False
 
     def __init__(
         self, loader: Iterable[Any], device: torch.device, check: Callable[[Batch], Batch] = lambda batch: batch

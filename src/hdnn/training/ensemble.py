@@ -18,15 +18,17 @@ from torch import Tensor, nn
 from hdnn.flow import Flow
 from hdnn.modes import evaluating
 from hdnn.networks import predicted_classes
-from hdnn.training.batches import Batch, Rows, called, each, tensors_of
+from hdnn.training.backends import TrainingBackend, chosen_backend, warn_of_change
+from hdnn.training.batches import Batch, Inputs, Rows, called, each, tensors_of
 from hdnn.training.checks import check_data, check_trainable, checked_weight
+from hdnn.training.course import Stretch
 from hdnn.training.devices import is_out_of_memory
-from hdnn.training.learners import Stacked
+from hdnn.training.learners import Learner, Stacked
 from hdnn.training.models import first_parameter
+from hdnn.training.native import Native
 from hdnn.training.objective import Objective, Record, mean_score, score_name, scores_of
 from hdnn.training.positions import check_rows
 from hdnn.training.recipe import Recipe
-from hdnn.training.state import memory, remember
 from hdnn.training.steps import train_head
 from hdnn.training.tensors import copied, require_alike, require_history, set_order
 from hdnn.training.together import TogetherProgress, TogetherState
@@ -43,6 +45,7 @@ def train_together(
     objective: ObjectiveOf,
     *,
     seeds: Sequence[int],
+    backend: TrainingBackend = "auto",
     callbacks: Iterable[TogetherCallback] = (),
     resume: TogetherState | None = None,
 ) -> list[list[Record]]:
@@ -54,28 +57,39 @@ def train_together(
         weight = torch.stack([checked_weight(w, own, networks[0]) for w, own in zip(weight, y, strict=True)])
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     source = Rows(Batch(x, y, weight), recipe.batch_size, generators, stacked=True)
-    learner = Stacked(networks, objective(copy.deepcopy(networks[0]).train()), recipe)
-    together = _Together(learner, source, tuple(callbacks))
-    if resume is not None:
-        together.resume(resume)
+    one = objective(copy.deepcopy(networks[0]).train())
+    learner: Learner
+    if chosen_backend(networks, one, recipe, source, backend, None if resume is None else resume.backend) == "native":
+        learner = Native(networks, recipe, source)  # type: ignore[arg-type]  # it serves no others
+    else:
+        learner = Stacked(networks, one, recipe)
     try:
+        together = _Together(learner, networks[0], one, source, tuple(callbacks))
+        if resume is not None:
+            together.resume(resume)
         together.run()
-        if recipe.method == "alternating":
+        if recipe.method == "alternating" and isinstance(learner, Stacked):
             train_head(learner, source, [torch.Generator().manual_seed(seed) for seed in seeds], stacked=True)
     finally:  # also what an interrupt leaves can be used
-        learner.unstack()
+        learner.close()
     return together.histories
 
 
 class _Together(Trainer):
     """What changes from step to step while members train."""
 
-    def __init__(self, learner: Stacked, source: Rows, callbacks: Sequence[TogetherCallback]) -> None:
-        super().__init__(learner, source)
-        self.members, self.rows, self.callbacks = learner, source, callbacks
-        self.network: Any = learner.models[0]
-        self.scores_of = scores_of(self.network, learner.objective.loss, None)
-        self.histories: list[list[Record]] = [[] for _ in learner.models]
+    def __init__(
+        self,
+        learner: Learner,
+        network: Any,
+        objective: Objective,
+        source: Rows,
+        callbacks: Sequence[TogetherCallback],
+    ) -> None:
+        super().__init__(learner, source, callbacks)
+        self.rows, self.network, self.call = source, network, objective.call
+        self.scores_of = scores_of(network, objective.loss, None)
+        self.histories: list[list[Record]] = [[] for _ in source.generators]
         self.has_stepped = False
         self._begin_epoch()
 
@@ -89,30 +103,28 @@ class _Together(Trainer):
         """Finished epochs."""
         return len(self.histories[0])
 
-    def step(self, epoch: int, number: int, batch: Batch) -> tuple[Tensor, Any]:
-        """One step of all; the first shows whether the networks can train together at all."""
-        try:
-            found = super().step(epoch, number, batch)
-        except RuntimeError as error:
-            if self.has_stepped or is_out_of_memory(error):
-                raise
-            with torch.no_grad(), evaluating(self.network):
-                # raises where it is not the stacking that is to blame
-                called(self.network, each(lambda part: part[0], batch.x), self.members.objective.call)
-            raise ValueError(
-                f"These networks cannot train together, nor with `restarts` > 1: a step runs one network for the "
-                f"stacked weights of all (torch.vmap), and a module of it does not allow that, as BatchNorm, which "
-                f"keeps running statistics, and Dropout, which draws random numbers. Use restarts=1 and `fit` for "
-                f"each, or take that module out (LayerNorm works). PyTorch says: {str(error).splitlines()[0]}"
-            ) from error
-        self.has_stepped = True
-        return found
+    def failed(self, step: int, x: Inputs, error: Exception) -> None:
+        """The first step shows whether the networks can train together at all."""
+        if not isinstance(error, RuntimeError) or self.has_stepped or is_out_of_memory(error):
+            return
+        with torch.no_grad(), evaluating(self.network):
+            # raises where it is not the stacking that is to blame
+            called(self.network, each(lambda part: part[0], x), self.call)
+        raise ValueError(
+            f"These networks cannot train together, nor with `restarts` > 1: a step runs one network for the stacked "
+            f"weights of all (torch.vmap), and a module of it does not allow that, as BatchNorm, which keeps running "
+            f"statistics, and Dropout, which draws random numbers. Use restarts=1 and `fit` for each, or take that "
+            f"module out (LayerNorm works). PyTorch says: {str(error).splitlines()[0]}"
+        ) from error
 
-    def note(self, losses: Tensor, output: Any, batch: Batch) -> None:
-        """Add what a step has shown."""
-        self.losses += losses.double().cpu() * batch.y.shape[1]
+    def note(self, stretch: Stretch) -> None:
+        """Add what steps have shown, in an order that does not depend on how many there are."""
+        if stretch.losses is None:
+            return
+        self.has_stepped = True
+        self.losses = _added(self.losses, stretch.losses.double().cpu() * torch.tensor(stretch.sizes))
         if self.scores_of:
-            self.scores += _score_sums(self.network, output, batch.y).double().cpu()
+            self.scores = _added(self.scores, _row_scores(self.network, stretch.output, stretch.y).double().cpu())
 
     def record(self, epoch: int, rate: float) -> None:
         """End an epoch."""
@@ -125,23 +137,22 @@ class _Together(Trainer):
             history.append({**record, "seconds": seconds})
         self._begin_epoch()
 
-    def tell(self, epoch: int, number: int, losses: Tensor) -> None:
-        """Tell callbacks of a step."""
-        told = TogetherProgress(epoch, self.recipe.epochs, number, self.batches, losses, self.histories, self.state)
-        for callback in self.callbacks:
-            callback(told)
+    def progress(self, step: int, losses: Tensor) -> TogetherProgress[TogetherState]:
+        """What callbacks are told after a step."""
+        return TogetherProgress(self.epoch, self.recipe.epochs, step, self.batches, losses, self.histories, self.state)
 
     def state(self) -> TogetherState:
         """The state of the moment."""
         return TogetherState(
             history=tuple(map(tuple, self.histories)),
-            weights=copied(self.members.parameters),
-            optimizer=memory(self.members.optimizer),
+            weights=copied(self.learner.weights()),
+            optimizer=self.learner.memory(),
             orders=torch.stack(self.orders),
             losses=self.losses.clone(),
             scores=self.scores.clone(),
             batches=self.done,
             seconds=time.perf_counter() - self.start,
+            backend=self.learner.backend,
         )
 
     def resume(self, state: TogetherState) -> None:
@@ -151,14 +162,16 @@ class _Together(Trainer):
                 f"The training state stands after {state.batches} batches of {state.members} members; it belongs to "
                 f"other data or another recipe than these {self.batches} batches of {len(self.histories)}."
             )
-        require_alike("weights", state.weights, self.members.parameters)
+        weights = self.learner.weights()
+        require_alike("weights", state.weights, weights)
         require_history([record for history in state.history for record in history], self.scores_of)
-        remember(self.members.optimizer, state.optimizer)
+        self.learner.remember(state.optimizer)
+        warn_of_change(state.backend, self.learner.backend)
         for generator, order in zip(self.rows.generators, state.orders, strict=True):
             set_order(generator, order)
         self.orders = list(state.orders.clone())
         with torch.no_grad():
-            for name, p in self.members.parameters.items():
+            for name, p in weights.items():
                 p.copy_(state.weights[name])
         self.histories = [[dict(record) for record in history] for history in state.history]
         self.has_stepped = bool(state.epochs or state.batches)
@@ -166,11 +179,16 @@ class _Together(Trainer):
         self.start = time.perf_counter() - state.seconds
 
 
-def _score_sums(network: Any, outputs: Tensor, y: Tensor) -> Tensor:
-    """(E,), correct predictions, or sums of squared errors."""
+def _row_scores(network: Any, outputs: Tensor, y: Tensor) -> Tensor:
+    """(E, rows), whether a prediction is correct, or squared errors."""
     if network.task == "classification":
-        return (predicted_classes(outputs) == y).sum(1)
-    return (outputs - y).square().flatten(1).sum(1)
+        return predicted_classes(outputs) == y
+    return (outputs - y).square().flatten(2).sum(2)
+
+
+def _added(sums: Tensor, terms: Tensor) -> Tensor:
+    """(E,), sums to which (E, k) terms are added one after the other."""
+    return torch.cat([sums[:, None], terms], 1).cumsum(1)[:, -1]
 
 
 def check_together(

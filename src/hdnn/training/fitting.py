@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from hdnn import modes
+from hdnn.networks import Network
+from hdnn.training.backends import TrainingBackend, chosen_backend
 from hdnn.training.batches import Batch, Call, Inputs, Loader, Rows, Source, each
 from hdnn.training.checks import (
     batch_weight,
@@ -25,7 +27,9 @@ from hdnn.training.checks import (
     checked_weight,
 )
 from hdnn.training.ensemble import TogetherCallback, check_together, train_together
+from hdnn.training.learners import Headed, Learner, Single
 from hdnn.training.models import first_parameter
+from hdnn.training.native import Native
 from hdnn.training.objective import Loss, Objective, Penalty, Record, Scores, objective_of
 from hdnn.training.positions import check_rows
 from hdnn.training.progress import Callback, StartCallback
@@ -51,6 +55,7 @@ def fit(
     callbacks: Iterable[Callback] = (),
     start_callbacks: Iterable[StartCallback] = (),
     penalties: Sequence[Penalty] = (),
+    backend: TrainingBackend = "auto",
     resume: TrainingState | None = None,
 ) -> list[Record]:
     """Train a model in place: a `Network`, or any module with a loss.
@@ -79,10 +84,15 @@ def fit(
             `{"accuracy": lambda output, y: (output.argmax(-1) == y).float().mean()}`, for the records. Outputs are then
             kept for an epoch.
         call: what every call of the network gets beside its inputs, by name; such as a graph that all samples share.
-        callbacks: called with a `Progress` after every step, but for those of the starts.
-        start_callbacks: called with a `TogetherProgress` after every step of the starts of `recipe.restarts`, which
-            all step at once.
+        callbacks: called with a `Progress` after every step, or as often as they ask for (see `hdnn.every`), but for
+            the steps of the starts.
+        start_callbacks: the same, with a `TogetherProgress`, of the starts of `recipe.restarts`, which all step at
+            once.
         penalties: (weight, function of the network) pairs to add to the objective, see `Objective`.
+        backend: "native" takes whole epochs of steps in one compiled call, for a `Network` of vectors with its own
+            loss, on the CPU; "torch" takes each through PyTorch, for everything; "auto" is "native" where that serves
+            (see `hdnn.training_backend`), and what took the steps before the pause where there was one. They agree up
+            to rounding.
         resume: go on from here, towards `recipe.epochs` epochs in all. With data, recipe, device, number of threads
             and instruction set as before, weights and records get the bits that they would have had without the pause;
             where the state knows of others, a UserWarning says so. Other data or another recipe are accepted where an
@@ -129,19 +139,29 @@ def fit(
         source, validation = _of_tensors(objective, data, recipe, validation)
     with modes.training(network):
         check_penalties(objective)
-        training = Training(objective, recipe, source, validation, score, tuple(callbacks))
-        if resume is not None:
-            training.check(resume)
-        if recipe.restarts > 1 and (resume is None or resume.is_starting):
-            training.start_well(make, tuple(start_callbacks), resume)
-        elif resume is not None:
-            training.resume(resume)
-        training.run()
-        training.best.restore(network)
-        if recipe.method == "alternating":
-            train_head(training.single, source, [torch.Generator().manual_seed(recipe.seed)], stacked=False)
-        # The last step may diverge after the last objective was seen to be finite.
-        training.require_finite()
+        written_by = None if resume is None else resume.backend
+        chosen = chosen_backend([network], objective, recipe, source, backend, written_by)
+        learner: Learner
+        if chosen == "native" and isinstance(source, Rows) and isinstance(network, Network):
+            learner = Native([network], recipe, source)
+        else:
+            learner = Single(objective, recipe)
+        try:
+            training = Training(objective, learner, source, validation, score, tuple(callbacks))
+            if resume is not None:
+                training.check(resume)
+            if recipe.restarts > 1 and (resume is None or resume.is_starting):
+                training.start_well(make, tuple(start_callbacks), resume, backend)
+            elif resume is not None:
+                training.resume(resume)
+            training.run()
+            training.best.restore(network)
+            if isinstance(learner, Headed) and recipe.method == "alternating":
+                train_head(learner, source, [torch.Generator().manual_seed(recipe.seed)], stacked=False)
+            # The last step may diverge after the last objective was seen to be finite.
+            training.require_finite()
+        finally:  # also what an interrupt leaves can be used
+            learner.close()
     return training.history
 
 
@@ -157,6 +177,7 @@ def fit_together(
     penalties: Sequence[Penalty] = (),
     call: Call | None = None,
     callbacks: Iterable[TogetherCallback] = (),
+    backend: TrainingBackend = "auto",
     resume: TogetherState | None = None,
 ) -> list[list[Record]]:
     """Train networks of one shape in place, all in one: as `fit` for each of them, and many times faster.
@@ -175,7 +196,9 @@ def fit_together(
         sample_weight: (E, s), as in `fit`.
         penalties: as in `fit`.
         call: as in `fit`; the same for all.
-        callbacks: called with a `TogetherProgress` after every step; not during the starts of `recipe.restarts`.
+        callbacks: called with a `TogetherProgress` after every step, or as often as they ask for; not during the starts
+            of `recipe.restarts`.
+        backend: as in `fit`.
         resume: go on from here, as in `fit`.
 
     Returns:
@@ -200,8 +223,10 @@ def fit_together(
     objective = partial(objective_of, recipe=recipe, loss=loss, penalties=penalties, call=call)
     if recipe.restarts > 1 and resume is None:
         check_together(networks, data, recipe, objective, seeds)
-        start_well(networks, data, recipe, objective, seeds=seeds)
-    return train_together(networks, data, recipe, objective, seeds=seeds, callbacks=callbacks, resume=resume)
+        start_well(networks, data, recipe, objective, seeds=seeds, backend=backend)
+    return train_together(
+        networks, data, recipe, objective, seeds=seeds, backend=backend, callbacks=callbacks, resume=resume
+    )
 
 
 def _of_tensors(

@@ -1,11 +1,10 @@
-"""Networks and recipes in the words of the native training step, and back.
+"""Networks and recipes in the words of the native training step, and why some have none.
 
-Legend: E networks of one shape, s samples.
+Legend: E networks of one shape, P numbers in the parameters of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -14,19 +13,17 @@ from torch import Tensor, nn
 from hdnn.flow import Flow
 from hdnn.interconnections import Fixed, Inverse, Learned
 from hdnn.kernels import calls, training, transforms
-from hdnn.kernels.training import PARTS, Setup, Trainees
+from hdnn.kernels.training import PARTS, Setup
 from hdnn.networks import Network, ZeroPadding
 from hdnn.training.recipe import Recipe
-from hdnn.training.tensors import Memory
 
 
-def why_not(network: Network, recipe: Recipe, *, penalties: bool = False) -> str:
+def why_not(network: nn.Module, recipe: Recipe) -> str:
     """Why the native training step cannot train a network by a recipe, in words; empty if it can.
 
     Args:
         network: it would be trained.
         recipe: how.
-        penalties: whether the objective has penalties of the user's own.
 
     Example:
         >>> import hdnn
@@ -34,37 +31,39 @@ def why_not(network: Network, recipe: Recipe, *, penalties: bool = False) -> str
         >>> why_not(network, Recipe(method="alternating"))
         'the alternating method trains output layer and flow in turn'
     """
-    weight = network.head.weight
-    return (
-        _recipe_refuses(recipe, penalties)
-        or training.why_not(weight.dtype, weight.device)
-        or _network_refuses(network)
-        or _surroundings_refuse(network)
-    )
+    if reason := _recipe_refuses(recipe):
+        return reason
+    # Exactly this: what a subclass computes in addition nobody knows here.
+    if type(network) is not Network:
+        return f"it knows `Network` itself, not {type(network).__name__}"
+    return _network_refuses(network) or _surroundings_refuse(network)
 
 
-def _recipe_refuses(recipe: Recipe, penalties: bool) -> str:
+def _recipe_refuses(recipe: Recipe) -> str:
     if recipe.method == "alternating":
         return "the alternating method trains output layer and flow in turn"
     if recipe.optimizer == "lbfgs":
         return "the line search of L-BFGS evaluates the objective as often as it likes"
-    return "the objective has penalties" if penalties else ""
+    return ""
 
 
 def _network_refuses(network: Network) -> str:
     lift, flow, head = network.lift, network.flow, network.head
-    # Exactly these: what a subclass computes in addition nobody knows here.
-    if type(network) is not Network or type(flow) is not Flow:
-        return f"it knows `Network` and `Flow` themselves, not {type(network).__name__} and {type(flow).__name__}"
+    if type(flow) is not Flow:
+        return f"it knows `Flow` itself, not {type(flow).__name__}"
+    if isinstance(lift, nn.Conv2d):
+        return "images are lifted by a convolution"
     if type(lift) not in (ZeroPadding, nn.Linear) or type(head) is not nn.Linear:
         return f"lift and head must be linear layers or zeros; got {type(lift).__name__} and {type(head).__name__}"
     if head.bias is None or (isinstance(lift, nn.Linear) and lift.bias is None):
         return "lift and head must have a bias"
+    if reason := training.why_not(head.weight.dtype, head.weight.device):
+        return reason
     if flow.plan is None:
         return "no native kernel serves the flow (integrator, structure or activation)"
     if flow.plan.images:
         return "images are lifted by a convolution"
-    if flow.backend == "eager" or flow.memory == "store":
+    if flow.backend not in ("auto", "native") or flow.memory == "store":
         return f'the flow has backend="{flow.backend}", memory="{flow.memory}"'
     if head.in_features != flow.features:
         return f"the head reads {head.in_features} numbers of {flow.features} features"
@@ -83,7 +82,8 @@ def _surroundings_refuse(network: Network) -> str:
         return "some parameters are tied to each other"
     if any(p.dtype != network.head.weight.dtype or p.device != network.head.weight.device for p in parameters):
         return "parameters differ in dtype or device"
-    if any(type(p) is not nn.Parameter or p._backward_hooks for p in parameters):
+    watchers = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    if any(type(p) is not nn.Parameter or any(getattr(p, name, None) for name in watchers) for p in parameters):
         return "parameters are not plain, or watched by hooks"
     watching = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "parametrizations")
     for module in network.modules():
@@ -109,7 +109,7 @@ def tensors_of(network: Network) -> dict[str, nn.Parameter]:
     return {name: p for name in PARTS if isinstance(p := own[name], nn.Parameter)}
 
 
-def _inputs(lift: nn.Module) -> int:
+def inputs_of(lift: nn.Module) -> int:
     """d."""
     return lift.in_features if isinstance(lift, nn.Linear) else int(lift.inputs)  # type: ignore[arg-type]
 
@@ -127,7 +127,7 @@ def setup_of(network: Network, recipe: Recipe) -> Setup:
     learned = isinstance(flow.interconnection, Learned)
     return Setup(
         plan=plan,
-        inputs=_inputs(network.lift),
+        inputs=inputs_of(network.lift),
         outputs=outputs,
         linear=isinstance(network.lift, nn.Linear),
         loss="squares" if network.task == "regression" else loss,
@@ -143,91 +143,3 @@ def setup_of(network: Network, recipe: Recipe) -> Setup:
         J_index=flow.interconnection.constant(flow.features, flow.layers) if learned else None,
         trains=tuple(name for name, p in tensors_of(network).items() if p.requires_grad),
     )
-
-
-class Fused:
-    """Networks of one shape that train by native steps; each ends where a training of its own would, to the bit.
-
-    Args:
-        networks: E of them; `unstack` gives them their weights.
-        recipe: how; see `why_not`.
-
-    Example:
-        >>> import torch, hdnn
-        >>> network = hdnn.vector_classifier(2, 2, hdnn.h1(4, layers=4, step=0.1))
-        >>> fused = Fused([network], Recipe())
-        >>> x, y, order = torch.randn(1, 6, 2), torch.tensor([[0, 1, 1, 0, 1, 0]]), torch.randperm(6)[None]
-        >>> losses, outputs = fused.steps(x, y, None, order, size=4, rates=[0.1, 0.1])
-        >>> losses.shape, outputs.shape
-        (torch.Size([1, 2]), torch.Size([1, 6, 1]))
-        >>> fused.unstack()
-    """
-
-    def __init__(self, networks: Sequence[Network], recipe: Recipe) -> None:
-        self.networks = networks
-        self.setup = setup_of(networks[0], recipe)
-        rows = [torch.cat([p.detach().flatten() for p in tensors_of(network).values()]) for network in networks]
-        self.trainees = Trainees.fresh(torch.stack(rows), self.setup.optimizer)
-
-    def steps(
-        self, x: Tensor, y: Tensor, weight: Tensor | None, order: Tensor, size: int, rates: Sequence[float]
-    ) -> tuple[Tensor, Tensor]:
-        """One step for each rate, on batches of `size` rows in this order; the last batch may be smaller.
-
-        Args:
-            x: (E, s, d).
-            y: (E, s) or (E, s, o).
-            weight: (E, s) or None.
-            order: (E, rows).
-            size: rows of a batch.
-            rates: one for each batch of the order.
-
-        Returns:
-            Objectives (E, steps) and outputs (E, rows, o), before the steps.
-        """
-        rows = order.shape[1]
-        bounds = torch.tensor([*range(0, rows, size), rows])
-        each = torch.tensor(rates, dtype=torch.float64)
-        return training.train(self.setup, self.trainees, x, y, order, bounds, each, weight)
-
-    def unstack(self) -> None:
-        """Give each network its weights."""
-        with torch.no_grad():
-            for network, row in zip(self.networks, self.trainees.parameters, strict=True):
-                for p, values in zip(tensors_of(network).values(), self._parted(row), strict=True):
-                    p.copy_(values.view_as(p))
-
-    def memory(self, member: int = 0) -> Memory:
-        """Copies of what the optimizer of a member remembers, by parameter and name as PyTorch's optimizer has it."""
-        found: Memory = {}
-        if not self.trainees.done:
-            return found
-        for name, kept in self._kept().items():
-            for i, (part, values) in enumerate(zip(self._names(), self._parted(kept[member]), strict=True)):
-                if part in self.setup.trains:
-                    p = tensors_of(self.networks[member])[part]
-                    found[f"{i}.{name}"] = values.clone().view_as(p)
-                    if name != "momentum_buffer":
-                        found[f"{i}.step"] = torch.tensor(float(self.trainees.done))
-        return found
-
-    def remember(self, memory: Memory, member: int = 0) -> None:
-        """Go on with a memory as `memory` gives it, of the right shapes."""
-        for name, kept in self._kept().items():
-            for i, (part, values) in enumerate(zip(self._names(), self._parted(kept[member]), strict=True)):
-                if part in self.setup.trains and isinstance(given := memory.get(f"{i}.{name}"), Tensor):
-                    values.copy_(given.flatten())
-                    if isinstance(step := memory.get(f"{i}.step"), Tensor):
-                        self.trainees.done = int(step)
-
-    def _names(self) -> list[str]:
-        return list(tensors_of(self.networks[0]))
-
-    def _kept(self) -> dict[str, Tensor]:
-        if self.trainees.second is None:
-            return {"momentum_buffer": self.trainees.first}
-        return {"exp_avg": self.trainees.first, "exp_avg_sq": self.trainees.second}
-
-    def _parted(self, row: Tensor) -> Sequence[Tensor]:
-        """The numbers of each parameter that is there."""
-        return torch.split(row, [p.numel() for p in tensors_of(self.networks[0]).values()])

@@ -6,30 +6,101 @@ Legend: E members; a stacked tensor has a leading axis E; W, μ the output layer
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from hdnn.training.batches import Batch, Inputs
+from hdnn.training import state, steps
+from hdnn.training.batches import Batch, Inputs, Source
+from hdnn.training.course import Course, Stretch
 from hdnn.training.objective import Objective
 from hdnn.training.recipe import Recipe, make_optimizer
+from hdnn.training.tensors import Memory
 
 
 class Learner(ABC):
-    """What a step needs to know of what learns.
+    """What learns, as a trainer sees it.
 
     Attributes:
+        backend: what takes its steps, "native" or "torch".
         recipe: how it learns.
+    """
+
+    backend: str
+    recipe: Recipe
+
+    @abstractmethod
+    def walk(self, source: Source, course: Course) -> Iterator[Stretch]:
+        """The steps of an epoch that are left."""
+
+    @abstractmethod
+    def memory(self) -> Memory:
+        """Copies of what the optimizer remembers, by parameter and name."""
+
+    @abstractmethod
+    def remember(self, memory: Memory) -> None:
+        """Go on with the memory of another such learner.
+
+        Raises:
+            ValueError: if it is none.
+        """
+
+    @abstractmethod
+    def remembered(self) -> Iterable[Tensor]:
+        """What the optimizer remembers, itself."""
+
+    @abstractmethod
+    def weights(self) -> dict[str, Tensor]:
+        """The parameters that change, by name."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the models what they have learned."""
+
+
+class Stepwise(Learner):
+    """What learns batch by batch through PyTorch.
+
+    Attributes:
         moved: the parameters that the optimizer moves.
         optimizer: moves them.
     """
 
-    recipe: Recipe
+    backend = "torch"
     moved: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
+
+    def walk(self, source: Source, course: Course) -> Iterator[Stretch]:
+        """The steps of an epoch that are left, one by one."""
+        take_step, done = steps.step_of(self.recipe), course.done
+        for number, batch in enumerate(source.epoch(), start=1):
+            rows = [batch.y.shape[int(source.stacked)]]
+            if number <= done:
+                yield Stretch(number, rows, batch.y)
+                continue
+            self.set_rate(course.share(number))
+            try:
+                losses, output = take_step(self, batch)
+            except (FloatingPointError, RuntimeError, ValueError) as error:
+                course.failed(number, batch.x, error)
+                raise
+            yield Stretch(number, rows, batch.y, losses[..., None], output)
+
+    def memory(self) -> Memory:
+        """Copies of what the optimizer remembers."""
+        return state.memory(self.optimizer)
+
+    def remember(self, memory: Memory) -> None:
+        """Go on with the memory of another such learner."""
+        state.remember(self.optimizer, memory)
+
+    def remembered(self) -> Iterable[Tensor]:
+        """What the optimizer remembers, itself."""
+        kept = (value for each in self.optimizer.state.values() for value in each.values())
+        return (value for value in kept if isinstance(value, Tensor))
 
     @abstractmethod
     def losses(self, batch: Batch) -> tuple[Tensor, Any]:
@@ -39,17 +110,17 @@ class Learner(ABC):
     def clip(self, largest: float) -> None:
         """Scale the gradient, of each member, to a norm of at most `largest`."""
 
-    def set_rate(self, factor: float) -> None:
+    def set_rate(self, share: float) -> None:
         """Set the learning rate of the next step, as a share of the largest."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * factor
+            group["lr"] = self.recipe.learning_rate * share
 
     def move(self) -> None:
         """One step along the gradients that are there."""
         self.optimizer.step()
 
 
-class Headed(Learner):
+class Headed(Stepwise):
     """What learns by an objective; its output layer may be fitted by itself.
 
     Attributes:
@@ -96,6 +167,13 @@ class Single(Headed):
         """What of the objective the output layer can change."""
         return self.objective.head_loss(features, y, weight)
 
+    def weights(self) -> dict[str, Tensor]:
+        """All parameters, by name."""
+        return dict(self.objective.network.named_parameters())
+
+    def close(self) -> None:
+        """It learns in place."""
+
     def head_optimizer(self) -> torch.optim.Optimizer:
         """Moves the output layer alone."""
         return torch.optim.Adam(self.heads, lr=self.recipe.head_learning_rate)
@@ -106,7 +184,7 @@ class Single(Headed):
 
 
 class Stacked(Headed):
-    """Models of one shape, stacked; `unstack` gives them what they have learned.
+    """Models of one shape, stacked; `close` gives them what they have learned.
 
     Args:
         models: E of them.
@@ -155,7 +233,11 @@ class Stacked(Headed):
         for gradient in gradients:
             gradient.mul_(factors.view(-1, *[1] * (gradient.dim() - 1)))
 
-    def unstack(self) -> None:
+    def weights(self) -> dict[str, Tensor]:
+        """All parameters (E, ...), by name."""
+        return dict(self.parameters)
+
+    def close(self) -> None:
         """Give each model its weights."""
         with torch.no_grad():
             for name, stacked in self.parameters.items():

@@ -242,7 +242,7 @@ def evaluate(
             if not at_once:
                 losses.append(objective.data_loss(output, y_part))
         if losses:
-            loss_of_all = mean_loss(losses, [len(part) for part in targets])
+            loss_of_all = mean_loss(torch.stack(losses), [len(part) for part in targets])
         else:
             loss_of_all = float(objective.data_loss(torch.cat(said), torch.cat(targets)))
         return {"loss": loss_of_all} | judged(scores, said, targets)
@@ -256,10 +256,10 @@ def judged(scores: Scores, outputs: Sequence[Tensor], targets: Sequence[Tensor])
     return {name: one_number(name, found(output, y)) for name, found in scores.items()}
 
 
-def mean_loss(losses: Sequence[Tensor], sizes: Sequence[int]) -> float:
+def mean_loss(losses: Tensor, sizes: Sequence[int]) -> float:
     """The mean over samples of the losses of batches."""
     counts = torch.tensor(sizes, dtype=torch.float64)
-    return float(torch.stack(list(losses)).to("cpu", torch.float64) @ counts / counts.sum())
+    return float(losses.to("cpu", torch.float64) @ counts / counts.sum())
 
 
 def outputs(network: nn.Module, x: Inputs, *, call: Call | None = None) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hdnn.analysis import norms, sensitivities
 from hdnn.analysis.pullback import Layers
 from hdnn.flow import Flow
+from hdnn.training.pace import Pace
 from hdnn.training.progress import Progress
 
 Floats = NDArray[np.float64]
@@ -65,6 +66,11 @@ class SensitivityRecorder:
         M = sensitivities(self._flow, self._y0, per_pixel=self._pointwise)
         self.layers = _depths(layers, len(M) - 1)
         self._record(0, M)
+
+    @property
+    def pace(self) -> Pace:
+        """After every so many steps."""
+        return Pace(steps=self.every)
 
     def __call__(self, progress: Progress) -> None:
         """Record, if it is time to."""
@@ -143,6 +149,11 @@ class GradientRecorder:
         self._flow = flow if isinstance(flow, Flow) else _modules(flow)
         self._iterations: list[int] = []
         self._rows: list[Tensor] = []
+
+    @property
+    def pace(self) -> Pace:
+        """After every so many steps."""
+        return Pace(steps=self.every)
 
     def __call__(self, progress: Progress) -> None:
         """Record, if it is time to."""

@@ -12,17 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hdnn.training.batches import Batch, Inputs, Loader, Rows, Source
+from hdnn.training.backends import TrainingBackend, warn_of_change
+from hdnn.training.batches import Inputs, Loader, Rows, Source
 from hdnn.training.circumstances import circumstances, differing
+from hdnn.training.course import Stretch
 from hdnn.training.diagnosis import stopped, where_states, where_weights
-from hdnn.training.ensemble import ObjectiveOf
-from hdnn.training.learners import Single
+from hdnn.training.ensemble import ObjectiveOf, TogetherCallback
+from hdnn.training.learners import Learner
 from hdnn.training.models import first_parameter, head_of
 from hdnn.training.objective import Objective, Record, Scores, evaluate, judged, mean_loss, scores_of
+from hdnn.training.pace import at_pace_of
 from hdnn.training.progress import Callback, Progress, StartCallback
-from hdnn.training.recipe import Recipe
 from hdnn.training.starts import start_well
-from hdnn.training.state import TrainingState, memory, remember
+from hdnn.training.state import TrainingState
 from hdnn.training.tensors import Weights, copied, require_alike, require_history, set_order
 from hdnn.training.together import TogetherProgress, TogetherState
 from hdnn.training.trainer import Trainer
@@ -36,25 +38,24 @@ class Training(Trainer):
     def __init__(
         self,
         objective: Objective,
-        recipe: Recipe,
+        learner: Learner,
         source: Source,
         validation: Validation | None,
         score: Scores | None,
         callbacks: Sequence[Callback],
     ) -> None:
-        self.single = Single(objective, recipe)
-        super().__init__(self.single, source)
+        super().__init__(learner, source, callbacks)
         self.objective, self.network = objective, objective.network
-        self.validation, self.score, self.callbacks = validation, score, callbacks
+        self.validation, self.score = validation, score
         self.scores = scores_of(self.network, objective.loss, score)
         self.width = getattr(head_of(self.network), "out_features", 0)
         self.circumstances = circumstances(first_parameter(self.network).device)
         if isinstance(source, Loader):
             self.circumstances["order of the batches"] = "the loader's"
-        self.best = _Best(recipe.patience)
+        self.best = _Best(learner.recipe.patience)
         self.history: list[Record] = []
         # Summed up once an epoch: small steps are too short for more.
-        self.losses: list[Tensor] = []
+        self.losses: list[Tensor] = []  # (k,) each
         self.sizes: list[int] = []
         self.outputs: list[Tensor] = []
         self.targets: list[Tensor] = []
@@ -72,22 +73,22 @@ class Training(Trainer):
         return self.best.is_stuck
 
     def start_well(
-        self, objective: ObjectiveOf, callbacks: Sequence[StartCallback], resume: TrainingState | None
+        self,
+        objective: ObjectiveOf,
+        callbacks: Sequence[StartCallback],
+        resume: TrainingState | None,
+        backend: TrainingBackend,
     ) -> None:
         """Take the weights of the best of several starts."""
 
-        def tell(progress: TogetherProgress[TogetherState]) -> None:
-            told = TogetherProgress(
-                progress.epoch,
-                progress.epochs,
-                progress.batch,
-                progress.batches,
-                progress.losses,
-                progress.histories,
-                lambda: dataclasses.replace(self.snapshot(), starts=progress.state()),
-            )
-            for callback in callbacks:
-                callback(told)
+        def among_starts(callback: StartCallback) -> TogetherCallback:
+            def tell(progress: TogetherProgress[TogetherState]) -> None:
+                def state() -> TrainingState:
+                    return dataclasses.replace(self.snapshot(), starts=progress.state())
+
+                callback(dataclasses.replace(progress, state=state))  # type: ignore[arg-type]
+
+            return at_pace_of(callback, tell)
 
         source: Rows = self.source  # type: ignore[assignment]  # a loader has one start
         [self.starts] = start_well(
@@ -96,40 +97,36 @@ class Training(Trainer):
             self.recipe,
             objective,
             seeds=[self.recipe.seed],
-            callbacks=[tell] if callbacks else [],
+            backend=backend,
+            callbacks=[among_starts(callback) for callback in callbacks],
             resume=None if resume is None else resume.starts,
         )
         self.start = time.perf_counter()
 
-    def step(self, epoch: int, number: int, batch: Batch) -> tuple[Tensor, Any]:
-        """One step: its objective and outputs."""
-        try:
-            return super().step(epoch, number, batch)
-        except (FloatingPointError, ValueError) as error:
-            where = where_weights(self.network)
-            # A penalty refuses weights that are not finite in its own words.
-            if isinstance(error, FloatingPointError) or where:
-                when = f"is infinite or not a number in epoch {epoch}, step {number} of {self.batches}"
-                where = where or where_states(self.network, batch.x, self.objective.call)
-                raise FloatingPointError(stopped("objective", when, where)) from error
-            raise
+    def failed(self, step: int, x: Inputs, error: Exception) -> None:
+        """Raise where numbers went bad, if it is that."""
+        if isinstance(error, RuntimeError):
+            return
+        where = where_weights(self.network)
+        # A penalty refuses weights that are not finite in its own words.
+        if isinstance(error, FloatingPointError) or where:
+            when = f"is infinite or not a number in epoch {self.epoch}, step {step} of {self.batches}"
+            where = where or where_states(self.network, x, self.objective.call)
+            raise FloatingPointError(stopped("objective", when, where)) from error
 
-    def note(self, losses: Tensor, output: Any, batch: Batch) -> None:
-        """Keep what a step has shown."""
-        self.losses.append(losses)
+    def note(self, stretch: Stretch) -> None:
+        """Keep what steps have shown; what they showed before a pause, the state has kept."""
+        self.sizes.extend(stretch.sizes)
         if self.scores:
-            self.outputs.append(output)
-        self.pass_over(batch)
-
-    def pass_over(self, batch: Batch) -> None:
-        """Keep the targets of a batch; what it showed before a pause, the state has kept."""
-        self.sizes.append(len(batch.y))
-        if self.scores:
-            self.targets.append(batch.y)
+            self.targets.append(stretch.y)
+        if stretch.losses is not None:
+            self.losses.append(stretch.losses)
+            if self.scores:
+                self.outputs.append(stretch.output)
 
     def record(self, epoch: int, rate: float) -> None:
         """End an epoch."""
-        record = {"epoch": float(epoch), "loss": mean_loss(self.losses, self.sizes), "learning_rate": rate}
+        record = {"epoch": float(epoch), "loss": mean_loss(torch.cat(self.losses), self.sizes), "learning_rate": rate}
         if not math.isfinite(record["loss"]):
             when = f"became infinite or not a number in epoch {epoch}"
             raise FloatingPointError(stopped("objective", when, where_weights(self.network)))
@@ -149,14 +146,10 @@ class Training(Trainer):
         x, y = validation if isinstance(validation, tuple) else (validation, None)
         return evaluate(self.network, x, y, self.objective.loss, score=self.score, call=self.objective.call)
 
-    def tell(self, epoch: int, number: int, losses: Tensor) -> None:
-        """Tell callbacks of a step."""
-        if not self.callbacks:
-            return
-        record = self.history[-1] if number == self.batches else None
-        progress = Progress(epoch, self.recipe.epochs, number, self.batches, losses, record, self.state)
-        for callback in self.callbacks:
-            callback(progress)
+    def progress(self, step: int, losses: Tensor) -> Progress:
+        """What callbacks are told after a step."""
+        record = self.history[-1] if step == self.batches else None
+        return Progress(self.epoch, self.recipe.epochs, step, self.batches, losses, record, self.state)
 
     def state(self) -> TrainingState:
         """The state of the moment, which must be finite."""
@@ -169,9 +162,9 @@ class Training(Trainer):
         order = self.orders[0] if self.orders else torch.Generator().manual_seed(self.recipe.seed).get_state()
         return TrainingState(
             network=copied(self.network.state_dict()),
-            optimizer=memory(self.learner.optimizer),
+            optimizer=self.learner.memory(),
             order=order.clone(),
-            losses=torch.stack(self.losses) if self.losses else empty,
+            losses=torch.cat(self.losses) if self.losses else empty,
             outputs=torch.cat(self.outputs) if self.outputs else empty.new_empty(0, self.width),
             history=tuple(dict(record) for record in self.history),
             seconds=time.perf_counter() - self.start,
@@ -180,6 +173,7 @@ class Training(Trainer):
             waited=self.best.waited,
             starts=self.starts,
             circumstances=self.circumstances,
+            backend=self.learner.backend,
         )
 
     def check(self, state: TrainingState) -> None:
@@ -203,18 +197,19 @@ class Training(Trainer):
         if state.batches:
             self._check_begun(state)
         require_history(state.history, self.scores)
-        remember(self.learner.optimizer, state.optimizer)
         for generator in self.source.generators:
             set_order(generator, state.order)
         self.orders = [state.order.clone()]
         self.network.load_state_dict(state.network)
+        self.learner.remember(state.optimizer)
+        warn_of_change(state.backend, self.learner.backend)
         self.starts = state.starts
         self.best.weights = copied(state.best)
         self.best.score, self.best.waited = state.best_score, state.waited
         self.history = [dict(record) for record in state.history]
         device = first_parameter(self.network).device
         self.done = state.batches
-        self.losses = list(state.losses.to(device, copy=True).unbind())
+        self.losses = [state.losses.to(device, copy=True)] if state.batches else []
         self.outputs = [state.outputs.to(device, copy=True)] if state.batches and self.scores else []
         self.start = time.perf_counter() - state.seconds
 
@@ -243,8 +238,7 @@ class Training(Trainer):
         when = f"became infinite or not a number in epoch {len(self.history) + bool(self.losses)}"
         if where := where_weights(self.network):
             raise FloatingPointError(stopped("weights", when, where))
-        kept = [value for each in self.learner.optimizer.state.values() for value in each.values()]
-        if not all(bool(value.isfinite().all()) for value in kept if isinstance(value, Tensor)):
+        if not all(bool(value.isfinite().all()) for value in self.learner.remembered()):
             where = "The weights are still finite, but gradients were so large that their squares overflowed."
             raise FloatingPointError(stopped("memory of the optimizer", when, where))
 

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from hdnn.training.backends import TrainingBackend
 from hdnn.training.batches import Batch
 from hdnn.training.ensemble import ObjectiveOf, TogetherCallback, train_together
 from hdnn.training.models import has_objective
 from hdnn.training.objective import Record
+from hdnn.training.pace import every
 from hdnn.training.recipe import Recipe
 from hdnn.training.together import TogetherProgress, TogetherState, best_of
 
@@ -30,6 +32,7 @@ def start_well(
     objective: ObjectiveOf,
     *,
     seeds: Sequence[int],
+    backend: TrainingBackend = "auto",
     callbacks: Iterable[TogetherCallback] = (),
     resume: TogetherState | None = None,
 ) -> list[TogetherState]:
@@ -44,7 +47,8 @@ def start_well(
         recipe: of which `restarts`, `restart_epochs` and `restart_learning_rate` say how long and how fast.
         objective: makes that of a network.
         seeds: of each network, for the fresh weights and the order of the batches.
-        callbacks: called after every step of all starts.
+        backend: as in `fit`.
+        callbacks: called after the steps of all starts, each at its pace.
         resume: go on from here; of one network alone.
 
     Returns:
@@ -74,13 +78,16 @@ def start_well(
     repeated = data.each(itemgetter(member) if len(networks) > 1 else lambda part: part.expand(count, *part.shape[1:]))
     histories: list[list[Record]] = [list(history) for history in resume.history] if resume is not None else []
 
+    @every(epochs=1)
     def note(progress: TogetherProgress[TogetherState]) -> None:
         histories[:] = [list(history) for history in progress.histories]
 
     try:
         orders = [draw for row in draws for draw in row]
         told = (note, *callbacks)
-        histories = train_together(starts, repeated, short, objective, seeds=orders, callbacks=told, resume=resume)
+        histories = train_together(
+            starts, repeated, short, objective, seeds=orders, backend=backend, callbacks=told, resume=resume
+        )
     except KeyboardInterrupt:
         _take_best(networks, starts, histories)
         raise

@@ -16,6 +16,7 @@ from hdnn.training.objective import Record
 from hdnn.training.tensors import (
     Memory,
     Weights,
+    backend_of,
     columns,
     doubles,
     number,
@@ -52,6 +53,7 @@ class TrainingState:
         starts: of a training with `restarts` where these stand, or how they went; None for one that begins once.
         circumstances: what took part that may make a difference to the last bits, in words by name, such as the
             instruction set of the kernels.
+        backend: what took the steps, "native" or "torch".
     """
 
     network: Weights
@@ -66,6 +68,7 @@ class TrainingState:
     waited: int
     starts: TogetherState | None = None
     circumstances: Mapping[str, str] | None = None  # as in states that earlier versions pickled
+    backend: str = "torch"  # of earlier versions, too
 
     @property
     def epochs(self) -> int:
@@ -100,6 +103,7 @@ class TrainingState:
             "best_score": doubles(self.best_score),
             "waited": number(self.waited),
             "circumstances": text(self.circumstances or {}),
+            "native": number(int(self.backend == "native")),
         }
         return {name: value.cpu().contiguous() for name, value in found.items()}
 
@@ -113,6 +117,7 @@ class TrainingState:
         """
         parts, single = parted(tensors, ("network", "optimizer", "number", "history", "best", "starts"))
         circumstances = single.pop("circumstances", None)  # earlier versions wrote none
+        backend = backend_of(single)
         expected = {"order", "losses", "outputs", "seconds", "best_score", "waited"}
         if single.keys() != expected:
             odd = sorted(single.keys() ^ expected)[0]
@@ -140,6 +145,7 @@ class TrainingState:
             waited=int(single["waited"]),
             starts=TogetherState.from_tensors(parts["starts"]) if parts["starts"] else None,
             circumstances=None if circumstances is None else words(circumstances),
+            backend=backend,
         )
 
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from hdnn.modes import evaluating
 from hdnn.training.batches import Batch, Rows, Source
-from hdnn.training.learners import Headed, Learner
 from hdnn.training.objective import EVALUATION_BATCH
 from hdnn.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from hdnn.training.learners import Headed, Stepwise
 
 Step = Callable[[Any, Batch], tuple[Tensor, Any]]  # of a learner; the alternating step needs one with a head
 
@@ -30,7 +32,7 @@ def step_of(recipe: Recipe) -> Step:
     return alternating_step if recipe.method == "alternating" else joint_step
 
 
-def joint_step(learner: Learner, batch: Batch) -> tuple[Tensor, Any]:
+def joint_step(learner: Stepwise, batch: Batch) -> tuple[Tensor, Any]:
     """One optimizer step on everything.
 
     Raises:
@@ -50,7 +52,7 @@ def joint_step(learner: Learner, batch: Batch) -> tuple[Tensor, Any]:
     return losses.detach(), _detached(output)
 
 
-def line_search_step(learner: Learner, batch: Batch) -> tuple[Tensor, Any]:
+def line_search_step(learner: Stepwise, batch: Batch) -> tuple[Tensor, Any]:
     """L-BFGS evaluates the objective as often as it needs; loss and output are those before the step."""
     seen: list[tuple[Tensor, Any]] = []
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from hdnn.files import make_folder
 from hdnn.flow import Flow
+from hdnn.training.pace import Pace
 from hdnn.training.progress import Callback, Progress
 from hdnn.training.recorders import GradientRecorder
 
@@ -44,6 +45,8 @@ class TensorBoardLogger:
         >>> with tempfile.TemporaryDirectory() as folder, TensorBoardLogger(folder, network.flow) as logger:
         ...     history = hdnn.fit(network, x, (x[:, 0] > 0).long(), hdnn.Recipe(epochs=2), callbacks=[logger])
     """
+
+    pace = Pace(epochs=1)
 
     def __init__(self, folder: str | PathLike[str], flow: Flow | None = None) -> None:
         try:

@@ -93,6 +93,19 @@ def words(value: Tensor) -> dict[str, str]:
     return found
 
 
+def backend_of(tensors: Weights) -> str:
+    """What took the steps of a training, taken out of its tensors; earlier versions had one backend, and wrote none.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    native = tensors.pop("native", None)
+    if native is None:
+        return "torch"
+    require("native", native, torch.int64, ())
+    return "native" if int(native) else "torch"
+
+
 def require(name: str, value: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     """See that a tensor of a state has this kind and shape."""
     if value.dtype != dtype or tuple(value.shape) != shape:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hdnn.training.objective import Record
-from hdnn.training.tensors import Memory, Weights, columns, doubles, number, parted, records, require, under
+from hdnn.training.tensors import Memory, Weights, backend_of, columns, doubles, number, parted, records, require, under
 
 State = TypeVar("State", covariant=True)
 Histories = tuple[tuple[Record, ...], ...]
@@ -34,6 +34,7 @@ class TogetherState:
         batches: steps done in this epoch.
         seconds: spent in this epoch so far.
         chosen: the start that training went on with; -1 before.
+        backend: what took the steps, "native" or "torch".
     """
 
     history: Histories
@@ -45,6 +46,7 @@ class TogetherState:
     batches: int = 0
     seconds: float = 0.0
     chosen: int = -1
+    backend: str = "torch"  # as in states of earlier versions
 
     @property
     def members(self) -> int:
@@ -76,6 +78,7 @@ class TogetherState:
             "batches": number(self.batches),
             "seconds": number(self.seconds),
             "chosen": number(self.chosen),
+            "native": number(int(self.backend == "native")),
         }
 
     @classmethod
@@ -86,6 +89,7 @@ class TogetherState:
             ValueError: if names, shapes or kinds of numbers are not those of a state.
         """
         parts, single = parted(tensors, ("weights", "optimizer", "history"))
+        backend = backend_of(single)
         counts = ("members", "batches", "chosen")
         expected = {"orders", "losses", "scores", "seconds", *counts}
         if single.keys() != expected:
@@ -113,6 +117,7 @@ class TogetherState:
             batches=batches,
             seconds=float(single["seconds"]),
             chosen=chosen,
+            backend=backend,
         )
 
 

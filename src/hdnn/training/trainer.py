@@ -6,14 +6,17 @@ Legend: E members. A step is one optimizer step on one batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from hdnn.training.batches import Batch, Source
+from hdnn.training.batches import Inputs, Source
+from hdnn.training.course import Stretch
 from hdnn.training.learners import Learner
+from hdnn.training.pace import Audience
 from hdnn.training.recipe import rate_factor
-from hdnn.training.steps import step_of
 
 
 class Trainer(ABC):
@@ -22,14 +25,15 @@ class Trainer(ABC):
     Args:
         learner: what learns.
         source: from what.
+        callbacks: whom to tell.
     """
 
-    def __init__(self, learner: Learner, source: Source) -> None:
-        self.learner, self.source = learner, source
+    def __init__(self, learner: Learner, source: Source, callbacks: Iterable[Callable[[Any], None]]) -> None:
+        self.learner, self.source, self.audience = learner, source, Audience(callbacks)
         self.recipe = learner.recipe
         self.batches = source.batches
         self.factor = rate_factor(self.recipe, self.batches)
-        self.take_step = step_of(self.recipe)
+        self.epoch = 1  # that runs
         self.done = 0  # steps of this epoch
         self.orders = [generator.get_state() for generator in source.generators]
 
@@ -48,36 +52,38 @@ class Trainer(ABC):
         for epoch in range(self.epochs + 1, self.recipe.epochs + 1):
             if self.is_stuck:
                 break
-            done = self.done
-            for number, batch in enumerate(self.source.epoch(), start=1):
-                if number <= done:
-                    self.pass_over(batch)
+            self.epoch = epoch
+            for stretch in self.learner.walk(self.source, self):
+                self.note(stretch)
+                if stretch.losses is None:
                     continue
-                self.learner.set_rate(self.factor((epoch - 1) * self.batches + number - 1))
-                losses, output = self.step(epoch, number, batch)
-                self.done = number
-                self.note(losses, output, batch)
-                if number == self.batches:
-                    self.record(epoch, self.recipe.learning_rate * self.factor((epoch - 1) * self.batches))
+                self.done = stretch.last
+                if self.done == self.batches:
+                    self.record(epoch, self.recipe.learning_rate * self.share(1))
                     self.done = 0
                     self.orders = [generator.get_state() for generator in self.source.generators]
-                self.tell(epoch, number, losses)
+                told = partial(self.progress, stretch.last, stretch.losses[..., -1])
+                self.audience.tell(epoch, stretch.last, self.batches, told)
 
-    def step(self, epoch: int, number: int, batch: Batch) -> tuple[Tensor, Any]:
-        """One step: the objectives and outputs before it."""
-        return self.take_step(self.learner, batch)
+    def share(self, step: int) -> float:
+        """The learning rate of a step of the epoch that runs, as a share of the largest."""
+        return self.factor((self.epoch - 1) * self.batches + step - 1)
+
+    def stop(self) -> int:
+        """The step of this epoch after which somebody wants to look."""
+        return self.audience.stop(self.epoch, self.done, self.batches)
 
     @abstractmethod
-    def note(self, losses: Tensor, output: Any, batch: Batch) -> None:
-        """Keep what a step has shown, for the record of the epoch."""
+    def note(self, stretch: Stretch) -> None:
+        """Keep what steps have shown, for the record of the epoch."""
 
-    # A training that keeps nothing for later has nothing to do in these.
+    # A training that keeps nothing for later, and tells nobody, has nothing to do in these.
 
-    def pass_over(self, batch: Batch) -> None:  # noqa: B027
-        """See a batch of the epoch that was learned from before the pause."""
+    def failed(self, step: int, x: Inputs, error: Exception) -> None:  # noqa: B027
+        """Raise what explains the failure of a step."""
 
     def record(self, epoch: int, rate: float) -> None:  # noqa: B027
         """End an epoch."""
 
-    def tell(self, epoch: int, number: int, losses: Tensor) -> None:  # noqa: B027
-        """Tell callbacks of a step."""
+    def progress(self, step: int, losses: Tensor) -> Any:  # noqa: B027
+        """What callbacks are told after a step."""

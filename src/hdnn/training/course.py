@@ -1,0 +1,46 @@
+"""What a learner and a trainer tell each other on the way through an epoch.
+
+Legend: a step is counted from 1 within its epoch; k steps are taken without a pause; E members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from hdnn.training.batches import Inputs
+
+
+class Stretch(NamedTuple):
+    """Steps that were taken without a pause.
+
+    Args:
+        last: of them.
+        sizes: k numbers of rows.
+        y: the targets of their rows.
+        losses: (k,), or (E, k), the objectives before each; None where the steps were done before a pause.
+        output: what was said to the rows, each before its step.
+    """
+
+    last: int
+    sizes: Sequence[int]
+    y: Tensor
+    losses: Tensor | None = None
+    output: Any = None
+
+
+class Course(Protocol):
+    """An epoch as a learner sees it."""
+
+    done: int
+
+    def share(self, step: int) -> float:
+        """The learning rate of a step, as a share of the largest."""
+
+    def stop(self) -> int:
+        """The step after which somebody wants to look."""
+
+    def failed(self, step: int, x: Inputs, error: Exception) -> None:
+        """Raise what explains the failure of a step better than its error does; `x` are the inputs of its batch."""
