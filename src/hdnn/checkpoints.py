@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from hdnn.files import write_whole
 from hdnn.networks import Network
 from hdnn.runs import Run
-from hdnn.training import Progress, Recipe, TogetherProgress, TrainingState
+from hdnn.training import Pace, Progress, Recipe, TogetherProgress, TrainingState
 
 Stepped = Progress | TogetherProgress[TrainingState]
 
@@ -49,6 +49,7 @@ class Saver:
         self._digest = run.digest
         self._every = every
         self._due = time.monotonic() + every
+        self.pace = Pace(seconds=every) if every else Pace(steps=1)
 
     def __call__(self, progress: Stepped) -> None:
         """Write a checkpoint, if it is time to."""

@@ -61,7 +61,7 @@ class Display:
         self.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def step(self, progress: Progress) -> None:
-        """A training callback."""
+        """A training callback; reading the loss waits for the device, so it is to be told now and then."""
         if not self.console.is_terminal:
             return
         if progress.record is not None:
@@ -70,8 +70,6 @@ class Display:
                 for name, value in progress.record.items()
                 if name.endswith(("_accuracy", "_error"))
             )
-        elif progress.batch % 10:  # reading the loss waits for the device, and nobody reads faster
-            return
         steps = progress.epochs * progress.batches
         self._update(
             "training",
@@ -89,10 +87,9 @@ class Display:
         starts, best = len(progress.histories), progress.best
         if not self.console.is_terminal:
             return
-        if ended or not progress.batch % 10:
-            told = f"{starts} starts" + (f", best loss {loss_shown(best[1])}" if best is not None else "")
-            steps = progress.epochs * progress.batches
-            self._update("starts", f"starts {progress.epoch}/{progress.epochs}", progress.iteration, steps, told)
+        told = f"{starts} starts" + (f", best loss {loss_shown(best[1])}" if best is not None else "")
+        steps = progress.epochs * progress.batches
+        self._update("starts", f"starts {progress.epoch}/{progress.epochs}", progress.iteration, steps, told)
         if ended and progress.epoch == progress.epochs and best is not None:
             loss = loss_shown(best[1])
             self.say(f"Start {best[0] + 1} of {starts} is the best, with loss {loss}: training goes on with it.")

@@ -391,7 +391,7 @@ def test_too_little_memory_is_one_error_and_leaves_the_folder_as_it_was(tmp_path
     if overwrite:
         shutil.copytree(peace, folder)
     before = contents(folder) if overwrite else None
-    monkeypatch.setattr("hdnn.training.objective.Objective.forward", greedy)
+    monkeypatch.setattr("hdnn.kernels.training.Session.take", greedy)
     code, _, err = hdnn(f"{LINE} {'--overwrite' if overwrite else ''} --output", folder)
     assert (code, err.count("Error:")) == (2, 1)
     assert "memory" in err

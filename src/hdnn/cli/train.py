@@ -18,6 +18,7 @@ from hdnn.options import NetworkChoices, SourceChoices, TrainingChoices
 if TYPE_CHECKING:
     from hdnn.jobs import Outcome
 
+_SHOWN = 0.1  # seconds from one look at a training to the next
 _NETWORK = {"width": "features", "activation": "tanh", "integrator": "the model's", "shared": "off"}
 _DATA = {
     "target": "none",
@@ -72,6 +73,7 @@ def train(
         _report(_resumed(resume, checkpoint_every, tensorboard), as_json)
         return
     from hdnn.jobs import Choices, Source, train
+    from hdnn.training import every
     from hdnn.training.tensorboard import logging_to
 
     source = Source(data, seed=seed, **taken(SourceChoices, chosen))
@@ -89,8 +91,8 @@ def train(
             overwrite=overwrite,
             command=shlex.join(["hdnn", *sys.argv[1:]]),
             checkpoint_every=checkpoint_every,
-            callbacks=(display.step, *watching),
-            start_callbacks=(display.start,),
+            callbacks=(every(seconds=_SHOWN)(display.step), *watching),
+            start_callbacks=(every(seconds=_SHOWN)(display.start),),
             announce=display.say,
             download_progress=display.fetch,
         )
@@ -99,14 +101,15 @@ def train(
 
 def _resumed(folder: Path, checkpoint_every: float, tensorboard: Path | None) -> "Outcome":
     from hdnn.jobs import resume
+    from hdnn.training import every
     from hdnn.training.tensorboard import logging_to
 
     with Display() as display, logging_to(tensorboard) as watching:
         return resume(
             folder,
             checkpoint_every=checkpoint_every,
-            callbacks=(display.step, *watching),
-            start_callbacks=(display.start,),
+            callbacks=(every(seconds=_SHOWN)(display.step), *watching),
+            start_callbacks=(every(seconds=_SHOWN)(display.start),),
             announce=display.say,
         )
 

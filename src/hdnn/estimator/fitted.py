@@ -14,7 +14,7 @@ from torch import Tensor
 from hdnn.estimator.targets import Array, Targets
 from hdnn.modes import evaluating
 from hdnn.networks import Network
-from hdnn.training import Callback, Progress, Recipe, Record, TrainingState, fit
+from hdnn.training import Callback, Progress, Recipe, Record, TrainingState, every, fit
 from hdnn.training.devices import using_threads, worthwhile_threads
 from hdnn.training.objective import batches
 
@@ -62,7 +62,7 @@ class Fitted:
             y: their targets.
             weight: (s,), or None.
             recipe: how.
-            callbacks: told of every step.
+            callbacks: told while it trains.
             remember: go on with the optimizer's memory of the last call, and keep it for the next.
         """
         inputs = self.inputs(x)
@@ -70,6 +70,7 @@ class Fitted:
         weight = self.targets.weights(y, weight)
         last: list[Progress] = []
 
+        @every(epochs=1)
         def note(progress: Progress) -> None:
             last[:] = [progress]
 

@@ -33,7 +33,7 @@ from hdnn.flow.settings import step_size
 from hdnn.networks import Lift, Network, NetworkConfig, build_network
 from hdnn.options import NetworkChoices, Optimizer, TrainingChoices, plain
 from hdnn.renames import ESTIMATOR, told
-from hdnn.training import Callback, Progress, Recipe
+from hdnn.training import Callback, Progress, Recipe, every
 from hdnn.training.devices import require_device
 
 _SHOWN = ("loss", "train_accuracy", "train_error", "validation_loss", "validation_accuracy", "validation_error")
@@ -191,6 +191,7 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
         return self._fitted.outputs(x)
 
 
+@every(epochs=1)
 def _show(progress: Progress) -> None:
     """One line an epoch."""
     if progress.record is not None:

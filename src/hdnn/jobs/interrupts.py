@@ -9,7 +9,12 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
+from hdnn.training import Pace
+
 _PATIENCE = 0.6  # seconds that a step may still take
+
+
+_PACE = 0.1  # seconds from one look for a signal to the next
 
 
 class Interrupts:
@@ -29,8 +34,10 @@ class Interrupts:
         self._before: dict[signal.Signals, Any] = {}
         self._timer: threading.Timer | None = None
 
+    pace = Pace(seconds=_PACE)
+
     def __call__(self, progress: object) -> None:
-        """After every step: save and end, if there was a signal."""
+        """After a step: save and end, if there was a signal."""
         if self._noted:
             self._stop_waiting()
             self._save(progress)

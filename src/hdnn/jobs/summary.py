@@ -58,7 +58,7 @@ def write_summary(
         sections.append(Section("Starts", _starts(run, starts)))
     if network.task == "classification":
         sections.append(Section("Features through depth", _features(run, network, dataset)))
-    sections.append(Section("Configuration", _configuration(run, network)))
+    sections.append(Section("Configuration", _configuration(run, network, metrics)))
     run.write_report(render(_report(run, dataset, metrics, sections)))
 
 
@@ -231,7 +231,7 @@ def _features(run: Run, network: Network, dataset: Dataset) -> list[Table | Pict
     ]
 
 
-def _configuration(run: Run, network: Network) -> list[Table | Picture]:
+def _configuration(run: Run, network: Network, metrics: Metrics) -> list[Table | Picture]:
     config = run.config
     about = {name: value for name, value in vars(config.network).items() if value is not None}
     about |= {
@@ -244,6 +244,7 @@ def _configuration(run: Run, network: Network) -> list[Table | Picture]:
     recipe = dict(config.recipe)
     if network.task == "regression":
         recipe.pop("label_smoothing", None)  # there are no labels
+    recipe["steps"] = {"native": "native", "torch": "by PyTorch"}[str(metrics["training_backend"])]
     return [Table("Network", ("", ""), _rows(about)), Table("Recipe", ("", ""), _rows(recipe))]
 
 

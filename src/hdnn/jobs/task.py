@@ -19,7 +19,8 @@ from hdnn.jobs.scores import measure
 from hdnn.jobs.summary import write_summary
 from hdnn.networks import Network
 from hdnn.runs import Run
-from hdnn.training import Callback, Progress, Recipe, Record, StartCallback, TogetherProgress, TrainingState, fit
+from hdnn.training import Callback, Progress, Recipe, Record, StartCallback, TogetherProgress, TrainingState, every, fit
+from hdnn.training.backends import Chosen
 from hdnn.training.devices import using_threads
 
 Parts = tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]
@@ -52,6 +53,7 @@ class Task:
     threads: int
     saver: Saver
     announce: Callable[[str], None]
+    chosen: Chosen
     changed: str = ""
 
     def carry_out(
@@ -74,8 +76,8 @@ class Task:
                         y,
                         self.recipe,
                         validation=validation,
-                        callbacks=[told.step, self.saver, *callbacks, interrupts],
-                        start_callbacks=[told.start, self.saver, *start_callbacks, interrupts],
+                        callbacks=[every(epochs=1)(told.step), self.saver, *callbacks, interrupts],
+                        start_callbacks=[every(epochs=1)(told.start), self.saver, *start_callbacks, interrupts],
                         resume=state,
                     )
                 interrupted = False
@@ -88,7 +90,11 @@ class Task:
             run.write_history(told.history)
             try:
                 metrics = {**_metrics(network, self.dataset, told, interrupted), "seconds": seconds}
-                metrics |= {"threads": self.threads, **({"resumed_with_other": self.changed} if self.changed else {})}
+                metrics |= {
+                    "training_backend": self.chosen.backend,
+                    "threads": self.threads,
+                    **({"resumed_with_other": self.changed} if self.changed else {}),
+                }
                 run.report.unlink(missing_ok=True)  # of an earlier interrupt: killed from here on, it is not finished
                 run.write_metrics(metrics)
                 write_summary(run, network, self.dataset, told.history, metrics, told.starts)

@@ -17,7 +17,8 @@ from hdnn.jobs.task import Outcome, Parts, Task, rehearse, tensors
 from hdnn.names import count
 from hdnn.networks import Network, NetworkConfig
 from hdnn.runs import Run, RunConfig, claimed, require_free, versions
-from hdnn.training import Callback, Recipe, StartCallback, split
+from hdnn.training import Callback, Recipe, StartCallback, split, training_backend
+from hdnn.training.backends import Chosen
 from hdnn.training.circumstances import circumstances
 from hdnn.training.devices import require_device, require_threads, using_threads, worthwhile_threads
 
@@ -88,9 +89,11 @@ def train(
     network = seeded_network(config, init_std, seed).to(place)
     parts = _parts(dataset, recipe)
     announce(describe(network, config, recipe))
+    chosen = training_backend(network, *parts[:2], recipe)
+    announce(steps_by(chosen))
     used = threads or _threads(dataset, config, recipe)
     with using_threads(used):
-        around = circumstances(place)
+        around = circumstances(place) | {"training backend": chosen.backend}
     start = Start(init_std, device, used, fingerprint(dataset), circumstances=around)
     described = RunConfig(
         data=source.described(),
@@ -107,7 +110,7 @@ def train(
         rehearse(network, parts, recipe, used)
         network = seeded_network(config, init_std, seed).to(place)
         run = Run.create(output, described, overwrite=overwrite)
-        task = Task(run, dataset, network, recipe, parts, used, Saver(run, checkpoint_every), announce)
+        task = Task(run, dataset, network, recipe, parts, used, Saver(run, checkpoint_every), announce, chosen)
         return task.carry_out(None, callbacks, start_callbacks)
 
 
@@ -165,12 +168,18 @@ def resume(
         network = seeded_network(run.config.network, init_std, run.config.seed).to(place)
         parts = _parts(dataset, recipe)
         state = read_checkpoint(run, largest_checkpoint(network, recipe, len(dataset.x_train)))
+        chosen = training_backend(network, *parts[:2], recipe)
+        if state is not None and state.backend == "torch" != chosen.backend:
+            chosen = Chosen("torch", "those before the pause were, too")
         with using_threads(threads):
-            other = changed(run, state, circumstances(place))
+            other = changed(run, state, circumstances(place) | {"training backend": chosen.backend})
+        announce(steps_by(chosen))
         announce(where(recipe, state) + (f" It began with {other}: bits may differ." if other else ""))
-        task = Task(run, dataset, network, recipe, parts, threads, Saver(run, checkpoint_every), announce, other)
+        task = Task(
+            run, dataset, network, recipe, parts, threads, Saver(run, checkpoint_every), announce, chosen, other
+        )
         # What differs has been said.
-        state = None if state is None else dataclasses.replace(state, circumstances=None)
+        state = None if state is None else dataclasses.replace(state, circumstances=None, backend=chosen.backend)
         return task.carry_out(state, callbacks, start_callbacks)
 
 
@@ -188,6 +197,13 @@ def describe(network: Network, config: NetworkConfig, recipe: Recipe) -> str:
         f"{count(recipe.epochs, 'epoch')} of {recipe.optimizer}"
         f"{alternating}, learning rate {recipe.learning_rate:g}, {batches}"
     )
+
+
+def steps_by(chosen: Chosen) -> str:
+    """One line on what takes the steps."""
+    if chosen.backend == "native":
+        return "Steps: native."
+    return f"Steps: by PyTorch, as {chosen.reason}."
 
 
 def _parts(dataset: Dataset, recipe: Recipe) -> Parts:
