@@ -22,6 +22,7 @@ Lift = Literal["zeros", "linear"]
 Optimizer = Literal["adam", "adamw", "sgd", "lbfgs"]
 Schedule = Literal["cosine", "exponential", "constant"]
 Method = Literal["joint", "alternating"]
+Decimal = Literal[".", ","]
 
 
 @dataclass(frozen=True)
@@ -146,12 +147,30 @@ class RecipeOptions(TrainingChoices, total=False):
     ]
 
 
-class SourceChoices(TypedDict, total=False):
+class FileChoices(TypedDict, total=False):
+    """What a user says of how a text table is written, where that cannot be found or is found wrongly."""
+
+    separator: Annotated[str | None, Option("Sign between the fields of a table: , ; | or tab.")]
+    no_header: Annotated[bool, Option("The first line of a table is data; columns are column1, column2, ...")]
+    skip_lines: Annotated[
+        int, Option("Lines above the header of a table.", "must be a whole number, 0 or more", least=0, most=500)
+    ]
+    encoding: Annotated[str | None, Option("Encoding of a table, such as cp1252.")]
+    missing: Annotated[
+        tuple[str, ...] | None,
+        Option("What stands for a missing value, beside an empty cell and, in numbers, NA and the like; repeat."),
+    ]
+
+
+class SourceChoices(FileChoices, total=False):
     """What a user chooses of the data."""
 
     target: Annotated[str | None, Option("Column of a table to predict; a table needs it.")]
     task: Annotated[Task | None, Option("What the target of a table is.")]
     columns: Annotated[tuple[str, ...] | None, Option("Input column of a table; repeat for several.", flag="--column")]
+    without: Annotated[tuple[str, ...] | None, Option("Column of a table to leave out; repeat for several.")]
+    decimal: Annotated[Decimal | None, Option("Sign before the decimals of numbers.")]
+    date_format: Annotated[str | None, Option("How dates are written, as in %d/%m/%Y.")]
     size: Annotated[int | None, Option("Points of a planar set.", most=10_000_000)]
     folder: Annotated[
         str | None,
@@ -187,6 +206,17 @@ def _read(choices: type) -> Iterator[Entry]:
         kind, option = get_args(hint)
         inner = get_args(kind) if NoneType in get_args(kind) else (kind,)
         yield Entry(name, inner[0], NoneType in inner, option)
+
+
+def flags(*lists: type) -> dict[str, str]:
+    """What commands call the options of some lists, by their names in Python.
+
+    Example:
+        >>> flags(FileChoices)["skip_lines"]
+        '--skip-lines'
+    """
+    every = (entry for choices in lists for entry in entries(choices))
+    return {entry.name: entry.option.flag or "--" + entry.name.replace("_", "-") for entry in every}
 
 
 def check(choices: type, values: Mapping[str, Any]) -> None:

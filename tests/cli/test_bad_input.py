@@ -33,14 +33,20 @@ from wording import python_words
         ("train flowers.csv --target knd", "no target column 'knd'. Did you mean 'kind'"),
         ("train flowers.csv --target kind --column lenght", "no column 'lenght'. Did you mean 'length'"),
         ("train same.csv --target kind", "nothing to tell apart"),
-        ("train gaps.csv --target kind", "Target column 'kind' is missing in 1 of 120"),
+        ("train flowers.csv --target kind --without lenght", "no column 'lenght'. Did you mean 'length'"),
+        ("train flowers.csv --target kind --separator ab", "--separator must be one sign"),
+        ("train flowers.csv --target kind --decimal x", "'--decimal'.*'x'"),
+        ("train flowers.csv --target kind --encoding utf-9", "no --encoding 'utf-9'"),
+        ("train flowers.csv --target kind --skip-lines -1", "--skip-lines must be a whole number, 0 or more"),
+        ("train titled.csv --target kind", "looks like a title, not a header.* --skip-lines 1"),
+        ("train bare.csv --target kind", "looks like data, not like a header.* give --no-header"),
         ("train infinite.csv --target kind", "'length', data row 8: the value is infinite"),
         ("train words.csv --target kind", "'length' holds numbers, except for 'oops' in data row 8"),
         ("train flowers.csv --target kind --task regression", "'kind' must hold numbers"),
         ("train ids.csv --target id", "single row"),
         ("train binary.csv --target y", "UTF-8|cannot be read"),
         ("train text.parquet --target y", "cannot be read as Parquet"),
-        ("train notes.txt --target y", "no table that can be read"),
+        ("train notes.txt --target y", "no data rows"),
         ("train . --target y", "no table that can be read"),
         ("train digits --target y", "for tables"),
         ("train digits --size 100", "--size is for"),
@@ -112,7 +118,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(hdnn, place, line, word):
     frame.head(0).to_csv("header.csv", index=False)
     frame.head(1).to_csv("one.csv", index=False)
     frame.assign(kind="rose").to_csv("same.csv", index=False)
-    frame.assign(kind=frame["kind"].where(frame.index != 7)).to_csv("gaps.csv", index=False)
+    (place / "titled.csv").write_text("Flowers of 2026\n" + frame.to_csv(index=False))
+    frame[["length", "width", "width"]].dropna().to_csv("bare.csv", index=False, header=False)
     frame.assign(length=frame["length"].where(frame.index != 7, np.inf)).to_csv("infinite.csv", index=False)
     frame.astype({"length": object}).assign(
         length=frame["length"].astype(object).where(frame.index != 7, "oops")

@@ -162,15 +162,13 @@ def test_absent_columns_are_named_with_the_nearest():
 def test_columns_that_cannot_be_fitted():
     with pytest.raises(ValueError, match="'a' has no value at all in the training part"):
         TableEncoder.fit(pd.DataFrame({"a": [math.nan, math.nan]}))
-    with pytest.raises(ValueError, match=r"'a' holds datetime64.* neither numbers nor text"):
-        TableEncoder.fit(pd.DataFrame({"a": pd.to_datetime(["2020-01-01"])}))
-    with pytest.raises(ValueError, match="'a' holds object values, neither"):
+    with pytest.raises(ValueError, match="'a': object, neither numbers, dates nor text"):
         TableEncoder.fit(pd.DataFrame({"a": [[1], [2]]}))
     with pytest.raises(ValueError, match="'a' holds lists or mappings"):
         TableEncoder((Categorical("a", ("1",)),)).encode(pd.DataFrame({"a": [[1], [2]]}))
     with pytest.raises(ValueError, match="must hold at least 1"):
         TableEncoder(())
-    with pytest.raises(ValueError, match="`Numeric` or `Categorical`"):
+    with pytest.raises(ValueError, match="`Moment` or `Categorical`"):
         TableEncoder(("age",))
 
 
@@ -230,6 +228,7 @@ def test_classes_sort_by_value_if_they_are_numbers():
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=3).filter(str.strip), min_size=2, max_size=12))
 def test_decoding_undoes_encoding_of_classes(labels):
+    labels = [label.strip() for label in labels]  # blanks around a label are none of it
     if len(set(labels)) < 2:
         return
     data = pd.DataFrame({"t": pd.Series(labels, dtype=object)})

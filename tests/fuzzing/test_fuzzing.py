@@ -59,9 +59,12 @@ def test_changed_files_are_read_or_refused(valid, reader):
 
 
 @pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.name)
-def test_what_once_failed_is_refused(valid, path):
+def test_what_once_failed_has_a_good_end(valid, path):
     reader = path.name.partition("-")[0]
-    refused(valid, reader, path.read_bytes())
+    if reader == "csv":  # "1_000" beside a number of 400 digits: names, as no number is written so
+        READERS[reader](valid[0], path.read_bytes())
+    else:
+        refused(valid, reader, path.read_bytes())
 
 
 @pytest.mark.parametrize("reader", READERS)

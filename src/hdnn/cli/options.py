@@ -69,9 +69,7 @@ def _parameter(entry: Entry, panel: str, default: str) -> inspect.Parameter:
 
 
 def _flags() -> dict[str, str]:
-    lists = (options.NetworkChoices, options.TrainingChoices, options.SourceChoices)
-    every = [entry for choices in lists for entry in options.entries(choices)]
-    return {name: about.flag or "--" + name.replace("_", "-") for name, _, _, about in every}
+    return options.flags(options.NetworkChoices, options.TrainingChoices, options.SourceChoices)
 
 
 def taken(choices: type, chosen: Mapping[str, Any]) -> dict[str, Any]:

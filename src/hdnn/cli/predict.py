@@ -3,20 +3,25 @@
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from hdnn.cli.messages import say, stream
-from hdnn.cli.options import OUTPUT, AsJson, RunFolder, option
+from hdnn.cli.options import DATA, OUTPUT, AsJson, RunFolder, offering, option, taken
+from hdnn.doors import in_options
+from hdnn.options import FileChoices, flags
 
 
+@offering((FileChoices, DATA, {}, "as in training"))
 def predict(
     run: RunFolder,
     file: Annotated[Path, typer.Argument(help="Table with the run's input columns, or an IDX file of images.")],
+    *,
     output: Annotated[Path | None, option(OUTPUT, "CSV file to write.", "--output", "-o", default="stdout")] = None,
     overwrite: Annotated[bool, option(OUTPUT, "Replace the output file.", "--overwrite", default="off")] = False,
     as_json: AsJson = False,
+    **chosen: Any,
 ) -> None:
     """Predict the rows of a table, or the images of an IDX file, with a trained run; files may exceed the memory."""
     from hdnn.display import Display
@@ -26,6 +31,7 @@ def predict(
     if output is not None:
         require_new(output, overwrite=overwrite)
     rows, remarks = 0, ""
+    choices = FileChoices(**taken(FileChoices, chosen))  # type: ignore[typeddict-item]
     with (
         nullcontext(stream) if output is None else writing_whole(output) as write,
         # A bar between the lines of the result would make both unreadable.
@@ -33,7 +39,7 @@ def predict(
     ):
         total = file.stat().st_size if file.exists() else 0
         progress = None if display is None else lambda done: display.fetch("predicting", done, total)
-        for part in predictions(run, file, progress=progress):
+        for part in predictions(run, file, progress=progress, choices=choices):
             if as_json:
                 # Each part is a list of its own; without brackets they make one.
                 write(("," if rows else "[") + part.frame.to_json(orient="records")[1:-1])
@@ -45,4 +51,4 @@ def predict(
     if output is not None:
         say(f"{rows} predictions: {output}")
     if remarks:
-        say(remarks)
+        say(in_options(remarks, flags(FileChoices)))

@@ -13,7 +13,8 @@ import typer
 from hdnn.cli.messages import say, show
 from hdnn.cli.options import DATA, NETWORK, OUTPUT, TRAINING, AsJson, offering, option, taken
 from hdnn.display import Display, shown
-from hdnn.options import NetworkChoices, SourceChoices, TrainingChoices
+from hdnn.doors import in_options
+from hdnn.options import NetworkChoices, SourceChoices, TrainingChoices, flags
 
 if TYPE_CHECKING:
     from hdnn.jobs import Outcome
@@ -24,6 +25,14 @@ _DATA = {
     "target": "none",
     "task": "as its values suggest",
     "columns": "all that can help",
+    "without": "none",
+    "separator": "as its first lines suggest",
+    "decimal": "as its cells suggest",
+    "no_header": "off",
+    "skip_lines": "0",
+    "encoding": "UTF-8, or what is beyond doubt",
+    "missing": "the usual marks",
+    "date_format": "as its cells suggest",
     "size": "8000",
     "folder": "the cache of the user",
     "download": "off",
@@ -40,7 +49,7 @@ def train(
     data: Annotated[
         str,
         typer.Argument(
-            help="digits, mnist, swiss-roll, double-moons, double-circles, or a .csv, .tsv or .parquet table."
+            help="digits, mnist, swiss-roll, double-moons, double-circles, or a .csv, .tsv, .txt or .parquet table."
         ),
     ] = "digits",
     *,
@@ -93,7 +102,7 @@ def train(
             checkpoint_every=checkpoint_every,
             callbacks=(every(seconds=_SHOWN)(display.step), *watching),
             start_callbacks=(every(seconds=_SHOWN)(display.start),),
-            announce=display.say,
+            announce=lambda text: display.say(in_options(text, flags(SourceChoices))),
             download_progress=display.fetch,
         )
     _report(outcome, as_json)
@@ -110,7 +119,7 @@ def _resumed(folder: Path, checkpoint_every: float, tensorboard: Path | None) ->
             checkpoint_every=checkpoint_every,
             callbacks=(every(seconds=_SHOWN)(display.step), *watching),
             start_callbacks=(every(seconds=_SHOWN)(display.start),),
-            announce=display.say,
+            announce=lambda text: display.say(in_options(text, flags(SourceChoices))),
         )
 
 

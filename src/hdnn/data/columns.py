@@ -1,31 +1,20 @@
-"""One column of a table: what it holds, as numbers or as text, and how the network gets to see it.
-
-Data rows are counted from 1 in every message, also those of a part of a table. A cell is missing if it is NaN, None
-or blank.
-"""
+"""One column of a table: what it holds, and how the network gets to see it."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hdnn.data import documents
+from hdnn.data.cells import PLAIN, FloatArray, IntArray, center, numbers, ordered, row_number, texts
+from hdnn.data.notation import Notation
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# As files write true and false: a column of nothing else is read as booleans.
-_TRUTH = {"True": 1.0, "TRUE": 1.0, "true": 1.0, "False": 0.0, "FALSE": 0.0, "false": 0.0}
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +26,9 @@ class Numeric:
         mean: Mean of the training part.
         scale: Standard deviation of the training part, above 0.
         fill: What stands in for a missing x: the median of the training part.
+        notation: How its numbers are written in texts.
+        missing: Marks that stand for a missing value in this column, beside those that do so everywhere.
+        range: Smallest and largest number of the training part; empty in runs of before it was kept.
 
     Raises:
         ValueError: If a number is not finite, or the scale is not above 0.
@@ -48,17 +40,27 @@ class Numeric:
     mean: float
     scale: float
     fill: float
+    notation: Notation = PLAIN
+    missing: tuple[str, ...] = ()
+    range: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         documents.text(self.name, "The name of a column")
         documents.number(self.mean, f"The mean of column {self.name!r}")
         documents.number(self.scale, f"The scale of column {self.name!r}", positive=True)
         documents.number(self.fill, f"The fill value of column {self.name!r}")
+        for value in self.range:
+            documents.number(value, f"The range of column {self.name!r}")
+        if len(self.range) not in (0, 2):
+            raise ValueError(f"The range of column {self.name!r} has two numbers; got {len(self.range)}.")
+        marks(self.missing, self.name)
 
     @classmethod
-    def fit(cls, name: str, column: pd.Series[Any]) -> Numeric:
-        """Take mean, standard deviation (1 for a constant column) and median from the training part."""
-        x = numbers(name, column)
+    def fit(
+        cls, name: str, column: pd.Series[Any], notation: Notation = PLAIN, missing: tuple[str, ...] = ()
+    ) -> Numeric:
+        """Take mean, standard deviation (1 for a constant column), median and range from the training part."""
+        x = numbers(name, column, notation, missing)
         x = x[~np.isnan(x)]
         if not len(x):
             raise ValueError(
@@ -67,11 +69,29 @@ class Numeric:
             )
         mean, scale = center(x)
         size = float(np.abs(x).max()) or 1.0
-        return cls(name, mean, scale, float(np.median(x / size)) * size)
+        fill = float(np.median(x / size)) * size
+        return cls(name, mean, scale, fill, notation, missing, (float(x.min()), float(x.max())))
+
+    def again(self, column: pd.Series[Any]) -> Numeric:
+        """The same column fitted to other rows, its cells read in the same way."""
+        fitted = self.fit(self.name, column, self.notation, self.missing)
+        return fitted if self.range else replace(fitted, range=())
+
+    def values(self, column: pd.Series[Any]) -> FloatArray:
+        """The numbers of a column, NaN where one is missing."""
+        return numbers(self.name, column, self.notation, self.missing)
+
+    def beyond(self, x: FloatArray) -> NDArray[np.bool_]:
+        """Which numbers lie farther outside of the training range than it is wide."""
+        low, high = self.range or (0.0, 0.0)
+        if low == high:
+            return np.zeros(len(x), dtype=bool)
+        with np.errstate(over="ignore"):
+            return (x < low - (high - low)) | (x > high + (high - low))
 
     def encode(self, column: pd.Series[Any]) -> tuple[NDArray[np.float32], IntArray]:
         """Return the inputs float32 (s, 1) and the number of unseen values, which is 0 for numbers."""
-        x = numbers(self.name, column)
+        x = self.values(column)
         x = np.where(np.isnan(x), self.fill, x)
         with np.errstate(over="ignore"):
             scaled = ((x - self.mean) / self.scale).astype(np.float32)
@@ -91,18 +111,33 @@ class Numeric:
             "mean": float(self.mean),
             "scale": float(self.scale),
             "fill": float(self.fill),
+            **({} if self.notation.is_plain else {"notation": self.notation.to_dict()}),
+            **({"missing": list(self.missing)} if self.missing else {}),
+            **({"range": list(self.range)} if self.range else {}),
         }
+
+    @classmethod
+    def from_dict(cls, document: object) -> Numeric:
+        """Read what `to_dict` wrote; anything else raises ValueError."""
+        values = grown(document, {"notation": PLAIN.to_dict(), "missing": [], "range": []})
+        keys = ("kind", "name", "mean", "scale", "fill", "notation", "missing", "range")
+        read = documents.mapping(values, "a numeric column", keys)
+        notation = Notation.from_dict(read["notation"])
+        missing, seen = (documents.items(read[key], f"The {key} of a column") for key in ("missing", "range"))
+        return cls(read["name"], read["mean"], read["scale"], read["fill"], notation, missing, seen)
 
 
 @dataclass(frozen=True, slots=True)
 class Categorical:
     """A column of names, which enters the network as one input for each training category (one-hot).
 
-    A missing value and a category that was not seen in training are both all zeros.
+    A missing value and a category that was not seen in training, or is too rare there, are all zeros.
 
     Args:
         name: The column's name.
         categories: The categories of the training part, in the order of the inputs.
+        missing: Marks that stand for a missing value in this column, beside those that do so everywhere.
+        most: The number of categories that were kept, where there were more.
 
     Raises:
         ValueError: If a category is empty or listed twice, or if there is none.
@@ -111,10 +146,15 @@ class Categorical:
     kind: ClassVar[str] = "categorical"
     name: str
     categories: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    most: int | None = None
 
     def __post_init__(self) -> None:
         documents.text(self.name, "The name of a column")
         documents.names(self.categories, f"The categories of column {self.name!r}")
+        marks(self.missing, self.name)
+        if self.most is not None and (type(self.most) is not int or self.most < len(self.categories)):
+            raise ValueError(f"Column {self.name!r} cannot keep {self.most!r} of {len(self.categories)} categories.")
 
     @property
     def width(self) -> int:
@@ -122,17 +162,26 @@ class Categorical:
         return len(self.categories)
 
     @classmethod
-    def fit(cls, name: str, column: pd.Series[Any]) -> Categorical:
-        """Take the categories from the training part, in sorted order."""
-        labels = texts(name, column)[1]
+    def fit(
+        cls, name: str, column: pd.Series[Any], missing: tuple[str, ...] = (), most: int | None = None
+    ) -> Categorical:
+        """Take the categories from the training part, in sorted order; with `most`, no more than the most frequent."""
+        codes, labels = texts(name, column, missing)
         if not labels:
             raise ValueError(f"Column {name!r} has no value at all in the training part. Leave the column out.")
-        return cls(name, ordered(labels))
+        if most is not None:
+            counts = np.bincount(codes[codes >= 0], minlength=len(labels))
+            labels = [labels[i] for i in sorted(range(len(labels)), key=lambda i: (-counts[i], labels[i]))[:most]]
+        return cls(name, ordered(labels), missing, most)
+
+    def again(self, column: pd.Series[Any]) -> Categorical:
+        """The same column fitted to other rows, its cells read in the same way."""
+        return self.fit(self.name, column, self.missing, self.most)
 
     def encode(self, column: pd.Series[Any]) -> tuple[NDArray[np.float32], IntArray]:
         """Return the inputs float32 (s, categories) and the row numbers of the unseen values."""
-        codes, labels = texts(self.name, column)
-        position = {category: i for i, category in enumerate(self.categories)}
+        codes, labels = texts(self.name, column, self.missing)
+        position = places_of(self.categories)
         # The last entry serves code -1, which numpy reads as "last": a missing value.
         known = np.array([position.get(label, -2) for label in labels] + [-1], dtype=np.int64)[codes]
         one_hot = np.zeros((len(codes), self.width), dtype=np.float32)
@@ -142,171 +191,36 @@ class Categorical:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {"kind": self.kind, "name": self.name, "categories": list(self.categories)}
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "categories": list(self.categories),
+            **({"missing": list(self.missing)} if self.missing else {}),
+            **({} if self.most is None else {"most": self.most}),
+        }
 
-
-Column = Numeric | Categorical
-
-
-def kind_of(column: pd.Series[Any]) -> Literal["numeric", "text", "other"]:
-    """Say whether a column holds numbers (or true and false), text, or something else such as dates."""
-    from pandas.api import types
-
-    if isinstance(column.dtype, _categorical_dtype()):
-        return "text"
-    if types.is_numeric_dtype(column.dtype):
-        return "other" if column.dtype.kind == "c" else "numeric"
-    if not (types.is_object_dtype(column.dtype) or types.is_string_dtype(column.dtype)):
-        return "other"
-    found = types.infer_dtype(column, skipna=True)
-    if found in ("boolean", "integer", "floating", "mixed-integer-float", "decimal", "empty"):
-        return "numeric"
-    if found == "string" or all(isinstance(cell, str | bool | int | float) for cell in column.dropna()):
-        return "text"
-    return "other"
-
-
-def numbers(name: str, column: pd.Series[Any]) -> FloatArray:
-    """Read a column as numbers, true as 1 and false as 0, a missing cell as NaN.
-
-    Args:
-        name: The column's name, for messages.
-        column: (s,) cells.
-
-    Returns:
-        float64 (s,), each finite or NaN.
-
-    Raises:
-        ValueError: If a cell is text that is no number, or infinite; the message names the first.
-    """
-    from pandas.api import types
-
-    if types.is_numeric_dtype(column.dtype) and column.dtype.kind != "c":
-        x = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    else:
-        absent = column.isna().to_numpy(dtype=bool)
-        x = np.full(len(column), np.nan)
-        for row, cell in enumerate(column):
-            if absent[row] or (isinstance(cell, str) and not cell.strip()):
-                continue
-            value = _number(cell)
-            if value is None:
-                raise ValueError(
-                    f"Column {name!r} must hold numbers, but data row {row_number(column, row)} holds "
-                    f"{_shown(cell)}. "
-                    f"Correct that value, or leave it empty to have it filled in."
-                )
-            if math.isinf(value):
-                raise _infinite(name, column, row)
-            x[row] = value
-    infinite = np.flatnonzero(np.isinf(x))
-    if len(infinite):
-        raise _infinite(name, column, int(infinite[0]))
-    return x
-
-
-def _infinite(name: str, column: pd.Series[Any], place: int) -> ValueError:
-    return ValueError(
-        f"Column {name!r}, data row {row_number(column, place)}: the value is infinite. "
-        f"Correct it, or leave it empty to have it filled in."
-    )
-
-
-def row_number(column: pd.Series[Any], place: int) -> int:
-    """The number of the data row at a place, counted from 1; a part of a table knows where in the table it began."""
-    import pandas as pd
-
-    index = column.index
-    return place + 1 + (index.start if isinstance(index, pd.RangeIndex) and index.step == 1 else 0)
-
-
-def texts(name: str, column: pd.Series[Any]) -> tuple[IntArray, list[str]]:
-    """Read a column as text.
-
-    A whole number reads the same however it is stored (1 and 1.0 are both "1"), because a column of
-    whole numbers turns into floats as soon as one cell is missing.
-
-    Args:
-        name: The column's name, for messages.
-        column: (s,) cells.
-
-    Returns:
-        Codes int64 (s,), -1 where the cell is missing, and the different texts they point to.
-
-    Raises:
-        ValueError: If the cells are not text, numbers or booleans.
-    """
-    import pandas as pd
-
-    try:
-        raw, uniques = pd.factorize(column)
-    except TypeError:
-        raise ValueError(f"Column {name!r} holds lists or mappings, not single values. Leave it out.") from None
-    places: dict[str, int] = {}
-    code = []
-    for cell in uniques:
-        label = label_of(cell)
-        code.append(places.setdefault(label, len(places)) if label.strip() else -1)
-    # The last entry serves code -1, which numpy reads as "last".
-    return np.array([*code, -1], dtype=np.int64)[raw], list(places)
-
-
-def label_of(cell: object) -> str:
-    """Write one cell as text, whole numbers without a decimal point."""
-    if isinstance(cell, float | np.floating) and float(cell).is_integer():
-        return str(int(cell))
-    return str(cell)
-
-
-def ordered(labels: Iterable[str]) -> tuple[str, ...]:
-    """Sort labels: by value if all are numbers, else by their letters."""
-    found = sorted(labels)
-    values = [_number(label) for label in found]
-    if any(value is None or not math.isfinite(value) for value in values):
-        return tuple(found)
-    return tuple(label for _, label in sorted(zip(values, found, strict=True)))
-
-
-def center(x: FloatArray) -> tuple[float, float]:
-    """Return mean and standard deviation of finite numbers, of any magnitude; 1 where all are equal."""
-    size = float(np.abs(x).max()) or 1.0
-    # Dividing first keeps sums and squares of huge and of tiny numbers inside the range of float64.
-    z = x / size
-    scale = float(z.std()) * size if x.min() < x.max() else 1.0
-    return float(z.mean()) * size, scale or 1.0
-
-
-def require_different(where: object, names: Iterable[str]) -> None:
-    """See that no column name occurs twice, else raise ValueError."""
-    twice = [str(name) for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(
-            f"{where} has more than one column named {', '.join(map(repr, twice))}. Give each its own name."
+    @classmethod
+    def from_dict(cls, document: object) -> Categorical:
+        """Read what `to_dict` wrote; anything else raises ValueError."""
+        values = grown(document, {"missing": [], "most": None})
+        read = documents.mapping(values, "a categorical column", ("kind", "name", "categories", "missing", "most"))
+        categories, missing = (
+            documents.items(read[key], f"The {key} of a column") for key in ("categories", "missing")
         )
+        return cls(read["name"], categories, missing, read["most"])
 
 
-def _number(cell: object) -> float | None:
-    if not isinstance(cell, str | bool | int | float | Decimal | np.generic):
-        return None
-    # float() would read the digit separator of Python source, "1_000", which no table means.
-    if isinstance(cell, str) and "_" in cell:
-        return None
-    if isinstance(cell, str) and cell in _TRUTH:
-        return _TRUTH[cell]
-    try:
-        return float(cell)
-    except OverflowError:
-        return math.inf
-    except (TypeError, ValueError):
-        return None
+def grown(document: object, defaults: dict[str, Any]) -> object:
+    """A mapping with what is absent in files of before it existed."""
+    return {**defaults, **document} if isinstance(document, dict) else document
 
 
-def _shown(cell: object) -> str:
-    shown = repr(cell)
-    return shown if len(shown) <= 40 else shown[:37] + "..."
+def places_of(labels: Iterable[str]) -> dict[str, int]:
+    """Where each label stands; labels of early runs may have blanks around them, which cells have no more."""
+    listed = list(labels)
+    return {label.strip(): i for i, label in enumerate(listed)} | {label: i for i, label in enumerate(listed)}
 
 
-def _categorical_dtype() -> type:
-    import pandas as pd
-
-    return pd.CategoricalDtype
+def marks(missing: object, name: str) -> tuple[str, ...]:
+    """Return what stands for a missing value in a column if these are texts, else raise ValueError."""
+    return documents.names(missing, f"What is missing in column {name!r}", least=0)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hdnn.data.cells import is_number
 from hdnn.data.columns import Numeric
 from hdnn.data.encoders import ImageEncoder, TableEncoder
 from hdnn.data.planar import Labels, Points, double_circles, double_moons, swiss_roll
@@ -45,6 +46,7 @@ class Dataset:
         encoder: Made the inputs from raw rows.
         target: Made the targets, and turns answers back.
         notes: What was decided, in the order of deciding, each a few words.
+        cautions: What to look at before believing the results, each a sentence.
 
     Raises:
         ValueError: If the parts do not fit each other, or there is nothing to learn.
@@ -67,6 +69,7 @@ standardised by the training part: the mean of each axis, one scale (1) for both
     encoder: TableEncoder | ImageEncoder
     target: TargetEncoder
     notes: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.task != self.target.task:
@@ -218,9 +221,11 @@ def _require_classes(labels: NDArray[Any], training: int, testing: int) -> None:
     single = found[counts == 1]
     if len(single):
         others = f" (and {len(single) - 1} other classes)" if len(single) > 1 else ""
+        # A number is no number where the classes are texts.
+        other = " If these are numbers, choose `task='regression'`." if all(map(is_number, found.tolist())) else ""
         raise ValueError(
             f"Class {str(single[0])!r}{others} has a single row, but it takes one to learn from and one to test "
-            f"with. Add rows of it, merge it with another class, or choose `task='regression'` if these are numbers."
+            f"with. Add rows of it, leave its row out of the table, or merge it with another class.{other}"
         )
     if min(training, testing) < len(found):
         few = f"{training} rows for training and {testing} for testing cannot both hold all {len(found)} classes."

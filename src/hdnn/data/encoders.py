@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,12 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdnn.data import documents
-from hdnn.data.columns import Categorical, Column, Numeric, kind_of, numbers, texts
+from hdnn.data.cells import label_of, texts
+from hdnn.data.columns import Categorical, Numeric
+from hdnn.data.dialect import Dialect
+from hdnn.data.kinds import kinds
+from hdnn.data.moments import Moment
+from hdnn.data.suspicions import SENTINELS
 from hdnn.names import few, hint
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Column = Numeric | Moment | Categorical
 Inputs = NDArray[np.float32]
 
 _LARGEST_IMAGE = 2**24
@@ -36,12 +42,18 @@ class Report:
         missing: Missing values in each column that has any.
         unseen: Values that the training part did not have, in each categorical column that has any.
         ignored: Columns of the table that the encoder does not use.
+        outside: Numbers that lie farther outside of the training range than it is wide, in each column that has any.
+        marks: Of these, numbers that often stand for a missing value, as "-999 in age".
+        rare: Texts that are new, or were too rare in the training part, in each column that kept its frequent ones.
     """
 
     rows: int
     missing: Mapping[str, int]
     unseen: Mapping[str, int]
     ignored: tuple[str, ...]
+    outside: Mapping[str, int] = field(default_factory=dict)
+    marks: Mapping[str, int] = field(default_factory=dict)
+    rare: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def description(self) -> str:
@@ -51,6 +63,15 @@ class Report:
             parts.append(f"{_total(self.missing)} filled in")
         if self.unseen:
             parts.append(f"{_total(self.unseen, 'value', 'not in the training part')} encoded as zeros")
+        if self.rare:
+            parts.append(f"{_total(self.rare, 'rare or new value')} encoded as zeros")
+        if self.outside:
+            parts.append(f"{_total(self.outside, 'value', 'far outside the range of the training part')}")
+        if self.marks:
+            parts.append(
+                f"{_total(self.marks, 'of these', plural=False)} often stand for a missing value; if they do, give "
+                f"them as `missing`"
+            )
         if self.ignored:
             parts.append(f"columns not used: {few(self.ignored)}")
         return "; ".join(parts)
@@ -60,11 +81,12 @@ class Report:
 class TableEncoder:
     """The columns of a table, in order, as network inputs.
 
-    A number becomes (x - mean) / scale, a category one input for each training category. Missing numbers
-    are filled with the training median; missing and unseen categories are all zeros. `report` counts both.
+    A number becomes (x - mean) / scale, a date the same and what comes again, a category one input for each training
+    category. Missing numbers and dates are filled with the training median; missing and unseen categories are all
+    zeros. `report` counts both.
 
     Args:
-        columns: `Numeric` and `Categorical` columns with different names.
+        columns: `Numeric`, `Moment` and `Categorical` columns with different names.
 
     Raises:
         ValueError: If there is no column, or a name twice.
@@ -84,8 +106,8 @@ class TableEncoder:
 
     def __post_init__(self) -> None:
         for column in self.columns:
-            if not isinstance(column, Numeric | Categorical):
-                raise ValueError(f"Each column must be `Numeric` or `Categorical`; got {column!r}.")
+            if not isinstance(column, Numeric | Moment | Categorical):
+                raise ValueError(f"Each column must be `Numeric`, `Moment` or `Categorical`; got {column!r}.")
         documents.names(self.names, "The columns of a table")
 
     @property
@@ -119,15 +141,21 @@ class TableEncoder:
             ValueError: If a column is empty, or holds neither numbers nor text.
         """
         columns: list[Column] = []
-        for name in frame.columns:
-            kind = kind_of(frame[name])
-            if kind == "other":
-                raise ValueError(
-                    f"Column {name!r} holds {frame[name].dtype} values, neither numbers nor text. Leave it "
-                    f"out, or turn it into numbers (a date into year, month and day, say)."
-                )
-            columns.append((Numeric if kind == "numeric" else Categorical).fit(name, frame[name]))
+        for name, kind in kinds(frame, Dialect()).items():
+            if kind.what == "other" or kind.doubt:
+                raise ValueError(f"Column {name!r}: {kind.doubt or kind.note}. Leave it out, or turn it into numbers.")
+            if kind.what == "number":
+                columns.append(Numeric.fit(name, frame[name], kind.notation, kind.missing))
+            elif kind.what == "date":
+                columns.append(Moment.fit(name, frame[name], kind.format, kind.missing))
+            else:
+                columns.append(Categorical.fit(name, frame[name], kind.missing))
         return cls(tuple(columns))
+
+    def again(self, frame: pd.DataFrame) -> TableEncoder:
+        """The same columns fitted to other rows, their cells read in the same way."""
+        frame = self._required(frame)
+        return TableEncoder(tuple(column.again(frame[column.name]) for column in self.columns))
 
     def encode(self, frame: pd.DataFrame) -> Inputs:
         """Return the network inputs of the rows of a table.
@@ -141,36 +169,50 @@ class TableEncoder:
         Raises:
             ValueError: If a column is absent, or holds text for numbers, infinite or far too large values.
         """
-        self._require(frame)
+        frame = self._required(frame)
         return np.concatenate([column.encode(frame[column.name])[0] for column in self.columns], axis=1)
 
     def report(self, frame: pd.DataFrame) -> Report:
         """Count what `encode(frame)` makes up for: missing values, unseen categories, unused columns."""
-        self._require(frame)
-        missing, unseen = {}, {}
+        frame = self._required(frame)
+        missing, unseen, outside, marks, rare = (Counter[str]() for _ in range(5))
         for column in self.columns:
             cells = frame[column.name]
+            if isinstance(column, Categorical):
+                missing[column.name] = int((texts(column.name, cells, column.missing)[0] < 0).sum())
+                (unseen if column.most is None else rare)[column.name] = len(column.encode(cells)[1])
+                continue
+            x = column.values(cells)
+            missing[column.name] = int(np.isnan(x).sum())
             if isinstance(column, Numeric):
-                missing[column.name] = int(np.isnan(numbers(column.name, cells)).sum())
-            else:
-                missing[column.name] = int((texts(column.name, cells)[0] < 0).sum())
-                unseen[column.name] = len(column.encode(cells)[1])
+                beyond = x[column.beyond(x)]
+                outside[column.name] = len(beyond)
+                found, counts = np.unique(beyond[np.isin(beyond, SENTINELS)], return_counts=True)
+                for mark, count in zip(found, counts.tolist(), strict=True):
+                    marks[f"{label_of(mark)} in {column.name}"] += count
         return Report(
             rows=len(frame),
             missing=self._in_order(missing),
             unseen=self._in_order(unseen),
             ignored=tuple(str(name) for name in frame.columns if name not in self.names),
+            outside=self._in_order(outside),
+            marks=MappingProxyType(dict(marks)),
+            rare=self._in_order(rare),
         )
 
     def combined(self, reports: Iterable[Report]) -> Report:
         """Return the report of a table from those of its parts."""
-        rows, missing, unseen = 0, Counter[str](), Counter[str]()
+        counts = {name: Counter[str]() for name in ("missing", "unseen", "outside", "marks", "rare")}
+        rows = 0
         ignored: tuple[str, ...] = ()
         for report in reports:
             rows, ignored = rows + report.rows, report.ignored
-            missing.update(report.missing)
-            unseen.update(report.unseen)
-        return Report(rows, self._in_order(missing), self._in_order(unseen), ignored)
+            for name, total in counts.items():
+                total.update(getattr(report, name))
+        marks = MappingProxyType(dict(counts.pop("marks")))
+        return Report(
+            rows, ignored=ignored, marks=marks, **{name: self._in_order(total) for name, total in counts.items()}
+        )
 
     def _in_order(self, counts: Mapping[str, int]) -> Mapping[str, int]:
         return MappingProxyType({name: counts[name] for name in self.names if counts.get(name)})
@@ -187,17 +229,17 @@ class TableEncoder:
         columns: list[Column] = []
         for item in documents.items(values["columns"], "The columns of a table"):
             kind = item.get("kind") if isinstance(item, dict) else None
-            if kind == Categorical.kind:
-                read = documents.mapping(item, "a categorical column", ("kind", "name", "categories"))
-                categories = documents.items(read["categories"], "The categories of a column")
-                columns.append(Categorical(read["name"], categories))
-            else:
-                read = documents.mapping(item, "a numeric column", ("kind", "name", "mean", "scale", "fill"))
-                _expect(read["kind"], Numeric.kind)
-                columns.append(Numeric(read["name"], read["mean"], read["scale"], read["fill"]))
+            reader = next((each for each in (Moment, Categorical) if each.kind == kind), Numeric)
+            if reader is Numeric and isinstance(item, dict):
+                _expect(kind, Numeric.kind)
+            columns.append(reader.from_dict(item))
         return cls(tuple(columns))
 
-    def _require(self, frame: pd.DataFrame) -> None:
+    def _required(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The table, if it has all columns."""
+        # Names in early runs may have blanks around them, which are not read any more.
+        renamed = {name.strip(): name for name in self.names if name != name.strip() and name not in frame.columns}
+        frame = frame.rename(columns=renamed)
         found = Counter(frame.columns)
         for name in self.names:
             if found[name] > 1:
@@ -206,6 +248,7 @@ class TableEncoder:
         if absent:
             hints = " ".join(f"{name!r} is missing: {hint(name, found)}" for name in absent[:3])
             raise ValueError(f"The table lacks {len(absent)} of {len(self.names)} columns. {hints}")
+        return frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,8 +365,8 @@ def _expect(found: object, kind: str) -> None:
         raise ValueError(f"Expected the description of kind {kind!r}; got {documents.shown(found)}.")
 
 
-def _total(counts: Mapping[str, int], noun: str = "missing value", tail: str = "") -> str:
+def _total(counts: Mapping[str, int], noun: str = "missing value", tail: str = "", *, plural: bool = True) -> str:
     total = sum(counts.values())
     most: Sequence[tuple[str, int]] = sorted(counts.items(), key=lambda item: -item[1])
     listed = few([f"{name} {count}" for name, count in most], 5)
-    return " ".join(filter(None, [f"{total} {noun}{'' if total == 1 else 's'}", tail, f"({listed})"]))
+    return " ".join(filter(None, [f"{total} {noun}{'' if total == 1 or not plural else 's'}", tail, f"({listed})"]))

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hdnn.data.columns import Numeric, center
+from hdnn.data.cells import center
+from hdnn.data.columns import Numeric
 from hdnn.data.dataset import Dataset, split
 from hdnn.data.encoders import ImageEncoder, TableEncoder
 from hdnn.data.idx import read_idx

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hdnn.data import rows
-from hdnn.data.columns import require_different
+from hdnn.data import dialect
+from hdnn.data.cells import require_different
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,8 +80,8 @@ def _opened(place: Path, *, as_dictionaries: bool = False) -> Iterator[Any]:
     try:
         with pq.ParquetFile(place, **limits, **streamed) as file:
             texts = [column.path for column in map(file.schema.column, range(len(file.schema)))]
-            if len(texts) > rows.MOST_COLUMNS:
-                raise ValueError(f"it has {len(texts)} columns; up to {rows.MOST_COLUMNS} can be read")
+            if len(texts) > dialect.MOST_COLUMNS:
+                raise ValueError(f"it has {len(texts)} columns; up to {dialect.MOST_COLUMNS} can be read")
             if not as_dictionaries:
                 yield file
                 return

@@ -6,15 +6,18 @@ Files may come from elsewhere: what they announce is compared with what they hol
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from hdnn.data import parquet, rows
-from hdnn.data.columns import numbers, require_different
+from hdnn.data import dialect, parquet
+from hdnn.data.cells import is_text, numbers, require_different
+from hdnn.data.dialect import BLANKS, Dialect, Layout
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,15 +25,258 @@ if TYPE_CHECKING:
 PART = 2**22
 """Bytes of a part, about: small beside what PyTorch takes, and large beside the cost of starting a part."""
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t", ".parquet": None}
+KINDS = ".csv, .tsv, .tab or .txt (each also .gz), .parquet or .xlsx"
+"""The endings of tables, in words."""
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ","}
+_LONGEST = 2**25  # letters of one row, and what stands in memory for a part: a quote that is never closed has no end
+_LEAST_BOUND, _LARGEST_RATIO = 2**28, 100
+_MOST_ROWS = 2**16
 
 
-def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
+class Cells(NamedTuple):
+    """A table as it stands in its file.
+
+    Args:
+        frame: Text cells as they are written, without the blanks around them; others as their file types them.
+        notes: What was found about the file that a user should know.
+        separator: Of a text table.
+    """
+
+    frame: pd.DataFrame
+    notes: tuple[str, ...]
+    separator: str | None
+
+
+def cells(path: str | os.PathLike[str], given: Dialect) -> Cells:
+    """Read a table without a decision on what its columns are; see `read_table`."""
+    place, own = _require_table(path)
+    notes: tuple[str, ...] = ()
+    separator = None
+    if own is None:
+        frame = parquet.read(place)
+        frame.columns = frame.columns.map(str)
+    else:
+        import pandas as pd
+
+        layout = _layout(place, own, given)
+        frame = pd.concat(
+            [*_text_parts(place, layout, given.missing, PART, None)] or [pd.DataFrame(columns=layout.names)]
+        )
+        notes, separator = layout.notes, layout.separator
+    require_different(place, list(frame.columns))
+    _require_rows(place, len(frame), list(frame.columns))
+    return Cells(frame, notes, separator)
+
+
+def parts(
+    path: str | os.PathLike[str],
+    needed: Collection[str],
+    given: Dialect,
+    part: int = PART,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[pd.DataFrame]:
+    """The cells of a table, part by part.
+
+    Args:
+        path: As for `read_table`.
+        needed: Columns that it should have; of a Parquet file no others are read.
+        given: What the user says of it.
+        part: Bytes of a part, about.
+        progress: Told how many bytes of the file have been read.
+
+    Yields:
+        At least one row, at least once; the index counts the rows of the file from 0.
+    """
+    place, own = _require_table(path)
+    if own is None:
+        yield from parquet.parts(place, needed, part, progress)
+        return
+    layout = _layout(place, own, given, needed)
+    count = 0
+    for frame in _text_parts(place, layout, given.missing, part, progress):
+        count += len(frame)
+        yield frame
+    _require_rows(place, count, list(layout.names))
+
+
+def _layout(place: Path, own: str, given: Dialect, expected: Collection[str] = ()) -> Layout:
+    with _opened(place) as stream:
+        layout = dialect.found(stream, own, place, given, expected)
+    require_different(place, layout.names)
+    return layout
+
+
+def _text_parts(
+    place: Path,
+    layout: Layout,
+    missing: tuple[str, ...] | None,
+    part: int,
+    progress: Callable[[int], None] | None,
+) -> Iterator[pd.DataFrame]:
+    import pandas as pd
+
+    with _opened(place) as stream:
+        letters = _Letters(stream, place, layout)
+        blanks = layout.separator == BLANKS
+        rows, count, reader = _rows_of(part, layout.letters), 0, None
+        while True:
+            letters.taken = 0
+            try:
+                reader = reader or pd.read_csv(
+                    letters,  # type: ignore[call-overload]  # it has `read`
+                    sep=r"\s+" if blanks else layout.separator,
+                    skipinitialspace=True,
+                    dtype=str,
+                    keep_default_na=missing is None,
+                    na_values=["", *(missing or ())],
+                    iterator=True,
+                    engine="c",
+                )
+                frame = reader.get_chunk(rows)
+            except StopIteration:
+                break
+            except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+                raise _unreadable(place, error, letters.lines) from None
+            if not isinstance(frame.index, pd.RangeIndex):
+                raise ValueError(
+                    f"{place} has data rows with more fields than the header, which has {len(frame.columns)}. Name "
+                    f"every column, and put values that hold the separator into quotes."
+                )
+            frame.columns = pd.Index(layout.names)
+            frame.index = pd.RangeIndex(count, count + len(frame))
+            count += len(frame)
+            rows = _rows_of(part, max(1, letters.taken // max(1, len(frame)), layout.letters))
+            if len(frame):
+                yield frame
+            if progress is not None:
+                progress(letters.place())
+        if progress is not None:
+            progress(place.stat().st_size)
+
+
+def _rows_of(part: int, letters: int) -> int:
+    return max(1, min(_MOST_ROWS, part // letters))
+
+
+def _unreadable(place: Path, error: Exception, lines: int) -> ValueError:
+    said = " ".join(str(error).split())
+    said = re.sub(r"(?<=in line )\d+", lambda found: str(int(found[0]) + lines), said)
+    asked = " Is there a quote that is never closed?" if "EOF inside string" in said else ""
+    return ValueError(f"{place} cannot be read as a table: {said}{asked}")
+
+
+class _Letters:
+    """What pandas reads: one line of names, and then the rows as they are."""
+
+    def __init__(self, stream: BinaryIO, place: Path, layout: Layout) -> None:
+        self._stream, self._name = stream, place
+        self._text = io.TextIOWrapper(stream, encoding=layout.encoding, newline=None)
+        for _ in range(layout.lines):
+            self._text.readline(_LONGEST)
+        self.lines = layout.lines
+        """Lines of the file before what pandas takes for the first."""
+        if layout.has_header:
+            self._pass_header(layout.separator)
+        else:
+            self.lines -= 1
+        head = io.StringIO()
+        csv.writer(head, delimiter=layout.separator, lineterminator="\n").writerow(layout.names)
+        self._head = head.getvalue()
+        self.taken = 0
+        """Letters that were read since it was set to 0."""
+
+    def _pass_header(self, separator: str) -> None:
+        def lines() -> Iterator[str]:
+            while line := self._text.readline(_LONGEST):
+                self.lines += 1
+                yield line.removeprefix("\ufeff")
+
+        next(dialect.split_rows(lines(), separator), None)
+        self.lines -= 1
+
+    def read(self, size: int = -1) -> str:
+        """The next letters; pandas asks for a bounded number of them."""
+        if self._head:
+            head, self._head = self._head, ""
+            return head
+        text = self._text.read(size)
+        self.taken += len(text)
+        if self.taken > 2 * _LONGEST:
+            raise ValueError(
+                f"{self._name} has a row of more than {_LONGEST} letters, or too many long ones. Is there a quote that "
+                f"is never closed?"
+            )
+        return text
+
+    def place(self) -> int:
+        """Bytes of the file that have been read, packed as they are there."""
+        stream: Any = self._stream
+        return int(getattr(stream, "packed", stream).tell())
+
+    def __iter__(self) -> Iterator[str]:  # pandas asks whether there is one
+        return iter(self._text)
+
+
+class _Unpacked(io.BufferedIOBase):
+    """A .gz file, up to a bound that is far above what tables are packed by."""
+
+    def __init__(self, packed: BinaryIO, place: Path) -> None:
+        self.packed, self._place = packed, place
+        self._stream = gzip.GzipFile(fileobj=packed)
+        self._bound = max(_LEAST_BOUND, _LARGEST_RATIO * place.stat().st_size)
+        self._seen = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        try:
+            piece = self._stream.read(size if size is not None and size >= 0 else _LEAST_BOUND)
+        except (OSError, EOFError) as error:
+            raise ValueError(f"{self._place} cannot be unpacked: {error}. Fetch the file again.") from None
+        except Exception as error:  # zlib has its own
+            raise ValueError(f"{self._place} cannot be unpacked: {error}. Fetch the file again.") from None
+        self._seen += len(piece)
+        if self._seen > self._bound:
+            raise ValueError(
+                f"{self._place} unpacks to more than {self._bound} bytes, {_LARGEST_RATIO} times its size. Unpack it "
+                f"yourself if you trust it."
+            )
+        return piece
+
+    read1 = read
+
+
+@contextmanager
+def _opened(place: Path) -> Iterator[Any]:
+    """The bytes of a text table, unpacked."""
+    with place.open("rb") as stream:
+        yield _Unpacked(stream, place) if place.suffix.lower() == ".gz" else stream
+
+
+def read_table(
+    path: str | os.PathLike[str],
+    *,
+    text: Sequence[str] = (),
+    separator: str | None = None,
+    decimal: str | None = None,
+    no_header: bool = False,
+    skip_lines: int = 0,
+    encoding: str | None = None,
+    missing: Sequence[str] | None = None,
+) -> pd.DataFrame:
     """Read a table with one header line.
 
     Args:
-        path: A .csv (commas), .tsv (tabs) or .parquet file.
-        text: Columns of a .csv or .tsv to read as text even if they look like numbers ("007").
+        path: A .csv, .tsv, .tab or .txt file, also .gz, or a .parquet file.
+        text: Columns of a text table to read as text even if they look like numbers ("007").
+        separator: Between fields; found by the first rows if not given.
+        decimal: "." or ",", before the decimals of numbers; found by all rows if not given.
+        no_header: The first row is data; columns are then called column1, column2, ...
+        skip_lines: Lines before the header, such as a title.
+        encoding: Of the letters; UTF-8, UTF-16 with its mark, and Latin-1 where it is beyond doubt, if not given.
+        missing: What stands for a missing value beside an empty cell; in columns of text these replace the usual marks.
 
     Returns:
         At least one row; column names are different texts.
@@ -39,18 +285,12 @@ def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> pd.
         FileNotFoundError: If there is no such file.
         ValueError: If it is empty, not of these formats, or its columns are not told apart by name.
     """
-    place, separator = _require_table(path)
-    if separator is None:
-        frame = parquet.read(place)
-    else:
-        with place.open("rb") as stream:
-            checked = list(rows.blocks(stream, separator, PART, place))
-        header = _header(checked[0] if checked else b"", separator, place)
-        frame = _parsed(b"".join(checked), separator, place, dict.fromkeys(set(text) & set(header), str))
-    frame.columns = frame.columns.map(str)
-    require_different(place, list(frame.columns))
-    _require_rows(place, len(frame), list(frame.columns))
-    return frame
+    from hdnn.data import kinds
+
+    marks = None if missing is None else tuple(missing)
+    given = Dialect(separator, decimal, no_header, skip_lines, encoding, marks)
+    found = cells(path, given)
+    return kinds.typed(found.frame, given, found.separator, text)
 
 
 def table_parts(
@@ -66,9 +306,9 @@ def table_parts(
     What a cell becomes depends on the cell alone, never on its neighbours, so that parts make no difference.
 
     Args:
-        path: A .csv, .tsv or .parquet file with one header line.
-        numeric: Columns to read as numbers; true is 1, false is 0.
-        text: Columns to read as text. Other columns are there, but what their cells become may depend on the part.
+        path: A table for `read_table`, with one header line.
+        numeric: Columns to read as numbers, written as programs write them; true is 1, false is 0.
+        text: Columns to read as text. Other columns are there, as they stand in the file.
         part: Bytes of a part, about.
         progress: Told how many bytes of the file have been read.
 
@@ -79,98 +319,31 @@ def table_parts(
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read, or a cell of a numeric column is no number; rows before it were yielded.
     """
-    place, separator = _require_table(path)
-    if separator is None:
-        yield from parquet.parts(place, {*numeric, *text}, part, progress)
-    else:
-        yield from _text_parts(place, separator, numeric, text, part, progress)
-
-
-def _text_parts(
-    place: Path,
-    separator: str,
-    numeric: Collection[str],
-    text: Collection[str],
-    part: int,
-    progress: Callable[[int], None] | None,
-) -> Iterator[pd.DataFrame]:
-    import pandas as pd
-
-    with place.open("rb") as stream:
-        blocks = rows.blocks(stream, separator, part, place)
-        header = next(blocks, b"")
-        names = _header(header, separator, place)
-        texts = dict.fromkeys(set(text) & set(names), str)
-        plain = dict.fromkeys(set(numeric) & set(names), "float64")
-        count, lines = 0, 0
-        for block in blocks:
-            frame = _parsed(header + block, separator, place, {**texts, **plain}, lines, count)
-            frame.index = pd.RangeIndex(count, count + len(frame))
-            for name in plain:
+    for frame in parts(path, [*numeric, *text], Dialect(), part, progress):
+        for name in set(numeric) & set(frame.columns):
+            if is_text(frame[name]):
                 frame[name] = numbers(name, frame[name])
-            count, lines = count + len(frame), lines + block.count(b"\n")
-            if len(frame):
-                yield frame
-            if progress is not None:
-                progress(stream.tell())
-    _require_rows(place, count, names)
-
-
-def _parsed(
-    content: bytes, separator: str, place: Path, kinds: dict[str, Any], lines: int = 0, count: int = 0
-) -> pd.DataFrame:
-    """The rows of a text, header first; `lines` and `count` are the lines and rows of the file before it."""
-    import pandas as pd
-
-    options: dict[str, Any] = {"sep": separator, "encoding": "utf-8", "low_memory": False}
-    if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):
-        # Later versions always take the number nearest to what is written, as Python does.
-        options["float_precision"] = "round_trip"
-    try:
-        try:
-            frame: pd.DataFrame = pd.read_csv(io.BytesIO(content), dtype=kinds, **options)
-        except (ValueError, OverflowError) as error:  # the latter for whole numbers of 400 digits beside "1_000"
-            if isinstance(error, pd.errors.ParserError | pd.errors.EmptyDataError) or "float64" not in kinds.values():
-                raise
-            # Some cell is no plain number: `numbers` knows more kinds, and names the cell that is none.
-            frame = pd.read_csv(io.BytesIO(content), dtype=str, **options)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        said = " ".join(str(error).split())
-        said = re.sub(r"(?<=in line )\d+", lambda found: str(int(found[0]) + lines), said)
-        said = re.sub(r"(?<=starting at row )\d+", lambda found: str(int(found[0]) + count), said)
-        raise ValueError(f"{place} cannot be read as a table: {said}") from None
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise ValueError(
-            f"{place} has data rows with more fields than the header, which has {len(frame.columns)}. Name every "
-            f"column, and put values that hold the separator into quotes."
-        )
-    return frame
-
-
-def _header(row: bytes, separator: str, place: Path) -> list[str]:
-    """The column names of a text table, as far as they are written."""
-    try:
-        names = next(csv.reader(io.StringIO(row.decode(), newline=""), delimiter=separator), [])
-    except csv.Error as error:
-        raise ValueError(f"{place} cannot be read as a table: {error} in its header.") from None
-    if len(names) > rows.MOST_COLUMNS:
-        raise ValueError(f"{place} has {len(names)} columns; up to {rows.MOST_COLUMNS} can be read.")
-    # Read here because pandas renames a second "a" to "a.1" without a word.
-    require_different(place, [name for name in names if name])
-    return names
+        yield frame
 
 
 def _require_table(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
-    """The file and its separator, which Parquet has none of."""
+    """The file and the separator that its name promises, which Parquet has none of."""
     place = Path(path)
     if not place.exists():
-        raise FileNotFoundError(f"There is no file {place}. A .csv, .tsv or .parquet table was expected there.")
-    suffix = place.suffix.lower()
-    if suffix not in _SEPARATORS or not place.is_file():
-        raise ValueError(f"{place} is no table that can be read. Give a .csv, .tsv or .parquet file.")
+        raise FileNotFoundError(f"There is no file {place}. A table was expected there: {KINDS}.")
+    suffix = ending(place)
+    if suffix not in (*_SEPARATORS, ".parquet") or not place.is_file():
+        raise ValueError(f"{place} is no table that can be read. Give a {KINDS} file.")
     if not place.stat().st_size:
         raise ValueError(f"{place} is empty (0 bytes). It needs a header line and data rows.")
-    return place, _SEPARATORS[suffix]
+    return place, _SEPARATORS.get(suffix)
+
+
+def ending(path: Path) -> str:
+    """The ending that says what a file is, without .gz."""
+    suffix = path.suffix.lower()
+    inner = Path(path.stem).suffix.lower()
+    return inner if suffix == ".gz" and inner in _SEPARATORS else suffix
 
 
 def _require_rows(place: Path, count: int, names: list[str]) -> None:

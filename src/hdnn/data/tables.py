@@ -1,33 +1,40 @@
-"""The user's own table, from CSV, TSV or Parquet, as a data set; nothing is decided in silence.
-
-Data rows are counted from 1 in every message.
-"""
+"""Tables as data sets: what to predict, which columns help, and how rows are split; decided in words."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hdnn.data.columns import kind_of, label_of, numbers, require_different, texts
+from hdnn.data import reading, suspicions
+from hdnn.data.cells import PLAIN, label_of, numbers, require_different, texts
+from hdnn.data.columns import Categorical, Numeric
 from hdnn.data.dataset import Dataset, split
-from hdnn.data.encoders import TableEncoder
-from hdnn.data.reading import read_table
-from hdnn.data.targets import TargetEncoder, Task, complete
-from hdnn.names import few, unknown
+from hdnn.data.dialect import Dialect
+from hdnn.data.encoders import Column, TableEncoder
+from hdnn.data.kinds import Kind, kinds
+from hdnn.data.moments import Moment, days
+from hdnn.data.targets import TargetEncoder, Task, complete, labels_of
+from hdnn.names import count, few, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MOST_CATEGORIES = 100
-"""A text column with more categories than this is refused: one input each would swamp the others."""
+"""Of a text column with more categories, the frequent ones are kept: one input each would swamp the others."""
 
-MOST_INTEGER_CLASSES = 20
+FREQUENT = 10
+"""Training rows that a category of such a column has at least."""
+
+MOST_INTEGER_CLASSES = 10
 """A target of whole numbers with more different values than this is a quantity, not a class."""
+
+RARE = 0.05
+"""Share of the rows that may be left out because their class has no other row."""
 
 
 def table(
@@ -38,12 +45,20 @@ def table(
     seed: int = 0,
     task: Task | None = None,
     columns: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+    separator: str | None = None,
+    decimal: str | None = None,
+    no_header: bool = False,
+    skip_lines: int = 0,
+    encoding: str | None = None,
+    missing: Sequence[str] | None = None,
+    date_format: str | None = None,
 ) -> Dataset:
-    """Make a table into a data set; `description` says everything that was decided.
+    """Make a table into a data set; `description` says everything that was decided, `cautions` what to look at.
 
-    Text, booleans and whole numbers of few different values are classes, other numbers are quantities.
-    Without `columns`, those that cannot help are left out by name: constant ones, row counters, dates, and
-    texts that differ in nearly every row.
+    Text, booleans and whole numbers of few different values are classes, other numbers are quantities. Rows without a
+    target are left out. Without `columns`, those that cannot help are left out by name: constant ones, row counters,
+    and texts that differ in nearly every row.
 
     Args:
         path: A table for `read_table`, or the table itself.
@@ -52,6 +67,14 @@ def table(
         seed: Seed of the split.
         task: "classification" or "regression", to decide what the target is.
         columns: The input columns, in this order; all but the target if not given.
+        without: Columns to leave out.
+        separator: As for `read_table`, as are the following.
+        decimal: "." or ",".
+        no_header: The first row is data.
+        skip_lines: Lines before the header.
+        encoding: Of the letters.
+        missing: What stands for a missing value.
+        date_format: Of dates that may be read in several ways, as in "%d/%m/%Y".
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -64,39 +87,104 @@ def table(
         "table: 20 rows, 16 for training and 4 for testing; classification (2 classes); target 'kind': text, \
 so classes (unless a task is given); split by seed 0, stratified; columns: size"
     """
-    import pandas as pd
-
-    frame = path.rename(columns=str) if isinstance(path, pd.DataFrame) else read_table(path)
-    name = "table" if isinstance(path, pd.DataFrame) else Path(path).stem
-    require_different(name, list(frame.columns))
+    marks = None if missing is None else tuple(missing)
+    given = Dialect(separator, decimal, no_header, skip_lines, encoding, marks, date_format)
+    title, read = _opened(path, given)
+    frame = read.frame
     targets = _target_columns(frame, target)
-    decided, reason = _decide(frame, targets, task)
-    labels = None
-    if decided == "classification":
-        column = frame[targets[0]]
-        # Encoding all rows with all labels finds missing values before anything is fitted.
-        everything = TargetEncoder.fit_classes(column)
-        labels = everything.decode(everything.encode(frame))
-    train, test = split(len(frame), test_fraction=test_fraction, seed=seed, labels=labels)
-    notes = [reason, f"split by seed {seed}{', stratified' if labels is not None else ''}"]
+    without = _without(frame, without, targets, columns)
+    frame = frame.drop(columns=without)
+    found = kinds(frame, given, read.separator)
+    aim = _aim(frame, targets, task, found)
+    rows, answers, left_out = _rows(frame, aim)
+    train, test = split(int(rows.sum()), test_fraction=test_fraction, seed=seed, labels=answers)
+    places = np.flatnonzero(rows)
+    train, test = places[train], places[test]
+    notes = [aim.reason, f"split by seed {seed}{', stratified' if answers is not None else ''}", *left_out, *read.notes]
     chosen = _given(frame, columns, targets)
     if chosen is None:
-        chosen, dropped = _useful(frame, targets, train)
+        chosen, dropped = _useful(frame, targets, train, found)
         notes += [f"left out: {dropped}"] if dropped else []
-    for column_name in chosen:
-        _require_usable(frame, column_name)
-    encoder = TableEncoder.fit(frame[chosen].iloc[train])
-    fitted = (
-        TargetEncoder.fit_classes(frame[targets[0]].iloc[train])
-        if decided == "classification"
-        else TargetEncoder.fit_numbers(_numbers_to_learn(frame[targets], train))
-    )
+    _require_usable(chosen, found)
+    encoder = TableEncoder(tuple(_column(name, frame[name].iloc[train], found[name]) for name in chosen))
+    if aim.task == "regression":
+        _require_spread(frame, aim, train)
+    fitted = aim.fitted(frame.iloc[train])
     # The whole table at once, so that a row named in a message is a row of the file.
-    x, y = encoder.encode(frame), fitted.encode(frame)
-    notes.append(f"columns: {few(chosen)}")
-    found = encoder.report(frame[chosen]).description
-    notes += [found] if found else []
-    return Dataset(name, decided, x[train], y[train], x[test], y[test], encoder, fitted, tuple(notes))
+    x, y = encoder.encode(frame), np.zeros(len(frame), dtype=np.int64)
+    y[rows] = np.arange(rows.sum())
+    encoded = fitted.encode(frame, rows)
+    how = [f"{name} ({found[name].note})" for name in chosen if found[name].note]
+    notes += [f"columns: {few(chosen)}", *([f"read in a way of their own: {few(how)}"] if how else [])]
+    said = encoder.report(frame[chosen]).description
+    notes += [said] if said else []
+    cautions = suspicions.cautions(frame.iloc[places], found, encoder, encoded[y[places]], aim.task, aim.columns[0])
+    return Dataset(
+        title, aim.task, x[train], encoded[y[train]], x[test], encoded[y[test]], encoder, fitted, tuple(notes), cautions
+    )
+
+
+def table_again(
+    path: str | os.PathLike[str],
+    encoder: TableEncoder,
+    target: TargetEncoder,
+    *,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    dialect: Dialect | None = None,
+) -> Dataset:
+    """Read the table of an earlier data set by the decisions that were made then, and fit to its training part again.
+
+    Args:
+        path: The table.
+        encoder: Of its inputs.
+        target: Of its answers.
+        test_fraction: As it was.
+        seed: As it was.
+        dialect: What was said of the file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it lacks a column, or holds what cannot be read as it was.
+    """
+    name, read = _opened(path, dialect or Dialect())
+    rows = target.answered(read.frame)
+    if not rows.any():
+        raise ValueError(f"No row of {path} has an answer that is known: {few(target.columns)}.")
+    answers = target.decode(target.encode(read.frame, rows)) if target.classes else None
+    parts = split(int(rows.sum()), test_fraction=test_fraction, seed=seed, labels=answers)
+    train, test = (np.flatnonzero(rows)[part] for part in parts)
+    fitted, aim = encoder.again(read.frame.iloc[train]), target.again(read.frame.iloc[train])
+    x, y = fitted.encode(read.frame), np.zeros(len(read.frame), dtype=np.int64)
+    y[rows] = np.arange(rows.sum())
+    encoded = aim.encode(read.frame, rows)
+    notes = ("read as it was decided before",)
+    return Dataset(name, aim.task, x[train], encoded[y[train]], x[test], encoded[y[test]], fitted, aim, notes)
+
+
+class _Aim(NamedTuple):
+    """What is to be predicted, why so, and how its cells are read."""
+
+    columns: list[str]
+    task: Task
+    reason: str
+    notation: Any
+    missing: tuple[str, ...]
+
+    def fitted(self, frame: pd.DataFrame) -> TargetEncoder:
+        """The encoder of the answers of some rows."""
+        if self.task == "classification":
+            return TargetEncoder.fit_classes(frame[self.columns[0]], self.notation, self.missing)
+        return TargetEncoder.fit_numbers(frame[self.columns], self.notation, self.missing)
+
+
+def _opened(path: str | os.PathLike[str] | pd.DataFrame, given: Dialect) -> tuple[str, reading.Cells]:
+    import pandas as pd
+
+    if not isinstance(path, pd.DataFrame):
+        return Path(path).stem, reading.cells(path, given)
+    require_different("table", list(path.columns.map(str)))
+    return "table", reading.Cells(path.rename(columns=str).reset_index(drop=True), (), None)
 
 
 def _target_columns(frame: pd.DataFrame, target: str | Sequence[str]) -> list[str]:
@@ -111,35 +199,103 @@ def _target_columns(frame: pd.DataFrame, target: str | Sequence[str]) -> list[st
     return targets
 
 
-def _decide(frame: pd.DataFrame, targets: list[str], task: Task | None) -> tuple[Task, str]:
+def _without(
+    frame: pd.DataFrame, without: Sequence[str], targets: list[str], columns: Sequence[str] | None
+) -> list[str]:
+    if isinstance(without, str):
+        raise ValueError(f"`without` is a list of names; got the text {without!r}. Write `without=[{without!r}]`.")
+    for name in without:
+        if name not in frame.columns:
+            raise ValueError(unknown("column", name, frame.columns))
+        if name in targets or name in (columns or ()):
+            raise ValueError(f"Column {name!r} is asked for and left out at once. Name it once.")
+    return list(without)
+
+
+def _aim(frame: pd.DataFrame, targets: list[str], task: Task | None, found: dict[str, Kind]) -> _Aim:
     """Decide between classes and numbers, and say why."""
     if task not in (None, "classification", "regression"):
         raise ValueError(f"`task` must be 'classification' or 'regression'; got {task!r}.")
-    named = f"target {', '.join(map(repr, targets))}"
+    first = found[targets[0]]
+    notation = None if first.notation.is_plain else first.notation
     if len(targets) > 1:
         if task == "classification":
             raise ValueError(f"Classes come from one column; got {len(targets)} target columns. Name one.")
-        return "regression", f"{named}: several columns, so numbers"
+        if len({found[name].notation for name in targets}) > 1:
+            raise ValueError("The numbers of the target columns are not all written in the same way. Name one column.")
+        missing = tuple(dict.fromkeys(mark for name in targets for mark in found[name].missing))
+        named = f"target {', '.join(map(repr, targets))}"
+        return _Aim(targets, "regression", f"{named}: several columns, so numbers", notation, missing)
+    decided, reason = _decide(frame, targets[0], task, first)
+    if decided == "classification":
+        notation = first.notation if first.what == "number" and first.values != "truth" else None
+        if notation is not None and first.values == "decimal" and not _exact(targets[0], frame, first):
+            notation = None
+    return _Aim(targets, decided, f"target {targets[0]!r}: {reason}", notation, first.missing)
+
+
+def _decide(frame: pd.DataFrame, target: str, task: Task | None, kind: Kind) -> tuple[Task, str]:
+    """The task and its reason."""
+    if kind.doubt and task != "classification":
+        raise ValueError(f"Target {target!r} {kind.doubt}; or give `task='classification'` if these are labels.")
+    read = f" ({kind.note})" if kind.note else ""
     if task is not None:
-        return task, f"{named}: {task} as asked"
-    column = frame[targets[0]].infer_objects()
-    kind = kind_of(column)
-    override = "(unless a task is given)"
-    if kind == "other":
-        raise ValueError(f"Target {targets[0]!r} holds {column.dtype} values, neither numbers nor text.")
-    if kind == "text":
-        _require_clean(frame, targets[0], "give `task='classification'` if these are labels")
-        return "classification", f"{named}: text, so classes {override}"
-    distinct = column.dropna().unique()
-    if column.dtype.kind == "b" or all(isinstance(value, bool | np.bool_) for value in distinct):
-        return "classification", f"{named}: true or false, so classes {override}"
-    if column.dtype.kind not in "iu":
-        return "regression", f"{named}: decimal numbers, so regression {override}"
-    few = len(distinct) <= min(MOST_INTEGER_CLASSES, len(column) / 2)
-    values = f"{len(distinct)} different whole numbers"
-    if few:
-        return "classification", f"{named}: {values}, so classes {override}"
-    return "regression", f"{named}: {values}, so regression {override}"
+        if task == "regression" and kind.what != "number":
+            numbers(target, frame[target])
+        return task, f"{task} as asked{read}"
+    if kind.what in ("date", "other"):
+        words = "dates" if kind.what == "date" else kind.note
+        raise ValueError(f"Target {target!r} holds {words}, neither numbers nor text. Choose another target.")
+    override = f"(unless a task is given){read}"
+    if kind.what == "text":
+        if kind.caution:
+            raise ValueError(f"Target {target!r} {kind.caution}; or give `task='classification'` if these are labels.")
+        return "classification", f"text, so classes {override}"
+    if kind.values == "truth":
+        return "classification", f"true or false, so classes {override}"
+    if kind.values == "decimal":
+        return "regression", f"decimal numbers, so regression {override}"
+    x = numbers(target, frame[target], kind.notation, kind.missing)
+    distinct = len(np.unique(x[~np.isnan(x)]))
+    classes = distinct <= min(MOST_INTEGER_CLASSES, len(x) / 2)
+    task = "classification" if classes else "regression"
+    return task, f"{distinct} different whole numbers, so {'classes' if classes else task} {override}"
+
+
+def _exact(name: str, frame: pd.DataFrame, kind: Kind) -> bool:
+    """Whether numbers of 64 bits tell the labels apart."""
+    x = numbers(name, frame[name], kind.notation, kind.missing)
+    return not (np.abs(x[~np.isnan(x)]) >= 2.0**53).any()
+
+
+def _rows(frame: pd.DataFrame, aim: _Aim) -> tuple[NDArray[np.bool_], NDArray[Any] | None, list[str]]:
+    """The rows to learn from and test on, their classes if they have any, and what was left out."""
+    name = aim.columns[0]
+    if aim.task == "regression":
+        x = [numbers(each, frame[each], aim.notation or PLAIN, aim.missing) for each in aim.columns]
+        rows: NDArray[np.bool_] = np.logical_not(np.isnan(np.stack(x)).any(axis=0))
+        if not rows.any():
+            complete(name, x[0])
+        return rows, None, _left_out(rows, aim)
+    codes, labels = labels_of(name, frame[name], aim.notation, aim.missing)
+    if not labels:
+        complete(name, np.full(len(frame), np.nan))
+    rows = codes >= 0
+    notes = _left_out(rows, aim)
+    counts = np.bincount(codes[rows], minlength=len(labels))
+    single = [label for label, times in zip(labels, counts, strict=True) if times == 1]
+    if single and len(single) <= max(1, RARE * rows.sum()) and len(single) < len(labels) - 1:
+        rows &= ~(counts == 1)[codes]
+        notes.append(
+            f"left out: {count(len(single), 'row')} of {'a class' if len(single) == 1 else 'classes'} that "
+            f"no other row has ({few(single)})"
+        )
+    return rows, np.array(labels)[codes[rows]], notes
+
+
+def _left_out(rows: NDArray[np.bool_], aim: _Aim) -> list[str]:
+    gaps = int((~rows).sum())
+    return [f"left out: {count(gaps, 'row')} without {few(aim.columns)}"] if gaps else []
 
 
 def _given(frame: pd.DataFrame, columns: Sequence[str] | None, targets: list[str]) -> list[str] | None:
@@ -160,12 +316,14 @@ def _given(frame: pd.DataFrame, columns: Sequence[str] | None, targets: list[str
     return chosen
 
 
-def _useful(frame: pd.DataFrame, targets: list[str], train: NDArray[np.int64]) -> tuple[list[str], str]:
+def _useful(
+    frame: pd.DataFrame, targets: list[str], train: NDArray[np.int64], found: dict[str, Kind]
+) -> tuple[list[str], str]:
     """Return the columns that can help, and a few of the others for every reason, in words."""
     chosen: list[str] = []
     useless: dict[str, list[str]] = {}
     for name in (name for name in frame.columns if name not in targets):
-        reason = _useless(name, frame[name], train)
+        reason = "" if found[name].doubt else _useless(name, frame[name], train, found[name])
         if reason:
             useless.setdefault(reason, []).append(name)
         else:
@@ -179,71 +337,61 @@ def _useful(frame: pd.DataFrame, targets: list[str], train: NDArray[np.int64]) -
     return chosen, dropped
 
 
-def _useless(name: str, column: pd.Series[Any], train: NDArray[np.int64]) -> str:
-    kind = kind_of(column)
-    if kind == "other":
-        return f"{column.dtype}, neither numbers nor text"
-    learned = column.iloc[train]
-    if kind == "numeric":
-        x = numbers(name, column)
-        if len(x) >= 10 and column.dtype.kind in "iu" and (np.diff(x) == 1).all():
+def _useless(name: str, column: pd.Series[Any], train: NDArray[np.int64], kind: Kind) -> str:
+    if kind.what == "other" or kind.note == "empty":
+        return kind.note
+    constant = "constant in the training part"
+    if kind.what == "date":
+        t = days(name, column.iloc[train], kind.format, kind.missing)
+        return "" if len(np.unique(t[~np.isnan(t)])) > 1 else constant
+    if kind.what == "number":
+        x = numbers(name, column, kind.notation, kind.missing)
+        if kind.values == "whole" and suspicions.counts_rows(x, name):
             return "counts the rows"
+        if kind.values == "whole" and suspicions.is_id_name(name) and (reason := suspicions.id_like(x, name)):
+            return f"{reason}, like an id"
         x = x[train]
-        return "" if len(np.unique(x[~np.isnan(x)])) > 1 else "constant in the training part"
-    codes, labels = texts(name, column)
-    if len(np.unique(texts(name, learned)[0])) < 2:
-        return "constant in the training part"
-    differ = len(labels) >= 10 and len(labels) > 0.9 * (codes >= 0).sum()
-    return "differs in nearly every row, like an id" if differ and _typing_error(labels) is None else ""
+        return "" if len(np.unique(x[~np.isnan(x)])) > 1 else constant
+    codes, labels = texts(name, column, kind.missing)
+    there = codes[train][codes[train] >= 0]
+    times = np.bincount(there, minlength=len(labels))
+    if (times > 0).sum() < 2:
+        return constant
+    if len(labels) >= 10 and len(labels) > 0.9 * (codes >= 0).sum():
+        return "differs in nearly every row, like an id" + (f"; {kind.caution}" if kind.caution else "")
+    if len(labels) > MOST_CATEGORIES and times[times >= FREQUENT].sum() < len(there) / 2:
+        return f"many different texts, most of them in fewer than {FREQUENT} rows"
+    return ""
 
 
-def _require_usable(frame: pd.DataFrame, name: str) -> None:
-    kind = kind_of(frame[name])
-    if kind == "numeric":
-        numbers(name, frame[name])
-    if kind != "text":
-        return
-    _require_clean(frame, name, "leave the column out, or write codes with a letter in front")
-    labels = texts(name, frame[name])[1]
+def _require_usable(chosen: list[str], found: dict[str, Kind]) -> None:
+    """Refuse the columns whose cells cannot be read, all of them at once."""
+    bad = [f"Column {name!r} {found[name].doubt or 'holds ' + found[name].note}." for name in chosen
+           if found[name].doubt or found[name].what == "other"]  # fmt: skip
+    if bad:
+        more = f" So it is with {len(bad) - 5} more columns." if len(bad) > 5 else ""
+        raise ValueError(" ".join(bad[:5]) + more)
+
+
+def _column(name: str, column: pd.Series[Any], kind: Kind) -> Column:
+    """The encoder of a column, fitted to its training part."""
+    if kind.what == "number":
+        return Numeric.fit(name, column, kind.notation, kind.missing)
+    if kind.what == "date":
+        return Moment.fit(name, column, kind.format, kind.missing)
+    codes, labels = texts(name, column, kind.missing)
+    most = None
     if len(labels) > MOST_CATEGORIES:
-        raise ValueError(
-            f"Column {name!r} has {len(labels)} different texts; up to {MOST_CATEGORIES} can be used as "
-            f"categories. Leave it out by naming the others with `columns`, or put rare ones together in the file."
-        )
+        times = np.bincount(codes[codes >= 0])
+        most = min(MOST_CATEGORIES, int((times >= FREQUENT).sum()) or MOST_CATEGORIES)
+    return Categorical.fit(name, column, kind.missing, most)
 
 
-def _require_clean(frame: pd.DataFrame, name: str, otherwise: str) -> None:
-    """Refuse a column of numbers that a few typing errors have turned into text."""
-    codes, labels = texts(name, frame[name])
-    bad = _typing_error(labels)
-    if bad is not None and frame[name].dtype.name != "category":
-        row = int(np.flatnonzero(codes == bad)[0]) + 1
-        raise ValueError(
-            f"Column {name!r} holds numbers, except for {labels[bad]!r} in data row {row}. Correct that value "
-            f"or leave it empty; or {otherwise}."
-        )
-
-
-def _typing_error(labels: list[str]) -> int | None:
-    """Return the place of the first text that is no number among many that are; None if these are names."""
-    strange = [i for i, label in enumerate(labels) if not _is_number(label)]
-    return strange[0] if strange and len(labels) >= 10 and len(strange) <= 0.2 * len(labels) else None
-
-
-def _is_number(label: str) -> bool:
-    try:
-        float(label)
-    except ValueError:
-        return False
-    return True
-
-
-def _numbers_to_learn(frame: pd.DataFrame, train: NDArray[np.int64]) -> pd.DataFrame:
-    for name in frame.columns:
-        x = complete(name, numbers(name, frame[name]))
-        if len(np.unique(x[train])) < 2:
+def _require_spread(frame: pd.DataFrame, aim: _Aim, train: NDArray[np.int64]) -> None:
+    for name in aim.columns:
+        x = numbers(name, frame[name], aim.notation or PLAIN, aim.missing)[train]
+        if len(np.unique(x)) < 2:
             raise ValueError(
-                f"Target column {name!r} is {label_of(x[train][0])} in every training row: there is nothing to "
+                f"Target column {name!r} is {label_of(x[0])} in every training row: there is nothing to "
                 f"learn. Choose another target."
             )
-    return frame.iloc[train]

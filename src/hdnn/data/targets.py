@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdnn.data import documents
-from hdnn.data.columns import center, numbers, ordered, row_number, texts
+from hdnn.data.cells import PLAIN, center, label_of, numbers, ordered, row_number, texts
+from hdnn.data.columns import grown, marks, places_of
+from hdnn.data.notation import TRUTH, Notation
 from hdnn.names import hint
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ class TargetEncoder:
         classes: The labels in order (classification), else empty.
         mean: Mean of each column in the training part (regression), else empty.
         scale: Standard deviation of each column there (regression), else empty.
+        notation: How numbers are written in texts; for classes, that they are numbers at all: 1.0 is the class 1.
+        missing: Marks that stand for a missing value, beside those that do so everywhere.
 
     Raises:
         ValueError: If it describes neither, or only one class.
@@ -47,6 +51,8 @@ class TargetEncoder:
     classes: tuple[str, ...] = ()
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    notation: Notation | None = None
+    missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         documents.names(self.columns, "The target columns")
@@ -68,6 +74,7 @@ class TargetEncoder:
             documents.number(value, "The mean of a target")
         for value in self.scale:
             documents.number(value, "The scale of a target", positive=True)
+        marks(self.missing, self.columns[0])
 
     @property
     def task(self) -> Task:
@@ -80,26 +87,68 @@ class TargetEncoder:
         return len(self.classes) or len(self.columns)
 
     @classmethod
-    def fit_classes(cls, column: pd.Series[Any]) -> TargetEncoder:
+    def fit_classes(
+        cls, column: pd.Series[Any], notation: Notation | None = None, missing: tuple[str, ...] = ()
+    ) -> TargetEncoder:
         """Take the labels that occur, in order: by value if all are numbers, else by letters."""
         name = str(column.name)
-        return cls((name,), classes=ordered(_labels(name, column)[1]))
+        codes, labels = labels_of(name, column, notation, missing)
+        complete(name, np.where(codes < 0, np.nan, 0.0))
+        return cls((name,), classes=ordered(labels), notation=notation, missing=missing)
 
     @classmethod
-    def fit_numbers(cls, frame: pd.DataFrame) -> TargetEncoder:
+    def fit_numbers(
+        cls, frame: pd.DataFrame, notation: Notation | None = None, missing: tuple[str, ...] = ()
+    ) -> TargetEncoder:
         """Take mean and standard deviation (1 for a constant column) of each column."""
-        centers = [center(complete(str(name), numbers(str(name), frame[name]))) for name in frame.columns]
-        return cls(
-            tuple(map(str, frame.columns)),
-            mean=tuple(mean for mean, _ in centers),
-            scale=tuple(scale for _, scale in centers),
-        )
+        names = tuple(map(str, frame.columns))
+        centers = [center(complete(name, numbers(name, frame[name], notation or PLAIN, missing))) for name in names]
+        mean, scale = (tuple(pair[i] for pair in centers) for i in range(2))
+        return cls(names, mean=mean, scale=scale, notation=notation, missing=missing)
 
-    def encode(self, frame: pd.DataFrame) -> NDArray[np.int64] | NDArray[np.float32]:
+    def again(self, frame: pd.DataFrame) -> TargetEncoder:
+        """The same target fitted to other rows, its cells read in the same way."""
+        if self.classes:
+            return self.fit_classes(frame[self.columns[0]], self.notation, self.missing)
+        return self.fit_numbers(frame[list(self.columns)], self.notation, self.missing)
+
+    def answered(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+        """Which rows have an answer: a number in every column, or a label that is one of the classes.
+
+        Raises:
+            ValueError: If a column is missing, or a cell is no number.
+        """
+        self._require(frame)
+        if not self.classes:
+            return ~self.gaps(frame)
+        codes, labels = labels_of(self.columns[0], frame[self.columns[0]], self.notation, self.missing)
+        position = places_of(self.classes)
+        return np.array([label in position for label in labels] + [False])[codes]
+
+    def gaps(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+        """Which rows lack an answer."""
+        if not self.classes:
+            x = np.stack([self._numbers(frame, name) for name in self.columns])
+            gaps: NDArray[np.bool_] = np.asarray(np.isnan(x).any(axis=0))
+            return gaps
+        return labels_of(self.columns[0], frame[self.columns[0]], self.notation, self.missing)[0] < 0
+
+    def _numbers(self, frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
+        return numbers(name, frame[name], self.notation or PLAIN, self.missing)
+
+    def _require(self, frame: pd.DataFrame) -> None:
+        for name in self.columns:
+            if name not in frame.columns:
+                raise ValueError(f"The table has no target column {name!r}. {hint(name, frame.columns)}")
+
+    def encode(
+        self, frame: pd.DataFrame, rows: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int64] | NDArray[np.float32]:
         """Return the targets of the rows of a table.
 
         Args:
             frame: s rows with at least the target columns.
+            rows: Which of them, if not all; see `answered`.
 
         Returns:
             Class indices int64 (s,), or standardised numbers float32 (s, columns).
@@ -107,31 +156,31 @@ class TargetEncoder:
         Raises:
             ValueError: If a column or a value is missing, a class unknown, or a number is none.
         """
-        for name in self.columns:
-            if name not in frame.columns:
-                raise ValueError(f"The table has no target column {name!r}. {hint(name, frame.columns)}")
+        self._require(frame)
+        chosen = np.ones(len(frame), dtype=bool) if rows is None else rows
         if not self.classes:
-            x = np.stack([complete(name, numbers(name, frame[name])) for name in self.columns], axis=1)
+            x = np.stack([complete(name, self._numbers(frame, name), chosen) for name in self.columns], axis=1)
             with np.errstate(over="ignore"):
                 scaled: NDArray[np.float32] = ((x - np.array(self.mean)) / np.array(self.scale)).astype(np.float32)
-            if not np.isfinite(scaled).all():
-                row, column = map(int, np.argwhere(~np.isfinite(scaled))[0])
+            if not np.isfinite(scaled[chosen]).all():
+                row, column = map(int, np.argwhere(~np.isfinite(scaled) & chosen[:, None])[0])
                 raise ValueError(
                     f"Target column {self.columns[column]!r}, data row {row_number(frame[self.columns[column]], row)}: "
                     f"{x[row, column]!r} is too far from the training values for 32-bit numbers. Correct that value."
                 )
-            return scaled
+            return scaled[chosen]
         name = self.columns[0]
-        codes, labels = _labels(name, frame[name])
-        position = {label: i for i, label in enumerate(self.classes)}
-        unknown = [label for label in labels if label not in position]
-        if unknown:
-            row = row_number(frame[name], int(np.flatnonzero(codes == labels.index(unknown[0]))[0]))
+        codes, labels = labels_of(name, frame[name], self.notation, self.missing)
+        complete(name, np.where(codes < 0, np.nan, 0.0), chosen)
+        position = places_of(self.classes)
+        unknown = np.array([label not in position for label in labels] + [False])[codes] & chosen
+        if unknown.any():
+            place = int(np.flatnonzero(unknown)[0])
             raise ValueError(
-                f"Target column {name!r}, data row {row}: {unknown[0]!r} is none of the {len(self.classes)} "
-                f"classes of the training part. {hint(unknown[0], self.classes)}"
+                f"Target column {name!r}, data row {row_number(frame[name], place)}: {labels[codes[place]]!r} is none "
+                f"of the {len(self.classes)} classes of the training part. {hint(labels[codes[place]], self.classes)}"
             )
-        return np.array([position[label] for label in labels], dtype=np.int64)[codes]
+        return np.array([position.get(label, -1) for label in labels] + [-1], dtype=np.int64)[codes][chosen]
 
     def decode(self, outputs: object) -> NDArray[Any]:
         """Return labels, or numbers in the units of the table.
@@ -170,27 +219,44 @@ class TargetEncoder:
             "classes": list(self.classes),
             "mean": [float(value) for value in self.mean],
             "scale": [float(value) for value in self.scale],
+            **({} if self.notation is None else {"notation": self.notation.to_dict()}),
+            **({"missing": list(self.missing)} if self.missing else {}),
         }
 
     @classmethod
     def from_dict(cls, document: object) -> TargetEncoder:
         """Read what `to_dict` wrote; anything else raises ValueError."""
         keys = ("columns", "classes", "mean", "scale")
-        values = documents.mapping(document, "a target", ("kind", *keys))
+        document = grown(document, {"notation": None, "missing": []})
+        values = documents.mapping(document, "a target", ("kind", *keys, "notation", "missing"))
         if values["kind"] != cls.kind:
             raise ValueError(f"Expected the description of kind {cls.kind!r}; got {documents.shown(values['kind'])}.")
-        return cls(*(documents.items(values[key], f"The {key} of a target") for key in keys))
+        notation = None if values["notation"] is None else Notation.from_dict(values["notation"])
+        read = {key: documents.items(values[key], f"The {key} of a target") for key in (*keys, "missing")}
+        return cls(**read, notation=notation)
 
 
-def _labels(name: str, column: pd.Series[Any]) -> tuple[NDArray[np.int64], list[str]]:
-    codes, labels = texts(name, column)
-    complete(name, np.where(codes < 0, np.nan, 0.0))
-    return codes, labels
+def labels_of(
+    name: str, column: pd.Series[Any], notation: Notation | None, missing: tuple[str, ...]
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Codes of classes, -1 where one is missing, and the labels they point to."""
+    import pandas as pd
+
+    if notation is None:
+        codes, labels = texts(name, column, missing)
+        # Programs write them in several ways.
+        same = [str(TRUTH[label] == 1.0) for label in labels] if set(labels) <= TRUTH.keys() else labels
+        if len(set(same)) < len(same):
+            places = {label: i for i, label in enumerate(dict.fromkeys(same))}
+            codes = np.array([*(places[label] for label in same), -1], dtype=np.int64)[codes]
+        return codes, list(dict.fromkeys(same))
+    codes, found = pd.factorize(numbers(name, column, notation, missing))
+    return codes.astype(np.int64), [label_of(value) for value in found]
 
 
-def complete(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the values of a target column if none is NaN, else raise ValueError."""
-    gaps = np.flatnonzero(np.isnan(x))
+def complete(name: str, x: NDArray[np.float64], rows: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """Return the values of a target column if none of the rows is NaN, else raise ValueError."""
+    gaps = np.flatnonzero(np.isnan(x) if rows is None else np.isnan(x) & rows)
     if len(gaps):
         raise ValueError(
             f"Target column {name!r} is missing in {len(gaps)} of {len(x)} rows (first: data row {gaps[0] + 1}; "

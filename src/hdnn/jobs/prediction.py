@@ -6,17 +6,21 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hdnn import data
+from hdnn import data, options
+from hdnn.data import documents
+from hdnn.data.dialect import Dialect
+from hdnn.data.reading import parts
 from hdnn.jobs.scores import finite_outputs, measure
-from hdnn.jobs.sources import DataSource, source_of
+from hdnn.jobs.sources import DataSource, reloaded, source_of
 from hdnn.networks import Network, class_probabilities, predicted_classes
+from hdnn.options import FileChoices
 from hdnn.runs import Run
 from hdnn.training.objective import EVALUATION_BATCH
 
@@ -37,12 +41,13 @@ class Prediction:
     remarks: str
 
 
-def predict(folder: Path, file: Path) -> Prediction:
+def predict(folder: Path, file: Path, *, choices: FileChoices | None = None) -> Prediction:
     """Predict the rows of a table, or the images of an IDX file.
 
     Args:
         folder: of a run.
-        file: .csv, .tsv or .parquet with the input columns of the run; for images an IDX file, with or without .gz.
+        file: a table with the input columns of the run; for images an IDX file, with or without .gz.
+        choices: how the table is written, where it is not as the one of the training, such as `separator`.
 
     Raises:
         OSError: if a file is not there.
@@ -51,12 +56,17 @@ def predict(folder: Path, file: Path) -> Prediction:
     """
     import pandas as pd
 
-    parts = list(predictions(folder, file))
-    return Prediction(pd.concat([part.frame for part in parts], ignore_index=True), parts[-1].remarks)
+    found = list(predictions(folder, file, choices=choices))
+    return Prediction(pd.concat([part.frame for part in found], ignore_index=True), found[-1].remarks)
 
 
 def predictions(
-    folder: Path, file: Path, *, part: int = data.PART, progress: Callable[[int], None] | None = None
+    folder: Path,
+    file: Path,
+    *,
+    part: int = data.PART,
+    progress: Callable[[int], None] | None = None,
+    choices: FileChoices | None = None,
 ) -> Iterator[Prediction]:
     """Predict part by part, for files larger than memory; all parts together are the bits that `predict` returns.
 
@@ -65,6 +75,7 @@ def predictions(
         file: as for `predict`.
         part: bytes of the file to read at a time, about; of no influence on what is yielded.
         progress: told how many bytes of the file have been read.
+        choices: as for `predict`.
 
     Yields:
         Predictions of the next rows, with remarks on all rows so far.
@@ -72,9 +83,9 @@ def predictions(
     Raises:
         OSError, ValueError, FloatingPointError: as `predict`; the rows before a defect have been yielded.
     """
-    _, encoder, target, network = opened(folder)
+    run, encoder, target, network = opened(folder)
     done = 0
-    for x, remarks in _batches(_encoded(encoder, file, part, progress)):
+    for x, remarks in _batches(_encoded(encoder, file, _dialect(run, choices), part, progress)):
         output = finite_outputs(network, torch.from_numpy(x), done)
         done += len(x)
         yield Prediction(_answers(network, target, output), remarks)
@@ -93,7 +104,11 @@ def _answers(network: Network, target: data.TargetEncoder, output: Tensor) -> pd
 
 
 def _encoded(
-    encoder: data.TableEncoder | data.ImageEncoder, file: Path, part: int, progress: Callable[[int], None] | None
+    encoder: data.TableEncoder | data.ImageEncoder,
+    file: Path,
+    given: Dialect,
+    part: int,
+    progress: Callable[[int], None] | None,
 ) -> Iterator[tuple[NDArray[np.float32], str]]:
     """Inputs of the network, and remarks on all rows so far."""
     if isinstance(encoder, data.ImageEncoder):
@@ -101,17 +116,32 @@ def _encoded(
             yield encoder.encode(images), ""
         return
     report = encoder.combined([])
-    columns = {"numeric": encoder.numeric_columns, "text": encoder.text_columns}
-    for rows in data.table_parts(file, **columns, part=part, progress=progress):
+    for rows in parts(file, encoder.names, given, part, progress):
         report = encoder.combined([report, encoder.report(rows)])
         yield encoder.encode(rows), report.description
 
 
-def _batches(parts: Iterable[tuple[NDArray[np.float32], str]]) -> Iterator[tuple[NDArray[np.float32], str]]:
+def _dialect(run: Run, choices: FileChoices | None) -> Dialect:
+    """What is said of a file of new rows: what was said of the table of the training, and what is said now."""
+    described = dict(run.config.data)
+    known = [entry.name for entry in options.entries(FileChoices)]
+    said: dict[str, Any] = {}
+    if "data" in described and not described.get("own"):
+        fields = {name: described[name] for name in (*known, "decimal", "date_format") if name in described}
+        fitted = documents.record(Dialect, fields, f"the data of {run.folder}")
+        said = {name: getattr(fitted, name) for name in Dialect.__slots__}
+    now: dict[str, Any] = {name: value for name, value in (choices or {}).items() if value is not None}
+    options.check(FileChoices, now)
+    if now.get("missing"):
+        now["missing"] = tuple(dict.fromkeys([*(said.get("missing") or ()), *now["missing"]]))
+    return Dialect(**{**said, **now})
+
+
+def _batches(encoded: Iterable[tuple[NDArray[np.float32], str]]) -> Iterator[tuple[NDArray[np.float32], str]]:
     """The same rows in batches of fixed length: the last bits of a row depend on how many are computed together."""
     held: list[NDArray[np.float32]] = []
     remarks = ""
-    for x, remarks in parts:
+    for x, remarks in encoded:
         held.append(x)
         if sum(map(len, held)) < EVALUATION_BATCH:
             continue
@@ -124,7 +154,12 @@ def _batches(parts: Iterable[tuple[NDArray[np.float32], str]]) -> Iterator[tuple
 
 
 def evaluate(
-    folder: Path, file: Path | None = None, *, mnist_folder: str | None = None, source: DataSource | None = None
+    folder: Path,
+    file: Path | None = None,
+    *,
+    mnist_folder: str | None = None,
+    source: DataSource | None = None,
+    choices: FileChoices | None = None,
 ) -> dict[str, float]:
     """Loss and scores of a run.
 
@@ -133,18 +168,24 @@ def evaluate(
         file: a table with the input and target columns; None takes the test part that the run held back.
         mnist_folder: where the MNIST files are now, if they have moved.
         source: the data of the run, where they are none of the built-in ones.
+        choices: as for `predict`.
 
     Returns:
-        "loss", "accuracy" (or "error", "absolute_error" and "r2" for regression) and "rows".
+        "loss", "accuracy" (or "error", "absolute_error" and "r2" for regression) and "rows"; where there are any,
+        "rows_without_answer" counts rows that were left out because their target is missing, and "rows_of_new_classes"
+        those with a label that the training part did not have.
 
     Raises:
         OSError: if a file is not there.
         ValueError: if the run or the data is damaged or they do not fit each other.
         FloatingPointError: if values are so extreme that an output is not finite.
     """
+    import pandas as pd
+
     run, encoder, target, network = opened(folder)
+    left_out: dict[str, float] = {}
     if file is None:
-        dataset = source_of(run, mnist_folder, source).load()
+        dataset = reloaded(run, source_of(run, mnist_folder, source))
         if not alike(dataset.encoder.to_dict(), encoder.to_dict()) or not alike(
             dataset.target.to_dict(), target.to_dict()
         ):
@@ -157,19 +198,15 @@ def evaluate(
     else:
         if not isinstance(encoder, data.TableEncoder):
             raise ValueError("A run on images is evaluated on its own test images; give no file.")
-        rows = _rows(encoder, target, file)
-        x, y = encoder.encode(rows), target.encode(rows)
+        rows = pd.concat(list(parts(file, (*encoder.names, *target.columns), _dialect(run, choices))))
+        answered = target.answered(rows)
+        gaps = target.gaps(rows)
+        if not answered.any():
+            target.encode(rows)  # names what is wrong
+        left_out = {"rows_without_answer": int(gaps.sum()), "rows_of_new_classes": int((~answered & ~gaps).sum())}
+        x, y = encoder.encode(rows)[answered], target.encode(rows, answered)
     scores = measure(network, target, torch.from_numpy(x), torch.from_numpy(np.ascontiguousarray(y)))
-    return {**scores, "rows": len(x)}
-
-
-def _rows(encoder: data.TableEncoder, target: data.TargetEncoder, file: Path) -> pd.DataFrame:
-    """All rows of a table, their cells read as `predict` reads them."""
-    import pandas as pd
-
-    texts, numbers = (target.columns, ()) if target.classes else ((), target.columns)
-    parts = data.table_parts(file, numeric=(*encoder.numeric_columns, *numbers), text=(*encoder.text_columns, *texts))
-    return pd.concat(list(parts))
+    return {**scores, "rows": len(x), **{name: number for name, number in left_out.items() if number}}
 
 
 def opened(folder: Path) -> tuple[Run, data.TableEncoder | data.ImageEncoder, data.TargetEncoder, Network]:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from hdnn import data as sets
 from hdnn import options
 from hdnn.data import Dataset, Task, documents
+from hdnn.data.dialect import Dialect
+from hdnn.data.tables import table_again
 from hdnn.doors import shelled
 from hdnn.jobs.setups import SETUPS, Setup, table_setup
 from hdnn.names import unknown
@@ -20,7 +22,7 @@ from hdnn.runs import Run
 Progress = Callable[[str, int, int], None]
 PLANAR = ("swiss-roll", "double-moons", "double-circles")
 NAMED = ("digits", "mnist", *PLANAR)
-TABLES = (".csv", ".tsv", ".parquet")
+TABLES = (".csv", ".tsv", ".tab", ".txt", ".gz", ".parquet", ".xlsx")
 _POINTS = 8000
 
 
@@ -70,7 +72,8 @@ def _planar(source: Source, progress: Progress | None) -> Dataset:
 def _table(source: Source, progress: Progress | None) -> Dataset:
     if source.target is None:
         raise ValueError(f"A table needs its target column: give `target` for {source.data}.")
-    return sets.table(source.data, source.target, seed=source.seed, task=source.task, columns=source.columns)
+    chosen = {name: getattr(source, name) for name in (*_TABLE.takes, "seed") if name != "target"}
+    return sets.table(source.data, source.target, **{**chosen, "without": source.without or ()})
 
 
 def _digits(source: Source, progress: Progress | None) -> Dataset:
@@ -81,7 +84,8 @@ def _mnist(source: Source, progress: Progress | None) -> Dataset:
     return sets.mnist(source.folder or mnist_folder(), source.download, progress)
 
 
-_TABLE = _Kind(("target", "task", "columns"), _table)
+_FILE = ("separator", "decimal", "no_header", "skip_lines", "encoding", "missing", "date_format")
+_TABLE = _Kind(("target", "task", "columns", "without", *_FILE), _table)
 _KINDS = {
     "digits": _Kind((), _digits),
     "mnist": _Kind(("folder", "download"), _mnist),
@@ -94,13 +98,21 @@ class Source(DataSource):
     """A data set by name, or a table by path, and how to read it; plain values.
 
     Args:
-        data: "digits", "mnist", "swiss-roll", "double-moons", "double-circles", or the path of a .csv, .tsv or
-            .parquet table.
+        data: "digits", "mnist", "swiss-roll", "double-moons", "double-circles", or the path of a table: .csv,
+            .tsv, .tab or .txt (also .gz), .parquet or .xlsx.
         seed: of random points and of the split.
         size: points of a planar set; None makes 8000.
         target: the column of a table to predict.
         task: "classification" or "regression" of a table; None decides by the target.
         columns: the input columns of a table; None takes all that can help.
+        without: columns of a table to leave out.
+        separator: how a table is written, where that cannot be found, as are the following; see `hdnn.data.read_table`.
+        decimal: "." or ",".
+        no_header: the first line is data.
+        skip_lines: lines above the header.
+        encoding: of the letters.
+        missing: what stands for a missing value.
+        date_format: of dates that may be read in several ways, as in "%d/%m/%Y".
         folder: where the four MNIST files are.
         download: fetch them if they are not there.
 
@@ -117,6 +129,14 @@ class Source(DataSource):
     columns: tuple[str, ...] | None = None
     folder: str | None = None
     download: bool = False
+    without: tuple[str, ...] | None = None
+    separator: str | None = None
+    decimal: options.Decimal | None = None
+    no_header: bool = False
+    skip_lines: int = 0
+    encoding: str | None = None
+    missing: tuple[str, ...] | None = None
+    date_format: str | None = None
 
     def __post_init__(self) -> None:
         if self.data not in NAMED and not self.is_table:
@@ -132,10 +152,13 @@ class Source(DataSource):
             (_KINDS["mnist"].takes, "mnist"),
         ):
             if given & set(takes) and takes != self._kind.takes:
-                names = " and ".join(f"`{name}`" for name in takes)
-                verb = "is" if len(takes) == 1 else "are"
+                shown = [name for name in takes if name in given or len(takes) < 3]
+                names = " and ".join(f"`{name}`" for name in shown)
+                verb = "is" if len(shown) == 1 else "are"
                 raise ValueError(f"{names} {verb} for {whose}; {self.data} has its own. Leave them out.")
         options.check(options.SourceChoices, vars(self))
+        if self.is_table:
+            self.dialect  # noqa: B018  # what makes no sense shows at once
 
     @property
     def is_table(self) -> bool:
@@ -151,6 +174,23 @@ class Source(DataSource):
     @property
     def _kind(self) -> _Kind:
         return _TABLE if self.is_table else _KINDS[self.data]
+
+    @property
+    def dialect(self) -> Dialect:
+        """What is said of how a table is written."""
+        return Dialect(**{name: getattr(self, name) for name in _FILE})
+
+    def load_again(self, encoder: sets.TableEncoder, target: sets.TargetEncoder) -> Dataset:
+        """Read a table by the decisions that a run made, which may be those of an earlier hdnn.
+
+        Args:
+            encoder: of the run's inputs.
+            target: of its answers.
+
+        Raises:
+            OSError, ValueError: as `load`.
+        """
+        return table_again(self.data, encoder, target, seed=self.seed, dialect=self.dialect)
 
     def load(self, progress: Progress | None = None) -> Dataset:
         """Read it.
@@ -210,6 +250,20 @@ def source_of(run: Run, mnist_folder: str | None = None, given: DataSource | Non
         described["folder"] = mnist_folder
     source = documents.record(Source, described, f"the data of {run.folder}")
     return dataclasses.replace(source, download=False)
+
+
+def reloaded(run: Run, source: DataSource) -> Dataset:
+    """The data of a run by the decisions that it made.
+
+    Raises:
+        OSError, ValueError: as `Source.load`.
+    """
+    if not isinstance(source, Source):
+        return source.load()
+    encoder = sets.encoder_from_dict(run.config.encoder)
+    if not isinstance(encoder, sets.TableEncoder) or not source.is_table:
+        return source.load()
+    return source.load_again(encoder, sets.TargetEncoder.from_dict(run.config.target))
 
 
 def mnist_folder() -> Path:

@@ -18,7 +18,7 @@ from hdnn.flow import Flow
 from hdnn.flow.settings import step_size
 from hdnn.jobs.choices import given, seeded_network
 from hdnn.jobs.prediction import alike, opened
-from hdnn.jobs.sources import DataSource, source_of
+from hdnn.jobs.sources import DataSource, reloaded, source_of
 from hdnn.names import count
 from hdnn.networks import Network, NetworkConfig
 from hdnn.options import FlowChoices
@@ -156,7 +156,7 @@ def trained(
     """
     _check_samples(samples)
     run, encoder, target, network = opened(folder)
-    dataset = source_of(run, mnist_folder, source).load()
+    dataset = reloaded(run, source_of(run, mnist_folder, source))
     if not alike(dataset.encoder.to_dict(), encoder.to_dict()) or not alike(dataset.target.to_dict(), target.to_dict()):
         raise ValueError(f"The data of this run, {run.config.data.get('data')}, has changed since it was trained.")
     network = network.double()

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from hdnn import plots
 from hdnn.analysis import principal_components
 from hdnn.data import Dataset
+from hdnn.doors import in_options
 from hdnn.jobs import sights
 from hdnn.modes import evaluating
 from hdnn.names import count, few
 from hdnn.networks import Network, class_probabilities, predicted_classes
+from hdnn.options import SourceChoices, flags
 from hdnn.report import Picture, Report, Section, Table, render
 from hdnn.runs import Run
 from hdnn.training import outputs
@@ -108,7 +110,8 @@ def _starts(run: Run, starts: Sequence[History]) -> list[Table | Picture]:
 
 def _report(run: Run, dataset: Dataset, metrics: Metrics, sections: list[Section]) -> Report:
     network = run.config.network
-    notes = []
+    words = flags(SourceChoices)
+    notes = [in_options(caution, words) for caution in dataset.cautions]
     if metrics["interrupted"]:
         notes.append(
             f"Training was interrupted after {metrics['epochs']} epochs; these are the weights of that moment."
@@ -128,7 +131,7 @@ def _report(run: Run, dataset: Dataset, metrics: Metrics, sections: list[Section
     return Report(
         title=f"{run.folder.resolve().name}: {network.model} on {dataset.name}",
         lead=f"A Hamiltonian network, {network.model} with {network.layers} layers, {network.features} features and "
-        f"step {network.step:.4g}. {dataset.description}.",
+        f"step {network.step:.4g}. {in_options(dataset.description, words)}.",
         headline=headline,
         sections=sections,
         notes=notes,

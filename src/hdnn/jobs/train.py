@@ -12,7 +12,7 @@ from hdnn.checkpoints import Saver, largest_checkpoint, read_checkpoint, require
 from hdnn.data import Dataset
 from hdnn.jobs.beginnings import Start, beginning, changed, fingerprint, where
 from hdnn.jobs.choices import Choices, chosen_recipe, given, network_config, seeded_network
-from hdnn.jobs.sources import DataSource
+from hdnn.jobs.sources import DataSource, reloaded
 from hdnn.jobs.task import Outcome, Parts, Task, rehearse, tensors
 from hdnn.names import count
 from hdnn.networks import Network, NetworkConfig
@@ -81,7 +81,7 @@ def train(
         require_threads(threads)
     choices = cast(Choices, given(choices))
     dataset = source.load(download_progress)
-    announce(dataset.description)
+    _announced(dataset, announce)
     setup = source.setup(dataset)
     config = network_config(dataset, setup, choices)
     recipe = chosen_recipe(setup, choices, seed)
@@ -158,9 +158,11 @@ def resume(
             return Outcome(run, run.read_metrics(), False)
         source, recipe, init_std, device, threads = beginning(run, source)
         place = require_device(device)
-        dataset = source.load()
-        announce(dataset.description)
-        if fingerprint(dataset) != run.config.start["fingerprint"]:
+        dataset, began = source.load(), run.config.start["fingerprint"]
+        if fingerprint(dataset) != began:
+            dataset = reloaded(run, source)
+        _announced(dataset, announce)
+        if fingerprint(dataset) != began:
             raise ValueError(
                 f"The data of this run, {source.name}, have changed since it began, so it cannot go on as it would "
                 f"have. Bring the old data back, or train anew with --output or --overwrite."
@@ -181,6 +183,12 @@ def resume(
         # What differs has been said.
         state = None if state is None else dataclasses.replace(state, circumstances=None, backend=chosen.backend)
         return task.carry_out(state, callbacks, start_callbacks)
+
+
+def _announced(dataset: Dataset, announce: Callable[[str], None]) -> None:
+    announce(dataset.description)
+    for caution in dataset.cautions:
+        announce(f"Note: {caution}")
 
 
 def describe(network: Network, config: NetworkConfig, recipe: Recipe) -> str:
