@@ -189,20 +189,25 @@ class Session:
         self._data = [calls._packed(value, 1) for value in (x, y, sample_weight)]
         self._bound = _bound(self.setup)
 
-    def begin(self, order: Tensor, bounds: Tensor) -> None:
+    def begin(self, order: Tensor, bounds: Tensor, *, checked: bool = False) -> None:
         """Say which rows the next steps take: step t of network e order[e, bounds[t] : bounds[t + 1]].
 
         Args:
             order: (E, rows) int64.
             bounds: (T + 1,) int64, rising.
+            checked: whether they are known to be so, as numbers of rows; looking at all takes as long as a step.
         """
+        if not checked:
+            self._check_order(order, bounds)
+        self._order, self._bounds = calls._packed(order, 1), bounds.contiguous()
+        self._ends: list[int] = bounds.tolist()
+
+    def _check_order(self, order: Tensor, bounds: Tensor) -> None:
         _expect("order", order, torch.int64, (len(self.trainees.parameters), order.shape[-1]))
         _check_range("order", order, self.rows)
         _expect("bounds", bounds, torch.int64, (max(1, len(bounds)),))
         if int(bounds[0]) < 0 or int(bounds[-1]) > order.shape[1] or bool((bounds.diff() <= 0).any()):
             raise ValueError(f"`bounds` must rise within 0 … {order.shape[1]}, so that no batch is empty.")
-        self._order, self._bounds = calls._packed(order, 1), bounds.contiguous()
-        self._ends: list[int] = bounds.tolist()
 
     def take(self, first: int, rates: Tensor, gradient: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Take steps.

@@ -30,6 +30,7 @@ class Block:
         setup: what native steps do.
         trainees: what they move.
         gradient: (E, P), what the last step moved along.
+        moving: (2 or 3, E, P), parameters and moments.
     """
 
     def __init__(self, networks: Sequence[Network], recipe: Recipe) -> None:
@@ -38,6 +39,11 @@ class Block:
         self._parts = [tensors_of(network) for network in networks]
         rows = [torch.cat([p.detach().flatten() for p in parts.values()]) for parts in self._parts]
         self.trainees = Trainees.fresh(torch.stack(rows), self.setup.optimizer)
+        # One memory for all that moves, which is then copied and looked at in one go.
+        moments = [self.trainees.first, *([] if self.trainees.second is None else [self.trainees.second])]
+        self.moving = torch.stack([self.trainees.parameters, *moments])
+        self.trainees.parameters, self.trainees.first = self.moving[0], self.moving[1]
+        self.trainees.second = None if self.trainees.second is None else self.moving[2]
         self.gradient = torch.zeros_like(self.trainees.parameters)
         self._own = [[p.data for p in parts.values()] for parts in self._parts]
         self._views = [self._parted(row) for row in self.trainees.parameters]

@@ -6,7 +6,7 @@ Legend: E members; a stacked tensor has a leading axis E; W, μ the output layer
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -49,8 +49,8 @@ class Learner(ABC):
         """
 
     @abstractmethod
-    def remembered(self) -> Iterable[Tensor]:
-        """What the optimizer remembers, itself."""
+    def is_finite(self) -> bool:
+        """Whether weights, and what the optimizer remembers, are numbers."""
 
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
@@ -97,10 +97,11 @@ class Stepwise(Learner):
         """Go on with the memory of another such learner."""
         state.remember(self.optimizer, memory)
 
-    def remembered(self) -> Iterable[Tensor]:
-        """What the optimizer remembers, itself."""
+    def is_finite(self) -> bool:
+        """Whether weights, and what the optimizer remembers, are numbers."""
         kept = (value for each in self.optimizer.state.values() for value in each.values())
-        return (value for value in kept if isinstance(value, Tensor))
+        numbers = (*self.weights().values(), *(value for value in kept if isinstance(value, Tensor)))
+        return all(bool(value.isfinite().all()) for value in numbers)
 
     @abstractmethod
     def losses(self, batch: Batch) -> tuple[Tensor, Any]:

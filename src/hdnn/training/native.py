@@ -6,7 +6,7 @@ Legend: E members, s samples, k steps without a pause.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -37,16 +37,17 @@ class Native(Learner):
         self.block = Block(networks, recipe)
         x, y, weight = source.data if self.stacked else source.data.each(lambda part: part[None])
         self.y = y
+        self.ends = [*range(0, source.count, source.size), source.count]
+        self.sizes = [stop - start for start, stop in itertools.pairwise(self.ends)]
+        self.bounds = torch.tensor(self.ends)
         self.session = Session(self.block.setup, self.block.trainees, x, y, weight)  # type: ignore[arg-type]
 
     def walk(self, source: Source, course: Course) -> Iterator[Stretch]:
         """The steps of an epoch that are left, as many at a time as nobody wants to look at."""
         rows: Rows = source  # type: ignore[assignment]  # no other has native steps
         order = rows.order().view(len(self.y), -1)
-        ends = [*range(0, rows.count, rows.size), rows.count]
-        sizes = [stop - start for start, stop in itertools.pairwise(ends)]
-        self.session.begin(order, torch.tensor(ends))
-        done = course.done
+        ends, sizes, done = self.ends, self.sizes, course.done
+        self.session.begin(order, self.bounds, checked=True)
         if done:
             yield Stretch(done, sizes[:done], self._targets(order[:, : ends[done]]))
         while done < rows.batches:
@@ -54,7 +55,8 @@ class Native(Learner):
             rates = [self.recipe.learning_rate * course.share(step) for step in range(done + 1, stop + 1)]
             losses, outputs = self._take(done, torch.tensor(rates, dtype=torch.float64))
             if not self.stacked:
-                bad = done + int(losses[0].isfinite().sum())  # after the first that is none there are no more
+                failed = int(self.block.trainees.failed[0])
+                bad = stop if failed < 0 else stop - (self.block.trainees.done - failed)
                 if bad > done:  # else the gradient is still that of the step before
                     self.block.show_gradient()
                 if bad < stop:
@@ -70,14 +72,12 @@ class Native(Learner):
         block, trainees = self.block, self.block.trainees
         if len(rates) == 1:
             return self.session.take(first, rates, block.gradient)
-        kept = (trainees.parameters, trainees.first, trainees.second, trainees.failed)
-        before, done = [None if value is None else value.clone() for value in kept], trainees.done
+        moving, failed, done = block.moving.clone(), trainees.failed.clone(), trainees.done
         try:
             return self.session.take(first, rates, block.gradient)
         except KeyboardInterrupt:
-            for value, old in zip(kept, before, strict=True):
-                if value is not None and old is not None:
-                    value.copy_(old)
+            block.moving.copy_(moving)
+            trainees.failed.copy_(failed)
             trainees.done = done
             raise
 
@@ -89,7 +89,9 @@ class Native(Learner):
 
     def _targets(self, chosen: Tensor) -> Tensor:
         """Of rows, (rows, ...) or (E, rows, ...)."""
-        return self.y[torch.arange(len(chosen))[:, None], chosen] if self.stacked else self.y[0, chosen[0]]
+        if self.stacked:
+            return self.y[torch.arange(len(chosen))[:, None], chosen]
+        return self.y[0].index_select(0, chosen[0])
 
     def close(self) -> None:
         """Give the networks what they have learned."""
@@ -109,6 +111,7 @@ class Native(Learner):
         """Go on with the memory of another such learner."""
         self.block.remember(memory, stacked=self.stacked)
 
-    def remembered(self) -> Iterable[Tensor]:
-        """What the optimizer remembers, itself."""
-        return [value for value in (self.block.trainees.first, self.block.trainees.second) if value is not None]
+    def is_finite(self) -> bool:
+        """Whether weights, and what the optimizer remembers, are numbers."""
+        moving = self.block.moving
+        return float((moving - moving).sum()) == 0.0  # ∞ − ∞ is none; faster than to look at each

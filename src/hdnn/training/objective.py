@@ -252,14 +252,14 @@ def judged(scores: Scores, outputs: Sequence[Tensor], targets: Sequence[Tensor])
     """What is found in outputs and targets of batches, taken as one."""
     if not scores:
         return {}
-    output, y = torch.cat(list(outputs)), torch.cat(list(targets))
+    output, y = (found[0] if len(found) == 1 else torch.cat(list(found)) for found in (outputs, targets))
     return {name: one_number(name, found(output, y)) for name, found in scores.items()}
 
 
 def mean_loss(losses: Tensor, sizes: Sequence[int]) -> float:
     """The mean over samples of the losses of batches."""
-    counts = torch.tensor(sizes, dtype=torch.float64)
-    return float(losses.to("cpu", torch.float64) @ counts / counts.sum())
+    products = (loss * size for loss, size in zip(losses.tolist(), sizes, strict=True))
+    return math.fsum(products) / sum(sizes)
 
 
 def outputs(network: nn.Module, x: Inputs, *, call: Call | None = None) -> Tensor:

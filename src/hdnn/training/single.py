@@ -235,12 +235,13 @@ class Training(Trainer):
 
         A squared gradient may overflow where the gradient does not; Adam would then never move that weight again.
         """
+        if self.learner.is_finite():
+            return
         when = f"became infinite or not a number in epoch {len(self.history) + bool(self.losses)}"
         if where := where_weights(self.network):
             raise FloatingPointError(stopped("weights", when, where))
-        if not all(bool(value.isfinite().all()) for value in self.learner.remembered()):
-            where = "The weights are still finite, but gradients were so large that their squares overflowed."
-            raise FloatingPointError(stopped("memory of the optimizer", when, where))
+        where = "The weights are still finite, but gradients were so large that their squares overflowed."
+        raise FloatingPointError(stopped("memory of the optimizer", when, where))
 
 
 class _Best:
