@@ -120,12 +120,18 @@ Job job_of(const Spec& spec, const Arrays& a, const Weights& at, int64_t flow, i
   return job;
 }
 
-int64_t blocks_of(int64_t samples, int64_t lanes) { return (samples + lanes - 1) / lanes; }
+int64_t blocks_of(const Kernel& kernel, bool doubles, const Spec& spec, int64_t samples) {
+  const int64_t lanes = kernel.lanes(doubles, spec.features, samples);
+  return (samples + lanes - 1) / lanes;
+}
 
-// Numbers that one flow keeps of `blocks` blocks.
-int64_t kept_of_flow(const Kernel& kernel, bool doubles, const Spec& spec, int64_t blocks) {
+// Numbers that one flow keeps of its samples.
+int64_t kept_of_flow(const Kernel& kernel, bool doubles, const Spec& spec, int64_t rows, int64_t pixels) {
   const Weights none{};
-  return blocks * kernel.trajectory(doubles, Builder{spec, none, 1}.job());
+  Job job = Builder{spec, none, 1}.job();
+  job.rows = rows;
+  job.pixels = pixels;
+  return blocks_of(kernel, doubles, spec, rows * pixels) * kernel.trajectory(doubles, job);
 }
 
 template <class T> void add(T* to, const T* from, int64_t count) {
@@ -154,16 +160,15 @@ int64_t drive_size(const Spec& s) {
 
 int64_t kept(bool doubles, const Spec& spec, int64_t flows, int64_t rows, int64_t pixels) {
   const Kernel& kernel = kernel_in_use();
-  const int64_t blocks = blocks_of(rows * pixels, kernel.lanes(doubles, spec.features));
-  const int64_t numbers = flows * kept_of_flow(kernel, doubles, spec, blocks);
+  const int64_t numbers = flows * kept_of_flow(kernel, doubles, spec, rows, pixels);
   return numbers * (doubles ? 8 : 4) <= most_kept(spec.features) ? numbers : 0;
 }
 
 int64_t forward(bool doubles, const Spec& spec, const Arrays& a, int threads, Interrupt interrupt) {
   const Kernel& kernel = kernel_in_use();
   const int64_t size = doubles ? 8 : 4;
-  const int64_t blocks = blocks_of(a.rows * a.pixels, kernel.lanes(doubles, spec.features));
-  const int64_t kept = kept_of_flow(kernel, doubles, spec, blocks);
+  const int64_t blocks = blocks_of(kernel, doubles, spec, a.rows * a.pixels);
+  const int64_t kept = kept_of_flow(kernel, doubles, spec, a.rows, a.pixels);
   const int64_t chunks = blocks < 4 * kChunks ? blocks : 4 * kChunks, tasks = a.flows * chunks;
   threads = usable(threads, tasks);
   Team team(interrupt, tasks);
@@ -193,8 +198,8 @@ void backward(bool doubles, const Spec& spec, const Arrays& given, int64_t layou
   Arrays a = given;
   if (layout != reinterpret_cast<intptr_t>(&kernel)) a.kept = nullptr;
   const int64_t size = doubles ? 8 : 4;
-  const int64_t blocks = blocks_of(a.rows * a.pixels, kernel.lanes(doubles, spec.features));
-  const int64_t kept = kept_of_flow(kernel, doubles, spec, blocks);
+  const int64_t blocks = blocks_of(kernel, doubles, spec, a.rows * a.pixels);
+  const int64_t kept = kept_of_flow(kernel, doubles, spec, a.rows, a.pixels);
   const bool weights_too = a.weight_gradient != nullptr;
   const int64_t sizes[3] = {weights_too ? weight_size(spec) : 0, weights_too ? bias_size(spec) : 0,
                             weights_too ? drive_size(spec) : 0};

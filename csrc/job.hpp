@@ -61,7 +61,7 @@ struct Job {
 // One instruction set's entry points. `first` and `last` count blocks of `lanes` samples.
 struct Kernel {
   const char* name;
-  int64_t (*lanes)(bool doubles, int64_t features);
+  int64_t (*lanes)(bool doubles, int64_t features, int64_t samples);
   int64_t (*scratch)(bool doubles, const Job& job, bool backward);  // bytes a thread needs
   int64_t (*trajectory)(bool doubles, const Job& job);              // numbers that a block leaves behind, all layers
   void (*forward)(bool doubles, const Job& job, int64_t first, int64_t last, void* scratch);

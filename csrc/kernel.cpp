@@ -240,8 +240,8 @@ template <class T> struct Run : Moves<T> {
   }
 };
 
-int64_t lanes(bool doubles, int64_t features) {
-  return doubles ? lanes_for<double>(features) : lanes_for<float>(features);
+int64_t lanes(bool doubles, int64_t features, int64_t samples) {
+  return doubles ? lanes_for<double>(features, samples) : lanes_for<float>(features, samples);
 }
 
 int64_t scratch(bool doubles, const Job& job, bool backward) {

@@ -2,10 +2,12 @@
 //
 // Included inside an anonymous namespace, as math.hpp is. λ is the gradient of the state.
 
-template <class T> int64_t lanes_for(int64_t features) {
+// Lanes of a block: fewer where all samples are few. No bit depends on idle lanes: they add zeros.
+template <class T> int64_t lanes_for(int64_t features, int64_t samples) {
   const int64_t tile = int64_t{kColumns} * Simd<T>::W;
   const int64_t wanted = (features <= 32 ? 512 : 256) / int64_t{sizeof(T)};
-  return wanted < tile ? tile : wanted / tile * tile;
+  const int64_t most = wanted < samples ? wanted : samples;
+  return most <= tile ? tile : (most + tile - 1) / tile * tile;
 }
 
 template <class T> struct Moves : Products<T> {
@@ -17,7 +19,7 @@ template <class T> struct Moves : Products<T> {
   T h, negative_slope;
 
   explicit Moves(const Job& j)
-      : Base(lanes_for<T>(j.features)), job(j), h(T(j.step)), negative_slope(T(j.negative_slope)) {}
+      : Base(lanes_for<T>(j.features, j.rows * j.pixels)), job(j), h(T(j.step)), negative_slope(T(j.negative_slope)) {}
 
   static const T* at(const Matrix& m, int64_t layer) { return static_cast<const T*>(m.data) + layer * m.layer; }
   static T* gradient_at(const Matrix& m, int64_t layer) { return static_cast<T*>(m.gradient) + layer * m.layer; }

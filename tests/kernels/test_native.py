@@ -317,6 +317,32 @@ def test_deep_or_large_runs_keep_nothing() -> None:
             assert calls.forward(flow.plan, y, Layers(flow.weight, flow.bias, None), keep=True)[1].numbers is None
 
 
+@pytest.mark.parametrize("name_of_set", SETS)
+@pytest.mark.parametrize("dtype", [F32, F64])
+@pytest.mark.parametrize("features", [4, 6, 40])
+@pytest.mark.parametrize("batch", [1, 31, 33, 100])
+def test_few_samples_take_narrow_blocks_and_give_the_bits_of_wide_ones(
+    batch: int, features: int, dtype: torch.dtype, name_of_set: str
+) -> None:
+    """Rows without a cotangent add zeros, as idle lanes do."""
+    flow = preset("h2", features, 5, dtype=dtype, backend="native")
+    layers = Layers(flow.weight.detach(), flow.bias.detach(), None)
+    y, g = random(128, features).to(dtype), random(128, features, seed=6).to(dtype)
+    g[batch:] = 0
+    with instruction_set(name_of_set):
+        few, kept = calls.forward(flow.plan, y[:batch], layers, keep=True)
+        many = calls.forward(flow.plan, y, layers)[0]
+        to_few = calls.backward(flow.plan, g[:batch], y[:batch], layers, kept=kept)
+        to_many = calls.backward(flow.plan, g, y, layers)
+    assert torch.equal(few, many[:batch])
+    assert torch.equal(to_few[0], to_many[0][:batch])
+    assert same((few, *to_few[1:]), (few, *to_many[1:]))
+    assert kept.numbers is not None
+    if features == 4 and batch < 33:
+        rows = 128 // y.element_size()  # 32 lanes of float32: half a block, or less
+        assert kept.numbers.numel() <= 2 * rows * 2 * (2 + 2) * flow.layers
+
+
 def test_few_features_keep_what_fits_a_core_s_own_cache_and_no_more() -> None:
     """Beyond it, memory is shared: the same call would take twice as long beside others."""
     if (getconf := shutil.which("getconf")) is None:

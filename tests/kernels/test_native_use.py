@@ -21,7 +21,7 @@ from families import ACTIVATIONS, F64, PRESETS, SMOOTH, Factors, fill, preset, r
 from hdnn.activations import tanh
 from hdnn.flow import Flow
 from hdnn.interconnections import Fixed
-from hdnn.kernels import native, operators
+from hdnn.kernels import calls, native, operators
 from native_cases import F32, TRANSFORMED, close, each, error, results, taps, twin
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="this install lacks the compiled extension")
@@ -105,6 +105,35 @@ def test_transforms(kind: str) -> None:
     # one of the parameters mapped, the others shared
     for name, values in stacked.items():
         both(lambda flow, n=name, v=values: vmap(grad(lambda x: loss(flow, {**params, n: x}, one)))(v))
+
+
+def test_mapped_states_are_rows_of_one_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where their cotangents are mapped; gradients of the weights, one for each state, take flows of their own."""
+    flow = preset("h2", backend="native")
+    many, seen = state(flow, 7), []
+    params = {name: p.detach() for name, p in flow.named_parameters()}
+    for name in ("forward", "backward"):
+        run = getattr(calls, name)
+        place = 2 if name == "forward" else 3
+        monkeypatch.setattr(calls, name, lambda *x, run=run, place=place: (seen.append(x[place].flows), run(*x))[1])
+
+    def loss(p: dict[str, Tensor], y: Tensor) -> Tensor:
+        return functional_call(flow, p, (y,)).sin().sum()  # type: ignore[no-any-return]
+
+    runs: list[Callable[[], Any]] = [
+        lambda: vmap(flow)(many),
+        lambda: vmap(jacrev(flow))(many),
+        lambda: vmap(grad(loss, argnums=1), in_dims=(None, 0))(params, many),
+        lambda: vmap(vmap(jacrev(flow)))(many[:6].reshape(2, 3, 4)),
+        lambda: jacrev(flow)(many),
+    ]
+    for run in runs:
+        run()
+        assert len(seen) in (1, 2)
+        assert not any(seen)
+        seen.clear()
+    vmap(grad(loss), in_dims=(None, 0))(params, many)
+    assert seen == [0, 7]
 
 
 def test_vmap_reaches_plain_autograd() -> None:
