@@ -155,7 +155,6 @@ def refusals():
     yield "eager", (network_of(backend="eager"), X, Y, RECIPE), {}
     yield "integrator", (network_of(integrator=hdnn.StormerVerlet(), backend="eager"), X, Y, RECIPE), {}
     yield "rows", (plain, X[:, :2], Y, RECIPE), {}
-    yield "loader", (plain, [(X, Y)], None, RECIPE), {}
 
 
 @pytest.mark.parametrize(("word", "given", "named"), list(refusals()), ids=[word for word, *_ in refusals()])
@@ -165,9 +164,21 @@ def test_what_is_not_served_has_a_reason(word, given, named):
     assert word in reason or word == "integrator"
     network, x, y, *rest = given
     with pytest.raises(ValueError, match='backend="native"'):
-        fit(network, x, y, *rest, backend="native", **named) if y is not None else fit(
-            network, x, recipe=rest[0], backend="native"
-        )
+        fit(network, x, y, *rest, backend="native", **named)
+
+
+def test_a_loader_is_served():
+    batches = [(X[k : k + 20], Y[k : k + 20], torch.rand(len(Y[k : k + 20]), dtype=F64)) for k in (0, 20, 40, 60)]
+    found = {}
+    for backend in BACKENDS:
+        network = network_of()
+        told = fit(network, batches, recipe=RECIPE, backend=backend)
+        found[backend] = weights(network), told
+    assert distance(found["native"][0], found["torch"][0]) < 1e-10
+    assert training_backend(network, batches, None, RECIPE).backend == "native"
+    for wrong in (X[:, :2], (X, X)):
+        with pytest.raises(ValueError, match="rows of 3 numbers"):
+            fit(network_of(), [(wrong, Y)], recipe=RECIPE)
 
 
 def test_what_is_served_has_none():

@@ -62,7 +62,7 @@ def without_times(history):
 def test_a_loader_in_our_order_gives_the_bits_of_tensors(method):
     recipe = dataclasses.replace(RECIPE, method=method, head_epochs=1)
     ours, theirs = network(), network()
-    told = fit(ours, X, Y, recipe, validation=(X[:20], Y[:20]), backend="torch")
+    told = fit(ours, X, Y, recipe, validation=(X[:20], Y[:20]))
     plain = DataLoader(TensorDataset(X[:20], Y[:20]), batch_size=20)
     also = fit(theirs, loader(X, Y), recipe=recipe, validation=plain)
     assert without_times(told) == without_times(also)

@@ -60,9 +60,8 @@ def training_backend(
         Chosen(backend='torch', reason='no native kernel serves the flow (integrator, structure or activation)')
     """
     objective = objective_of(network, recipe, loss=loss, penalties=penalties, call=call)
-    reason = "the batches come from a loader"
-    if y is not None:
-        reason = why_not([network], objective, recipe, Rows(Batch(x, y), recipe.batch_size, ()))  # type: ignore[arg-type]
+    rows = None if y is None else Rows(Batch(x, y), recipe.batch_size, ())  # type: ignore[arg-type]
+    reason = why_not([network], objective, recipe, rows)
     return Chosen("torch" if reason else "native", reason)
 
 
@@ -109,7 +108,7 @@ def warn_of_change(before: str, now: str) -> None:
         )
 
 
-def why_not(networks: Sequence[nn.Module], objective: Objective, recipe: Recipe, source: Source) -> str:
+def why_not(networks: Sequence[nn.Module], objective: Objective, recipe: Recipe, source: Source | None) -> str:
     """Why the native step cannot train, in words; empty if it can."""
     if objective.loss is not None:
         return "the loss is the user's own"
@@ -121,9 +120,9 @@ def why_not(networks: Sequence[nn.Module], objective: Objective, recipe: Recipe,
     return next((reason for reason in reasons if reason), "") or _data_refuse(networks[0], source)
 
 
-def _data_refuse(network: Any, source: Source) -> str:
+def _data_refuse(network: Any, source: Source | None) -> str:
     if not isinstance(source, Rows):
-        return "the batches come from a loader"
+        return ""  # what a loader gives, its batches show
     x, rank = source.data.x, 2 + int(source.stacked)
     if not isinstance(x, Tensor) or x.dim() != rank or x.shape[-1] != fused.inputs_of(network.lift):
         return "the inputs are not rows of as many numbers as the network takes"

@@ -142,7 +142,7 @@ def fit(
         written_by = None if resume is None else resume.backend
         chosen = chosen_backend([network], objective, recipe, source, backend, written_by)
         learner: Learner
-        if chosen == "native" and isinstance(source, Rows) and isinstance(network, Network):
+        if chosen == "native" and isinstance(network, Network):
             learner = Native([network], recipe, source)
         else:
             learner = Single(objective, recipe)

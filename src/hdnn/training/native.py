@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hdnn.kernels.training import Session
 from hdnn.networks import Network
-from hdnn.training.batches import Rows, Source
+from hdnn.training.batches import Inputs, Rows, Source
 from hdnn.training.block import Block
 from hdnn.training.course import Course, Stretch
 from hdnn.training.learners import Learner
@@ -32,9 +32,15 @@ class Native(Learner):
 
     backend = "native"
 
-    def __init__(self, networks: Sequence[Network], recipe: Recipe, source: Rows) -> None:
-        self.recipe, self.stacked, self.x = recipe, source.stacked, source.data.x
+    def __init__(self, networks: Sequence[Network], recipe: Recipe, source: Source) -> None:
+        self.recipe, self.stacked = recipe, source.stacked
         self.block = Block(networks, recipe)
+        if isinstance(source, Rows):
+            self._bind(source)
+
+    def _bind(self, source: Rows) -> None:
+        """Hold the data of all epochs."""
+        self.x: Tensor = source.data.x  # type: ignore[assignment]  # no other inputs have native steps
         x, y, weight = source.data if self.stacked else source.data.each(lambda part: part[None])
         self.y = y
         self.ends = [*range(0, source.count, source.size), source.count]
@@ -44,7 +50,24 @@ class Native(Learner):
 
     def walk(self, source: Source, course: Course) -> Iterator[Stretch]:
         """The steps of an epoch that are left, as many at a time as nobody wants to look at."""
-        rows: Rows = source  # type: ignore[assignment]  # no other has native steps
+        return self._over_rows(source, course) if isinstance(source, Rows) else self._over_batches(source, course)
+
+    def _over_batches(self, source: Source, course: Course) -> Iterator[Stretch]:
+        """One by one, as a loader gives them."""
+        setup, trainees = self.block.setup, self.block.trainees
+        for number, (x, y, weight) in enumerate(source.epoch(), start=1):
+            self.x, self.y = _rows_of(x, setup.inputs), y[None]
+            self.session = Session(setup, trainees, self.x[None], self.y, None if weight is None else weight[None])
+            rows = torch.arange(len(y))
+            self.session.begin(rows[None], torch.tensor([0, len(y)]), checked=True)
+            rate = self.recipe.learning_rate * course.share(number)
+            losses, outputs = self._take(0, torch.tensor([rate], dtype=torch.float64))
+            self._look(number - 1, losses, [rows], course)
+            yield Stretch(number, [len(y)], y, losses[0], outputs[0])
+            self.block.bind()
+
+    def _over_rows(self, rows: Rows, course: Course) -> Iterator[Stretch]:
+        """Many at a time."""
         order = rows.order().view(len(self.y), -1)
         ends, sizes, done = self.ends, self.sizes, course.done
         self.session.begin(order, self.bounds, checked=True)
@@ -55,12 +78,7 @@ class Native(Learner):
             rates = [self.recipe.learning_rate * course.share(step) for step in range(done + 1, stop + 1)]
             losses, outputs = self._take(done, torch.tensor(rates, dtype=torch.float64))
             if not self.stacked:
-                failed = int(self.block.trainees.failed[0])
-                bad = stop if failed < 0 else stop - (self.block.trainees.done - failed)
-                if bad > done:  # else the gradient is still that of the step before
-                    self.block.show_gradient()
-                if bad < stop:
-                    self._fail(bad + 1, order[0, ends[bad] : ends[bad + 1]], course)
+                self._look(done, losses, torch.split(order[0], rows.size)[done:], course)
             seen = self._targets(order[:, ends[done] : ends[stop]])
             shown = (losses, outputs) if self.stacked else (losses[0], outputs[0])
             yield Stretch(stop, sizes[done:stop], seen, *shown)
@@ -81,11 +99,16 @@ class Native(Learner):
             trainees.done = done
             raise
 
-    def _fail(self, step: int, chosen: Tensor, course: Course) -> None:
-        x: Tensor = self.x  # type: ignore[assignment]  # no other inputs have native steps
-        error = FloatingPointError("The objective is infinite or not a number.")
-        course.failed(step, x[chosen], error)
-        raise error
+    def _look(self, done: int, losses: Tensor, batches: Sequence[Tensor], course: Course) -> None:
+        """Show the gradient of the last step; raise if there is none, as one network failed."""
+        failed, steps = int(self.block.trainees.failed[0]), losses.shape[1]
+        good = steps if failed < 0 else steps - (self.block.trainees.done - failed)
+        if good:  # else the gradient is still that of the step before
+            self.block.show_gradient()
+        if good < steps:
+            error = FloatingPointError("The objective is infinite or not a number.")
+            course.failed(done + good + 1, self.x[batches[good]], error)
+            raise error
 
     def _targets(self, chosen: Tensor) -> Tensor:
         """Of rows, (rows, ...) or (E, rows, ...)."""
@@ -115,3 +138,15 @@ class Native(Learner):
         """Whether weights, and what the optimizer remembers, are numbers."""
         moving = self.block.moving
         return float((moving - moving).sum()) == 0.0  # ∞ − ∞ is none; faster than to look at each
+
+
+def _rows_of(x: Inputs, count: int) -> Tensor:
+    """The inputs of a batch of a loader.
+
+    Raises:
+        ValueError: if they are no rows of so many numbers.
+    """
+    if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != count:
+        told = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(f"The network takes rows of {count} numbers, (B, {count}); the loader gave {told}.")
+    return x
