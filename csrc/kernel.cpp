@@ -147,8 +147,7 @@ template <class T> struct Run : Moves<T> {
 
   template <Activation A> void advance(int64_t layer, Vec* y, Vec* s) const {
     for (int k = 0; k < job.moves; ++k) {
-      const Move& move = job.move[k];
-      Base::template advance_move<A>(move, layer, y + move.source * vectors, y, s, nullptr);
+      Base::template advance_move<A>(job.move[k], layer, y, s, nullptr, nullptr);
     }
   }
 
@@ -156,11 +155,9 @@ template <class T> struct Run : Moves<T> {
   template <Activation A> void record(int64_t layer, Vec* y, Vec* left) const {
     for (int k = 0; k < job.moves; ++k) {
       const Move& move = job.move[k];
-      const Vec* source = y + move.source * vectors;
-      for (int64_t c = 0; c < move.source_count * vectors; ++c) left[c] = source[c];
       Vec* s = left + move.source_count * vectors;
       Vec* d = s + move.hidden * vectors;
-      Base::template advance_move<A>(move, layer, left, y, s, d);
+      Base::template advance_move<A>(move, layer, y, s, d, left);
       left = A == Activation::softplus ? d + move.hidden * vectors : d;
     }
   }
