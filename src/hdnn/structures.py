@@ -113,6 +113,11 @@ class Structure(ABC):
             return self.build(free, index).diff(dim=0).square().sum()
         return self._copies * free.diff(dim=0).square().sum()
 
+    @property
+    def copies(self) -> int | None:
+        """How often each free number counts in `squares`; None where that is no sum of their differences."""
+        return self._copies if type(self).squares is Structure.squares else None
+
     def contains(self, K: Tensor, space: Space | None = None) -> bool:
         r"""Whether K is a member, exactly.
 

@@ -22,9 +22,10 @@ from hdnn.networks import Network, predicted_classes
 from hdnn.renames import RECIPE, renamed
 from hdnn.training.batches import Call, Inputs, called, each, parts, placed, source_of, tensors_of
 from hdnn.training.checks import check_objective, check_scores, one_number
-from hdnn.training.models import first_parameter, has_objective, smooth_parts
+from hdnn.training.models import first_parameter, has_objective
 from hdnn.training.positions import are_positions
 from hdnn.training.recipe import Recipe
+from hdnn.training.regularisers import decays, terms_of, weighed
 
 Record = dict[str, float]
 Penalty = tuple[float, Callable[[Any], Tensor]]
@@ -104,13 +105,15 @@ class Objective(nn.Module):
         """
         output = called(self.network, x, self.call)
         loss = self.data_loss(output, y, weight)
-        if self.head_decay:
-            loss = loss + self.head_decay * squared_norm(self.network.head.parameters())
-        if self.smoothness:
-            loss = loss + self.smoothness * added(added(flow.smoothness()) for flow in smooth_parts(self.network))
+        if self.head_decay or self.smoothness:
+            loss = loss + weighed(*terms_of(self.network, self.smoothness, self.head_decay))
+        return self.penalised(loss), output
+
+    def penalised(self, loss: Tensor) -> Tensor:
+        """The objective from what it is without penalties."""
         for factor, penalty in self.penalties:
             loss = loss + factor * penalty(self.network)
-        return loss, output
+        return loss
 
     def features(self, x: Inputs) -> Tensor:
         """What the output layer sees."""
@@ -120,7 +123,8 @@ class Objective(nn.Module):
     def head_loss(self, features: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """What of the objective the output layer can change, on the features of a batch."""
         head = self.network.head
-        return self.data_loss(head(features), y, weight) + self.head_decay * squared_norm(head.parameters())
+        loss = self.data_loss(head(features), y, weight)
+        return loss + weighed(decays(head, self.head_decay)) if self.head_decay else loss
 
     def data_loss(self, output: Any, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """The mean of L over a batch, without regularisers; with weights w of the samples Σ w L / Σ w.
@@ -190,17 +194,6 @@ def _mean(losses: Tensor, weight: Tensor | None) -> Tensor:
         losses = losses.flatten(1).mean(1)
     weight = weight.to(losses.dtype)
     return (weight * losses).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
-
-
-def added(terms: Iterable[Tensor]) -> Tensor:
-    """The sum of terms, of which there is one at least."""
-    first, *others = terms
-    return sum(others, first)
-
-
-def squared_norm(parameters: Iterable[Tensor]) -> Tensor:
-    """The sum of the squares of all numbers, as R_N = ‖W‖² + ‖μ‖²."""
-    return added(p.square().sum() for p in parameters)
 
 
 def evaluate(
