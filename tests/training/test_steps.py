@@ -116,7 +116,8 @@ def test_an_alternating_step_is_a_fresh_head_and_then_one_step_of_the_rest(lift)
         for p, gradient in zip(rest, gradients, strict=True):
             p -= 0.1 * gradient
     for (name, p), q in zip(objective.network.named_parameters(), network.parameters(), strict=True):
-        torch.testing.assert_close(p, q, msg=name, atol=1e-10, rtol=1e-8)
+        # As many samples of each class: the first gradient of μ is rounding alone, which Adam divides by itself + 1e-8.
+        torch.testing.assert_close(p, q, msg=name, atol=1e-9, rtol=1e-8)
     if lift == "linear":
         assert any(name.startswith("lift.") for name in moved(objective.network, copies(make(lift)[0].network)))
 

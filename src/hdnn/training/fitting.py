@@ -35,6 +35,7 @@ from hdnn.training.positions import check_rows
 from hdnn.training.progress import Callback, StartCallback
 from hdnn.training.recipe import Recipe
 from hdnn.training.single import Training, Validation
+from hdnn.training.sloped import sloped_of
 from hdnn.training.starts import start_well
 from hdnn.training.state import TrainingState
 from hdnn.training.steps import train_head
@@ -145,7 +146,7 @@ def fit(
         if chosen == "native" and isinstance(network, Network):
             learner = Native([network], recipe, source)
         else:
-            learner = Single(objective, recipe)
+            learner = Single(objective, recipe, sloped_of(objective, recipe))
         try:
             training = Training(objective, learner, source, validation, score, tuple(callbacks))
             if resume is not None:

@@ -85,13 +85,18 @@ def _surroundings_refuse(network: Network) -> str:
     watchers = ("_backward_hooks", "_post_accumulate_grad_hooks")
     if any(type(p) is not nn.Parameter or any(getattr(p, name, None) for name in watchers) for p in parameters):
         return "parameters are not plain, or watched by hooks"
-    watching = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "parametrizations")
     for module in network.modules():
-        if any(getattr(module, name, None) for name in watching):
+        if watched(module):
             return f"hooks or parametrizations watch its {type(module).__name__}"
     if transforms.transformed() or transforms.watched() or transforms.forward_mode():
         return "a transform or mode of PyTorch is active"
     return "autocast is active" if transforms.autocasting("cpu") else ""
+
+
+def watched(module: nn.Module) -> bool:
+    """Whether hooks or parametrizations watch a module."""
+    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "parametrizations")
+    return any(getattr(module, name, None) for name in names)
 
 
 def tensors_of(network: Network) -> dict[str, nn.Parameter]:

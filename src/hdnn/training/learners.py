@@ -6,18 +6,20 @@ Legend: E members; a stacked tensor has a leading axis E; W, μ the output layer
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from hdnn.training import state, steps
+from hdnn.training import heads, state, steps
 from hdnn.training.batches import Batch, Inputs, Source
 from hdnn.training.course import Course, Stretch
 from hdnn.training.objective import Objective
+from hdnn.training.optimizers import AnyOptimizer, clip, optimizer_of
 from hdnn.training.recipe import Recipe, make_optimizer
+from hdnn.training.sloped import Sloped
 from hdnn.training.tensors import Memory
 
 
@@ -71,7 +73,7 @@ class Stepwise(Learner):
 
     backend = "torch"
     moved: list[nn.Parameter]
-    optimizer: torch.optim.Optimizer
+    optimizer: AnyOptimizer
 
     def walk(self, source: Source, course: Course) -> Iterator[Stretch]:
         """The steps of an epoch that are left, one by one."""
@@ -111,6 +113,21 @@ class Stepwise(Learner):
     def clip(self, largest: float) -> None:
         """Scale the gradient, of each member, to a norm of at most `largest`."""
 
+    def pull(self, batch: Batch, *, finite: bool = True) -> tuple[Tensor, Any]:
+        """The objectives and outputs; what the optimizer moves is given its gradients.
+
+        Raises:
+            FloatingPointError: if `finite`, and the objective of a single model is not; nothing is changed then.
+        """
+        losses, output = self.losses(batch)
+        if finite:
+            steps.require_finite(losses)
+        # Of what this optimizer moves: a frozen output layer still carries the gradient of its own last step.
+        for parameter in self.moved:
+            parameter.grad = None
+        torch.autograd.backward(steps.sum_of(losses))
+        return losses.detach(), output.detach() if isinstance(output, Tensor) else output
+
     def set_rate(self, share: float) -> None:
         """Set the learning rate of the next step, as a share of the largest."""
         for group in self.optimizer.param_groups:
@@ -140,16 +157,35 @@ class Headed(Stepwise):
     def head_losses(self, features: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
         """What of the objective the output layer can change, of each member (E,)."""
 
+    def fit_head(self, data: Batch, orders: Iterable[Tensor], size: int) -> bool:
+        """Fit a fresh output layer to features by native steps, if these serve.
+
+        Args:
+            data: the features, targets and weights.
+            orders: of the rows, for each pass over them.
+            size: rows of a batch.
+
+        Returns:
+            Whether it was done; else nothing was.
+        """
+        return False
+
     @abstractmethod
-    def head_optimizer(self) -> torch.optim.Optimizer:
+    def head_optimizer(self) -> AnyOptimizer:
         """Moves the output layer alone."""
 
 
 class Single(Headed):
-    """One model, trained in place."""
+    """One model, trained in place.
 
-    def __init__(self, objective: Objective, recipe: Recipe) -> None:
-        self.objective, self.recipe = objective, recipe
+    Args:
+        objective: of the model.
+        recipe: how it learns.
+        sloped: finds the gradient of all but penalties, where it may.
+    """
+
+    def __init__(self, objective: Objective, recipe: Recipe, sloped: Sloped | None = None) -> None:
+        self.objective, self.recipe, self.sloped = objective, recipe, sloped
         self.heads = list(objective.network.head.parameters()) if recipe.method == "alternating" else []
         heads = {id(p) for p in self.heads}
         self.moved = [p for p in objective.network.parameters() if id(p) not in heads]
@@ -160,9 +196,31 @@ class Single(Headed):
         found: tuple[Tensor, Any] = self.objective(*batch)
         return found
 
+    def pull(self, batch: Batch, *, finite: bool = True) -> tuple[Tensor, Any]:
+        """The objective and outputs; the gradients of penalties are added to those that a native step finds."""
+        native = None if self.sloped is None else self.sloped.pull(batch)
+        if native is None:
+            return super().pull(batch, finite=finite)
+        loss, output = native
+        if self.objective.penalties:
+            penalised = self.objective.penalised(loss)
+            if finite:
+                steps.require_finite(penalised)
+            if penalised.requires_grad:
+                torch.autograd.backward(penalised)
+            loss = penalised.detach()
+        return loss, output
+
     def features(self, x: Inputs) -> Tensor:
         """What the output layer sees."""
         return self.objective.features(x)
+
+    def fit_head(self, data: Batch, orders: Iterable[Tensor], size: int) -> bool:
+        """Fit a fresh output layer to features by native steps, if these serve."""
+        if not heads.serves(self.objective, data):
+            return False
+        heads.fit_head(self.objective, self.recipe, data, orders, size)
+        return True
 
     def head_losses(self, features: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
         """What of the objective the output layer can change."""
@@ -175,13 +233,13 @@ class Single(Headed):
     def close(self) -> None:
         """It learns in place."""
 
-    def head_optimizer(self) -> torch.optim.Optimizer:
+    def head_optimizer(self) -> AnyOptimizer:
         """Moves the output layer alone."""
-        return torch.optim.Adam(self.heads, lr=self.recipe.head_learning_rate)
+        return optimizer_of("adam", self.heads, lr=self.recipe.head_learning_rate)
 
     def clip(self, largest: float) -> None:
         """Scale the gradient to a norm of at most `largest`."""
-        nn.utils.clip_grad_norm_(self.moved, largest)
+        clip(self.moved, largest)
 
 
 class Stacked(Headed):
@@ -222,9 +280,9 @@ class Stacked(Headed):
         found: Tensor = self._mapped(self._head_losses, self.head, features, y, weight)
         return found
 
-    def head_optimizer(self) -> torch.optim.Optimizer:
+    def head_optimizer(self) -> AnyOptimizer:
         """Moves the output layers alone."""
-        return torch.optim.Adam(self.heads, lr=self.recipe.head_learning_rate, fused=True)
+        return optimizer_of("adam", self.heads, lr=self.recipe.head_learning_rate)
 
     def clip(self, largest: float) -> None:
         """Scale the gradient of each member to a norm of at most `largest`, as `clip_grad_norm_` does for one."""

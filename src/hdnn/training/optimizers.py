@@ -160,12 +160,13 @@ class SGD(Optimizer):
         torch._foreach_add_(parameters, [kept["momentum_buffer"] for kept in states], alpha=-group["lr"])
 
 
+AnyOptimizer = Optimizer | torch.optim.Optimizer
 KINDS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
 
 
 def optimizer_of(
     kind: str, parameters: Sequence[nn.Parameter], *, lr: float, weight_decay: float = 0.0
-) -> Optimizer | torch.optim.Optimizer:
+) -> AnyOptimizer:
     """The optimizer of a kind, "adam", "adamw" or "sgd": ours where its kernels take the parameters, else PyTorch's.
 
     Args:

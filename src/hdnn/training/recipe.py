@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import nn
@@ -15,7 +14,7 @@ from hdnn.options import Method as Method
 from hdnn.options import Optimizer as Optimizer
 from hdnn.options import Schedule as Schedule
 from hdnn.renames import RECIPE, renamed
-from hdnn.training.optimizers import optimizer_of
+from hdnn.training.optimizers import AnyOptimizer, optimizer_of
 
 
 @renamed(RECIPE)
@@ -100,12 +99,11 @@ class Recipe:
             raise ValueError('`restarts` train together, step by step, which the line search of "lbfgs" cannot.')
 
 
-def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> AnyOptimizer:
     """The optimizer that a recipe names."""
     if recipe.optimizer == "lbfgs":
         return torch.optim.LBFGS(parameters, lr=recipe.learning_rate, line_search_fn="strong_wolfe")
-    made = optimizer_of(recipe.optimizer, parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    return cast("torch.optim.Optimizer", made)  # or of ours, which is used alike
+    return optimizer_of(recipe.optimizer, parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
 
 
 def rate_factor(recipe: Recipe, batches: int) -> Callable[[int], float]:

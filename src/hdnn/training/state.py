@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hdnn.training.objective import Record
+from hdnn.training.optimizers import AnyOptimizer
 from hdnn.training.tensors import (
     Memory,
     Weights,
@@ -149,7 +150,7 @@ class TrainingState:
         )
 
 
-def memory(optimizer: torch.optim.Optimizer) -> Memory:
+def memory(optimizer: AnyOptimizer) -> Memory:
     """Copies of what an optimizer remembers, by parameter and name; of what it keeps as a list, by place."""
     found: Memory = {}
     for i, kept in optimizer.state_dict()["state"].items():
@@ -161,7 +162,7 @@ def memory(optimizer: torch.optim.Optimizer) -> Memory:
     return found
 
 
-def remember(optimizer: torch.optim.Optimizer, kept: Memory) -> None:
+def remember(optimizer: AnyOptimizer, kept: Memory) -> None:
     """Give a new optimizer the memory of another of its kind.
 
     Raises:
@@ -197,7 +198,7 @@ def remember(optimizer: torch.optim.Optimizer, kept: Memory) -> None:
 _WORKSPACES = ("al",)
 
 
-def _example(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
+def _example(optimizer: AnyOptimizer) -> dict[int, dict[str, Any]]:
     """What an optimizer of this kind remembers of such parameters, shown by another that has taken steps."""
     groups = [
         {**group, "params": [nn.Parameter(torch.ones_like(p)) for p in group["params"]]}

@@ -17,6 +17,7 @@ from torch import Tensor
 from hdnn.modes import evaluating
 from hdnn.training.batches import Batch, Rows, Source
 from hdnn.training.objective import EVALUATION_BATCH
+from hdnn.training.optimizers import AnyOptimizer
 from hdnn.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -39,17 +40,12 @@ def joint_step(learner: Stepwise, batch: Batch) -> tuple[Tensor, Any]:
         FloatingPointError: if the objective of a single model is not finite, before anything is changed (on the CPU;
             looking would make another device wait).
     """
-    losses, output = learner.losses(batch)
-    _require_finite(losses)
-    # Of what this optimizer moves: a frozen output layer still carries the gradient of its own last step.
-    for parameter in learner.moved:
-        parameter.grad = None
-    torch.autograd.backward(_sum(losses))
+    found = learner.pull(batch)
     if learner.recipe.clip is not None:
         learner.clip(learner.recipe.clip)
     learner.move()
     _forget_casts()
-    return losses.detach(), _detached(output)
+    return found
 
 
 def line_search_step(learner: Stepwise, batch: Batch) -> tuple[Tensor, Any]:
@@ -58,13 +54,9 @@ def line_search_step(learner: Stepwise, batch: Batch) -> tuple[Tensor, Any]:
 
     def closure() -> Tensor:
         _forget_casts()
-        loss, output = learner.losses(batch)
-        if not seen:  # a line search may look at places where the objective overflows, and turns back
-            _require_finite(loss)
-        learner.optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        seen.append((loss.detach(), _detached(output)))
-        return loss
+        # A line search may look at places where the objective overflows, and turns back.
+        seen.append(learner.pull(batch, finite=not seen))
+        return seen[-1][0]
 
     learner.optimizer.step(closure)  # type: ignore[arg-type]  # annotated to return a float, documented as a tensor
     _forget_casts()
@@ -76,9 +68,11 @@ def alternating_step(learner: Headed, batch: Batch) -> tuple[Tensor, Any]:
     x, y, weight = batch
     with torch.no_grad():
         features = learner.features(x)
-    optimizer = _fresh_head(learner)
-    for _ in range(learner.recipe.head_steps):
-        _head_step(learner, optimizer, Batch(features, y, weight))
+    data, count = Batch(features, y, weight), learner.recipe.head_steps
+    if not learner.fit_head(data, [torch.arange(len(y)).repeat(count)], len(y)):
+        optimizer = _fresh_head(learner)
+        for _ in range(count):
+            _head_step(learner, optimizer, data)
     for p in learner.heads:
         p.requires_grad_(False)
     try:
@@ -105,22 +99,24 @@ def train_head(learner: Headed, source: Source, generators: Sequence[torch.Gener
     features, y = torch.cat([part.x for part in seen], axis), torch.cat([part.y for part in seen], axis)  # type: ignore[misc]
     weights = [part.weight for part in seen if part.weight is not None]
     data = Batch(features, y, torch.cat(weights, axis) if weights else None)
-    optimizer = _fresh_head(learner)
     rows = Rows(data, learner.recipe.batch_size, generators, stacked=stacked)
+    if learner.fit_head(data, (rows.order() for _ in range(learner.recipe.head_epochs)), rows.size):
+        return
+    optimizer = _fresh_head(learner)
     for _ in range(learner.recipe.head_epochs):
         for batch in rows.epoch():
             _head_step(learner, optimizer, batch)
 
 
-def _head_step(learner: Headed, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+def _head_step(learner: Headed, optimizer: AnyOptimizer, batch: Batch) -> None:
     features, y, weight = batch
     optimizer.zero_grad()
-    torch.autograd.backward(_sum(learner.head_losses(features, y, weight)))  # type: ignore[arg-type]
+    torch.autograd.backward(sum_of(learner.head_losses(features, y, weight)))  # type: ignore[arg-type]
     optimizer.step()
     _forget_casts()
 
 
-def _fresh_head(learner: Headed) -> torch.optim.Optimizer:
+def _fresh_head(learner: Headed) -> AnyOptimizer:
     """The output layer begins anew, at zero."""
     with torch.no_grad():
         for p in learner.heads:
@@ -128,17 +124,17 @@ def _fresh_head(learner: Headed) -> torch.optim.Optimizer:
     return learner.head_optimizer()
 
 
-def _sum(losses: Tensor) -> Tensor:
+def sum_of(losses: Tensor) -> Tensor:
     """Members share no parameter: each gets its own gradient."""
     return losses.sum() if losses.dim() else losses
 
 
-def _detached(output: Any) -> Any:
-    """What a model said, without its history."""
-    return output.detach() if isinstance(output, Tensor) else output
+def require_finite(losses: Tensor) -> None:
+    """Refuse the objective of a single model that is no number.
 
-
-def _require_finite(losses: Tensor) -> None:
+    Raises:
+        FloatingPointError: if it is none (on the CPU; looking would make another device wait).
+    """
     if losses.dim() == 0 and losses.is_cpu and not math.isfinite(losses.item()):
         raise FloatingPointError(f"The objective is {losses.item()}.")
 
