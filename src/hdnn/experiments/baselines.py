@@ -18,11 +18,15 @@ from torch.nn import functional
 
 from hdnn.analysis import gradients
 from hdnn.analysis.pullback import Layers
+from hdnn.kernels import training as native
+from hdnn.kernels.plan import Plan
+from hdnn.kernels.training import Session, Setup, Trainees
 from hdnn.networks import Network, ZeroPadding
 from hdnn.training import Recipe
 from hdnn.training.batches import Batch, Rows
 from hdnn.training.course import Stretch
 from hdnn.training.learners import Stepwise
+from hdnn.training.recipe import rate_factor
 from hdnn.training.trainer import Trainer
 
 SMALLEST = -300.0  # powers of ten; what is less cannot be told from zero
@@ -189,11 +193,46 @@ def train_chains(chains: Chains, x: Tensor, y: Tensor, recipe: Recipe, rates: Te
         (steps, E), the loss of every batch; a member that diverged has NaN from there on, and the others go on.
     """
     generators = [torch.Generator().manual_seed(order) for order in orders]
-    training = _Training(
-        _Learner(chains, recipe, rates), Rows(Batch(x, y), recipe.batch_size, generators, stacked=True)
-    )
+    rows = Rows(Batch(x, y), recipe.batch_size, generators, stacked=True)
+    if not native.why_not(chains.weight.dtype, chains.weight.device) and len(chains.weight):
+        return _train_natively(chains, rows, recipe, rates)
+    training = _Training(_Learner(chains, recipe, rates), rows)
     training.run()
     return torch.stack(training.losses)
+
+
+def _train_natively(chains: Chains, rows: Rows, recipe: Recipe, rates: Tensor) -> Tensor:
+    """The same by native steps, those of one h at a time."""
+    layers, E, n, _ = chains.weight.shape
+    steps = [1.0] * E if chains.step is None else chains.step.flatten().tolist()
+    ends = [*range(0, rows.count, rows.size), rows.count]
+    factor = rate_factor(recipe, rows.batches)
+    parts = (chains.weight.transpose(0, 1), chains.bias.transpose(0, 1), chains.head_weight, chains.head_bias)
+    orders = [rows.order() for _ in range(recipe.epochs)]
+    losses = torch.empty(E, recipe.epochs * rows.batches, dtype=chains.weight.dtype)
+    for h in sorted(set(steps)):
+        members = torch.tensor([e for e in range(E) if steps[e] == h])
+        setup = _setup("perceptron" if chains.step is None else "euler", h, n, layers, recipe.clip or 0.0)
+        block = torch.cat([part.detach()[members].flatten(1) for part in parts], 1)
+        trainees = Trainees.fresh(block, "adam")
+        x, y, _ = rows.data.each(lambda part: part[members])  # noqa: B023  # called at once
+        session = Session(setup, trainees, x, y)  # type: ignore[arg-type]
+        for epoch, order in enumerate(orders):
+            session.begin(order[members], torch.tensor(ends))
+            first = epoch * rows.batches
+            shares = torch.tensor([factor(first + k) for k in range(rows.batches)], dtype=torch.float64)
+            found, _ = session.take(0, rates[members, None].double() * shares)
+            losses[members, first : first + rows.batches] = found
+        with torch.no_grad():
+            learned = torch.split(trainees.parameters, [part[0].numel() for part in parts], 1)
+            for part, values in zip(parts, learned, strict=True):
+                part[members] = values.view(-1, *part.shape[1:])
+    return losses.mT
+
+
+def _setup(method: str, h: float, n: int, layers: int, clip: float) -> Setup:
+    plan = Plan(method, "", "dense", "identity", "tanh", 0.0, h, n, n, layers, shared=False, images=False)
+    return Setup(plan, 2, 1, False, "binary", "adam", clip=clip)
 
 
 class _Learner(Stepwise):
