@@ -53,7 +53,8 @@ types: setup
 	$(BIN)/mypy
 
 # The kernels alone, without Python, under the address and undefined-behaviour sanitizers (about three minutes, x86-64).
-SANITIZE := $(CXX) -std=gnu++17 -O2 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -Wall -Wextra
+SANITIZE := $(CXX) -std=gnu++17 -O2 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -Wall -Wextra \
+	-DHDNN_SPARE_BYTES=0
 KERNEL = $(SANITIZE) -DHDNN_KERNEL=kernel_$(1) '-DHDNN_KERNEL_NAME="$(1)"' -DHDNN_VECTOR_BYTES=$(2) $(3) \
 	-c csrc/kernel.cpp -o build/sanitize/$(1).o
 STEP = $(SANITIZE) -DHDNN_STEP=step_$(1) '-DHDNN_KERNEL_NAME="$(1)"' -DHDNN_VECTOR_BYTES=$(2) $(3) \

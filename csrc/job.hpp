@@ -62,7 +62,7 @@ struct Job {
 struct Kernel {
   const char* name;
   int64_t (*lanes)(bool doubles, int64_t features, int64_t samples);
-  int64_t (*scratch)(bool doubles, const Job& job, bool backward);  // bytes a thread needs
+  int64_t (*scratch)(bool doubles, const Job& job, bool backward);  // bytes a thread needs; fewer where job.kept is
   int64_t (*trajectory)(bool doubles, const Job& job);              // numbers that a block leaves behind, all layers
   void (*forward)(bool doubles, const Job& job, int64_t first, int64_t last, void* scratch);
   void (*backward)(bool doubles, const Job& job, int64_t first, int64_t last, void* scratch);

@@ -54,14 +54,21 @@ template <class T> struct Run : Moves<T> {
     return count;
   }
 
+  static void spread(int64_t count, const T* from, int64_t from_step, T* to, int64_t to_step) {
+    if (from_step == 1 && to_step == 1) {
+      for (int64_t k = 0; k < count; ++k) to[k] = from[k];
+      return;
+    }
+    for (int64_t k = 0; k < count; ++k) to[k * to_step] = from[k * from_step];
+  }
+
   // Idle lanes repeat the last sample, with a gradient of zero: a state of zeros may overflow where no sample does.
   void load(const void* from, int64_t row, int64_t feature, int64_t block, Vec* y, bool repeat) const {
     const T* data = static_cast<const T*>(from);
     T* out = reinterpret_cast<T*>(y);
     const int64_t used = runs(block, row, [&](int64_t place, int64_t step, int64_t lane, int64_t count) {
       if (feature == 1) return Base::transpose(count, job.features, data + place, step, out + lane, lanes);
-      for (int64_t i = 0; i < job.features; ++i)
-        for (int64_t k = 0; k < count; ++k) out[i * lanes + lane + k] = data[place + i * feature + k * step];
+      for (int64_t i = 0; i < job.features; ++i) spread(count, data + place + i * feature, step, out + i * lanes + lane, 1);
     });
     for (int64_t i = 0; i < job.features; ++i)
       for (int64_t k = used; k < lanes; ++k) out[i * lanes + k] = repeat ? out[i * lanes + used - 1] : T(0);
@@ -72,8 +79,7 @@ template <class T> struct Run : Moves<T> {
     const T* in = reinterpret_cast<const T*>(y);
     runs(block, row, [&](int64_t place, int64_t step, int64_t lane, int64_t count) {
       if (feature == 1) return Base::transpose(job.features, count, in + lane, lanes, data + place, step);
-      for (int64_t i = 0; i < job.features; ++i)
-        for (int64_t k = 0; k < count; ++k) data[place + i * feature + k * step] = in[i * lanes + lane + k];
+      for (int64_t i = 0; i < job.features; ++i) spread(count, in + i * lanes + lane, 1, data + place + i * feature, step);
     });
   }
 
@@ -108,7 +114,8 @@ template <class T> struct Run : Moves<T> {
   int64_t scratch_bytes(bool backward) const {
     const int64_t row = lanes * int64_t{sizeof(T)};
     int64_t rows = job.features + hidden_rows();
-    if (backward) rows += 2 * job.features + hidden_rows() + segments() * job.features + segment() * layer_rows();
+    if (backward) rows += 2 * job.features + hidden_rows();
+    if (backward && job.kept == nullptr) rows += segments() * job.features + segment() * layer_rows();
     return rows * row;
   }
 
@@ -140,8 +147,7 @@ template <class T> struct Run : Moves<T> {
 
   template <Activation A> void advance(int64_t layer, Vec* y, Vec* s) const {
     for (int k = 0; k < job.moves; ++k) {
-      const Move& move = job.move[k];
-      Base::template advance_move<A>(move, layer, y + move.source * vectors, y, s, nullptr);
+      Base::template advance_move<A>(job.move[k], layer, y, s, nullptr, nullptr);
     }
   }
 
@@ -149,11 +155,9 @@ template <class T> struct Run : Moves<T> {
   template <Activation A> void record(int64_t layer, Vec* y, Vec* left) const {
     for (int k = 0; k < job.moves; ++k) {
       const Move& move = job.move[k];
-      const Vec* source = y + move.source * vectors;
-      for (int64_t c = 0; c < move.source_count * vectors; ++c) left[c] = source[c];
       Vec* s = left + move.source_count * vectors;
       Vec* d = s + move.hidden * vectors;
-      Base::template advance_move<A>(move, layer, left, y, s, d);
+      Base::template advance_move<A>(move, layer, y, s, d, left);
       left = A == Activation::softplus ? d + move.hidden * vectors : d;
     }
   }

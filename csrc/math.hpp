@@ -3,6 +3,8 @@
 // Included inside an anonymous namespace: every symbol stays local to one instruction set.
 // Errors, measured over all float32 values: see tests/kernels/test_native_math.py.
 
+#define HDNN_UNROLL _Pragma("GCC unroll 16")
+
 template <class T> struct Simd;
 template <> struct Simd<float> {
   typedef float V __attribute__((vector_size(HDNN_VECTOR_BYTES)));
@@ -68,6 +70,22 @@ template <class T, bool Exact> static HDNN_INLINE void split_exponential(V<T> t,
   rest = r + r * r * sum;
 }
 
+// `split_exponential` of several, stage by stage; `rest` brings the exponents.
+template <class T, int M> static HDNN_INLINE void split_exponentials(V<T> (&power)[M], V<T> (&rest)[M]) {
+  using S = Simd<T>;
+  V<T> sum[M];
+  HDNN_UNROLL for (int j = 0; j < M; ++j) power[j] = rest[j] * S::log2e + S::magic;
+  HDNN_UNROLL for (int j = 0; j < M; ++j) {
+    const V<T> k = power[j] - S::magic;
+    rest[j] = sizeof(T) == 8 ? (rest[j] - k * S::ln2_high) - k * S::ln2_low : rest[j] - k * S::ln2;
+    power[j] = (V<T>)(((I<T>)power[j] << S::mantissa) + S::one);
+    sum[j] = V<T>{} + S::exp_rest[S::exp_terms - 1];
+  }
+  HDNN_UNROLL for (int i = S::exp_terms - 2; i >= 0; --i)
+    HDNN_UNROLL for (int j = 0; j < M; ++j) sum[j] = sum[j] * rest[j] + S::exp_rest[i];
+  HDNN_UNROLL for (int j = 0; j < M; ++j) rest[j] = rest[j] + rest[j] * rest[j] * sum[j];
+}
+
 template <class T> static HDNN_INLINE V<T> magnitude(V<T> u) {
   return (V<T>)((I<T>)u & ~((I<T>){} + (typename std::make_unsigned<decltype(Simd<T>::one + 0)>::type(1)
                                         << (sizeof(T) * 8 - 1))));
@@ -83,6 +101,21 @@ template <class T> static HDNN_INLINE V<T> tanh_of(V<T> u) {
   const V<T> E = rest * power + (power - T(1));
   const V<T> value = E / (E + T(2));
   return (V<T>)((I<T>)value | ((I<T>)u ^ (I<T>)size));  // size differs from u in the sign bit alone
+}
+
+// The same of several, stage by stage: the processor sees only so far ahead, and one in double precision is longer.
+template <class T, int M> static HDNN_INLINE void tanh_of(V<T> (&u)[M]) {
+  V<T> size[M], power[M], rest[M];
+  HDNN_UNROLL for (int j = 0; j < M; ++j) {
+    size[j] = magnitude<T>(u[j]);
+    rest[j] = least(V<T>{} + Simd<T>::saturated, size[j] + size[j]);
+  }
+  split_exponentials<T, M>(power, rest);
+  HDNN_UNROLL for (int j = 0; j < M; ++j) rest[j] = rest[j] * power[j] + (power[j] - T(1));
+  HDNN_UNROLL for (int j = 0; j < M; ++j) {
+    const V<T> value = rest[j] / (rest[j] + T(2));
+    u[j] = (V<T>)((I<T>)value | ((I<T>)u[j] ^ (I<T>)size[j]));
+  }
 }
 
 // e = exp(-|u|), flushed to 0 where it is not a normal number.
@@ -122,6 +155,15 @@ static HDNN_INLINE V<T> activate(V<T> u, T slope, V<T>& derivative) {
     derivative = sigmoid_of<T>(u, e);
     return (u < T(0) ? V<T>{} : u) + log1p_of<T>(e);
   }
+}
+
+// σ of several, and σ' of each for softplus.
+template <class T, hdnn::Activation A, int M>
+static HDNN_INLINE void activate(V<T> (&u)[M], T slope, V<T> (&derivative)[M]) {
+  if constexpr (A == hdnn::Activation::tanh && sizeof(T) == 8)
+    tanh_of<T, M>(u);
+  else
+    HDNN_UNROLL for (int j = 0; j < M; ++j) u[j] = activate<T, A>(u[j], slope, derivative[j]);
 }
 
 // σ' from s = σ(u); softplus stores its own.

@@ -38,11 +38,13 @@ template <class T> struct Moves : Products<T> {
                                    vectors, acc);
         for (int j = 0; j < R; ++j) {
           const T bias = b[(r + j) * move.b.row];
+          Vec u[kColumns], derivative[kColumns];
+          for (int k = 0; k < kColumns; ++k) u[k] = acc[j][k] * sign + bias;
+          activate<T, A, kColumns>(u, negative_slope, derivative);
           for (int k = 0; k < kColumns; ++k) {
-            Vec derivative{};
             const int64_t place = (r + j) * vectors + c + k;
-            s[place] = activate<T, A>(acc[j][k] * sign + bias, negative_slope, derivative);
-            if (A == Activation::softplus && d != nullptr) d[place] = derivative;
+            s[place] = u[k];
+            if (A == Activation::softplus && d != nullptr) d[place] = derivative[k];
           }
         }
       }
@@ -167,11 +169,13 @@ template <class T> struct Moves : Products<T> {
     }
   }
 
-  // s = σ(K y_src + b), y_dst += h D s
+  // s = σ(K y_src + b), y_dst += h D s; `left` gets a copy of the source where it is wanted
   template <Activation A>
-  void advance_move(const Move& move, int64_t layer, const Vec* source, Vec* y, Vec* s, Vec* d) const {
-    if (as_square(move, layer, [&](const auto& square) { square.template advance<A>(vectors, source, y, s, d); }))
+  void advance_move(const Move& move, int64_t layer, Vec* y, Vec* s, Vec* d, Vec* left) const {
+    const Vec* source = y + move.source * vectors;
+    if (as_square(move, layer, [&](const auto& square) { square.template advance<A>(vectors, source, y, s, d, left); }))
       return;
+    for (int64_t c = 0; left != nullptr && c < move.source_count * vectors; ++c) left[c] = source[c];
     activate_rows<A>(move, layer, source, s, d);
     clear(move, move.range[0].start, move.range[0].count, y);
     drive(move, layer, s, y);
@@ -188,13 +192,30 @@ template <class T> struct Moves : Products<T> {
     push(move, layer, gu, lambda);
   }
 
+  // Whether a move of very few values took all of its way back in one go.
+  template <Activation A>
+  bool fused_back(const Move& move, int64_t layer, const Vec* source, const Vec* s, const Vec* d, Vec* lambda) const {
+    if (move.hidden > 4 || !(move.own || move.identity)) return false;
+    const int64_t count = vectors;
+    Vec* to = lambda + move.source * count;
+    return as_square(move, layer, [&](const auto& square) {
+      if constexpr (std::remove_reference_t<decltype(square)>::rows <= 4) {
+        if (move.own)
+          square.template retreat_and_add<A, true>(count, move, layer, lambda, to, source, s, d);
+        else
+          square.template retreat_and_add<A, false>(count, move, layer, lambda, to, source, s, d);
+      }
+    });
+  }
+
   // A move and its gradients back: λ_src, K, W and b, from what the way forward left.
   template <Activation A>
   void move_back(const Move& move, int64_t layer, const Vec* source, Vec* lambda, Vec* gu, Vec* flat) const {
     const Vec* s = source + move.source_count * vectors;
     const Vec* d = s + move.hidden * vectors;
     // Where K also drives, both parts of its gradient are products over the lanes, taken as one.
-    const bool both = job.weights_too && move.own && !Base::is_wide(move.source_count, move.K.column);
+    const bool narrow = !Base::is_wide(move.source_count, move.K.column), both = job.weights_too && move.own && narrow;
+    if (job.weights_too && narrow && fused_back<A>(move, layer, source, s, d, lambda)) return;
     if (both) turn_drive(move, lambda, flat);
     if (job.weights_too && !both) add_drive_gradient(move, layer, s, lambda, flat);
     retreat_move<A>(move, layer, lambda, s, d, gu);

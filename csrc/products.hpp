@@ -2,8 +2,6 @@
 //
 // Included inside an anonymous namespace, as math.hpp is. A row is `vectors` vectors of W lanes each.
 
-#define HDNN_UNROLL _Pragma("GCC unroll 16")
-
 constexpr int kRows = 4;                                   // rows of a tile
 constexpr int kColumns = HDNN_VECTOR_BYTES >= 64 ? 4 : 2;  // vectors of a tile: what the registers hold
 

@@ -5,11 +5,12 @@
 
 template <class T, int N> struct Square {
   using Vec = V<T>;
+  static constexpr int rows = N;
   static constexpr int C = 2;               // vectors at a time
   static constexpr int R = N <= 4 ? N : 4;  // rows at a time
 
   T K[N][N], b[N];  // u_r = Σ_i K[r][i] y_i + b_r
-  T D[N][N];        // y_i += Σ_r D[i][r] s_r; not set where the drive is the identity
+  T D[N][N];        // y_i += Σ_r D[r][i] s_r; not set where the drive is the identity
   int64_t target;   // first destination row
   bool identity;
   T h, slope;
@@ -29,9 +30,9 @@ template <class T, int N> struct Square {
     for (int g = 0; g < move.ranges; ++g) {
       const auto& range = move.range[g];
       const T factor = h * T(range.sign) * T(matrix.sign);
-      for (int64_t i = 0; i < range.count; ++i)
-        for (int r = 0; r < N; ++r)
-          D[range.start - target + i][r] = factor * A[r * matrix.row + (range.column + i) * matrix.column];
+      for (int r = 0; r < N; ++r)
+        for (int64_t i = 0; i < range.count; ++i)
+          D[r][range.start - target + i] = factor * A[r * matrix.row + (range.column + i) * matrix.column];
     }
   }
 
@@ -50,26 +51,32 @@ template <class T, int N> struct Square {
       HDNN_UNROLL for (int c = 0; c < C; ++c) in[i][c] = rows[i * vectors + c];
   }
 
-  // s = σ(K y + b), y_dst += D s; d = σ' for softplus
+  // s = σ(K y + b), y_dst += D s; d = σ' for softplus; `left` gets a copy of the source where it is wanted
   template <Activation A>
-  HDNN_INLINE void advance(int64_t vectors, const Vec* source, Vec* y, Vec* s, Vec* d) const {
+  HDNN_INLINE void advance(int64_t vectors, const Vec* source, Vec* y, Vec* s, Vec* d, Vec* left) const {
     for (int64_t k = 0; k < vectors; k += C) {
       Vec in[N][C], out[R][C];
       load(source + k, vectors, in);
+      if (left != nullptr)
+        HDNN_UNROLL for (int i = 0; i < N; ++i)
+          HDNN_UNROLL for (int c = 0; c < C; ++c) left[i * vectors + k + c] = in[i][c];
       for (int first = 0; first < N; first += R) {
         product<false>(K, first, in, out);
-        for (int r = 0; r < R; ++r)
-          for (int c = 0; c < C; ++c) {
-            Vec derivative{};
-            const int64_t place = (first + r) * vectors + k + c;
-            s[place] = activate<T, A>(out[r][c] + b[first + r], slope, derivative);
-            if (A == Activation::softplus && d != nullptr) d[place] = derivative;
+        for (int r = 0; r < R; r += 2) {
+          Vec u[2 * C], derivative[2 * C];
+          HDNN_UNROLL for (int j = 0; j < 2 * C; ++j) u[j] = out[r + j / C][j % C] + b[first + r + j / C];
+          activate<T, A, 2 * C>(u, slope, derivative);
+          HDNN_UNROLL for (int j = 0; j < 2 * C; ++j) {
+            const int64_t place = (first + r + j / C) * vectors + k + j % C;
+            s[place] = u[j];
+            if (A == Activation::softplus && d != nullptr) d[place] = derivative[j];
           }
+        }
       }
       load(s + k, vectors, in);
       Vec* to = y + target * vectors + k;
       for (int first = 0; first < N; first += R) {
-        if (!identity) product<false>(D, first, in, out);
+        if (!identity) product<true>(D, first, in, out);
         HDNN_UNROLL for (int r = 0; r < R; ++r)
           HDNN_UNROLL for (int c = 0; c < C; ++c)
             to[(first + r) * vectors + c] += identity ? h * in[first + r][c] : out[r][c];
@@ -85,7 +92,7 @@ template <class T, int N> struct Square {
       Vec in[N][C], out[R][C];
       load(lambda + target * vectors + k, vectors, in);
       for (int first = 0; first < N; first += R) {
-        if (!identity) product<true>(D, first, in, out);
+        if (!identity) product<false>(D, first, in, out);
         HDNN_UNROLL for (int r = 0; r < R; ++r)
           HDNN_UNROLL for (int c = 0; c < C; ++c) {
             const int64_t place = (first + r) * vectors + k + c;
@@ -101,5 +108,73 @@ template <class T, int N> struct Square {
           HDNN_UNROLL for (int c = 0; c < C; ++c) to[(first + r) * vectors + c] += out[r][c];
       }
     }
+  }
+
+  // As `retreat`, and the gradients of K and b on the way: g_u y_srcᵀ, and s times ± h λ where K also drives.
+  template <Activation A, bool Own>
+  HDNN_INLINE void retreat_and_add(int64_t vectors, const Move& move, int64_t layer, const Vec* lambda, Vec* to_source,
+                                   const Vec* source, const Vec* s, const Vec* d) const {
+    const Vec* turned[N];  // the destination that a column of K drives
+    T factor[N];
+    for (int g = 0; Own && g < move.ranges; ++g) {
+      const auto& range = move.range[g];
+      for (int64_t i = 0; i < range.count; ++i) {
+        turned[range.column + i] = lambda + (range.start + i) * vectors;
+        factor[range.column + i] = h * T(range.sign);
+      }
+    }
+    Vec sums[N * N] = {}, bias[N] = {};
+    for (int64_t k = 0; k < vectors; ++k) {
+      Vec gu[N], out[N];
+      HDNN_UNROLL for (int i = 0; i < N; ++i) {
+        const Vec in = lambda[(target + i) * vectors + k];
+        HDNN_UNROLL for (int r = 0; r < N; ++r) {
+          if (identity)
+            gu[r] = i == r ? h * in : gu[r];
+          else
+            gu[r] = i == 0 ? D[r][i] * in : gu[r] + D[r][i] * in;
+        }
+      }
+      HDNN_UNROLL for (int r = 0; r < N; ++r) {
+        const int64_t place = r * vectors + k;
+        gu[r] *= A == Activation::softplus ? d[place] : slope_of<T, A>(s[place], slope);
+        bias[r] += gu[r];
+      }
+      HDNN_UNROLL for (int i = 0; i < N; ++i) {
+        const Vec in = source[i * vectors + k];
+        HDNN_UNROLL for (int r = 0; r < N; ++r) sums[r * N + i] += gu[r] * in;
+        if constexpr (Own) {
+          const Vec pulled = factor[i] * turned[i][k];
+          HDNN_UNROLL for (int r = 0; r < N; ++r) sums[r * N + i] += s[r * vectors + k] * pulled;
+        }
+      }
+      HDNN_UNROLL for (int i = 0; i < N; ++i) {
+        out[i] = K[0][i] * gu[0];
+        HDNN_UNROLL for (int r = 1; r < N; ++r) out[i] += K[r][i] * gu[r];
+      }
+      HDNN_UNROLL for (int i = 0; i < N; ++i) to_source[i * vectors + k] += out[i];
+    }
+    T* K_gradient = static_cast<T*>(move.K.gradient) + layer * move.K.layer;
+    T* b_gradient = static_cast<T*>(move.b.gradient) + layer * move.b.layer;
+    add(sums, T(move.K.sign), K_gradient, move.K.row, move.K.column);
+    add(bias, T(1), b_gradient, 0, move.b.row);
+  }
+
+  // out[r, i] += factor Σ_lanes v[r N + i]
+  template <int Count>
+  static HDNN_INLINE void add(const Vec (&v)[Count], T factor, T* out, int64_t row, int64_t column) {
+    constexpr int together = Count < Simd<T>::W ? Count : Simd<T>::W;
+    T each[Count];
+    HDNN_UNROLL for (int first = 0; first < Count; first += together) {
+      Vec part[together];
+      HDNN_UNROLL for (int j = 0; j < together; ++j) part[j] = v[first + j];
+      const Vec total = factor * Products<T>::template sums<together>(part);
+      __builtin_memcpy(each + first, &total, together * sizeof(T));
+    }
+    if (column == 1 && (Count == N || row == N)) {
+      for (int j = 0; j < Count; ++j) out[j] += each[j];
+      return;
+    }
+    for (int j = 0; j < Count; ++j) out[j / N * row + j % N * column] += each[j];
   }
 };

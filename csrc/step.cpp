@@ -15,6 +15,7 @@ namespace {
 
 using hdnn::Affine;
 using hdnn::Loss;
+using hdnn::Product;
 using hdnn::Rule;
 using hdnn::Scores;
 using hdnn::Update;
@@ -33,11 +34,6 @@ template <class T> const V<T>* rows(const void* x) { return static_cast<const V<
 template <class T> V<T>* rows(void* x) { return static_cast<V<T>*>(x); }
 template <class T> const T* numbers(const void* x) { return static_cast<const T*>(x); }
 template <class T> T* numbers(void* x) { return static_cast<T*>(x); }
-
-template <class T> int64_t lanes_of(int64_t count) {
-  constexpr int64_t tile = int64_t{kColumns} * Simd<T>::W;
-  return (count + tile - 1) / tile * tile;
-}
 
 template <class T> void affine(const Affine& map, void* u) {
   const Products<T> products(map.lanes);
@@ -72,8 +68,9 @@ template <class T> void affine_back(const Affine& map, const void* g, void* x, v
   });
 }
 
-template <class T> void score_squares(const Scores& s, int64_t vectors) {
+template <class T> V<T> score_squares(const Scores& s, int64_t vectors) {
   const T each = T(1) / T(s.outputs);
+  V<T> total{};
   for (int64_t k = 0; k < vectors; ++k) {
     V<T> sum{};
     for (int64_t o = 0; o < s.outputs; ++o) {
@@ -81,22 +78,26 @@ template <class T> void score_squares(const Scores& s, int64_t vectors) {
       sum += rest * rest;
       rows<T>(s.g)[o * vectors + k] = T(2) * each * rest * rows<T>(s.share)[k];
     }
-    rows<T>(s.losses)[k] = each * sum;
+    total += rows<T>(s.share)[k] * (each * sum);
   }
+  return total;
 }
 
-template <class T> void score_binary(const Scores& s, int64_t vectors) {
+template <class T> V<T> score_binary(const Scores& s, int64_t vectors) {
   const T kept = T(1 - s.smoothing), spread = T(s.smoothing / 2);
+  V<T> total{};
   for (int64_t k = 0; k < vectors; ++k) {
     const V<T> z = rows<T>(s.z)[k], target = rows<T>(s.target)[k] * kept + spread;
     const V<T> e = decay_of<T>(z);
-    rows<T>(s.losses)[k] = (z < T(0) ? V<T>{} : z) - z * target + log1p_of<T>(e);
+    total += rows<T>(s.share)[k] * ((z < T(0) ? V<T>{} : z) - z * target + log1p_of<T>(e));
     rows<T>(s.g)[k] = (sigmoid_of<T>(z, e) - target) * rows<T>(s.share)[k];
   }
+  return total;
 }
 
 // With u = z - max z: log Σ exp u - (1 - ε) u_class - ε mean u
-template <class T> void score_classes(const Scores& s, int64_t vectors) {
+template <class T> V<T> score_classes(const Scores& s, int64_t vectors) {
+  V<T> total{};
   const T kept = T(1 - s.smoothing), spread = T(s.smoothing / double(s.outputs));
   for (int64_t k = 0; k < vectors; ++k) {
     const V<T>* z = rows<T>(s.z) + k;
@@ -120,17 +121,27 @@ template <class T> void score_classes(const Scores& s, int64_t vectors) {
     }
     V<T> logs;
     for (int j = 0; j < Simd<T>::W; ++j) logs[j] = logarithm(sum[j]);
-    rows<T>(s.losses)[k] = logs - kept * own - spread * all;
+    total += share * (logs - kept * own - spread * all);
   }
+  return total;
 }
 
-template <class T> void score(const Scores& s) {
+template <class T> double score(const Scores& s) {
   const int64_t vectors = s.lanes / Simd<T>::W;
-  switch (s.loss) {
-    case Loss::squares: return score_squares<T>(s, vectors);
-    case Loss::binary: return score_binary<T>(s, vectors);
-    case Loss::classes: return score_classes<T>(s, vectors);
-  }
+  const V<T> each = s.loss == Loss::squares  ? score_squares<T>(s, vectors)
+                    : s.loss == Loss::binary ? score_binary<T>(s, vectors)
+                                             : score_classes<T>(s, vectors);
+  double total = 0;
+  for (int j = 0; j < Simd<T>::W; ++j) total += double(each[j]);
+  return total;
+}
+
+template <class T> void product(const Product& p, const T* a, const T* b, T* __restrict out) {
+  for (int64_t r = 0; r < p.rows; ++r)
+    for (int64_t i = 0; i < p.inner; ++i) {
+      const T left = a[r * p.row + i * p.column];
+      for (int64_t c = 0; c < p.columns; ++c) out[r * p.columns + c] += left * b[i * p.columns + c];
+    }
 }
 
 // Σ f(i) in an order that the length alone decides, several sums side by side.
@@ -198,8 +209,6 @@ template <class T> void update(const Update& u) {
   adam<T>(u, u.rule == Rule::adamw);
 }
 
-int64_t lanes(bool doubles, int64_t count) { return doubles ? lanes_of<double>(count) : lanes_of<float>(count); }
-
 void run_affine(bool doubles, const Affine& map, void* u) {
   return doubles ? affine<double>(map, u) : affine<float>(map, u);
 }
@@ -208,7 +217,12 @@ void run_affine_back(bool doubles, const Affine& map, const void* g, void* x, vo
   return doubles ? affine_back<double>(map, g, x, A, b, flat) : affine_back<float>(map, g, x, A, b, flat);
 }
 
-void run_score(bool doubles, const Scores& s) { return doubles ? score<double>(s) : score<float>(s); }
+double run_score(bool doubles, const Scores& s) { return doubles ? score<double>(s) : score<float>(s); }
+
+void run_product(bool doubles, const Product& p, const void* a, const void* b, void* out) {
+  return doubles ? product(p, numbers<double>(a), numbers<double>(b), numbers<double>(out))
+                 : product(p, numbers<float>(a), numbers<float>(b), numbers<float>(out));
+}
 
 double run_smooth(bool doubles, int64_t layers, int64_t size, double factor, const void* w, void* g) {
   return doubles ? smooth(layers, size, factor, numbers<double>(w), numbers<double>(g))
@@ -230,6 +244,6 @@ void run_update(bool doubles, const Update& u) { return doubles ? update<double>
 
 namespace hdnn {
 extern const StepKernel HDNN_STEP;
-const StepKernel HDNN_STEP = {HDNN_KERNEL_NAME, lanes,      run_affine, run_affine_back, run_score,
-                              run_smooth,       run_shrink, run_square, run_update};
+const StepKernel HDNN_STEP = {HDNN_KERNEL_NAME, run_affine, run_affine_back, run_score, run_product,
+                              run_smooth,       run_shrink, run_square,      run_update};
 }  // namespace hdnn

@@ -1,6 +1,6 @@
 // What a training step does beside the flow, compiled once for each instruction set.
 //
-// The samples of a batch lie across the lanes, as in a block of the flow: r rows are r times `lanes` numbers.
+// Samples lie across the lanes, as in a block of the flow: r rows are r times `lanes` numbers.
 #pragma once
 #include <cstdint>
 
@@ -15,7 +15,7 @@ struct Affine {
   const void *A, *b, *x;
 };
 
-// Losses L of the samples, and the gradient of Σ share · L by the outputs.
+// Σ share · L of the losses L of the samples, and its gradient by the outputs.
 struct Scores {
   Loss loss;
   int64_t lanes, outputs;
@@ -23,7 +23,6 @@ struct Scores {
   const void *z;         // (outputs, lanes)
   const void *target;    // (outputs, lanes) for squares, else (lanes): classes as numbers
   const void *share;     // (lanes), 0 where there is no sample
-  void *losses;          // (lanes)
   void *g;               // (outputs, lanes)
 };
 
@@ -37,13 +36,18 @@ struct Update {
   const void *gradient;
 };
 
+// out += a b, with out (rows, columns), b (inner, columns), and a (rows, inner) read through strides.
+struct Product {
+  int64_t rows, columns, inner, row, column;
+};
+
 struct StepKernel {
   const char* name;
-  int64_t (*lanes)(bool doubles, int64_t rows);  // rows of a batch, rounded up to whole tiles
   void (*affine)(bool doubles, const Affine&, void* u);
   // Adds the gradients of A and b; that of x is written where it is wanted. `flat` has room for x.
   void (*affine_back)(bool doubles, const Affine&, const void* g, void* x, void* A, void* b, void* flat);
-  void (*score)(bool doubles, const Scores&);
+  double (*score)(bool doubles, const Scores&);
+  void (*product)(bool doubles, const Product&, const void* a, const void* b, void* out);
   // Σ ‖w_j - w_{j-1}‖² over `layers` rows of `size` numbers; its gradient times factor / 2 is added.
   double (*smooth)(bool doubles, int64_t layers, int64_t size, double factor, const void* w, void* gradient);
   // ‖w‖², and factor · w is added to the gradient.

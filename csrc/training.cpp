@@ -1,20 +1,18 @@
 // Training steps, one network after another or side by side: each has an order of batches and memory of its own, so
-// that its bits depend neither on its neighbours nor on the number of threads.
+// that its bits depend neither on its neighbours nor on the number of threads. A batch is cut into chunks by its size
+// alone, each chunk has gradients of its own, and they are added in order.
 #include "training.hpp"
 
 #include <atomic>
-#include <chrono>
 #include <cmath>
 #include <cstring>
-#include <exception>
 #include <limits>
-#include <memory>
-#include <new>
 #include <vector>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "block.hpp"
+#include "built.hpp"
+#include "guard.hpp"
+#include "room.hpp"
 
 namespace hdnn {
 
@@ -27,7 +25,8 @@ extern const StepKernel step_avx512;
 namespace {
 
 constexpr double kBeta1 = 0.9, kBeta2 = 0.999;
-constexpr auto kPatience = std::chrono::milliseconds(50);  // between two questions whether to stop
+constexpr int64_t kChunks = 16, kChunkBytes = 4 << 20;  // of a batch, and of all their gradients
+constexpr double kWork = 4e5;  // multiply-adds of a step from which on more threads than one pay
 
 const StepKernel& step_kernel() {
 #ifdef HDNN_X86
@@ -35,34 +34,6 @@ const StepKernel& step_kernel() {
     if (std::strcmp(kernel->name, instruction_set()) == 0) return *kernel;
 #endif
   return step_baseline;
-}
-
-// Asks from the calling thread whether to stop, and lets the others know.
-class Guard {
- public:
-  explicit Guard(Interrupt interrupt) : interrupt_(interrupt), asked_(Clock::now()) {}
-  bool stops(bool caller) {
-    if (caller && interrupt_ != nullptr && Clock::now() - asked_ > kPatience) {
-      if (interrupt_(nullptr)) stopped_ = true;
-      asked_ = Clock::now();
-    }
-    return stopped_;
-  }
-  bool stopped() const { return stopped_; }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  Interrupt interrupt_;
-  Clock::time_point asked_;
-  std::atomic<bool> stopped_{false};
-};
-
-bool is_caller() {
-#ifdef _OPENMP
-  return omp_get_thread_num() == 0;
-#else
-  return true;
-#endif
 }
 
 int64_t largest_batch(const Trainees& t) {
@@ -74,54 +45,31 @@ int64_t largest_batch(const Trainees& t) {
   return most;
 }
 
-bool learns(const Training& t, int part) { return (t.trains >> part) & 1; }
-
-// Work space of one thread, and the steps of the networks that it takes.
-template <class T> class Worker {
+// The steps of one network at a time, on one or several threads.
+template <class T> class Learner {
  public:
-  Worker(const Training& training, const Trainees& trainees, int threads, Interrupt interrupt)
-      : t_(training), all_(trainees), step_(step_kernel()), threads_(threads), interrupt_(interrupt) {
-    parts_of(t_, start_);
-    most_ = largest_batch(all_);
-    lanes_ = step_.lanes(kDoubles, most_);
-    kept_size_ = kept(kDoubles, t_.flow, 1, most_, 1);
-    const int64_t n = t_.flow.features, d = t_.linear ? t_.inputs : 0, o = t_.outputs;
-    const int64_t wide = n > d ? n : d;
-    int64_t total = 0;
-    const auto room = [&total](int64_t count) {
-      const int64_t at = total;
-      total += (count + kLine - 1) / kLine * kLine;
-      return at;
-    };
-    const int64_t places[] = {
-        room(d * lanes_), room(n * lanes_), room(n * lanes_), room(n * lanes_), room(n * lanes_),
-        room(o * lanes_), room(o * lanes_), room((t_.loss == Loss::squares ? o : 1) * lanes_),
-        room(lanes_), room(lanes_), room(wide * lanes_), room(start_[kParts]),
-        room(builds_K() ? weight_size(t_.flow) : 0), room(builds_K() ? weight_size(t_.flow) : 0),
-        room(drive_size(t_.flow)), room(drive_size(t_.flow)),
-        room(t_.J_index != nullptr ? n * n : 0), room(t_.J_index != nullptr ? n * n : 0), room(kept_size_)};
-    memory_.reset(static_cast<T*>(::operator new(static_cast<size_t>(total) * sizeof(T), std::align_val_t{64})));
-    std::memset(memory_.get(), 0, static_cast<size_t>(total) * sizeof(T));
-    T** const names[] = {&x_, &y_, &out_, &g_, &gy_, &z_, &gz_, &target_, &share_, &losses_,
-                         &flat_, &gradient_, &K_, &gK_, &W_, &gW_, &J_, &gJ_, &kept_};
-    for (size_t k = 0; k < sizeof(names) / sizeof(*names); ++k) *names[k] = memory_.get() + places[k];
+  Learner(const Call& call, int threads, Room& room)
+      : c_(call), t_(call.t), all_(call.all), built_(call.t, call.step, room) {
+    const int64_t chunks = chunks_of(c_.most);
+    threads_ = chunks < threads ? static_cast<int>(chunks) : threads;
+    pulls_ = room.take<T>(chunks * built_.places().size);
+    for (int k = 0; k < threads_; ++k) blocks_.emplace_back(c_, room);
   }
 
   // All steps of one network.
-  void run(int64_t model, Guard& guard) {
+  void run(int64_t model) {
     T* const losses = static_cast<T*>(all_.losses) + model * all_.steps;
     int64_t k = 0;
-    parameters_ = static_cast<T*>(all_.parameters) + model * start_[kParts];
-    if (all_.gradient != nullptr) std::memset(told(model), 0, static_cast<size_t>(start_[kParts]) * sizeof(T));
-    if (all_.taken != nullptr) all_.taken[model] = 0;
+    begin(model);
     for (; k < all_.steps && all_.failed[model] < 0; ++k) {
-      if (guard.stops(is_caller())) return;
-      losses[k] = objective(model, k);
-      if (!std::isfinite(losses[k])) {
+      const T loss = objective(k);
+      if (c_.guard.stops()) return;
+      losses[k] = loss;
+      if (!std::isfinite(loss)) {
         all_.failed[model] = all_.done + k;
         continue;
       }
-      move(model, k);
+      move(k);
       if (all_.taken != nullptr) all_.taken[model] = k + 1;
     }
     for (; k < all_.steps; ++k) losses[k] = std::numeric_limits<T>::quiet_NaN();
@@ -129,197 +77,135 @@ template <class T> class Worker {
 
  private:
   static constexpr bool kDoubles = sizeof(T) == 8;
-  static constexpr int64_t kLine = 64 / sizeof(T);
 
-  bool builds_K() const { return t_.index != nullptr; }
   int64_t stored() const { return t_.flow.shared ? 1 : t_.flow.layers; }
-  T* part(int which) const { return parameters_ + start_[which]; }
-  T* pull(int which) const { return gradient_ + start_[which]; }
-  T* told(int64_t model) const { return static_cast<T*>(all_.gradient) + model * start_[kParts]; }
-  int64_t size(int which) const { return start_[which + 1] - start_[which]; }
+  T* part(int which) const { return parameters_ + c_.start[which]; }
+  T* pull(int which) const { return gradient_ + c_.start[which]; }
+  int64_t size(int which) const { return c_.start[which + 1] - c_.start[which]; }
+  int64_t size() const { return c_.start[kParts]; }
+
+  int64_t blocks_of(int64_t rows) const { return (rows + c_.lanes - 1) / c_.lanes; }
+  int64_t chunks_of(int64_t rows) const {
+    const int64_t blocks = blocks_of(rows);
+    int64_t chunks = kChunkBytes / (built_.places().size * int64_t{sizeof(T)} + 1);
+    chunks = chunks < 2 ? 2 : (chunks > kChunks ? kChunks : chunks);
+    return chunks < blocks ? chunks : blocks;
+  }
+
+  void begin(int64_t model) {
+    model_ = model;
+    parameters_ = static_cast<T*>(all_.parameters) + model * size();
+    told_ = all_.gradient == nullptr ? nullptr : static_cast<T*>(all_.gradient) + model * size();
+    if (told_ != nullptr) std::memset(told_, 0, static_cast<size_t>(size()) * sizeof(T));
+    built_.begin();
+    job_ = Builder{t_.flow, built_.weights(parameters_, pulls_), int64_t{sizeof(T)}}.job();
+    job_.weights_too = learns(t_, weight) || learns(t_, bias) || learns(t_, interconnection);
+  }
+
+  // The job of a chunk: its gradients lie elsewhere.
+  Job job_of(int64_t chunk) const {
+    Job job = job_;
+    for (int k = 0; k < job.moves; ++k)
+      for (Matrix* matrix : {&job.move[k].K, &job.move[k].b, &job.move[k].W})
+        matrix->gradient = offset(matrix->gradient, chunk * built_.places().size, sizeof(T));
+    return job;
+  }
 
   // The objective on a batch, and its gradient where it is finite.
-  T objective(int64_t model, int64_t k) {
-    const int64_t rows = all_.bounds[k + 1] - all_.bounds[k];
-    take(model, all_.order + model * all_.order_model + all_.bounds[k], rows);
-    build();
-    const int64_t layout = forward(kDoubles, t_.flow, arrays(rows), threads_, interrupt_);
-    const Affine head{lanes_, t_.outputs, t_.flow.features, part(head_weight), part(head_bias), out_};
-    step_.affine(kDoubles, head, z_);
-    step_.score(kDoubles, {t_.loss, lanes_, t_.outputs, t_.smoothing, z_, target_, share_, losses_, gz_});
-    tell(model, k, rows);
+  T objective(int64_t k) {
+    const int64_t rows = all_.bounds[k + 1] - all_.bounds[k], chunks = chunks_of(rows);
+    built_.build(parameters_);
+    std::memset(pulls_, 0, static_cast<size_t>(chunks * built_.places().size) * sizeof(T));
+    const double share = share_of(k);
+    const double work = 6.0 * double(rows) * double(t_.flow.layers) * double(t_.flow.hidden * t_.flow.features);
+    const int threads = work < kWork ? 1 : (threads_ < chunks ? threads_ : static_cast<int>(chunks));
+    if (threads == 1) {
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) losses_[chunk] = walk(k, share, chunk, chunks, blocks_[0]);
+    } else {
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+      for (int64_t chunk = 0; chunk < chunks; ++chunk)
+        losses_[chunk] = walk(k, share, chunk, chunks, blocks_[static_cast<size_t>(thread_number())]);
+    }
     double loss = 0;
-    for (int64_t i = 0; i < rows; ++i) loss += double(share_[i]) * double(losses_[i]);
-    if (!std::isfinite(loss)) return static_cast<T>(loss);
-    std::memset(gradient_, 0, static_cast<size_t>(start_[kParts]) * sizeof(T));
-    step_.affine_back(kDoubles, head, gz_, g_, pull(head_weight), pull(head_bias), flat_);
-    back(rows, layout);
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) loss += losses_[chunk];
+    if (!std::isfinite(loss) || c_.guard.stopped()) return static_cast<T>(loss);
+    for (int64_t chunk = 1; chunk < chunks; ++chunk) {
+      const T* more = pulls_ + chunk * built_.places().size;
+      for (int64_t i = 0; i < built_.places().size; ++i) pulls_[i] += more[i];
+    }
+    gradient_ = built_.back(pulls_);
     return static_cast<T>(loss + regularise());
   }
 
-  // The chosen rows across the lanes, lifted; targets and shares. Idle lanes are zero.
-  void take(int64_t model, const int64_t* chosen, int64_t rows) {
-    const int64_t n = t_.flow.features, d = t_.inputs;
-    if (rows != rows_) {
-      const struct { T* rows; int64_t height; } idle[] = {{out_, n}, {gy_, n}, {share_, 1}, {x_, t_.linear ? d : 0}};
-      for (const auto& each : idle)
-        for (int64_t j = 0; j < each.height; ++j)
-          for (int64_t i = rows; i < lanes_; ++i) each.rows[j * lanes_ + i] = 0;
-      rows_ = rows;
-    }
-    const T* x = static_cast<const T*>(all_.x) + model * all_.x_model;
-    T* to = t_.linear ? x_ : y_;
-    for (int64_t i = 0; i < rows; ++i)
-      for (int64_t j = 0; j < d; ++j) to[j * lanes_ + i] = x[chosen[i] * d + j];
-    if (t_.linear) step_.affine(kDoubles, {lanes_, n, d, part(lift_weight), part(lift_bias), x_}, y_);
-    if (t_.loss == Loss::squares) {
-      const T* y = static_cast<const T*>(all_.y) + model * all_.y_model;
-      for (int64_t i = 0; i < rows; ++i)
-        for (int64_t o = 0; o < t_.outputs; ++o) target_[o * lanes_ + i] = y[chosen[i] * t_.outputs + o];
-    } else {
-      const int64_t* y = static_cast<const int64_t*>(all_.y) + model * all_.y_model;
-      for (int64_t i = 0; i < rows; ++i) target_[i] = static_cast<T>(y[chosen[i]]);
-    }
-    if (all_.weight == nullptr) {
-      for (int64_t i = 0; i < rows; ++i) share_[i] = T(1) / T(rows);
-      return;
-    }
-    const T* weight = static_cast<const T*>(all_.weight) + model * all_.weight_model;
+  // What a weight of one counts in the objective.
+  double share_of(int64_t k) const {
+    if (all_.weight == nullptr) return 1.0 / double(all_.bounds[k + 1] - all_.bounds[k]);
+    const T* weight = static_cast<const T*>(all_.weight) + model_ * all_.weight_model;
+    const int64_t* order = all_.order + model_ * all_.order_model;
     double sum = 0;
-    for (int64_t i = 0; i < rows; ++i) sum += double(weight[chosen[i]]);
-    if (sum < double(std::numeric_limits<T>::min())) sum = double(std::numeric_limits<T>::min());
-    for (int64_t i = 0; i < rows; ++i) share_[i] = static_cast<T>(double(weight[chosen[i]]) / sum);
+    for (int64_t i = all_.bounds[k]; i < all_.bounds[k + 1]; ++i) sum += double(weight[order[i]]);
+    const double least = double(std::numeric_limits<T>::min());
+    return 1.0 / (sum < least ? least : sum);
   }
 
-  // K from its free numbers, J from its own, W = K Jᵀ = -K J.
-  void build() {
-    const int64_t n = t_.flow.features, whole = t_.flow.hidden * n;
-    if (builds_K())
-      for (int64_t l = 0; l < stored(); ++l) place(t_.index, whole, part(weight) + l * t_.free, K_ + l * whole);
-    if (t_.J_index != nullptr) place(t_.J_index, n * n, part(interconnection), J_);
-    for (int64_t l = 0; l < drives(); ++l) {
-      T* W = W_ + l * whole;
-      std::memset(W, 0, static_cast<size_t>(whole) * sizeof(T));
-      add_product(t_.flow.hidden, n, n, K_of(l), n, 1, J_of(l), T(-1), W);
+  // The blocks of a chunk, one after the other.
+  double walk(int64_t k, double share, int64_t chunk, int64_t chunks, Block<T>& block) const {
+    const int64_t first = all_.bounds[k], rows = all_.bounds[k + 1] - first, blocks = blocks_of(rows);
+    const int64_t* const chosen = all_.order + model_ * all_.order_model + first;
+    const int64_t before = first - all_.bounds[0], seen = all_.bounds[all_.steps] - all_.bounds[0];
+    T* const results = all_.results == nullptr
+                           ? nullptr
+                           : static_cast<T*>(all_.results) + (model_ * seen + before) * t_.outputs;
+    const Job job = job_of(chunk);
+    double loss = 0;
+    for (int64_t b = blocks * chunk / chunks; b < blocks * (chunk + 1) / chunks && !c_.guard.stopped(); ++b) {
+      const int64_t at = b * c_.lanes, left = rows - at;
+      const Portion<T> portion{model_, parameters_, chosen + at, left < c_.lanes ? left : c_.lanes, share,
+                               results == nullptr ? nullptr : results + at * t_.outputs};
+      loss += block.run(portion, job, pulls_ + chunk * built_.places().size, built_.places().start);
     }
-  }
-
-  // out (rows, columns) += factor a b, with a read through strides
-  static void add_product(int64_t rows, int64_t columns, int64_t inner, const T* a, int64_t row, int64_t column,
-                          const T* b, T factor, T* out) {
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t c = 0; c < inner; ++c) {
-        const T left = factor * a[r * row + c * column];
-        for (int64_t i = 0; i < columns; ++i) out[r * columns + i] += left * b[c * columns + i];
-      }
-  }
-
-  static void place(const int64_t* index, int64_t count, const T* free, T* to) {
-    for (int64_t i = 0; i < count; ++i)
-      to[i] = index[i] > 0 ? free[index[i] - 1] : (index[i] < 0 ? -free[-index[i] - 1] : T(0));
-  }
-  static void unplace(const int64_t* index, int64_t count, const T* from, T* free) {
-    for (int64_t i = 0; i < count; ++i) {
-      if (index[i] > 0) free[index[i] - 1] += from[i];
-      if (index[i] < 0) free[-index[i] - 1] -= from[i];
-    }
-  }
-
-  int64_t drives() const {
-    if (t_.flow.drive != Spec::matrix) return 0;
-    return t_.flow.shared_drive ? 1 : t_.flow.layers;
-  }
-  int64_t K_place(int64_t layer) const { return (t_.flow.shared ? 0 : layer) * t_.flow.hidden * t_.flow.features; }
-  const T* K_of(int64_t layer) const { return (builds_K() ? K_ : part(weight)) + K_place(layer); }
-  const T* J_of(int64_t layer) const {
-    if (t_.J_index != nullptr) return J_;
-    return static_cast<const T*>(t_.J) + (t_.J_layers == 1 ? 0 : layer) * t_.flow.features * t_.flow.features;
-  }
-
-  Arrays arrays(int64_t rows) const {
-    Arrays a{};
-    a.flows = 1, a.rows = rows, a.pixels = 1;
-    a.y = y_, a.g = g_, a.out = out_;
-    a.y_row = a.g_row = a.out_row = 1;
-    a.y_feature = a.g_feature = a.out_feature = lanes_;
-    a.weight = builds_K() ? K_ : part(weight);
-    a.bias = part(bias);
-    a.drive = t_.flow.drive == Spec::matrix ? W_ : nullptr;
-    a.kept = kept_size_ > 0 ? kept_ : nullptr;  // of the largest batch: there is room for the others
-    return a;
-  }
-
-  // The network's outputs, sample by sample.
-  void tell(int64_t model, int64_t k, int64_t rows) const {
-    if (all_.results == nullptr) return;
-    const int64_t o = t_.outputs, first = all_.bounds[k] - all_.bounds[0];
-    const int64_t seen = all_.bounds[all_.steps] - all_.bounds[0];
-    T* to = static_cast<T*>(all_.results) + (model * seen + first) * o;
-    for (int64_t i = 0; i < rows; ++i)
-      for (int64_t j = 0; j < o; ++j) to[i * o + j] = z_[j * lanes_ + i];
+    return loss;
   }
 
   // α_c (‖W‖² + ‖μ‖²) + α (R_K + R_b), and their gradients.
   double regularise() const {
     double sum = 0;
     if (t_.alpha_c > 0)
-      for (int which : {head_weight, head_bias})
-        sum += t_.alpha_c * step_.shrink(kDoubles, size(which), 2 * t_.alpha_c, part(which), pull(which));
+      sum += t_.alpha_c * c_.step.shrink(kDoubles, size(head_weight) + size(head_bias), 2 * t_.alpha_c,
+                                         part(head_weight), pull(head_weight));
     if (t_.alpha > 0 && stored() > 1) {
       const double half = t_.alpha * t_.flow.step / 2;
       for (int which : {weight, bias}) {
         const double factor = which == weight ? half * t_.repeats : half;
         const int64_t each = size(which) / stored();
-        sum += factor * step_.smooth(kDoubles, stored(), each, 2 * factor, part(which), pull(which));
+        sum += factor * c_.step.smooth(kDoubles, stored(), each, 2 * factor, part(which), pull(which));
       }
     }
     return sum;
   }
 
-  // From the gradient of the last states back to the parameters.
-  void back(int64_t rows, int64_t layout) {
-    const int64_t n = t_.flow.features, m = t_.flow.hidden, whole = m * n;
-    T* const gK = builds_K() ? gK_ : pull(weight);
-    Arrays a = arrays(rows);
-    a.out = gy_;
-    a.weight_gradient = gK, a.bias_gradient = pull(bias), a.drive_gradient = gW_;
-    backward(kDoubles, t_.flow, a, layout, threads_, interrupt_);
-    if (t_.J_index != nullptr) std::memset(gJ_, 0, static_cast<size_t>(n * n) * sizeof(T));
-    for (int64_t l = 0; l < drives(); ++l) {
-      const T* gW = gW_ + l * whole;
-      add_product(m, n, n, gW, n, 1, J_of(l), T(1), gK + K_place(l));
-      if (t_.J_index != nullptr) add_product(n, n, m, gW, 1, n, K_of(l), T(1), gJ_);
-    }
-    if (t_.J_index != nullptr) unplace(t_.J_index, n * n, gJ_, pull(interconnection));
-    if (builds_K())
-      for (int64_t l = 0; l < stored(); ++l) unplace(t_.index, whole, gK_ + l * whole, pull(weight) + l * t_.free);
-    if (t_.linear && (learns(t_, lift_weight) || learns(t_, lift_bias)))
-      step_.affine_back(kDoubles, {lanes_, n, t_.inputs, part(lift_weight), part(lift_bias), x_}, gy_, nullptr,
-                        pull(lift_weight), pull(lift_bias), flat_);
-  }
-
-  // One step of the optimizer on the parts that learn.
-  void move(int64_t model, int64_t k) {
+  // One step of the optimizer on the parts that learn, neighbours together.
+  void move(int64_t k) {
     const double taken = static_cast<double>(all_.done + k + 1);
     Update update{};
     update.rule = t_.rule;
-    update.rate = all_.rates[model * all_.rates_model + k];
+    update.rate = all_.rates[model_ * all_.rates_model + k];
     update.decay = t_.decay;
     update.scale = clipping();
     update.first_correction = 1 - std::pow(kBeta1, taken);
     update.second_correction = std::sqrt(1 - std::pow(kBeta2, taken));
-    for (int which = 0; which < kParts; ++which) {
-      if (!learns(t_, which)) continue;
-      const int64_t at = model * start_[kParts] + start_[which];
-      update.count = size(which);
-      update.parameters = part(which);
-      update.gradient = pull(which);
+    for (int from = 0, to; from < kParts; from = to) {
+      for (to = from + 1; to < kParts && learns(t_, to) == learns(t_, from);) ++to;
+      if (!learns(t_, from)) continue;
+      const int64_t at = model_ * size() + c_.start[from];
+      update.count = c_.start[to] - c_.start[from];
+      update.parameters = part(from);
+      update.gradient = pull(from);
       update.first = static_cast<T*>(all_.first) + at;
       update.second = all_.second == nullptr ? nullptr : static_cast<T*>(all_.second) + at;
-      step_.update(kDoubles, update);
-      if (all_.gradient == nullptr) continue;
-      T* const to = told(model) + start_[which];
-      for (int64_t i = 0; i < update.count; ++i) to[i] = pull(which)[i] * T(update.scale);
+      c_.step.update(kDoubles, update);
+      for (int64_t i = 0; told_ != nullptr && i < update.count; ++i)
+        told_[c_.start[from] + i] = pull(from)[i] * T(update.scale);
     }
   }
 
@@ -327,52 +213,56 @@ template <class T> class Worker {
     if (t_.clip <= 0) return 1;
     double sum = 0;
     for (int which = 0; which < kParts; ++which)
-      if (learns(t_, which)) sum += step_.square(kDoubles, size(which), pull(which));
+      if (learns(t_, which)) sum += c_.step.square(kDoubles, size(which), pull(which));
     const double scale = t_.clip / (std::sqrt(sum) + 1e-6);
     return scale > 1 ? 1 : scale;
   }
 
-  struct Free {
-    void operator()(T* memory) const { ::operator delete(memory, std::align_val_t{64}); }
-  };
-
+  const Call& c_;
   const Training& t_;
   const Trainees& all_;
-  const StepKernel& step_;
-  const int threads_;
-  const Interrupt interrupt_;  // of a deep flow; null beside other networks
-  int64_t start_[kParts + 1], most_, lanes_, kept_size_, rows_ = 0;
-  std::unique_ptr<T, Free> memory_;
-  T* parameters_ = nullptr;
-  T *x_, *y_, *out_, *g_, *gy_, *z_, *gz_, *target_, *share_, *losses_, *flat_;  // rows of lanes
-  T *gradient_, *K_, *gK_, *W_, *gW_, *J_, *gJ_, *kept_;
+  Built<T> built_;
+  std::vector<Block<T>> blocks_;  // one for each thread
+  int threads_;
+  double losses_[kChunks];
+  Job job_{};
+  int64_t model_ = 0;
+  T *pulls_, *parameters_ = nullptr, *gradient_ = nullptr, *told_ = nullptr;
 };
 
 template <class T> void run(const Training& training, const Trainees& trainees, int threads, Interrupt interrupt) {
   Guard guard(interrupt);
+  Call call{training, trainees, kernel_in_use(), step_kernel(), guard, {}, largest_batch(trainees), 0};
+  parts_of(training, call.start);
+  call.lanes = call.kernel.lanes(sizeof(T) == 8, training.flow.features, std::numeric_limits<int64_t>::max());
   threads = usable_threads(threads);
+  for (int64_t model = 0; model < trainees.models && trainees.taken != nullptr; ++model) trainees.taken[model] = 0;
   const int side = trainees.models < threads ? static_cast<int>(trainees.models) : threads;
-  const int inner = side > 1 ? 1 : threads;
   // Made here: nothing may be thrown across threads.
-  std::vector<std::unique_ptr<Worker<T>>> workers;
-  for (int k = 0; k < (side > 1 ? side : 1); ++k)
-    workers.emplace_back(new Worker<T>(training, trainees, inner, side > 1 ? nullptr : interrupt));
-  std::exception_ptr trouble;
-#pragma omp parallel for schedule(dynamic) num_threads(side) if (side > 1)
-  for (int64_t model = 0; model < trainees.models; ++model) {
-    try {
-#ifdef _OPENMP
-      Worker<T>& mine = *workers[side > 1 ? static_cast<size_t>(omp_get_thread_num()) : 0];
-#else
-      Worker<T>& mine = *workers[0];
-#endif
-      mine.run(model, guard);
-    } catch (...) {
-#pragma omp critical(hdnn_trouble)
-      trouble = std::current_exception();
+  std::vector<Learner<T>> learners;
+  const auto settle = [&](Room& room) {
+    learners.clear(), learners.reserve(static_cast<size_t>(side));
+    for (int k = 0; k < side; ++k) learners.emplace_back(call, side > 1 ? 1 : threads, room);
+  };
+  Room needed;
+  settle(needed);
+  const Memory memory(needed.used());
+  Room room(memory.data());
+  settle(room);
+  if (side == 1) {
+    for (int64_t model = 0; model < trainees.models && !guard.stopped(); ++model) learners[0].run(model);
+  } else {
+    std::atomic<int64_t> left{trainees.models};
+#pragma omp parallel num_threads(side)
+    {
+#pragma omp for schedule(dynamic) nowait
+      for (int64_t model = 0; model < trainees.models; ++model) {
+        if (!guard.stopped()) learners[static_cast<size_t>(thread_number())].run(model);
+        --left;
+      }
+      guard.wait(left);
     }
   }
-  if (trouble) std::rethrow_exception(trouble);
   if (guard.stopped()) throw Interrupted();
 }
 

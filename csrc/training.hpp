@@ -50,6 +50,8 @@ struct Trainees {
   int64_t* taken;               // (models): steps taken in this call; or null
 };
 
+inline bool learns(const Training& t, int part) { return (t.trains >> part) & 1; }
+
 // Where each part begins in the parameters of a network; the last number is the size of all.
 void parts_of(const Training&, int64_t (&start)[kParts + 1]);
 

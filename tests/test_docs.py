@@ -105,7 +105,18 @@ def test_the_gallery_has_an_order():
 
 
 @pytest.mark.parametrize(
-    "page", ["theory", "choosing", "scikit-learn", "surviving-runs", "bad-numbers", "exporting", "hub", "safe-files"]
+    "page",
+    [
+        "theory",
+        "choosing",
+        "fast-training",
+        "scikit-learn",
+        "surviving-runs",
+        "bad-numbers",
+        "exporting",
+        "hub",
+        "safe-files",
+    ],
 )
 def test_what_a_page_computes_is_true(page):
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")

@@ -125,6 +125,24 @@ def test_trainings_together_are_those_of_pytorch(seed):
             assert mine["loss"] == pytest.approx(other["loss"], rel=1e-9)
 
 
+@pytest.mark.parametrize("layers", [1, 8, 64])
+@pytest.mark.parametrize("model", [hdnn.h1, hdnn.h2, hdnn.ms1, hdnn.ms2, hdnn.ms3])
+def test_single_precision_is_no_further_than_another_order_of_rows(model, layers):
+    x, y = X.float().repeat(8, 1), (X[:, 0] * X[:, 1] > 0).long().repeat(8)
+    batches = [(x[k : k + 61], y[k : k + 61]) for k in range(0, len(x), 61)]
+    turned = [(x.flip(0), y.flip(0)) for x, y in batches]
+    shifted = [(x.roll(7, 0), y.roll(7, 0)) for x, y in batches]
+
+    def trained(given, backend):
+        network = network_of(model=model, layers=layers, dtype=torch.float32)
+        fit(network, given, recipe=Recipe(epochs=1, learning_rate=0.02), backend=backend)
+        return weights(network)
+
+    expected = trained(batches, "torch")
+    apart = max(distance(trained(other, "torch"), expected) for other in (turned, shifted))
+    assert distance(trained(batches, "native"), expected) <= 10 * apart
+
+
 def test_together_and_alone_are_the_same_bits():
     y = torch.randint(3, (4, 61))
     alone = [network_of(3, seed=k) for k in range(4)]
@@ -216,7 +234,7 @@ def test_time_tells_of_steps_within_an_epoch():
     told = []
     tell = hdnn.every(seconds=0.02)(lambda progress: told.append((time.perf_counter(), progress.batch)))
     x, y = torch.randn(60_000, 3), torch.randint(2, (60_000,))
-    fit(network_of(dtype=torch.float32, layers=16), x, y, Recipe(epochs=1, batch_size=20), callbacks=[tell])
+    fit(network_of(dtype=torch.float32, layers=200), x, y, Recipe(epochs=1, batch_size=20), callbacks=[tell])
     assert 3 < len(told) < 600  # of 3000 steps
     assert max(later - before for (before, _), (later, _) in pairwise(told)) < 1.0
 
