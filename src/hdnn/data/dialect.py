@@ -45,6 +45,10 @@ _MARKS = {
 _NOT_LATIN = re.compile(
     rb"[\x80-\xbf\xd7\xf7]|[\xc0-\xff]{3}|(?<![A-Za-z\xc0-\xff])[\xc0-\xff]{1,2}(?![A-Za-z\xc0-\xff])"
 )
+# What some programs write below the names: types in one line, and where they are letters, roles in the next.
+_TYPES = {"continuous", "discrete", "string", "categorical", "numeric", "time", "float", "integer"}
+_LETTERS = {"c", "d", "s", "t", "m"}
+_ROLES = {"", "class", "meta", "ignore", "weight", "i"}
 _NUMBER = re.compile(r"[-+−]?\d[\d.,' ]*(?:[eE][-+]?\d+)?\s*%?")
 
 
@@ -125,7 +129,7 @@ def found(stream: BinaryIO, own: str, place: Path, given: Dialect, expected: Col
 
     Args:
         stream: The file, at its beginning; it is read to its end.
-        own: The separator that the name of the file promises.
+        own: The separator that the name of the file promises; empty if it promises none.
         place: Where the file is, for messages.
         given: What the user says.
         expected: Names of columns that it is known to have.
@@ -151,7 +155,7 @@ def found(stream: BinaryIO, own: str, place: Path, given: Dialect, expected: Col
         raise ValueError(f"{place} cannot be read as a table: No columns to parse from file.")
     if len(rows[0]) > MOST_COLUMNS:
         raise ValueError(f"{place} has {len(rows[0])} columns; up to {MOST_COLUMNS} can be read.")
-    if separator not in (own, given.separator):
+    if separator not in (own or ",", given.separator):
         notes = [f"{SEPARATORS.get(separator, 'blank')}s separate the columns", *notes]
     if given.no_header:
         names = [f"column{i + 1}" for i in range(max(map(len, rows)))]
@@ -272,7 +276,7 @@ def _separator(tables: dict[str, list[list[str]]], own: str, place: Path, expect
             raise ValueError(f"The columns of {place} may be separated by {named}. Say which with `separator`.")
         if best:
             return best[0]
-    return own
+    return own or ","
 
 
 def _shape(rows: Sequence[Sequence[str]]) -> int:
@@ -308,18 +312,33 @@ def _require_header(rows: Sequence[Sequence[str]], separator: str, place: Path) 
             f"the lines below have {len(rows[-1])} fields. Leave it out with `skip_lines={above}`."
         )
     head, body = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
+    if _are_types(body):
+        raise ValueError(
+            f"The second line of {place}, {few([separator.join(body[0])])!r}, looks like types of the columns, not "
+            f"like data. Delete it, and what else stands between the names and the data."
+        )
     places = [i for i in range(len(head)) if body and all(_is_number(row[i]) for row in body)]
     if not places or not all(_is_number(head[i]) for i in places):
         return
-    whole = [int(head[i]) for i in places if head[i].isascii() and head[i].isdigit()]
     # Years, or 0, 1, 2, ... are names that programs write.
-    steps = {b - a for a, b in itertools.pairwise(whole)}
-    if len(whole) == len(places) and (len(whole) == 1 or (len(steps) == 1 and steps != {0})):
+    whole = [int(head[i]) for i in places if head[i].isascii() and head[i].isdigit()]
+    steps = {after - before for before, after in itertools.pairwise(whole)}
+    years = all(1000 <= year < 2200 for year in whole) and all(step > 0 for step in steps)
+    if len(whole) == len(places) and (years or whole == [0] or (len(steps) == 1 and steps != {0})):
         return
     raise ValueError(
         f"The first line of {place} looks like data, not like a header: it would call columns {few(head, 4)}. Put a "
         f"line of names above it, or give `no_header=True`, which calls them column1, column2, ..."
     )
+
+
+def _are_types(body: Sequence[Sequence[str]]) -> bool:
+    """Whether the first rows name types of columns."""
+    if len(body) < 2:
+        return False
+    first, second = ([field.lower() for field in row] for row in body[:2])
+    letters = _LETTERS if _ROLES.issuperset(second) else set()
+    return sum(field in _TYPES | letters for field in first) > len(first) / 2
 
 
 def _is_number(field: str) -> bool:

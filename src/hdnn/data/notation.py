@@ -134,8 +134,8 @@ class Notation:
 
     def _pattern(self) -> str:
         T, D = re.escape(self.thousands), re.escape(self.decimal)
-        groups = [rf"[0-9]{{1,3}}(?:{T}[0-9]{{3}})+"] if T else []
-        groups += [r"[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}"] if T == "," else []
+        groups = [rf"[1-9][0-9]{{0,2}}(?:{T}[0-9]{{3}})+"] if T else []
+        groups += [r"[1-9][0-9]?(?:,[0-9]{2})+,[0-9]{3}"] if T == "," else []
         body = rf"(?:(?:{'|'.join([*groups, '[0-9]+'])})(?:{D}[0-9]*)?|{D}[0-9]+)(?:[eE][+-]?[0-9]+)?"
         prefix, suffix = re.escape(self.prefix), re.escape(self.suffix)
         return rf"^(?P<a>[+-]?) *{prefix} *(?P<b>[+-]?)(?P<body>{body}) *{suffix}$"

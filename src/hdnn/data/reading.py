@@ -28,7 +28,7 @@ PART = 2**22
 KINDS = ".csv, .tsv, .tab or .txt (each also .gz), .parquet or .xlsx"
 """The endings of tables, in words."""
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ","}
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ""}
 _LONGEST = 2**25  # letters of one row, and what stands in memory for a part: a quote that is never closed has no end
 _LEAST_BOUND, _LARGEST_RATIO = 2**28, 100
 _MOST_ROWS = 2**16
