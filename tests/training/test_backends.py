@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from itertools import pairwise
 
 import pytest
@@ -19,6 +18,7 @@ import hdnn
 from hdnn.kernels import native
 from hdnn.kernels.training import Session
 from hdnn.training import Pace, Recipe, TrainingState, fit, fit_together, training_backend
+from hdnn.training.pace import Audience
 from hdnn.training.state import TogetherState
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="this install lacks the compiled extension")
@@ -230,13 +230,18 @@ def test_callbacks_are_told_at_their_pace_and_change_no_bit(backend):
         assert told == {name: steps[name] if k in chosen else [] for k, name in enumerate(steps)}
 
 
-def test_time_tells_of_steps_within_an_epoch():
-    told = []
-    tell = hdnn.every(seconds=0.02)(lambda progress: told.append((time.perf_counter(), progress.batch)))
-    x, y = torch.randn(60_000, 3), torch.randint(2, (60_000,))
-    fit(network_of(dtype=torch.float32, layers=200), x, y, Recipe(epochs=1, batch_size=20), callbacks=[tell])
-    assert 3 < len(told) < 600  # of 3000 steps
-    assert max(later - before for (before, _), (later, _) in pairwise(told)) < 1.0
+def test_time_tells_of_steps_within_an_epoch(monkeypatch):
+    clock, told, done = [0.0], [], 0
+    monkeypatch.setattr("hdnn.training.pace.time.perf_counter", lambda: clock[0])
+    audience = Audience([hdnn.every(seconds=0.02)(lambda progress: told.append(clock[0]))])
+    while done < 3000:
+        stop = audience.stop(1, done, 3000)
+        clock[0] += 1e-3 * (stop - done) * (1 if done < 1000 else 3)  # a step takes one millisecond, then three
+        done = stop
+        audience.tell(1, done, 3000, lambda: None)
+    assert max(later - before for before, later in pairwise(told)) < 0.065
+    assert min(later - before for before, later in pairwise(told[:-1])) > 0.019
+    assert told[-1] == clock[0]
 
 
 def test_a_pace_that_makes_no_sense_is_refused():
