@@ -188,3 +188,11 @@ def test_patience_watches_validation_from_a_loader():
     losses = [record["validation_loss"] for record in history]
     assert len(losses) < 60
     assert evaluate(model, watched, loss=EACH)["loss"] == min(losses)
+
+
+@pytest.mark.parametrize("wrong", [iter([(X, Y)]), TensorDataset(X, Y), []], ids=["iterator", "dataset", "empty"])
+def test_what_is_no_loader_to_watch_is_refused_before_training(wrong):
+    seen = []
+    with pytest.raises((TypeError, ValueError), match=r"loader|batches"):
+        fit(network(), X, Y, RECIPE, validation=wrong, callbacks=[seen.append])
+    assert seen == []

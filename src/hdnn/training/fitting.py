@@ -132,6 +132,8 @@ def fit(
     check_trainable(network, recipe)
     if isinstance(validation, tuple):
         check_data(network, Batch(*validation), loss)
+    elif validation is not None:
+        Loader(validation, first_parameter(network).device)  # refuses what is none, before an epoch is trained
     source: Source
     if y is None:
         source = _of_loader(objective, x, recipe, sample_weight, validation)
