@@ -204,6 +204,8 @@ def test_blanks_that_align_columns_separate_them(tmp_path):
     [
         ("Prices 2026\n\nx,y\n1,2\n3,4\n", "first line.*'Prices 2026', looks like a title.*`skip_lines=1`"),
         ("# a\n# b\nx,y\n1,2\n3,4\n", "first 2 lines.*`skip_lines=2`"),
+        ("a:b\n\nc\nx,y,\n1,2\n3,4\n", "first 3 lines.*`skip_lines=3`"),
+        ("x y\na 1 2\nb 3 4\n", "more fields than the header, which has 2"),
         ("5.1,3.5\n4.9,3.0\n4.7,3.2\n", "looks like data.*`no_header=True`"),
         ("a;b,c;d\n1;2,3;4\n5;6,7;8\n", "may be separated by commas or semicolons. Say which with `separator`"),
         ("x\ty\nd\tc\n\tclass\n1\t2\n", "second line.*types"),
@@ -214,6 +216,12 @@ def test_what_is_no_header_is_named(tmp_path, text, said):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=said):
         table(tmp_path / name, "d" if "d\n" in text else "y")
+
+
+def test_quarters_are_dates():
+    frame = pd.DataFrame({"q": ["1974Q1", "1974-Q4", "1975 Q2"]}, dtype=str)
+    kind = read(frame, ",")["q"]
+    assert np.diff(days("q", frame["q"], kind.format)).tolist() == [273, 182]
 
 
 def test_years_are_names(tmp_path):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hdnn.data.notation import TRUTH, USUAL_MARKS, Notation, tidy
+from hdnn.data.notation import TRUTH, USUAL_MARKS, Notation, plain, tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +92,9 @@ def _written(name: str, column: pd.Series[Any], notation: Notation, missing: tup
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    found = plain(column) if notation.is_plain else None
+    if found is not None:
+        return found
     texts = tidy(column)
     x = notation.read(texts)
     strange = pc.and_(pa.array(np.isnan(x)), pc.is_valid(texts)).to_numpy(zero_copy_only=False).astype(bool)

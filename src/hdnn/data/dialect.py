@@ -161,7 +161,7 @@ def found(stream: BinaryIO, own: str, place: Path, given: Dialect, expected: Col
         names = [f"column{i + 1}" for i in range(max(map(len, rows)))]
     else:
         if not set(expected) & set(rows[0]):
-            _require_header(rows, separator, place)
+            _require_header(rows, body, separator, place, given.skip_lines)
         names, unnamed = _named(rows[0])
         if unnamed:
             notes.append(f"without a name in the header, so called by its place: {few(unnamed)}")
@@ -265,9 +265,9 @@ def _separator(tables: dict[str, list[list[str]]], own: str, place: Path, expect
         return own if own in knows else knows[0]
     shapes = {each: _shape(rows) for each, rows in tables.items()}
     for rank in (3, 2, 1):
-        # Blanks stand in texts too: they separate only where nothing else does, in every row.
-        best = [each for each, shape in shapes.items() if shape == rank and (each != BLANKS or rank == 3)]
-        if len(best) > 1 and BLANKS in best:
+        best = [each for each, shape in shapes.items() if shape == rank]
+        # Blanks stand in texts too: they separate only where nothing else does.
+        if BLANKS in best and (rank == 1 or any(shape for each, shape in shapes.items() if each != BLANKS)):
             best.remove(BLANKS)
         if own in best:
             return own
@@ -295,21 +295,40 @@ def _shape(rows: Sequence[Sequence[str]]) -> int:
 
 
 def _title(rows: Sequence[Sequence[str]]) -> int:
-    """How many rows stand above the table, all the rest of which has the same, larger number of fields."""
-    width = len(rows[-1])
-    start = next((place for place, row in enumerate(rows) if len(row) == width), 0)
-    narrow = all(len(row) <= max(1, width // 2) for row in rows[:start])
-    return start if narrow and width > 1 and len(rows) > start + 1 and {len(r) for r in rows[start:]} == {width} else 0
+    """How many rows stand above the table, nearly all the rest of which has the same, larger number of fields."""
+    width, _ = max(Counter(map(len, rows)).items(), key=lambda item: (item[1], item[0]))
+    start = next(place for place, row in enumerate(rows) if len(row) >= width)
+    body = [len(row) for row in rows[start + 1 :]]
+    if width < 2 or not body or body.count(width) < 0.9 * len(body):
+        return 0
+    return start if all(len(row) <= max(1, width // 2) for row in rows[:start]) else 0
 
 
-def _require_header(rows: Sequence[Sequence[str]], separator: str, place: Path) -> None:
+def _lines(text: str, separator: str, rows: int) -> int:
+    """How many lines the first rows take, and the blank ones above them."""
+    lines = iter(io.StringIO(text, newline=""))
+    seen = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal seen
+        for line in lines:
+            seen += 1
+            yield line
+
+    for _ in itertools.islice(split_rows(counted(), separator), rows):
+        pass
+    return seen
+
+
+def _require_header(rows: Sequence[Sequence[str]], text: str, separator: str, place: Path, skipped: int) -> None:
     """See that the first row holds names: it is neither a title, nor data."""
-    if above := _title(rows):
+    if title := _title(rows):
+        above = _lines(text, separator, title)
         said = "first line" if above == 1 else f"first {above} lines"
         words = separator.join(rows[0])
         raise ValueError(
             f"The {said} of {place}, {few([words])!r}, {'looks' if above == 1 else 'look'} like a title, not a header: "
-            f"the lines below have {len(rows[-1])} fields. Leave it out with `skip_lines={above}`."
+            f"the lines below have {len(rows[title])} fields. Leave it out with `skip_lines={skipped + above}`."
         )
     head, body = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
     if _are_types(body):

@@ -121,6 +121,12 @@ class TableEncoder:
         return tuple(column.name for column in self.columns if isinstance(column, Numeric))
 
     @property
+    def plain_columns(self) -> tuple[str, ...]:
+        """The columns of numbers that are written as programs write them."""
+        numeric = (column for column in self.columns if isinstance(column, Numeric))
+        return tuple(column.name for column in numeric if column.notation.is_plain and not column.missing)
+
+    @property
     def text_columns(self) -> tuple[str, ...]:
         """The categorical columns; give them to `table_parts(text=...)` so that "007" stays "007"."""
         return tuple(column.name for column in self.columns if isinstance(column, Categorical))

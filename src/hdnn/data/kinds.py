@@ -130,18 +130,20 @@ def _written(column: pd.Series[Any], given: Dialect) -> Kind | _Writing:
     import pyarrow.compute as pc
 
     distinct = pc.unique(pc.drop_null(tidy(column)))
-    distinct = distinct.filter(pc.invert(pc.is_in(distinct, pa.array(["", *USUAL_MARKS, *(given.missing or ())]))))
+    distinct = distinct.filter(
+        pc.invert(pc.is_in(distinct, pa.array(["", *USUAL_MARKS, *(given.missing or ())], distinct.type)))
+    )
     marks = tuple(mark for mark in given.missing or () if mark not in ("", *USUAL_MARKS))
     if not len(distinct):
         return Kind("number", missing=marks, note="empty")
-    if pc.all(pc.is_in(distinct, pa.array(list(TRUTH)))).as_py():
+    if pc.all(pc.is_in(distinct, pa.array(list(TRUTH), distinct.type))).as_py():
         return Kind("number", missing=marks, values="truth")
     x = PLAIN.read(distinct)
     strange = [text for text in distinct.filter(pa.array(np.isnan(x))).to_pylist() if text.lower().strip("+-") != "nan"]
     if not strange:
         return _plain(distinct, x, marks, given.decimal)
     doubtful = tuple(sorted(text for text in strange if text in DOUBTFUL_MARKS))
-    rest = distinct.filter(pc.invert(pc.is_in(distinct, pa.array(doubtful, pa.string()))))
+    rest = distinct.filter(pc.invert(pc.is_in(distinct, pa.array(doubtful, distinct.type))))
     if len(rest) and len(doubtful) <= max(1, len(rest)):
         read = _read(rest, PLAIN.read(rest), marks + doubtful, given)
         if read is not None:
@@ -224,7 +226,9 @@ def _few_wrong(every: list[str], given: Dialect) -> list[str]:
     digits = [text for text in every if any(sign.isdigit() for sign in text)]
     if not (1 - _TYPING_ERRORS) * len(every) <= len(digits) < len(every):
         return []
-    return [text for text in every if text not in set(digits)] if notations(pa.array(digits), given.decimal) else []
+    if not notations(pa.array(digits, pa.large_string()), given.decimal):
+        return []
+    return [text for text in every if text not in set(digits)]
 
 
 def _first(column: pd.Series[Any], text: str) -> int:
@@ -255,7 +259,7 @@ def _resolved(name: str, writing: _Writing, decimal: str | None, separator: str 
     pointed = PLAIN in found and pc.all(pc.match_substring(texts, ".")).as_py()
     if len(found) > 1 and decimal is None and separator == "," and pointed:
         fitting = [PLAIN]
-        caution = f"was read with a decimal point, as in {texts[0].as_py()}; if that is above 1000, give `decimal=','`"
+        caution = "read with a decimal point; if 1.234 stands for more than 1000 in it, give `decimal=','`"
     if not fitting and not found:
         return replace(
             kind, what="text", doubt=f"holds {texts[0].as_py()!r}, no number with the `decimal` that was given"

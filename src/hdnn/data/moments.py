@@ -27,6 +27,10 @@ TYPED = ""
 PARTS = {"day": 1.0, "week": 7.0, "year": 365.2425}
 """What comes again and again, and after how many days."""
 
+QUARTERS = "quarters"
+"""The format of quarters of years, as in 1974Q1 or 1974-Q1."""
+
+_QUARTER = r"^[0-9]{4}[- ]?Q[1-4]$"
 _ISO = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?(?: ?(?:Z|UTC|[+-][0-9]{2}:?[0-9]{2}))?)?$"
@@ -34,8 +38,8 @@ _ISO = (
 _DATES = (
     "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%m/%d/%Y", "%d/%m/%y", "%m/%d/%y", "%y/%m/%d",
     "%d-%m-%Y", "%m-%d-%Y", "%d-%m-%y", "%m-%d-%y", "%Y-%m-%d", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d/%b/%Y",
-    "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%Y-%b-%d", "%Y %b %d", "%d%b%Y", "%a, %d %b %Y",
-    "%A, %B %d, %Y", "%A, %d %B %Y",
+    "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%B %d %Y", "%b-%d-%Y", "%Y-%b-%d", "%Y %b %d", "%d%b%Y",
+    "%a, %d %b %Y", "%A, %B %d, %Y", "%A, %d %B %Y",
 )  # fmt: skip
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", "T%H:%M:%S", " %I:%M%p")
 _MONTHS = ("%b %Y", "%B %Y", "%b-%Y", "%b-%y", "%Y-%m", "%Y/%m", "%m/%Y", "%Y %b", "%Y-%b")
@@ -197,6 +201,10 @@ def _days(column: pd.Series[Any], format: str) -> FloatArray:
     """Days since 1970; NaN for what is no date."""
     import pandas as pd
 
+    if format == QUARTERS:
+        month = {"1": "-01", "2": "-04", "3": "-07", "4": "-10"}
+        written = column.where(column.str.match(_QUARTER, na=False))
+        column, format = written.str[:4] + written.str[-1].map(month), "%Y-%m"
     try:
         moments = pd.to_datetime(column, format=format or None, errors="coerce", utc=True)
     except (ValueError, TypeError, OverflowError, re.error):
@@ -217,6 +225,8 @@ def formats(cells: pd.Series[Any], given: str | None = None) -> list[str]:
         return []
     if given is not None and not np.isnan(_days(cells, given)).any():
         return [given]
+    if cells.str.match(_QUARTER).all():
+        return [QUARTERS]
     if cells.str.match(_ISO).all():
         return [ISO] if not np.isnan(_days(cells, ISO)).any() else []
     if not cells.str.contains(r"[/.:\- ][0-9]|[0-9][/.:\- ]|[A-Za-z]{3}", regex=True).all():

@@ -115,7 +115,9 @@ class Notation:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        texts = written if isinstance(written, pa.Array | pa.ChunkedArray) else pa.array(list(written), pa.string())
+        texts = (
+            written if isinstance(written, pa.Array | pa.ChunkedArray) else pa.array(list(written), pa.large_string())
+        )
         if self.is_plain:
             fits = pc.match_substring_regex(texts, f"^(?:{_PLAIN}|{_STRANGE})$")
             bodies = pc.if_else(fits, texts, None)
@@ -126,8 +128,9 @@ class Notation:
                 body = pc.replace_substring(body, self.thousands, "")
             if self.decimal != ".":
                 body = pc.replace_substring(body, self.decimal, ".")
-            minus = pc.equal(pc.binary_join_element_wise(*(pc.struct_field(parts, each) for each in "ab"), ""), "-")
-            bodies = pc.if_else(minus, pc.binary_join_element_wise("-", body, ""), body)
+            nothing, sign = (pa.scalar(text, body.type) for text in ("", "-"))
+            signs = pc.binary_join_element_wise(*(pc.struct_field(parts, each) for each in "ab"), nothing)
+            bodies = pc.if_else(pc.equal(signs, sign), pc.binary_join_element_wise(sign, body, nothing), body)
         x: FloatArray = pc.cast(bodies, pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
         # Dividing gives the number nearest to what is meant: 29 % is 0.29, and 29 * 0.01 is not.
         return x / round(1 / _FACTORS[self.suffix]) if self.suffix in _FACTORS else x
@@ -154,19 +157,42 @@ class Notation:
         return cls(**values)
 
 
+def plain(cells: pd.Series[Any]) -> FloatArray | None:
+    """The numbers of a column of texts that all are plain numbers, or missing; None if one is not.
+
+    This is what `Notation().read` gives, without a look at the letters.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        x: FloatArray = pc.cast(_array(cells), pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        return None
+    return x
+
+
+def _array(cells: pd.Series[Any]) -> Any:
+    import pyarrow as pa
+
+    texts = pa.array(cells, from_pandas=True)
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
+    return texts if pa.types.is_large_string(texts.type) else texts.cast(pa.large_string())
+
+
 def tidy(cells: pd.Series[Any]) -> Any:
     """The texts of a column as an Arrow array: blanks around them gone, digits and signs of all lands made alike."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    texts = pa.array(cells, pa.string(), from_pandas=True)
-    if isinstance(texts, pa.ChunkedArray):
-        texts = texts.combine_chunks()
-    texts = pc.utf8_trim_whitespace(texts)
+    texts = pc.utf8_trim_whitespace(_array(cells))
     if pc.all(pc.string_is_ascii(texts)).as_py() is not False:
         return texts
     coded = texts.dictionary_encode()
-    alike = pa.array([None if text is None else _alike(text) for text in coded.dictionary.to_pylist()], pa.string())
+    alike = pa.array(
+        [None if text is None else _alike(text) for text in coded.dictionary.to_pylist()], pa.large_string()
+    )
     return alike.take(coded.indices)
 
 

@@ -75,6 +75,7 @@ def parts(
     given: Dialect,
     part: int = PART,
     progress: Callable[[int], None] | None = None,
+    plain: Collection[str] = (),
 ) -> Iterator[pd.DataFrame]:
     """The cells of a table, part by part.
 
@@ -84,6 +85,7 @@ def parts(
         given: What the user says of it.
         part: Bytes of a part, about.
         progress: Told how many bytes of the file have been read.
+        plain: Columns of numbers that are written as programs write them, which are read faster.
 
     Yields:
         At least one row, at least once; the index counts the rows of the file from 0.
@@ -94,7 +96,7 @@ def parts(
         return
     layout = _layout(place, own, given, needed)
     count = 0
-    for frame in _text_parts(place, layout, given.missing, part, progress):
+    for frame in _text_parts(place, layout, given.missing, part, progress, plain):
         count += len(frame)
         yield frame
     _require_rows(place, count, list(layout.names))
@@ -113,31 +115,66 @@ def _text_parts(
     missing: tuple[str, ...] | None,
     part: int,
     progress: Callable[[int], None] | None,
+    plain: Collection[str] = (),
 ) -> Iterator[pd.DataFrame]:
+    """The rows of a text table; columns that are `plain` as numbers, as long as pandas reads all of their cells so."""
+    done = seen = 0
+    for numeric in (set(plain) & set(layout.names), set[str]()):
+        try:
+            for frame, place_in in _chunks(place, layout, missing, part, numeric):
+                if len(frame) > done:
+                    yield frame.iloc[done:] if done else frame
+                    seen += len(frame) - done
+                done = max(0, done - len(frame))
+                if progress is not None:
+                    progress(place_in)
+        except (_OtherCells, OverflowError):  # the latter for whole numbers of 400 digits beside others
+            done = seen  # from the beginning, for a text cannot be read twice on the way
+        else:
+            break
+    if progress is not None:
+        progress(place.stat().st_size)
+
+
+class _OtherCells(Exception):
+    """Some cell is no plain number; `numbers` knows more kinds, and names the cell that is none."""
+
+
+def _chunks(
+    place: Path, layout: Layout, missing: tuple[str, ...] | None, part: int, numeric: Collection[str]
+) -> Iterator[tuple[pd.DataFrame, int]]:
+    """Rows, and how many bytes have been read."""
     import pandas as pd
 
+    options: dict[str, Any] = {"dtype": {name: "float64" if name in numeric else str for name in layout.names}}
+    if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):
+        # Later versions always take the number nearest to what is written, as Python does.
+        options["float_precision"] = "round_trip"
     with _opened(place) as stream:
         letters = _Letters(stream, place, layout)
-        blanks = layout.separator == BLANKS
         rows, count, reader = _rows_of(part, layout.letters), 0, None
         while True:
             letters.taken = 0
             try:
                 reader = reader or pd.read_csv(
                     letters,  # type: ignore[call-overload]  # it has `read`
-                    sep=r"\s+" if blanks else layout.separator,
+                    sep=r"\s+" if layout.separator == BLANKS else layout.separator,
                     skipinitialspace=True,
-                    dtype=str,
                     keep_default_na=missing is None,
                     na_values=["", *(missing or ())],
                     iterator=True,
                     engine="c",
+                    **options,
                 )
                 frame = reader.get_chunk(rows)
             except StopIteration:
                 break
             except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
                 raise _unreadable(place, error, letters.lines) from None
+            except ValueError:
+                if numeric and not letters.broken:
+                    raise _OtherCells from None
+                raise
             if not isinstance(frame.index, pd.RangeIndex):
                 raise ValueError(
                     f"{place} has data rows with more fields than the header, which has {len(frame.columns)}. Name "
@@ -147,12 +184,7 @@ def _text_parts(
             frame.index = pd.RangeIndex(count, count + len(frame))
             count += len(frame)
             rows = _rows_of(part, max(1, letters.taken // max(1, len(frame)), layout.letters))
-            if len(frame):
-                yield frame
-            if progress is not None:
-                progress(letters.place())
-        if progress is not None:
-            progress(place.stat().st_size)
+            yield frame, letters.place()
 
 
 def _rows_of(part: int, letters: int) -> int:
@@ -183,7 +215,7 @@ class _Letters:
         head = io.StringIO()
         csv.writer(head, delimiter=layout.separator, lineterminator="\n").writerow(layout.names)
         self._head = head.getvalue()
-        self.taken = 0
+        self.taken, self.broken = 0, False
         """Letters that were read since it was set to 0."""
 
     def _pass_header(self, separator: str) -> None:
@@ -200,9 +232,12 @@ class _Letters:
         if self._head:
             head, self._head = self._head, ""
             return head
+        self.broken = True  # until it is not
         text = self._text.read(size)
+        self.broken = False
         self.taken += len(text)
         if self.taken > 2 * _LONGEST:
+            self.broken = True
             raise ValueError(
                 f"{self._name} has a row of more than {_LONGEST} letters, or too many long ones. Is there a quote that "
                 f"is never closed?"
@@ -319,9 +354,9 @@ def table_parts(
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read, or a cell of a numeric column is no number; rows before it were yielded.
     """
-    for frame in parts(path, [*numeric, *text], Dialect(), part, progress):
+    for frame in parts(path, [*numeric, *text], Dialect(), part, progress, numeric):
         for name in set(numeric) & set(frame.columns):
-            if is_text(frame[name]):
+            if is_text(frame[name]) or frame[name].dtype == "float64":
                 frame[name] = numbers(name, frame[name])
         yield frame
 

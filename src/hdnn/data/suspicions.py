@@ -143,7 +143,11 @@ def cautions(
             if found[column.name].values == "whole" and (reason := id_like(x, column.name)):
                 ids.setdefault(reason, []).append(column.name)
             marked += [(column.name, *mark)] if (mark := sentinel(x)) else []
-    said = [f"Column {name!r} {kind.caution}." for name, kind in found.items() if kind.caution]
+    doubts: dict[str, list[str]] = {}
+    for name, kind in found.items():
+        if kind.caution:
+            doubts.setdefault(kind.caution, []).append(name)
+    said = [f"{few(names)}: {caution}." for caution, names in doubts.items()]
     said += [
         f"{few(names)}: {reason}, like an id. If so, leave {'it' if len(names) == 1 else 'them'} out with `without`."
         for reason, names in ids.items()

@@ -116,7 +116,7 @@ def _encoded(
             yield encoder.encode(images), ""
         return
     report = encoder.combined([])
-    for rows in parts(file, encoder.names, given, part, progress):
+    for rows in parts(file, encoder.names, given, part, progress, encoder.plain_columns):
         report = encoder.combined([report, encoder.report(rows)])
         yield encoder.encode(rows), report.description
 
