@@ -86,7 +86,7 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
         ("t.csv", b'a,b\n"1,2\n', "cannot be read as a table"),
         ("t.parquet", b"", "is empty"),
         ("t.parquet", b"PAR1 not really", "cannot be read as Parquet"),
-        ("t.xlsx", b"PK", "no table that can be read. Give a .csv"),
+        ("t.ods", b"PK", r"no table that can be read. Give a \.csv, .* or \.xlsx file"),
     ],
 )
 def test_each_unreadable_file_has_its_message(tmp_path, name, content, message):

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from hdnn.data import dialect, parquet
+from hdnn.data import dialect, parquet, spreadsheets
 from hdnn.data.cells import is_text, numbers, require_different
 from hdnn.data.dialect import BLANKS, Dialect, Layout
 
@@ -28,6 +28,7 @@ PART = 2**22
 KINDS = ".csv, .tsv, .tab or .txt (each also .gz), .parquet or .xlsx"
 """The endings of tables, in words."""
 
+SHEET = ".xlsx"
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ""}
 _LONGEST = 2**25  # letters of one row, and what stands in memory for a part: a quote that is never closed has no end
 _LEAST_BOUND, _LARGEST_RATIO = 2**28, 100
@@ -53,7 +54,9 @@ def cells(path: str | os.PathLike[str], given: Dialect) -> Cells:
     place, own = _require_table(path)
     notes: tuple[str, ...] = ()
     separator = None
-    if own is None:
+    if ending(place) == SHEET:
+        frame, notes = spreadsheets.read(place, given)
+    elif own is None:
         frame = parquet.read(place)
         frame.columns = frame.columns.map(str)
     else:
@@ -91,6 +94,9 @@ def parts(
         At least one row, at least once; the index counts the rows of the file from 0.
     """
     place, own = _require_table(path)
+    if ending(place) == SHEET:
+        yield cells(path, given).frame
+        return
     if own is None:
         yield from parquet.parts(place, needed, part, progress)
         return
@@ -304,7 +310,7 @@ def read_table(
     """Read a table with one header line.
 
     Args:
-        path: A .csv, .tsv, .tab or .txt file, also .gz, or a .parquet file.
+        path: A .csv, .tsv, .tab or .txt file, also .gz, a .parquet file, or (with `hdnn[excel]`) an .xlsx file.
         text: Columns of a text table to read as text even if they look like numbers ("007").
         separator: Between fields; found by the first rows if not given.
         decimal: "." or ",", before the decimals of numbers; found by all rows if not given.
@@ -367,7 +373,7 @@ def _require_table(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
     if not place.exists():
         raise FileNotFoundError(f"There is no file {place}. A table was expected there: {KINDS}.")
     suffix = ending(place)
-    if suffix not in (*_SEPARATORS, ".parquet") or not place.is_file():
+    if suffix not in (*_SEPARATORS, ".parquet", SHEET) or not place.is_file():
         raise ValueError(f"{place} is no table that can be read. Give a {KINDS} file.")
     if not place.stat().st_size:
         raise ValueError(f"{place} is empty (0 bytes). It needs a header line and data rows.")
