@@ -108,6 +108,7 @@ def test_the_gallery_has_an_order():
     "page",
     [
         "theory",
+        "tables",
         "choosing",
         "fast-training",
         "scikit-learn",

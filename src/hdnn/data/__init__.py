@@ -5,6 +5,8 @@ from hdnn.data.dataset import Dataset, planar, split
 from hdnn.data.encoders import ImageEncoder, Report, TableEncoder, encoder_from_dict
 from hdnn.data.idx import idx_parts, read_idx
 from hdnn.data.images import digits, mnist
+from hdnn.data.moments import Moment
+from hdnn.data.notation import Notation
 from hdnn.data.planar import DOMAINS, double_circles, double_moons, swiss_roll
 from hdnn.data.reading import PART, read_table, table_parts
 from hdnn.data.tables import table
@@ -16,6 +18,8 @@ __all__ = [
     "Categorical",
     "Dataset",
     "ImageEncoder",
+    "Moment",
+    "Notation",
     "Numeric",
     "Report",
     "TableEncoder",

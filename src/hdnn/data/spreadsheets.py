@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdnn.data.cells import USUAL_MARKS
 from hdnn.data.dialect import MOST_COLUMNS, Dialect
+from hdnn.data.notation import USUAL_MARKS
 from hdnn.names import few
 
 if TYPE_CHECKING:
