@@ -185,12 +185,12 @@ template <class T> void adam(const Update& u, bool decoupled) {
   const T* __restrict g = numbers<T>(u.gradient);
   const T scale = T(u.scale), coupled = decoupled ? T(0) : T(u.decay);
   const T shrunk = decoupled ? T(1 - u.rate * u.decay) : T(1), step = T(u.rate / u.first_correction);
-  const T correction = T(u.second_correction);
+  const T correction = T(1 / u.second_correction);
   for (int64_t i = 0; i < u.count; ++i) {
     const T pull = g[i] * scale + coupled * p[i];
     m[i] += T(1 - kBeta1) * (pull - m[i]);
     v[i] = T(kBeta2) * v[i] + T(1 - kBeta2) * pull * pull;
-    p[i] = shrunk * p[i] - step * m[i] / (root(v[i]) / correction + T(kEpsilon));
+    p[i] = shrunk * p[i] - step * m[i] / (root(v[i]) * correction + T(kEpsilon));
   }
 }
 

@@ -26,7 +26,7 @@ namespace {
 
 constexpr double kBeta1 = 0.9, kBeta2 = 0.999;
 constexpr int64_t kChunks = 16, kChunkBytes = 4 << 20;  // of a batch, and of all their gradients
-constexpr double kWork = 4e5;  // multiply-adds of a step from which on more threads than one pay
+constexpr double kWork = 1e6;  // multiply-adds of a step from which on more threads than one pay
 
 const StepKernel& step_kernel() {
 #ifdef HDNN_X86
@@ -117,7 +117,8 @@ template <class T> class Learner {
     built_.build(parameters_);
     std::memset(pulls_, 0, static_cast<size_t>(chunks * built_.places().size) * sizeof(T));
     const double share = share_of(k);
-    const double work = 6.0 * double(rows) * double(t_.flow.layers) * double(t_.flow.hidden * t_.flow.features);
+    // Six for each weight, and σ as much as four weights.
+    const double work = 6.0 * double(rows * t_.flow.layers) * double(t_.flow.hidden * (t_.flow.features + 4));
     const int threads = work < kWork ? 1 : (threads_ < chunks ? threads_ : static_cast<int>(chunks));
     if (threads == 1) {
       for (int64_t chunk = 0; chunk < chunks; ++chunk) losses_[chunk] = walk(k, share, chunk, chunks, blocks_[0]);

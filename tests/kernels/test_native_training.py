@@ -154,6 +154,17 @@ def test_every_epoch_is_that_of_pytorch(factors: Factors, seed: int) -> None:
     is_that_of_pytorch(factors, seed)
 
 
+@pytest.mark.parametrize("interconnection", ["skew", "per_layer_skew"])
+def test_a_matrix_that_drives_need_not_be_skew(interconnection: str) -> None:
+    case = drawn(Factors("Dense", interconnection, "ForwardEuler"), 4)
+    J = case.network.flow.J
+    J -= 0.3 * torch.rand_like(J)  # as in a J - R
+    assert why_not(case.network, case.recipe) == ""
+    (ours, losses, _), (theirs, expected, _) = case.fused(), case.reference()
+    torch.testing.assert_close(losses, expected, rtol=1e-10, atol=1e-10)
+    require_close(ours, theirs, 1e-10)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_a_step_in_single_precision_is_that_of_pytorch(seed: int) -> None:
     case = drawn(FUSED[(7 * seed) % len(FUSED)], seed, F32)

@@ -44,7 +44,7 @@ class Setup:
         clip: largest norm of the gradient; 0 leaves it alone.
         repeats: how many entries of K each free number fills.
         index: where the free numbers stand in K (see `hdnn.entries`), (m, n); None where K is the weights.
-        J: (1 or N, n, n), skew; None where the drive of the plan is no matrix, or J is learned.
+        J: (1 or N, n, n); None where the drive of the plan is no matrix, or J is learned.
         J_index: where the numbers of a learned J stand, (n, n).
         trains: names of the `PARTS` that learn.
     """
