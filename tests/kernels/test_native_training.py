@@ -31,7 +31,7 @@ from native_cases import F32, FUSED, SETS, Fused, instruction_set, threads
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="this install lacks the compiled extension")
 
-ROWS, SIZE = 26, 7  # the last batch is smaller
+SIZE = 7  # of a batch; the last is smaller
 RATES = [0.02, 0.05, 0.03, 0.01]
 
 
@@ -45,6 +45,7 @@ class Case:
     weight: Tensor | None
     order: Tensor
     recipe: Recipe
+    size: int = SIZE
 
     def reference(self) -> tuple[Network, Tensor, Tensor]:
         """Trained step by step through autograd and PyTorch's optimizers: the network, objectives and outputs."""
@@ -52,7 +53,7 @@ class Case:
         objective = objective_of(network, recipe)
         learner = Single(objective, recipe)
         losses, outputs = [], []
-        for rate, chosen in zip(RATES, self.order.split(SIZE), strict=True):
+        for rate, chosen in zip(RATES, self.order.split(self.size), strict=True):
             learner.optimizer.param_groups[0]["lr"] = rate
             weight = None if self.weight is None else self.weight[chosen]
             loss, output = joint_step(learner, Batch(self.x[chosen], self.y[chosen], weight))
@@ -64,7 +65,7 @@ class Case:
         """The same by native steps."""
         network = copy.deepcopy(self.network)
         run = Fused([network], self.recipe)
-        losses, outputs = run.steps(*stacked(self), SIZE, RATES)
+        losses, outputs = run.steps(*stacked(self), self.size, RATES)
         run.close()
         return network, losses[0], outputs[0]
 
@@ -79,8 +80,9 @@ def stacked(*cases: Case) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     )
 
 
-def drawn(factors: Factors, seed: int, dtype: torch.dtype = F64, **choices: object) -> Case:
+def drawn(factors: Factors, seed: int, dtype: torch.dtype = F64, size: int = SIZE, **choices: object) -> Case:
     """A case with one of everything, by lot."""
+    rows = 3 * size + 5
     lot = torch.Generator().manual_seed(seed)
 
     def pick(*options: object) -> object:
@@ -111,15 +113,15 @@ def drawn(factors: Factors, seed: int, dtype: torch.dtype = F64, **choices: obje
         clip=pick(None, 0.05, 100.0),  # type: ignore[arg-type]
     )
     recipe = dataclasses.replace(recipe, **choices)  # type: ignore[arg-type]
-    x = torch.randn(ROWS, inputs, generator=lot)  # type: ignore[call-overload]
+    x = torch.randn(rows, inputs, generator=lot)  # type: ignore[call-overload]
     classes = max(2, network.head.out_features)
-    labels = torch.randint(classes, (ROWS,), generator=lot)
-    targets = torch.randn(ROWS, network.head.out_features, generator=lot).to(dtype)
-    weight = torch.rand(ROWS, generator=lot).to(dtype) if pick(True, False) else None
+    labels = torch.randint(classes, (rows,), generator=lot)
+    targets = torch.randn(rows, network.head.out_features, generator=lot).to(dtype)
+    weight = torch.rand(rows, generator=lot).to(dtype) if pick(True, False) else None
     if weight is not None:
         weight[:9] = 0
-    order = torch.randperm(ROWS, generator=lot)
-    return Case(network.to(dtype), x.to(dtype), targets if regression else labels, weight, order, recipe)
+    order = torch.randperm(rows, generator=lot)
+    return Case(network.to(dtype), x.to(dtype), targets if regression else labels, weight, order, recipe, size)
 
 
 def require_close(ours: Network, theirs: Network, bound: float) -> None:
@@ -133,8 +135,8 @@ def require_same(ours: Network, theirs: Network) -> None:
         assert torch.equal(a, b), name
 
 
-def is_that_of_pytorch(factors: Factors, seed: int) -> None:
-    case = drawn(factors, seed)
+def is_that_of_pytorch(factors: Factors, seed: int, size: int = SIZE) -> None:
+    case = drawn(factors, seed, size=size)
     assert why_not(case.network, case.recipe) == ""
     (ours, losses, outputs), (theirs, expected, told) = case.fused(), case.reference()
     torch.testing.assert_close(losses, expected, rtol=1e-10, atol=1e-10)
@@ -152,6 +154,13 @@ def test_an_epoch_is_that_of_pytorch(factors: Factors) -> None:
 @pytest.mark.parametrize("factors", FUSED, ids=str)
 def test_every_epoch_is_that_of_pytorch(factors: Factors, seed: int) -> None:
     is_that_of_pytorch(factors, seed)
+
+
+@pytest.mark.parametrize("factors", FUSED[::7], ids=str)
+def test_batches_of_several_blocks_are_those_of_pytorch(factors: Factors) -> None:
+    for count in (1, 2):
+        with threads(count):
+            is_that_of_pytorch(factors, sum(map(ord, str(factors))), size=200)
 
 
 @pytest.mark.parametrize("interconnection", ["skew", "per_layer_skew"])
