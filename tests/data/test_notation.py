@@ -164,6 +164,14 @@ def test_a_date_that_may_be_read_in_two_ways_is_left_out_by_that_name():
         table(frame, "x")
 
 
+def test_a_typing_error_among_dates_is_named():
+    cells = [f"{hour:02}:{minute:02}" for hour in range(5) for minute in range(0, 60, 15)]
+    cells[7] = "1.45"
+    frame = pd.DataFrame({"t": cells, "x": np.random.default_rng(0).normal(size=20)})
+    with pytest.raises(ValueError, match=r"'t' holds dates written as %H:%M, except for '1\.45' in data row 8"):
+        table(frame, "x")
+
+
 def test_what_comes_again_is_seen_in_time():
     t = pd.date_range("2019-01-01", "2022-12-31", freq="97h")
     season = np.cos(2 * np.pi * t.day_of_year / 365.25)

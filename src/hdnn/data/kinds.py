@@ -62,6 +62,8 @@ class Kind:
     @property
     def words(self) -> str:
         """What the column is taken for, in words."""
+        if self.what == "date" and self.note.startswith("dates"):
+            return self.note
         what = {"truth": "true or false", "whole": "whole numbers", "decimal": "numbers"}[self.values]
         return ", ".join(filter(None, [what if self.what == "number" else f"{self.what}s", self.note]))
 
@@ -200,13 +202,16 @@ def _text(column: pd.Series[Any], distinct: Any, strange: list[str], given: Dial
     every: list[str] = distinct.to_pylist()
     if len(every) >= _LEAST_NUMBERS:
         wrong = strange if len(strange) <= _TYPING_ERRORS * len(every) else _few_wrong(every, given)
+        what = "numbers"
+        if not wrong and (nearly := _nearly_dates(every)) is not None:
+            what, wrong = f"dates written as {nearly[0]}", [nearly[1]]
         if wrong:
-            place = _first(column, wrong[0])
+            row = row_number(column, _first(column, wrong[0]))
             return Kind(
                 "text",
-                doubt=f"holds numbers, except for {wrong[0][:40]!r} in data row {row_number(column, place)}. Correct "
-                f"that value or leave it empty; if it stands for a missing value, give `missing={wrong[0][:40]!r}`; or "
-                f"leave the column out with `without`",
+                doubt=f"holds {what}, except for {wrong[0][:40]!r} in data row {row}. Correct that value or leave it "
+                f"empty; if it stands for a missing value, give `missing={wrong[0][:40]!r}`; or leave the column out "
+                f"with `without`",
             )
     missing = ("?",) if "?" in every and given.missing is None else ()
     note = "'?' as missing" if missing else ""
@@ -229,6 +234,15 @@ def _few_wrong(every: list[str], given: Dialect) -> list[str]:
     if not notations(pa.array(digits, pa.large_string()), given.decimal):
         return []
     return [text for text in every if text not in set(digits)]
+
+
+def _nearly_dates(every: list[str]) -> tuple[str, str] | None:
+    """The format that a few typing errors keep from being that of a column, and the first of them."""
+    import pandas as pd
+
+    if sum(any(sign.isdigit() for sign in text) for text in every) < (1 - _TYPING_ERRORS) * len(every):
+        return None
+    return moments.nearly(pd.Series(every, dtype=str), _TYPING_ERRORS)
 
 
 def _first(column: pd.Series[Any], text: str) -> int:
@@ -288,13 +302,15 @@ def typed(frame: pd.DataFrame, given: Dialect, separator: str | None, text: Coll
         separator: Of a text table.
         text: Columns that are left as they are.
     """
+    import pandas as pd
+
     found = kinds(frame.drop(columns=[name for name in text if name in frame.columns]), given, separator)
     read = {
         name: _numbers(name, frame[name], kind)
         for name, kind in found.items()
         if kind.what == "number" and not kind.doubt
     }
-    return frame.assign(**read) if read else frame
+    return pd.DataFrame({name: read.get(name, frame[name]) for name in frame.columns}) if read else frame
 
 
 def _numbers(name: str, column: pd.Series[Any], kind: Kind) -> pd.Series[Any]:

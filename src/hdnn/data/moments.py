@@ -242,6 +242,23 @@ def formats(cells: pd.Series[Any], given: str | None = None) -> list[str]:
     return [format for format, _ in found]
 
 
+def nearly(cells: pd.Series[Any], share: float) -> tuple[str, str] | None:
+    """The format by which nearly all texts are dates, and the first that is none; None if there is no such format.
+
+    Args:
+        cells: As for `formats`.
+        share: Of the texts that may be none.
+    """
+    first = cells.iloc[:50]
+    tried = dict.fromkeys(format for text in first.iloc[:3] for format in (ISO, *_fitting(str(text))))
+    for format in tried:
+        if np.isnan(_days(first, format)).mean() <= share:
+            wrong = np.isnan(_days(cells, format))
+            if 0 < wrong.mean() <= share:
+                return format, str(cells.iloc[int(np.flatnonzero(wrong)[0])])
+    return None
+
+
 def _fitting(text: str) -> Sequence[str]:
     """The formats that a text of this shape may have."""
     every = [*(date + time for date in _DATES for time in _TIMES), *_MONTHS, *_CLOCKS]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hdnn.data.cells import FloatArray, label_of, texts
+from hdnn.data.cells import FloatArray, label_of, numbers, texts
 from hdnn.data.columns import Categorical, Numeric
+from hdnn.data.moments import Moment
 from hdnn.names import count, few
 
 if TYPE_CHECKING:
@@ -115,6 +116,15 @@ def is_sorted(y: NDArray[Any], *, classes: bool) -> bool:
     return bool((np.diff(y) >= 0).all() or (np.diff(y) <= 0).all())
 
 
+def _rises(frame: pd.DataFrame, found: Mapping[str, Kind], encoder: TableEncoder) -> bool:
+    """Whether a table has a column that numbers its rows, or uses a date."""
+    if any(isinstance(column, Moment) for column in encoder.columns):
+        return True
+    whole = [name for name in frame.columns if found[name].what == "number" and found[name].values == "whole"]
+    numbered = (numbers(name, frame[name], found[name].notation, found[name].missing) for name in whole)
+    return any((np.diff(x) > 0).all() for x in numbered if len(x) >= _LEAST_ROWS)
+
+
 def cautions(
     frame: pd.DataFrame, found: Mapping[str, Kind], encoder: TableEncoder, y: NDArray[Any], task: str, target: str
 ) -> tuple[str, ...]:
@@ -157,7 +167,7 @@ def cautions(
             f"{few(alone)}: {'gives' if len(alone) == 1 else 'each gives'} the answer alone. If it is not known before "
             f"{target!r} is, leave it out with `without`."
         )
-    if is_sorted(y, classes=classes):
+    if is_sorted(y, classes=classes) and _rises(frame.drop(columns=target), found, encoder):
         said.append(
             f"The rows are sorted by {target!r}, so a column that numbers them, or a date, gives the answer away."
         )

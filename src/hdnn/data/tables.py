@@ -114,10 +114,11 @@ so classes (unless a task is given); split by seed 0, stratified; columns: size"
     x, y = encoder.encode(frame), np.zeros(len(frame), dtype=np.int64)
     y[rows] = np.arange(rows.sum())
     encoded = fitted.encode(frame, rows)
-    how = [f"{name} ({found[name].note})" for name in chosen if found[name].note]
+    said = {name: found[name].note or ("dates" if found[name].what == "date" else "") for name in chosen}
+    how = [f"{name} ({note})" for name, note in said.items() if note]
     notes += [f"columns: {few(chosen)}", *([f"read in a way of their own: {few(how)}"] if how else [])]
-    said = encoder.report(frame[chosen]).description
-    notes += [said] if said else []
+    made_up = encoder.report(frame[chosen]).description
+    notes += [made_up] if made_up else []
     cautions = suspicions.cautions(frame.iloc[places], found, encoder, encoded[y[places]], aim.task, aim.columns[0])
     return Dataset(
         title, aim.task, x[train], encoded[y[train]], x[test], encoded[y[test]], encoder, fitted, tuple(notes), cautions
