@@ -33,6 +33,35 @@ def test_only_who_draws_imports_what_draws() -> None:
     assert imported("import hdnn.jobs, hdnn.plots") <= {"torch", "numpy"}
 
 
+@pytest.mark.parametrize(
+    ("data", "needed"),
+    [
+        ("digits", set()),
+        ("swiss-roll --size 40", set()),
+        ("table.csv --target y", {"pandas", "pyarrow"}),
+        ("table.csv --target y --validation-fraction 0.25", {"pandas", "pyarrow"}),
+        ("table.csv --target x", {"pandas", "pyarrow"}),
+    ],
+)
+def test_training_imports_what_its_data_and_its_figures_need(data: str, needed: set[str], tmp_path: Path) -> None:
+    rows = [f"{i / 7},{'ab'[i % 2]}" for i in range(40)]
+    (tmp_path / "table.csv").write_text("\n".join(["x,y", *rows]))
+    line = ["train", *data.split(), "--epochs", "1", "--layers", "2", "--output", "run"]
+    code = f"import contextlib, hdnn.cli.application as cli; cli.app(args={line}, standalone_mode=False)"
+    assert imported(code, tmp_path) <= {"torch", "numpy", "matplotlib", "PIL"} | needed
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_first_fit_imports_no_compiler_and_nothing_that_draws() -> None:
+    code = """
+from sklearn.datasets import load_wine
+from hdnn import HamiltonianClassifier
+HamiltonianClassifier(epochs=1).fit(*load_wine(return_X_y=True))
+""".strip().replace("\n", "; ")
+    before = imported("import torch; from sklearn.datasets import load_wine")
+    assert imported(code) == before
+
+
 @pytest.mark.parametrize("name", hdnn.__all__)
 def test_every_public_name_resolves(name: str) -> None:
     assert getattr(hdnn, name) is not None

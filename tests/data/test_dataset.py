@@ -3,11 +3,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hdnn.data import DOMAINS, Dataset, Numeric, TableEncoder, TargetEncoder, planar, split
+from hdnn.data import DOMAINS, Dataset, Numeric, TableEncoder, TargetEncoder, double_moons, planar, split
 
 ENCODER = TableEncoder((Numeric("a", 0.0, 1.0, 0.0),))
 
@@ -46,6 +47,16 @@ def test_planar_scaling_keeps_the_proportions(name):
     low, high = np.array(DOMAINS[name]).T
     assert (raw.x_test >= low).all()
     assert (raw.x_test <= high).all()
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_points_of_the_plane_are_what_their_encoder_makes_of_them(standardize):
+    data = planar("double_moons", 100, 3, standardize=standardize)
+    points, labels = double_moons(100, 3)
+    train, test = split(100, test_fraction=0.5, seed=3, labels=labels)
+    table = data.encoder.encode(pd.DataFrame(points, columns=["x1", "x2"]))
+    assert np.array_equal(data.x_train, table[train])
+    assert np.array_equal(data.x_test, table[test])
 
 
 @pytest.mark.parametrize("size", [4, 5, 6, 7, 9, 31])

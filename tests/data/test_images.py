@@ -6,9 +6,12 @@ import threading
 import zlib
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from hdnn.data import ImageEncoder, digits, images, mnist, read_idx
 from hdnn.data import idx as reader
@@ -173,6 +176,19 @@ def test_digits_are_split_and_scaled_by_the_training_part():
     assert np.allclose(raw, raw.round(), atol=1e-4)
     assert raw.max().round() == 16
     assert "1437 for training and 360 for testing" in data.description
+
+
+@pytest.mark.parametrize("carried", [True, False], ids=["its file", "a release that keeps it elsewhere"])
+def test_digits_are_those_of_scikit_learn_as_a_table_would_read_them(carried, monkeypatch):
+    if not carried:
+        monkeypatch.setattr(images.importlib.util, "find_spec", lambda name: None)
+    data = digits(5)
+    pixels, labels = load_digits(return_X_y=True)
+    train, test = train_test_split(np.arange(1797), test_size=0.2, stratify=labels, random_state=5)
+    table = data.encoder.encode(pd.DataFrame(pixels, columns=data.encoder.names))
+    for part, rows in (("train", train), ("test", test)):
+        assert np.array_equal(getattr(data, f"x_{part}"), table[rows])
+        assert np.array_equal(getattr(data, f"y_{part}"), labels[rows])
 
 
 def test_digits_are_seeded():

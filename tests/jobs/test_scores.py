@@ -1,11 +1,18 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, mean_squared_error, r2_score
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    log_loss,
+    mean_absolute_error,
+    mean_squared_error,
+    r2_score,
+)
 
 import hdnn
 from hdnn.data import TargetEncoder
-from hdnn.jobs.scores import finite_outputs, measure
+from hdnn.jobs.scores import confusion, finite_outputs, measure
 
 
 def randomized(network):
@@ -43,6 +50,24 @@ def test_one_row_has_no_variance_to_explain():
     network = randomized(hdnn.vector_regressor(3, 1, hdnn.h1(4, 2, step=0.2)))
     scores = measure(network, TargetEncoder(("a",), mean=(0.0,), scale=(1.0,)), torch.zeros(1, 3), torch.zeros(1, 1))
     assert scores["r2"] == 0.0
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0], ids=["exact", "inexact"])
+def test_a_target_that_never_varies_is_scored_as_scikit_learn_does(weight):
+    network = hdnn.vector_regressor(3, 2, hdnn.h1(4, 2, step=0.2))
+    torch.nn.init.constant_(network.head.weight, weight)
+    torch.nn.init.constant_(network.head.bias, 2.0)
+    x, y = torch.randn(6, 3), torch.full((6, 2), 2.0)
+    y[:, 1] = torch.arange(6)
+    target = TargetEncoder(("a", "b"), mean=(0.0, 0.0), scale=(1.0, 1.0))
+    scores = measure(network, target, x, y)
+    assert scores["r2"] == pytest.approx(r2_score(y.numpy(), network(x).detach().numpy()))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_confusion_is_that_of_scikit_learn(seed):
+    true, said = np.random.default_rng(seed).integers(0, 5, (2, 12))
+    np.testing.assert_array_equal(confusion(true, said, 6), confusion_matrix(true, said, labels=range(6)))
 
 
 def test_outputs_that_overflow_are_named_and_large_ones_are_scored():

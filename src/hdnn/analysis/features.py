@@ -95,8 +95,10 @@ def _fit(flat: NDArray[np.float64], count: int) -> tuple[NDArray[np.float64], ND
     samples, n = flat.shape
     mean = flat.mean(axis=0)
     if n <= min(samples, _MATRIX):
-        away = flat - mean
-        axes = np.linalg.eigh(away.T @ away).eigenvectors[:, : -count - 1 : -1].T
+        import torch  # NumPy's own would wake all processors for a small matrix
+
+        away = torch.from_numpy(flat - mean)
+        axes = torch.linalg.eigh(away.T @ away).eigenvectors.numpy()[:, : -count - 1 : -1].T
     else:
         from sklearn.decomposition import PCA
 

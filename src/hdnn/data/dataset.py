@@ -6,7 +6,7 @@ Legend: s rows, d inputs of a row.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -190,8 +190,6 @@ def planar(name: str, size: int = 8000, seed: int = 0, *, standardize: bool = Tr
         >>> planar("swiss_roll", size=100, standardize=False).encoder.names
         ('x1', 'x2')
     """
-    import pandas as pd
-
     if name not in _PLANAR:
         raise ValueError(unknown("planar data set", name, _PLANAR))
     if isinstance(size, Integral) and 2 <= size < 4:
@@ -204,11 +202,18 @@ def planar(name: str, size: int = 8000, seed: int = 0, *, standardize: bool = Tr
         mean, scale = np.zeros(2), 1.0
     columns = [Numeric(f"x{i + 1}", float(mean[i]), scale, float(fill[i])) for i in range(2)]
     encoder, target = TableEncoder(tuple(columns)), TargetEncoder(("class",), classes=("0", "1"))
-    inputs = encoder.encode(pd.DataFrame(x, columns=["x1", "x2"]))
+    inputs = standardized(x, columns)
     how = f"standardised by the training part: the mean of each axis, one scale ({scale:.3g}) for both"
     notes = (how if standardize else "coordinates left as they are", f"seed {seed}, stratified")
     task = target.task
     return Dataset(name, task, inputs[train], y[train], inputs[test], y[test], encoder, target, notes)
+
+
+def standardized(x: NDArray[np.float64], columns: Sequence[Numeric]) -> NDArray[np.float32]:
+    """What a table encoder of these columns makes of finite numbers (s, d), without a table: pandas stays out of it."""
+    mean, scale = (np.array([getattr(column, name) for column in columns]) for name in ("mean", "scale"))
+    inputs: NDArray[np.float32] = ((x - mean) / scale).astype(np.float32)
+    return inputs
 
 
 def _require_classes(labels: NDArray[Any], training: int, testing: int) -> None:

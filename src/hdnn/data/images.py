@@ -6,6 +6,7 @@ Legend: s images, C channels, H x W pixels.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import os
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from hdnn.data.cells import center
 from hdnn.data.columns import Numeric
-from hdnn.data.dataset import Dataset, split
+from hdnn.data.dataset import Dataset, split, standardized
 from hdnn.data.encoders import ImageEncoder, TableEncoder
 from hdnn.data.idx import read_idx
 from hdnn.data.targets import TargetEncoder
@@ -59,24 +60,33 @@ def digits(seed: int = 0) -> Dataset:
         >>> data.x_train.shape, data.x_test.shape, len(data.classes)
         ((1437, 64), (360, 64), 10)
     """
-    import pandas as pd
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = _carried()
     train, test = split(len(pixels), seed=seed, labels=labels)
     mean, scale = center(pixels[train])
     names = [f"pixel_{row}_{column}" for row in range(8) for column in range(8)]
     fills = np.median(pixels[train], axis=0)
-    encoder = TableEncoder(
-        tuple(Numeric(name, mean, scale, float(fill)) for name, fill in zip(names, fills, strict=True))
-    )
+    columns = tuple(Numeric(name, mean, scale, float(fill)) for name, fill in zip(names, fills, strict=True))
     target = TargetEncoder(("digit",), classes=tuple(map(str, range(10))))
-    x, y = encoder.encode(pd.DataFrame(pixels, columns=names)), labels.astype(np.int64)
+    x, y = standardized(pixels, columns), labels.astype(np.int64)
     notes = (
         f"one mean ({mean:.3g}) and one scale ({scale:.3g}) for all 64 pixels, from the training part",
         f"seed {seed}, stratified",
     )
-    return Dataset("digits", target.task, x[train], y[train], x[test], y[test], encoder, target, notes)
+    return Dataset("digits", target.task, x[train], y[train], x[test], y[test], TableEncoder(columns), target, notes)
+
+
+def _carried() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pixels (1797, 64) and labels (1797,), from the file of scikit-learn's package: importing it takes a second."""
+    package = importlib.util.find_spec("sklearn")
+    if package is not None and package.origin is not None:
+        file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            rows = np.loadtxt(file, delimiter=",")
+            return rows[:, :-1], rows[:, -1]
+    from sklearn.datasets import load_digits  # a release that keeps it elsewhere
+
+    pixels, labels = load_digits(return_X_y=True)
+    return pixels, labels
 
 
 def mnist(folder: str | os.PathLike[str], download: bool = False, progress: Progress | None = None) -> Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hdnn.data import TargetEncoder
@@ -33,14 +34,25 @@ def measure(network: Network, target: TargetEncoder, x: Tensor, y: Tensor) -> di
     loss = float(Objective(network).data_loss(output.double(), truth_or_class))
     if network.task == "classification":
         return {"loss": loss, "accuracy": float((predicted_classes(output) == y).double().mean())}
-    from sklearn.metrics import r2_score
-
     truth, predicted = target.decode(y.numpy()), target.decode(output.numpy())
     away = truth - predicted
     errors = np.sqrt(np.mean(away**2, axis=0))
-    # One row has no variance to explain.
-    r2 = float(r2_score(truth, predicted)) if len(truth) > 1 else 0.0
+    r2 = _explained(truth, predicted)
     return {"loss": loss, "error": float(errors.mean()), "absolute_error": float(np.abs(away).mean()), "r2": r2}
+
+
+def confusion(true: NDArray[np.int64], said: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """How many rows of each class, down, were taken for each, across: (classes, classes)."""
+    return np.bincount(classes * true + said, minlength=classes**2).reshape(classes, classes)
+
+
+def _explained(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
+    """R², meaned over the targets (s, outputs), as scikit-learn has it; of one row, without variance, 0."""
+    left = np.sum((truth - predicted) ** 2, axis=0)
+    whole = np.sum((truth - np.mean(truth, axis=0)) ** 2, axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = np.where(whole > 0, 1 - left / whole, np.where(left > 0, 0.0, 1.0))
+    return float(np.mean(shares)) if len(truth) > 1 else 0.0
 
 
 def finite_outputs(network: Network, x: Tensor, before: int = 0) -> Tensor:

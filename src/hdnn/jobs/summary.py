@@ -15,6 +15,7 @@ from hdnn.analysis import principal_components
 from hdnn.data import Dataset
 from hdnn.doors import in_options
 from hdnn.jobs import sights
+from hdnn.jobs.scores import confusion
 from hdnn.modes import evaluating
 from hdnn.names import count, few
 from hdnn.networks import Network, class_probabilities, predicted_classes
@@ -162,17 +163,11 @@ def _unit(dataset: Dataset) -> str:
 
 
 def _classes(run: Run, dataset: Dataset, output: torch.Tensor) -> list[Table | Picture]:
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-
-    labels = np.arange(len(dataset.classes))
-    predicted = predicted_classes(output).numpy()
-    precision, recall, _, support = precision_recall_fscore_support(
-        dataset.y_test, predicted, labels=labels, zero_division=0.0
-    )
-    shares = (np.round(share, 3).tolist() for share in (precision, recall))
-    rows = list(zip(dataset.classes, *shares, support.tolist(), strict=True))
+    counts = confusion(dataset.y_test.astype(np.int64), predicted_classes(output).numpy(), len(dataset.classes))
+    right, said, true = counts.diagonal(), counts.sum(0), counts.sum(1)
+    shares = (np.round(right / np.maximum(all_of_it, 1), 3).tolist() for all_of_it in (said, true))
+    rows = list(zip(dataset.classes, *shares, true.tolist(), strict=True))
     note = "" if len(rows) <= _LISTED else f"The first {_LISTED} of {len(rows)} classes."
-    counts = confusion_matrix(dataset.y_test, predicted, labels=labels)
     plots.save(plots.confusion_matrix(counts, dataset.classes), run.figure("confusion.png"))
     caption = "Rows are the true classes of the test data, columns what the network said. Off the diagonal are errors."
     return [

@@ -299,7 +299,7 @@ def split(y: Tensor, share: float, seed: int, *, stratify: bool) -> tuple[Tensor
     Raises:
         ValueError: if no row is left to train on.
     """
-    from sklearn.model_selection import train_test_split
+    from hdnn.data.shares import drawn
 
     held_rows = math.ceil(share * len(y))
     if held_rows >= len(y):
@@ -312,5 +312,5 @@ def split(y: Tensor, share: float, seed: int, *, stratify: bool) -> tuple[Tensor
         counts = counts[counts > 0]
         if int(counts.min()) > 1 and len(counts) <= min(held_rows, len(y) - held_rows):
             classes = y.cpu().numpy()
-    train, held = train_test_split(torch.arange(len(y)).numpy(), test_size=share, random_state=seed, stratify=classes)
+    train, held = drawn(len(y) - held_rows, held_rows, seed, classes)
     return torch.from_numpy(train), torch.from_numpy(held)
