@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
 from hdnn.analysis import PrincipalComponents, principal_components
 
@@ -49,6 +50,22 @@ def test_large_images_are_flattened_and_deterministic():
     assert first.axes.shape == (2, 4 * 12 * 12)
     np.testing.assert_array_equal(first.coordinates, second.coordinates)
     assert (first.explained[0] >= first.explained[1]).all()
+
+
+@pytest.mark.parametrize("shape", [(9, 40, 6), (2, 10, 300), (5, 60, 1500), (2, 3, 1200)], ids=str)
+def test_axes_are_those_of_scikit_learn_and_the_states_are_left_as_they_were(shape):
+    """Many samples, few, and more features than a matrix is taken apart for."""
+    generator = np.random.default_rng(2)
+    layers, samples, n = shape
+    wide = [40.0, 10.0] * generator.normal(size=(layers, samples, 2)) @ generator.normal(size=(2, n))
+    states = wide + generator.normal(size=shape)
+    kept = states.copy()
+    for given in (states, torch.from_numpy(states)):
+        found = principal_components(given)
+        np.testing.assert_array_equal(states, kept)
+        known = PCA(2, svd_solver="full").fit(kept.reshape(-1, shape[2]))
+        np.testing.assert_allclose(np.abs(found.axes), np.abs(known.components_), atol=1e-6)
+        np.testing.assert_allclose(found.explained, known.explained_variance_ratio_, rtol=1e-6)
 
 
 def test_as_many_features_as_components_are_left_alone(states):

@@ -16,9 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 if TYPE_CHECKING:
     import torch
 
-# Features up to which the covariance is taken apart; for more, and for few samples, scikit-learn knows shorter ways,
-# but takes a second to import.
-_MATRIX = 1000
+# Features up to which a matrix is taken apart; for more, directions iterated beside those wanted, and how often.
+_MATRIX, _SPARE, _ITERATIONS = 1000, 10, 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,37 +80,50 @@ def principal_components(states: ArrayLike | torch.Tensor, count: int = 2) -> Pr
         )
     flat = Y.reshape(-1, n)
     if count == n or np.ptp(flat, axis=0).max() == 0:  # nothing to reduce, or no direction to prefer
-        mean, axes = np.zeros(n), np.eye(count, n)
+        mean, axes, variance = np.zeros(n), np.eye(count, n), flat.var(axis=0).sum()
     else:
-        mean, axes = _fit(flat, count)
-    variance = flat.var(axis=0).sum()
-    C = (flat - mean) @ axes.T
+        mean = flat.mean(axis=0)
+        flat -= mean  # in place, as are the axes found: states of images fill much of the memory
+        axes, variance = _axes(flat, count), np.vdot(flat, flat) / len(flat)
+    C = flat @ axes.T
     explained = C.var(axis=0) / variance if variance > 0 else np.zeros(count)
     return PrincipalComponents(C.reshape(layers, samples, count), explained, mean, axes)
 
 
-def _fit(flat: NDArray[np.float64], count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean (n,) and axes (count, n) of the states (samples, n), with the sign of every axis fixed."""
-    samples, n = flat.shape
-    mean = flat.mean(axis=0)
-    if n <= min(samples, _MATRIX):
-        import torch  # NumPy's own would wake all processors for a small matrix
+def _axes(centred: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Axes (count, n) of centred states (samples, n), with the sign of every axis fixed."""
+    import torch  # NumPy's decompositions would wake all processors for a small matrix
 
-        away = torch.from_numpy(flat - mean)
-        axes = torch.linalg.eigh(away.T @ away).eigenvectors.numpy()[:, : -count - 1 : -1].T
+    A = torch.from_numpy(centred)
+    samples, n = A.shape
+    if n > _MATRIX:
+        # Subspace iteration (Halko, Martinsson, Tropp 2011), to about the precision of a figure; always the same start.
+        start = torch.from_numpy(np.random.default_rng(0).standard_normal((n, min(count + _SPARE, samples))))
+        Q = torch.linalg.qr(start).Q
+        for _ in range(_ITERATIONS):
+            Q = torch.linalg.qr(A.T @ (A @ Q)).Q
+        V = Q @ torch.linalg.svd(A @ Q, full_matrices=False).Vh.T
+    elif n > samples:
+        V = torch.linalg.svd(A, full_matrices=False).Vh.T
     else:
-        from sklearn.decomposition import PCA
-
-        # The seed matters only for large images, where scikit-learn finds the axes by random projections.
-        axes = np.asarray(PCA(n_components=count, random_state=0).fit(flat).components_, dtype=np.float64)
+        V = torch.linalg.eigh(A.T @ A).eigenvectors.flip(1)
+    axes: NDArray[np.float64] = V[:, :count].T.numpy()
     largest = np.abs(axes).argmax(axis=1)
-    return mean, axes * np.sign(axes[np.arange(count), largest])[:, None]
+    fixed: NDArray[np.float64] = axes * np.sign(axes[np.arange(count), largest])[:, None]
+    return fixed
+
+
+def _copied(states: torch.Tensor) -> NDArray[np.float64]:
+    import torch
+
+    numbers: NDArray[np.float64] = states.to("cpu", torch.float64, copy=True).numpy()
+    return numbers
 
 
 def _matrix_per_layer(states: ArrayLike | torch.Tensor) -> NDArray[np.float64]:
-    """The states as numbers (N+1, B, n), images flattened."""
+    """A copy of the states as numbers (N+1, B, n), images flattened."""
     detach = getattr(states, "detach", None)  # tensors have it; asking so needs no torch
-    Y = np.asarray(states if detach is None else detach().cpu().double().numpy(), dtype=np.float64)
+    Y = np.array(states, dtype=np.float64) if detach is None else _copied(detach())
     if Y.ndim not in (3, 5) or 0 in Y.shape:
         raise ValueError(
             "Expected the states of every layer, of shape (layers + 1, samples, features) or "

@@ -25,6 +25,8 @@ from hdnn.names import unknown
 
 Targets = NDArray[np.int64] | NDArray[np.float32]
 
+_ROWS = 4096
+
 _PLANAR: dict[str, Callable[[int, int], tuple[Points, Labels]]] = {
     "swiss_roll": swiss_roll,
     "double_moons": double_moons,
@@ -122,7 +124,7 @@ standardised by the training part: the mean of each axis, one scale (1) for both
             )
         if not len(x):
             raise ValueError(f"{where} is empty. It needs at least one row.")
-        if not np.isfinite(x).all() or not np.isfinite(y).all():
+        if not _finite(x) or not _finite(y):
             raise ValueError(f"{where} holds values that are infinite or not a number.")
         if classified and (y.min() < 0 or y.max() >= self.outputs):
             raise ValueError(f"{where} has class indices beyond 0 to {self.outputs - 1}.")
@@ -207,6 +209,11 @@ def planar(name: str, size: int = 8000, seed: int = 0, *, standardize: bool = Tr
     notes = (how if standardize else "coordinates left as they are", f"seed {seed}, stratified")
     task = target.task
     return Dataset(name, task, inputs[train], y[train], inputs[test], y[test], encoder, target, notes)
+
+
+def _finite(x: NDArray[Any]) -> bool:
+    """Whether all numbers are; some rows at a time, for images fill much of the memory."""
+    return all(np.isfinite(x[start : start + _ROWS]).all() for start in range(0, len(x), _ROWS))
 
 
 def standardized(x: NDArray[np.float64], columns: Sequence[Numeric]) -> NDArray[np.float32]:

@@ -121,27 +121,37 @@ def mnist(folder: str | os.PathLike[str], download: bool = False, progress: Prog
         )
     for name in absent:
         paths[name] = _fetch(name, place, progress)
-    x_train, y_train, x_test, y_test = (read_idx(path) for path in paths.values() if path is not None)
-    _check_pair(place, "train", x_train, y_train)
-    _check_pair(place, "t10k", x_test, y_test)
-    if x_train.shape[1:] != x_test.shape[1:]:
+    files = [path for path in paths.values() if path is not None]
+    # One part after the other: of bytes and the four times larger inputs, only one part has both in memory.
+    x_train, y_train, encoder = _part(place, "train", *files[:2])
+    x_test, y_test, other = _part(place, "t10k", *files[2:])
+    if encoder != other:
         raise ValueError(
-            f"{place}: the training images are {x_train.shape[1:]} pixels, but the test images "
-            f"{x_test.shape[1:]}. Take all four files from one data set."
+            f"{place}: the training images are {encoder.shape[1:]} pixels, but the test images "
+            f"{other.shape[1:]}. Take all four files from one data set."
         )
-    encoder = ImageEncoder(0.1307, 0.3081, 1, x_train.shape[1], x_train.shape[2])
     target = TargetEncoder(("digit",), classes=tuple(map(str, range(10))))
     return Dataset(
         name="mnist",
         task=target.task,
-        x_train=encoder.encode(x_train),
-        y_train=y_train.astype(np.int64),
-        x_test=encoder.encode(x_test),
-        y_test=y_test.astype(np.int64),
+        x_train=x_train,
+        y_train=y_train,
+        x_test=x_test,
+        y_test=y_test,
         encoder=encoder,
         target=target,
         notes=("brightness less 0.1307, over 0.3081", "split as the files are"),
     )
+
+
+def _part(
+    place: Path, part: str, images_file: Path, labels_file: Path
+) -> tuple[NDArray[np.float32], NDArray[np.int64], ImageEncoder]:
+    """Inputs and labels of one part, and what encodes images of their size."""
+    images, labels = read_idx(images_file), read_idx(labels_file)
+    _check_pair(place, part, images, labels)
+    encoder = ImageEncoder(0.1307, 0.3081, 1, images.shape[1], images.shape[2])
+    return encoder.encode(images), labels.astype(np.int64), encoder
 
 
 def _check_pair(place: Path, part: str, images: Bytes, labels: Bytes) -> None:

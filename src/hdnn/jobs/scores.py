@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from hdnn.data import TargetEncoder
 from hdnn.networks import Network, predicted_classes
 from hdnn.training import Objective, outputs
+from hdnn.training.objective import EVALUATION_BATCH
+
+# In the states of the rows at once, 4 MiB: of images, these are fewer rows than evaluation takes by itself.
+_NUMBERS = 2**20
 
 
 def measure(network: Network, target: TargetEncoder, x: Tensor, y: Tensor) -> dict[str, float]:
@@ -66,7 +73,14 @@ def finite_outputs(network: Network, x: Tensor, before: int = 0) -> Tensor:
     Raises:
         FloatingPointError: if one is not finite; the message says where the first is.
     """
-    output = outputs(network, x).cpu()
+    rows = max(1, _NUMBERS // (network.flow.features * math.prod(x.shape[2:])))
+    if rows >= EVALUATION_BATCH:
+        output = outputs(network, x).cpu()
+    else:
+        # Filled in place: a list of small tensors would cut the memory that large ones leave into pieces.
+        output = torch.empty(len(x), network.head.out_features)
+        for start in range(0, len(x), rows):
+            output[start : start + rows] = outputs(network, x[start : start + rows])
     strange = (~output.isfinite().all(-1)).nonzero().flatten()
     if len(strange):
         raise FloatingPointError(

@@ -15,7 +15,7 @@ from hdnn.analysis import principal_components
 from hdnn.data import Dataset
 from hdnn.doors import in_options
 from hdnn.jobs import sights
-from hdnn.jobs.scores import confusion
+from hdnn.jobs.scores import confusion, finite_outputs
 from hdnn.modes import evaluating
 from hdnn.names import count, few
 from hdnn.networks import Network, class_probabilities, predicted_classes
@@ -51,7 +51,7 @@ def write_summary(
         metrics: as in metrics.json.
         starts: of each start, where training began several times, one record an epoch.
     """
-    output = outputs(network, torch.from_numpy(dataset.x_test)).cpu()
+    output = finite_outputs(network, torch.from_numpy(dataset.x_test))
     sections = [Section("Results", _result_parts(run, dataset, output, metrics))]
     if network.task == "classification" and dataset.inputs == (2,):
         sections.append(Section("Decision regions", [_regions(run, network, dataset, output)]))
