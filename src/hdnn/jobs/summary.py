@@ -25,6 +25,7 @@ from hdnn.runs import Run
 from hdnn.training import outputs
 
 _SHOWN = 400  # samples in the pictures of features: more hide each other
+_AT_ONCE = 64  # of them whose trajectories are computed together
 _GRID = 200  # points along each side of a decision region
 _FRAMES = 33  # of the animation: drawing them is most of the time between training and the prompt
 _LISTED = 40  # classes in the table of classes
@@ -208,7 +209,9 @@ def _features(run: Run, network: Network, dataset: Dataset) -> list[Table | Pict
     chosen = _sample(len(dataset.x_test), _SHOWN)
     device = network.head.weight.device
     with torch.no_grad(), evaluating(network):
-        states = network.trajectory(torch.from_numpy(dataset.x_test[chosen]).to(device)).cpu()
+        # Some at a time: a trajectory is stacked from its layers, and of images one copy is much.
+        parts = torch.split(torch.from_numpy(dataset.x_test[chosen]).to(device), _AT_ONCE)
+        states = torch.cat([network.trajectory(part).cpu() for part in parts], dim=1)
     labels = dataset.y_test[chosen]
     components = principal_components(states)
     figure = plots.features_by_layer(components.coordinates, labels, dataset.classes, explained=components.explained)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from hdnn.checkpoints import Saver, largest_checkpoint, read_checkpoint
 from hdnn.data import Dataset
+from hdnn.jobs import pages
 from hdnn.jobs.beginnings import steps
 from hdnn.jobs.interrupts import Interrupts
 from hdnn.jobs.scores import measure
@@ -64,7 +66,7 @@ class Task:
     ) -> Outcome:
         """Train to the end and write all that belongs to a run."""
         run, network = self.run, self.network
-        told = _Told(state)
+        told = _Told(state, large=self._numbers >= pages.LARGE)
         start = time.perf_counter()
         x, y, validation = self.parts
         with using_threads(self.threads):
@@ -107,6 +109,12 @@ class Task:
             run.checkpoint.unlink(missing_ok=True)
         return Outcome(run, metrics, interrupted)
 
+    @property
+    def _numbers(self) -> int:
+        """In the states of a batch."""
+        rows = min(self.recipe.batch_size, len(self.dataset.x_train))
+        return rows * self.network.flow.features * math.prod(self.dataset.inputs[1:])
+
     def _last_good(self) -> str:
         """What a run that diverged leaves."""
         state = read_checkpoint(self.run, self.largest)
@@ -126,7 +134,8 @@ class Task:
 class _Told:
     """What the callbacks of a training were told: the records of its epochs, and those of its starts."""
 
-    def __init__(self, state: TrainingState | None) -> None:
+    def __init__(self, state: TrainingState | None, *, large: bool) -> None:
+        self.large = large
         self.history: list[Record] = [] if state is None else [dict(record) for record in state.history]
         self.starts: Sequence[Sequence[Record]] = ()
         self.seconds_before = 0.0
@@ -140,6 +149,8 @@ class _Told:
         """A training callback."""
         if progress.record is not None:
             self.history.append(progress.record)
+        if self.large and progress.batch % pages.EVERY == 0:
+            pages.hand_back()
 
     def start(self, progress: TogetherProgress[TrainingState]) -> None:
         """A callback of the starts."""
