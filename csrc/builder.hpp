@@ -106,16 +106,19 @@ struct Builder {
     Job job{};
     job.features = spec.features;
     job.layers = spec.layers;
-    job.step = spec.step;
     job.negative_slope = spec.negative_slope;
     job.activation = static_cast<Activation>(spec.activation);
     if (spec.method != Spec::partitioned) {
       job.moves = 1;
       job.move[0] = euler();
-    } else {
-      job.moves = 2;
-      job.move[0] = of_half(spec.first_is_q != 0);
-      job.move[1] = of_half(spec.first_is_q == 0);
+      job.move[0].step = spec.step;
+      return job;
+    }
+    const Move halves[2] = {of_half(spec.first_is_q != 0), of_half(spec.first_is_q == 0)};
+    job.moves = static_cast<int>(spec.moves);
+    for (int k = 0; k < job.moves; ++k) {
+      job.move[k] = halves[k % 2];
+      job.move[k].step = spec.fractions[static_cast<size_t>(k)] * spec.step;
     }
     return job;
   }

@@ -1,7 +1,10 @@
 // A fused run of one or many flows: what Python calls.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <exception>
+
+#include "job.hpp"
 
 namespace hdnn {
 
@@ -15,6 +18,8 @@ struct Spec {
   int64_t shared, shared_drive;                 // one K and b, one W for all layers
   int64_t p_units, p_count, q_units, q_count;   // full K, partitioned: the units that drive p, and q
   double step, negative_slope;
+  int64_t moves;  // partitioned: how many a layer has, the halves in turn, and what part of the step each takes
+  std::array<double, kMostMoves> fractions;
 };
 
 // Arrays of `flows` flows; a flow stride of 0 shares an array between flows. Strides count numbers.

@@ -1,12 +1,15 @@
 // What a kernel is asked to run: plain values and pointers, shared by all instruction sets.
 //
-// A layer is one or two moves. A move reads some features of the state (the source), computes hidden values
+// A layer is one or more moves. A move reads some features of the state (the source), computes hidden values
 // s = σ(K y_src + b), and moves other features (the destination): y_dst += h D s. For forward Euler source and
-// destination are the whole state; a partitioned layer has two moves, each half moved by the other.
+// destination are the whole state; in a partitioned layer the halves move in turn, each by the other, and each move has
+// an h of its own.
 #pragma once
 #include <cstdint>
 
 namespace hdnn {
+
+constexpr int kMostMoves = 16;
 
 enum class Activation : int { identity, relu, leaky_relu, tanh, sigmoid, softplus };
 
@@ -27,6 +30,7 @@ struct Matrix {
 };
 
 struct Move {
+  double step;                    // h
   int64_t hidden;                 // m
   int64_t source, source_count;   // features that are read
   Matrix K;
@@ -45,10 +49,10 @@ struct Job {
   int64_t row_stride, feature_stride;  // of y and of the arrays that share its layout, in numbers
   int64_t out_row_stride, out_feature_stride;
   int64_t g_row_stride, g_feature_stride;
-  double step, negative_slope;
+  double negative_slope;
   Activation activation;
   int moves;
-  Move move[2];
+  Move move[kMostMoves];
   const void* y;          // input states
   void* out;              // forward: output states; backward: gradient of the input states
   const void* g;          // backward: gradient of the output states

@@ -211,10 +211,11 @@ template <class T> struct Run : Moves<T> {
   }
 
   template <Activation A> void step_back(int64_t layer, const Vec* left, Vec* lambda, Vec* gu, Vec* flat) const {
-    const Vec* of_move[2] = {left, left};
-    if (job.moves == 2) of_move[1] = left + rows_of(job.move[0], A) * vectors;
-    for (int k = job.moves - 1; k >= 0; --k)
-      Base::template move_back<A>(job.move[k], layer, of_move[k], lambda, gu, flat);
+    const Vec* of_move = left + layer_rows() * vectors;
+    for (int k = job.moves - 1; k >= 0; --k) {
+      of_move -= rows_of(job.move[k], A) * vectors;
+      Base::template move_back<A>(job.move[k], layer, of_move, lambda, gu, flat);
+    }
   }
 
   static int64_t rows_of(const Move& move, Activation a) {

@@ -1,5 +1,6 @@
 // The thin door to Python: records by keyword, with addresses as integers, checked by hdnn/kernels/calls.py.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/array.h>
 
 #include <new>
 #include <type_traits>
@@ -64,7 +65,7 @@ NB_MODULE(_native, m) {
          F(Spec, method), F(Spec, first_is_q), F(Spec, structure), F(Spec, drive), F(Spec, activation),
          F(Spec, features), F(Spec, hidden), F(Spec, layers), F(Spec, shared), F(Spec, shared_drive),
          F(Spec, p_units), F(Spec, p_count), F(Spec, q_units), F(Spec, q_count), F(Spec, step),
-         F(Spec, negative_slope));
+         F(Spec, negative_slope), F(Spec, moves), F(Spec, fractions));
   record(m, "Arrays",
          F(Arrays, flows), F(Arrays, rows), F(Arrays, pixels),
          F(Arrays, y), F(Arrays, weight), F(Arrays, bias), F(Arrays, drive), F(Arrays, g),

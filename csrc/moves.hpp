@@ -16,10 +16,10 @@ template <class T> struct Moves : Products<T> {
   using Base::add_outer, Base::add_rows, Base::lanes, Base::vectors;
 
   const Job& job;
-  T h, negative_slope;
+  T negative_slope;
 
   explicit Moves(const Job& j)
-      : Base(lanes_for<T>(j.features, j.rows * j.pixels)), job(j), h(T(j.step)), negative_slope(T(j.negative_slope)) {}
+      : Base(lanes_for<T>(j.features, j.rows * j.pixels)), job(j), negative_slope(T(j.negative_slope)) {}
 
   static const T* at(const Matrix& m, int64_t layer) { return static_cast<const T*>(m.data) + layer * m.layer; }
   static T* gradient_at(const Matrix& m, int64_t layer) { return static_cast<T*>(m.gradient) + layer * m.layer; }
@@ -53,6 +53,7 @@ template <class T> struct Moves : Products<T> {
 
   // y_dst += h D s
   void drive(const Move& move, int64_t layer, const Vec* s, Vec* y) const {
+    const T h = T(move.step);
     for (int g = 0; g < move.ranges; ++g) {
       const auto& range = move.range[g];
       Vec* target = y + range.start * vectors;
@@ -79,6 +80,7 @@ template <class T> struct Moves : Products<T> {
   // g_u = h Dᵀ λ_dst · σ'
   template <Activation A>
   void pull(const Move& move, int64_t layer, const Vec* lambda, const Vec* s, const Vec* d, Vec* gu) const {
+    const T h = T(move.step);
     const Matrix& matrix = move.own ? move.K : move.W;
     Base::tiles(move.hidden, [&](int64_t r, auto size) {
       constexpr int R = decltype(size)::value;
@@ -134,7 +136,8 @@ template <class T> struct Moves : Products<T> {
     for (int g = 0; g < move.ranges; ++g) {
       const auto& range = move.range[g];
       T* out = gradient_at(matrix, layer) + range.column * matrix.column;
-      add_outer(move.hidden, s, range.count, lambda + range.start * vectors, h * T(range.sign) * T(matrix.sign), out,
+      add_outer(move.hidden, s, range.count, lambda + range.start * vectors,
+                T(move.step) * T(range.sign) * T(matrix.sign), out,
                 matrix.row, matrix.column, flat);
     }
   }
@@ -143,7 +146,7 @@ template <class T> struct Moves : Products<T> {
   void turn_drive(const Move& move, const Vec* lambda, Vec* turned) const {
     for (int g = 0; g < move.ranges; ++g) {
       const auto& range = move.range[g];
-      const T factor = h * T(range.sign);
+      const T factor = T(move.step) * T(range.sign);
       for (int64_t k = 0; k < range.count * vectors; ++k)
         turned[range.column * vectors + k] = factor * lambda[range.start * vectors + k];
     }
@@ -162,9 +165,9 @@ template <class T> struct Moves : Products<T> {
     for (int g = 0; g < move.ranges; ++g) destinations += move.range[g].count;
     if (move.hidden != move.source_count || move.hidden != destinations) return false;
     switch (move.hidden) {
-      case 2: run(Square<T, 2>(move, layer, h, negative_slope)); return true;
-      case 4: run(Square<T, 4>(move, layer, h, negative_slope)); return true;
-      case 8: run(Square<T, 8>(move, layer, h, negative_slope)); return true;
+      case 2: run(Square<T, 2>(move, layer, negative_slope)); return true;
+      case 4: run(Square<T, 4>(move, layer, negative_slope)); return true;
+      case 8: run(Square<T, 8>(move, layer, negative_slope)); return true;
       default: return false;
     }
   }

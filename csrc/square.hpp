@@ -15,8 +15,8 @@ template <class T, int N> struct Square {
   bool identity;
   T h, slope;
 
-  Square(const Move& move, int64_t layer, T step, T negative_slope)
-      : target(move.range[0].start), identity(move.identity), h(step), slope(negative_slope) {
+  Square(const Move& move, int64_t layer, T negative_slope)
+      : target(move.range[0].start), identity(move.identity), h(T(move.step)), slope(negative_slope) {
     const T* from = static_cast<const T*>(move.K.data) + layer * move.K.layer;
     const T* bias = static_cast<const T*>(move.b.data) + layer * move.b.layer;
     const T sign = T(move.K.sign);

@@ -10,14 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from families import COMBINATIONS, F64, PRESETS, Factors, preset, random
+from families import COMBINATIONS, F64, INTEGRATORS, PRESETS, Factors, preset, random
 from hdnn.flow import Flow
-from hdnn.integrators import SymplecticEuler
 from hdnn.kernels import calls, native, reference, training
 from hdnn.training.block import Block
 
 F32 = torch.float32
-FUSED = [c for c in COMBINATIONS if c.integrator in ("ForwardEuler", "SymplecticEuler_p", "SymplecticEuler_q")]
+FUSED = [c for c in COMBINATIONS if INTEGRATORS[c.integrator].kernel]
 each = pytest.mark.parametrize("name", PRESETS)
 taps = pytest.mark.parametrize("k", [None, 1])
 
@@ -86,8 +85,8 @@ def oracle(flow: Flow, y: Tensor) -> Tensor:
     G = torch.eye(n, dtype=F64).expand(layers, n, n) if J is None else J @ K.mT
     moved = y if flow.kernel_size is None else y.movedim(1, -1)
     rows, sigma = moved.reshape(-1, n), flow.activation.value
-    if isinstance(flow.integrator, SymplecticEuler):
-        out = reference.partitioned(rows, K, b, G, flow.step, sigma, flow.integrator.first)
+    if moves := flow.integrator.fractions:
+        out = reference.partitioned(rows, K, b, G, flow.step, sigma, flow.integrator.first, moves)
     else:
         out = reference.euler(rows, K, b, G, flow.step, sigma)
     out = out.reshape(moved.shape)
@@ -140,6 +139,7 @@ def close(a: Tensor, b: Tensor) -> None:
 TRANSFORMED = {
     **{name: lambda name=name, **o: preset(name, 4, 3, **o) for name in PRESETS},
     "learned": lambda **o: Factors("BlockDiagonal", "Learned_block", "SymplecticEuler_q").flow(4, 3, **o),
+    "seven moves": lambda **o: Factors("OffDiagonal", "block", "Yoshida4_p").flow(4, 3, **o),
     "per layer": lambda **o: Factors("Dense_wide", "per_layer_skew", "ForwardEuler").flow(4, 3, **o),
     "shared": lambda **o: preset("h2", 4, 3, shared=True, **o),
     "images": lambda **o: preset("h2", 4, 3, kernel_size=1, **o),

@@ -7,12 +7,8 @@ from typing import Literal
 import pytest
 import torch
 
-from families import (
-    Factors,
-    preset,
-    random,
-    tight,
-)
+from families import Factors, preset, random, tight
+from hdnn.hamiltonian import Field
 from hdnn.integrators import (
     Integrator,
     Splitting,
@@ -21,6 +17,7 @@ from hdnn.integrators import (
     SymplecticEuler,
     Yoshida4,
 )
+from hdnn.kernels import calls
 
 
 @pytest.mark.parametrize("first", ["p", "q"])
@@ -69,25 +66,56 @@ def test_a_splitting_of_ones_own() -> None:
     assert abs(errors[0] - errors[1] - 3) < 0.1
     assert Ruth3().symplectic
     assert Ruth3().reversible
-    assert Ruth3().kernel is None
 
 
 class Slow(SymplecticEuler):
-    """Other moves than those of the kernel that its parent names."""
+    """Other moves than those of its parent."""
 
     fractions = (0.5, 0.5, 0.5, 0.5)
 
 
-def test_other_fractions_are_not_what_the_kernel_runs() -> None:
+class Slower(SymplecticEuler):
+    """More moves than kernels have room for."""
+
+    fractions = (0.1,) * 20
+
+
+class Own(SymplecticEuler):
+    """A step of its own, which no kernel knows."""
+
+    def step(self, field: Field, y: torch.Tensor, h: float) -> torch.Tensor:
+        return y
+
+
+@pytest.mark.parametrize(("integrator", "times"), [(Slow(), 2), (Slower(), 10)])
+def test_kernels_run_the_fractions_of_whoever_states_them(integrator: SymplecticEuler, times: int) -> None:
     flow = preset("h2")
-    flow.integrator = Slow()
-    assert flow.plan is None
+    flow.integrator = integrator
+    assert flow.plan is not None
+    assert flow.plan.fractions == integrator.fractions
     y = random(5, 4)
     expected = y
     for field in flow.fields(y):
-        for _ in range(2):
-            expected = SymplecticEuler().step(field, expected, flow.step / 2)
+        for _ in range(times):
+            expected = SymplecticEuler().step(field, expected, flow.step / times)
     tight(flow(y), expected)
+
+
+def test_kernels_do_not_run_a_step_of_ones_own() -> None:
+    flow = preset("h2")
+    flow.integrator = Own()
+    assert flow.plan is None
+    y = random(5, 4)
+    assert torch.equal(flow(y), y)
+
+
+def test_more_moves_than_kernels_have_room_for_are_eager() -> None:
+    flow = preset("h2")
+    flow.integrator = Slower()
+    assert flow.plan is not None
+    assert not calls.knows(flow.plan)
+    with pytest.raises(ValueError, match="splittings of a few moves"):
+        preset("h2", integrator=Slower(), backend="native")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 // sanitizers: `make sanitize`. Every array has its exact size on the heap, so that one number too far is caught;
 // scratch and outputs start as NaN, so that reading them unwritten is caught; and gradients are compared with
 // difference quotients, so that the run means something. No Python inside.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -172,6 +173,10 @@ std::vector<Spec> plans(int64_t n, int64_t layers) {
         Spec spec = base;
         spec.method = method, spec.structure = structure, spec.drive = drive, spec.hidden = hidden;
         if (method == Spec::euler) return all.push_back(spec);
+        const std::vector<double> moves[] = {{1, 1}, {0.5, 1, 0.5}, {0.7, 1.3, -0.4, -0.3, 0.7}};
+        const auto& fractions = moves[all.size() / 2 % 3];
+        spec.moves = int64_t(fractions.size());
+        std::copy(fractions.begin(), fractions.end(), spec.fractions.begin());
         if (structure == Spec::full) spec.p_count = spec.q_units = (hidden + 1) / 2, spec.q_count = hidden - spec.p_count;
         for (spec.first_is_q = 0; spec.first_is_q < 2; ++spec.first_is_q) all.push_back(spec);
       };

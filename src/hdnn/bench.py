@@ -125,7 +125,7 @@ def truth(flow: Flow, y: Tensor) -> list[Tensor]:
         K = exact.K
         G = exact.J @ K.mT
         if plan.first:
-            out = reference.partitioned(state, K, exact.bias, G, exact.step, sigma, plan.first)
+            out = reference.partitioned(state, K, exact.bias, G, exact.step, sigma, plan.first, plan.fractions)
         else:
             out = reference.euler(state, K, exact.bias, G, exact.step, sigma)
         return out.square().mean()

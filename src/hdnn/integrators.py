@@ -66,7 +66,6 @@ class SymplecticEuler(Splitting):
 
     order: ClassVar[int] = 1
     fractions: ClassVar[tuple[float, ...]] = (1.0, 1.0)
-    kernel: ClassVar[str | None] = "partitioned"
 
 
 class StormerVerlet(Splitting):

@@ -60,6 +60,11 @@ class Integrator(ABC):
         restated(cls, ["step"], {name: vars(Integrator)[name] for name in _OF_STEPS})
 
     @property
+    def fractions(self) -> tuple[float, ...]:
+        """What part of a step each move of a half takes, in turn; () where the whole moves."""
+        return ()
+
+    @property
     def reversible(self) -> bool:
         """Whether `inverse` undoes a step; what moves one half by the other is undone move by move."""
         return self.separable_only
@@ -144,10 +149,7 @@ class Splitting(Integrator):
     separable_only: ClassVar[bool] = True
     symplectic: ClassVar[bool] = True
     explicit: ClassVar[bool] = True
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        restated(cls, ["fractions"], {"kernel": None})
+    kernel: ClassVar[str | None] = "partitioned"
 
     def __post_init__(self) -> None:
         if self.first not in ("p", "q"):

@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from families import ACTIVATIONS, COMBINATIONS, F64, Factors, preset, random
+from families import ACTIVATIONS, COMBINATIONS, F64, INTEGRATORS, Factors, preset, random
 from hdnn.flow import Flow
-from hdnn.integrators import SymplecticEuler
 from hdnn.kernels import reference
 
-FUSED = [c for c in COMBINATIONS if c.integrator in ("ForwardEuler", "SymplecticEuler_p", "SymplecticEuler_q")]
+FUSED = [c for c in COMBINATIONS if INTEGRATORS[c.integrator].kernel]
 
 
 def oracle(flow: Flow, y: torch.Tensor) -> torch.Tensor:
@@ -18,8 +17,8 @@ def oracle(flow: Flow, y: torch.Tensor) -> torch.Tensor:
     b = flow.bias.expand(layers, m)
     J = flow._J()
     G = torch.eye(n, dtype=F64).expand(layers, n, n) if J is None else (J @ K.mT)
-    if isinstance(flow.integrator, SymplecticEuler):
-        return reference.partitioned(y, K, b, G, flow.step, flow.activation.value, flow.integrator.first)
+    if moves := flow.integrator.fractions:
+        return reference.partitioned(y, K, b, G, flow.step, flow.activation.value, flow.integrator.first, moves)
     return reference.euler(y, K, b, G, flow.step, flow.activation.value)
 
 

@@ -171,7 +171,7 @@ def refusals():
     yield "alternating", (plain, X, Y, Recipe(method="alternating")), {}
     yield "Mine", (Mine(plain.lift, plain.flow, plain.head, plain.task), X, Y, RECIPE), {}
     yield "eager", (network_of(backend="eager"), X, Y, RECIPE), {}
-    yield "integrator", (network_of(integrator=hdnn.StormerVerlet(), backend="eager"), X, Y, RECIPE), {}
+    yield "integrator", (network_of(integrator=hdnn.ImplicitMidpoint(), backend="eager"), X, Y, RECIPE), {}
     yield "rows", (plain, X[:, :2], Y, RECIPE), {}
 
 

@@ -53,6 +53,7 @@ def make_plan(hamiltonian: Hamiltonian, integrator: Integrator, step: float, lay
         images=space.kernel == "images",
         p_units=(p.start, p.stop - p.start),
         q_units=(q.start, q.stop - q.start),
+        fractions=tuple(map(float, integrator.fractions)),
     )
 
 

@@ -33,6 +33,8 @@ _STRUCTURES = {"dense": 0, "skew": 0, "masked": 0, "block_diagonal": 1, "off_dia
 _DRIVES = {"identity": 0, "canonical": 1, "matrix": 2}
 _ACTIVATIONS = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5}
 
+MOST_MOVES = 16  # of a layer, as many as the extension has room for
+
 _NO_MEMORY = (
     "No memory was left for the fused kernels, of which every thread needs room for a block of samples through some "
     'layers. Use fewer threads (torch.set_num_threads), or backend="eager" with memory="recompute".'
@@ -61,10 +63,11 @@ def full_weights(plan: Plan) -> bool:
 
 
 def knows(plan: Plan) -> bool:
-    """Whether every word of a plan is one of the kernels'."""
+    """Whether every word of a plan is one of the kernels', and its layers have no more moves than they know."""
     return (
         (plan.method in _METHODS and plan.first in ("", "p", "q") and plan.structure in _STRUCTURES)
         and (plan.drive in _DRIVES and plan.activation in _ACTIVATIONS)
+        and len(plan.fractions) <= MOST_MOVES
     )  # fmt: skip
 
 
@@ -98,6 +101,8 @@ def bound(plan: Plan, one_W: bool) -> Bound:
         q_count=q_count,
         step=plan.step,
         negative_slope=plan.negative_slope,
+        moves=len(plan.fractions),
+        fractions=plan.fractions + (0.0,) * (MOST_MOVES - len(plan.fractions)),
     )
     return Bound(spec, weights, biases, drive if one_W else plan.layers * drive)
 
@@ -109,8 +114,11 @@ def _run_of(plan: Plan, W: Tensor | None, flows: int) -> Bound:
 def multiplications(plan: Plan) -> int:
     """How many of numbers of weights one sample takes in one layer."""
     n, m = plan.features, plan.hidden
-    units = (plan.p_units[1] + plan.q_units[1]) // 2 if full_weights(plan) else m // 2  # of one half
-    of_K = units * n if plan.method == "partitioned" else m * n
+    of_K = m * n
+    if plan.method == "partitioned":
+        p, q = (plan.p_units[1], plan.q_units[1]) if full_weights(plan) else (m // 2, m // 2)
+        units = (p, q) if plan.first == "p" else (q, p)
+        of_K = n // 2 * sum(units[i % 2] for i in range(len(plan.fractions)))
     return of_K if plan.drive == "identity" else 2 * of_K
 
 

@@ -48,9 +48,9 @@ class Native(Backend):
             )
         if plan is None or not calls.knows(plan):
             return (
-                'backend="native" runs ForwardEuler and SymplecticEuler with the built-in activations and structures, '
-                "on vectors and on images with kernel_size=1; this flow is another. "
-                'Use backend="auto" or "eager".'
+                'backend="native" runs ForwardEuler and splittings of a few moves, such as SymplecticEuler, with the '
+                "built-in activations and structures, on vectors and on images with kernel_size=1; this flow is "
+                'another. Use backend="auto" or "eager".'
             )
         if wants.store:
             return (

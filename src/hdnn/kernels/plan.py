@@ -31,6 +31,7 @@ class Plan:
         images: whether states are channels-first images with a pointwise K.
         p_units: first hidden unit that drives p, and how many; (0, 0) for euler.
         q_units: the same for q.
+        fractions: what part of h each move takes in the partitioned method, the halves in turn; () for the others.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Plan:
     images: bool
     p_units: tuple[int, int] = (0, 0)
     q_units: tuple[int, int] = (0, 0)
+    fractions: tuple[float, ...] = ()
 
     def values(self) -> list[Any]:
         """As operators carry them, in the order of `SCHEMA`."""
@@ -54,7 +56,7 @@ class Plan:
 
 
 _NAMES = tuple(field.name for field in fields(Plan))
-_KINDS = {"int": "int", "float": "float", "bool": "bool", "tuple[int, int]": "int[]"}
+_KINDS = {"int": "int", "float": "float", "bool": "bool", "tuple[int, int]": "int[]", "tuple[float, ...]": "float[]"}
 
 # The values of a plan as arguments of an operator.
 SCHEMA = ", ".join(f"{_KINDS.get(str(field.type), 'str')} {field.name}" for field in fields(Plan))

@@ -6,7 +6,8 @@ these functions in float64, in values and (through autograd) in gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import cycle
 
 from torch import Tensor
 
@@ -38,10 +39,11 @@ def partitioned(
     h: float,
     sigma: Callable[[Tensor], Tensor],
     first: str,
+    fractions: Iterable[float] = (1.0, 1.0),
 ) -> Tensor:
-    """As `euler`, but one half of the state moves first and the other sees where it went.
+    """As `euler`, but the halves of the state move in turn, and each sees where the other went.
 
-    Each half step evaluates the whole field and keeps one half of it: wasteful and plain.
+    Each move evaluates the whole field and keeps one half of it: wasteful and plain.
 
     Args:
         y: (B, n), n even, halves (p, q).
@@ -51,13 +53,14 @@ def partitioned(
         h: step size.
         sigma: σ.
         first: the half that moves first.
+        fractions: what part of h each move takes, in turn.
 
     Returns:
         (B, n), the state after the last layer.
     """
     keep_p = (y.new_ones(y.shape[1]).cumsum(0) <= y.shape[1] // 2).to(y.dtype)
-    moves = (keep_p, 1 - keep_p) if first == "p" else (1 - keep_p, keep_p)
+    halves = (keep_p, 1 - keep_p) if first == "p" else (1 - keep_p, keep_p)
     for j in range(len(K)):
-        for half in moves:
-            y = y + h * half * (sigma(y @ K[j].T + b[j]) @ G[j].T)
+        for half, fraction in zip(cycle(halves), fractions):
+            y = y + fraction * h * half * (sigma(y @ K[j].T + b[j]) @ G[j].T)
     return y

@@ -48,7 +48,7 @@ def _fits(plan: Plan, full: bool) -> bool:
         and (n >= 1 and m >= 1 and 0 <= layers < 1 << 31 and layers * m * n < 1 << 60)
         and all(len(units) == 2 and min(units) >= 0 and sum(units) <= m for units in (plan.p_units, plan.q_units))
         and (plan.drive != "canonical" or n % 2 == 0)
-        and (n % 2 == 0 and _halves_fit(plan, full) if plan.method == "partitioned" else _whole_fits(plan))
+        and (_halves_fit(plan, full) if plan.method == "partitioned" else _whole_fits(plan))
     )
 
 
@@ -58,6 +58,8 @@ def _whole_fits(plan: Plan) -> bool:
 
 def _halves_fit(plan: Plan, full: bool) -> bool:
     n, m = plan.features, plan.hidden
+    if n % 2 or len(plan.fractions) < 2:
+        return False
     if full:
         return plan.drive != "identity" or plan.p_units[1] == plan.q_units[1] == n // 2
     narrow = plan.structure == "block_skew" or plan.drive == "identity"
