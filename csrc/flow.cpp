@@ -84,7 +84,7 @@ std::atomic<bool> in_forked_child{false};
 
 // More threads than processors only cost, and a system may refuse them, which ends the process.
 int usable(int threads, int64_t tasks = INT64_MAX) {
-  if (in_forked_child) return 1;
+  if (threads <= 1 || in_forked_child) return 1;  // counting processors asks the system
 #ifdef _OPENMP
   const int processors = omp_get_num_procs();
   if (threads > processors) threads = processors;
