@@ -116,9 +116,14 @@ def test_a_run_of_before_reads_names_and_categories_with_blanks(runs, tmp_path):
     area, town = document["encoder"]["columns"]
     del area["range"]
     town.update(name=" town", categories=[" Bern", " Lund"])
+    document["target"]["columns"] = [" price"]
+    document["data"]["target"] = " price"
     place.write_text(json.dumps(document))
     (tmp_path / "t.csv").write_text((tmp_path / "t.csv").read_text().replace(",", ", "))
-    pd.testing.assert_frame_equal(predict(tmp_path / "run", tmp_path / "t.csv").frame, expected)
+    found = predict(tmp_path / "run", tmp_path / "t.csv").frame
+    pd.testing.assert_frame_equal(found, expected.rename(columns={"price": " price"}))
+    assert evaluate(tmp_path / "run")["loss"] == Run.open(tmp_path / "run").read_metrics()["test_loss"]
+    assert evaluate(tmp_path / "run", tmp_path / "t.csv")["rows"] == 80
 
 
 def test_the_command_line_says_it_in_its_own_words(hdnn, runs, tmp_path, monkeypatch):

@@ -176,7 +176,8 @@ class Categorical:
 
     def again(self, column: pd.Series[Any]) -> Categorical:
         """The same column fitted to other rows, its cells read in the same way."""
-        return self.fit(self.name, column, self.missing, self.most)
+        fitted = self.fit(self.name, column, self.missing, self.most)
+        return self if same_labels(self.categories, fitted.categories) else fitted
 
     def encode(self, column: pd.Series[Any]) -> tuple[NDArray[np.float32], IntArray]:
         """Return the inputs float32 (s, categories) and the row numbers of the unseen values."""
@@ -213,6 +214,17 @@ class Categorical:
 def grown(document: object, defaults: dict[str, Any]) -> object:
     """A mapping with what is absent in files of before it existed."""
     return {**defaults, **document} if isinstance(document, dict) else document
+
+
+def as_named(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """A table whose columns are called as in early runs, where blanks around a name were part of it."""
+    renamed = {name.strip(): name for name in names if name != name.strip() and name not in frame.columns}
+    return frame.rename(columns=renamed) if renamed else frame
+
+
+def same_labels(known: Iterable[str], found: Iterable[str]) -> bool:
+    """Whether labels are the same but for blanks around them, which were part of them in early runs."""
+    return {label.strip() for label in known} == set(found)
 
 
 def places_of(labels: Iterable[str]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hdnn.data import documents
 from hdnn.data.cells import label_of, texts
-from hdnn.data.columns import Categorical, Numeric
+from hdnn.data.columns import Categorical, Numeric, as_named
 from hdnn.data.dialect import Dialect
 from hdnn.data.kinds import kinds
 from hdnn.data.moments import Moment
@@ -243,9 +243,7 @@ class TableEncoder:
 
     def _required(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The table, if it has all columns."""
-        # Names in early runs may have blanks around them, which are not read any more.
-        renamed = {name.strip(): name for name in self.names if name != name.strip() and name not in frame.columns}
-        frame = frame.rename(columns=renamed)
+        frame = as_named(frame, self.names)
         found = Counter(frame.columns)
         for name in self.names:
             if found[name] > 1:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hdnn.data import documents
 from hdnn.data.cells import PLAIN, center, label_of, numbers, ordered, row_number, texts
-from hdnn.data.columns import grown, marks, places_of
+from hdnn.data.columns import as_named, grown, marks, places_of, same_labels
 from hdnn.data.notation import TRUTH, Notation
 from hdnn.names import hint
 
@@ -108,8 +108,10 @@ class TargetEncoder:
 
     def again(self, frame: pd.DataFrame) -> TargetEncoder:
         """The same target fitted to other rows, its cells read in the same way."""
+        frame = self._required(frame)
         if self.classes:
-            return self.fit_classes(frame[self.columns[0]], self.notation, self.missing)
+            fitted = self.fit_classes(frame[self.columns[0]], self.notation, self.missing)
+            return self if same_labels(self.classes, fitted.classes) else fitted
         return self.fit_numbers(frame[list(self.columns)], self.notation, self.missing)
 
     def answered(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
@@ -118,7 +120,7 @@ class TargetEncoder:
         Raises:
             ValueError: If a column is missing, or a cell is no number.
         """
-        self._require(frame)
+        frame = self._required(frame)
         if not self.classes:
             return ~self.gaps(frame)
         codes, labels = labels_of(self.columns[0], frame[self.columns[0]], self.notation, self.missing)
@@ -127,6 +129,7 @@ class TargetEncoder:
 
     def gaps(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
         """Which rows lack an answer."""
+        frame = self._required(frame)
         if not self.classes:
             x = np.stack([self._numbers(frame, name) for name in self.columns])
             gaps: NDArray[np.bool_] = np.asarray(np.isnan(x).any(axis=0))
@@ -136,10 +139,13 @@ class TargetEncoder:
     def _numbers(self, frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
         return numbers(name, frame[name], self.notation or PLAIN, self.missing)
 
-    def _require(self, frame: pd.DataFrame) -> None:
+    def _required(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The table, if it has all columns."""
+        frame = as_named(frame, self.columns)
         for name in self.columns:
             if name not in frame.columns:
                 raise ValueError(f"The table has no target column {name!r}. {hint(name, frame.columns)}")
+        return frame
 
     def encode(
         self, frame: pd.DataFrame, rows: NDArray[np.bool_] | None = None
@@ -156,7 +162,7 @@ class TargetEncoder:
         Raises:
             ValueError: If a column or a value is missing, a class unknown, or a number is none.
         """
-        self._require(frame)
+        frame = self._required(frame)
         chosen = np.ones(len(frame), dtype=bool) if rows is None else rows
         if not self.classes:
             x = np.stack([complete(name, self._numbers(frame, name), chosen) for name in self.columns], axis=1)
