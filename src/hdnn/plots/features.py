@@ -6,15 +6,18 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 from PIL import Image
 
 from hdnn.files import write_whole
 from hdnn.plots.style import (
+    GRID,
     QUIET,
     SMALL,
     Floats,
@@ -72,12 +75,13 @@ def features_by_layer(
     rows = math.ceil(len(chosen) / columns)
     figure, axes = blank(rows, columns, width=max(1.9 * columns, 4.5), height=2.0 * rows + 0.4)
     window = _window(C)
+    ticks = [MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(*limits)[1:-1] for limits in window]
     for place, (ax, layer) in enumerate(zip(axes, chosen, strict=False)):
         scatter(ax, C[layer], labels, size=float(np.clip(4000 / len(labels), 5, 18)))
-        dress(ax, _layer(layer), grid=True)
+        dress(ax, _layer(layer))
         _look_through(ax, window, C[layer])
         # Numbers at the left and under the lowest panel of each column are enough.
-        ax.tick_params(labelleft=place % columns == 0, labelbottom=place + columns >= len(chosen))
+        _rule(ax, ticks, numbers=(place + columns >= len(chosen), place % columns == 0))
     for ax in axes[len(chosen) :]:
         ax.remove()
     shares = ["", ""]
@@ -186,6 +190,17 @@ def _window(C: Floats) -> Window:
         span = np.full(2, span.max() or 1.0)
     (left, bottom), (right, top) = middle - 0.56 * span, middle + 0.56 * span
     return (float(left), float(right)), (float(bottom), float(top))
+
+
+def _rule(ax: Axes, ticks: Sequence[Sequence[float]], *, numbers: tuple[bool, bool]) -> None:
+    """A grid in a panel, with numbers along x and y or without."""
+    horizontal, vertical = ax.get_xlim(), ax.get_ylim()
+    style: dict[str, Any] = {"color": GRID, "linewidth": 0.6, "zorder": 0.5}
+    ax.vlines(ticks[0], *vertical, **style)
+    ax.hlines(ticks[1], *horizontal, **style)
+    for axis, places, numbered in zip((ax.xaxis, ax.yaxis), ticks, numbers, strict=True):
+        # An axis without numbers costs as much to lay out as one with them, and there are two in every panel.
+        axis.set_ticks(places) if numbered else axis.set_visible(False)
 
 
 def _look_through(ax: Axes, window: Window, points: Floats | None = None) -> None:
