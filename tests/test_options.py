@@ -157,3 +157,8 @@ def test_the_command_line_hands_the_integrator_on(hdnn, tmp_path):
     assert code == 2
     assert "--model h2" in err
     assert not (tmp_path / "other").exists()
+
+
+def test_a_number_in_quotes_is_named_as_text():
+    with pytest.raises(ValueError, match=r"`learning_rate` must be positive and finite; got '0\.1', which is text"):
+        hdnn.Recipe(learning_rate="0.1")  # type: ignore[arg-type]

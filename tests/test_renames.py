@@ -75,6 +75,18 @@ def test_replacing_by_an_old_name_changes_the_value():
     assert changed == dataclasses.replace(recipe, smoothness=2.0)
 
 
+@pytest.mark.parametrize(("made", "old", "new"), CASES)
+def test_both_names_at_once_are_refused(made, old, new):
+    with pytest.raises(TypeError, match=f"`{old}` is what `{new}` was called before; got both"):
+        made(**{old: value_of(new), new: value_of(new)})
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_both_names_at_once_are_refused_by_searches_too(kind):
+    with pytest.raises(TypeError, match="`alpha` is what `smoothness` was called before"):
+        kind().set_params(alpha=0.5, smoothness=0.25)
+
+
 def test_jobs_know_both_names():
     with pytest.warns(FutureWarning, match="`alpha_c` is called `head_decay` now") as heard:
         assert given({"alpha_c": 0.5, "layers": None}) == {"head_decay": 0.5}

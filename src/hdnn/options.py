@@ -242,7 +242,8 @@ def check(choices: type, values: Mapping[str, Any]) -> None:
         if get_origin(kind) is Literal and value not in get_args(kind):
             raise ValueError(f"`{name}` must be one of {', '.join(get_args(kind))}; got {value!r}.")
         if option.must and not _is_in(value, kind, option):
-            raise ValueError(f"`{name}` {option.must}; got {value}.")
+            got = f"{value!r}, which is text" if isinstance(value, str) else value
+            raise ValueError(f"`{name}` {option.must}; got {got}.")
         if isinstance(value, int | float) and option.most < value < math.inf:
             raise ValueError(f"`{name}` may be at most {_written(option.most)}; got {_written(value)}.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -19,7 +20,8 @@ ESTIMATOR = {**RECIPE, "patience": "n_iter_no_change"}
 def renamed(names: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
     """Let a class understand old names of its arguments, where it is made, read, set and unpickled.
 
-    Where old and new name are given at once the old one counts, as `dataclasses.replace` gives both.
+    Old and new name at once are refused, but not where all arguments are given, as `dataclasses.replace` does: there
+    the old name is what was asked for.
 
     Args:
         names: the new name of each old one; attributes are called as the arguments are.
@@ -44,7 +46,8 @@ def renamed(names: Mapping[str, str]) -> Callable[[type[T]], type[T]]:
 
         @functools.wraps(made)
         def __init__(self: Any, *args: Any, **options: Any) -> None:
-            made(self, *args, **told(options, names))
+            replacing = is_dataclass(kind) and {each.name for each in fields(kind) if each.init} <= options.keys()
+            made(self, *args, **told(options, names, replacing=replacing))
 
         def __setstate__(self: Any, state: dict[str, Any]) -> None:
             state = current(state, names)
@@ -71,10 +74,16 @@ def current(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, An
     return {names[name] if names.get(name, name) not in values else name: value for name, value in values.items()}
 
 
-def told(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """What was given by name, by present names; warns of old ones at the line that called the function that asks."""
+def told(values: Mapping[str, Any], names: Mapping[str, str], *, replacing: bool = False) -> dict[str, Any]:
+    """What was given by name, by present names; warns of old ones at the line that called the function that asks.
+
+    Raises:
+        TypeError: if something is given by both of its names; with `replacing` the old one counts.
+    """
     found = {name: value for name, value in values.items() if name not in names}
     for old in values.keys() & names.keys():
+        if names[old] in found and not replacing:
+            raise TypeError(f"`{old}` is what `{names[old]}` was called before; got both. Leave `{old}` out.")
         outdated(old, names[old], stacklevel=4)
         found[names[old]] = values[old]
     return found
