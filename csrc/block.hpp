@@ -38,7 +38,7 @@ template <class T> class Block {
     x_ = room.take<T>(t_.linear ? d * lanes : 0);
     y_ = room.take<T>(n * lanes), out_ = room.take<T>(n * lanes), g_ = room.take<T>(n * lanes);
     z_ = room.take<T>(o * lanes), gz_ = room.take<T>(o * lanes);
-    target_ = room.take<T>((t_.loss == Loss::squares ? o : 1) * lanes);
+    target_ = room.take<T>(targets() * lanes);
     share_ = room.take<T>(lanes);
     flat_ = room.take<T>((n > d ? n : d) * lanes);
     Job job = Builder{t_.flow, Weights{}, int64_t{sizeof(T)}}.job();
@@ -63,6 +63,10 @@ template <class T> class Block {
     c_.kernel.forward(kDoubles, job, 0, 1, scratch_);
     const Affine head{lanes, t_.outputs, n, part(portion, head_weight), part(portion, head_bias), out_};
     c_.step.affine(kDoubles, head, z_);
+    if (t_.loss == Loss::none) {
+      tell(portion, lanes);
+      return 0;
+    }
     const double loss = c_.step.score(kDoubles, {t_.loss, lanes, t_.outputs, t_.smoothing, z_, target_, share_, gz_});
     tell(portion, lanes);
     const bool lifts = learns(t_, lift_weight) || learns(t_, lift_bias), goes_on = lifts || job.weights_too;
@@ -81,6 +85,9 @@ template <class T> class Block {
   static constexpr bool kDoubles = sizeof(T) == 8;
   static constexpr int64_t kKept = 8 << 20;  // bytes of a trajectory that cost less than computing it again
 
+  // Whether there is a target for each output, and how many there are.
+  bool of_outputs() const { return t_.loss == Loss::squares || t_.loss == Loss::given; }
+  int64_t targets() const { return of_outputs() ? t_.outputs : 1; }
   const T* part(const Portion<T>& portion, int which) const { return portion.parameters + c_.start[which]; }
   Affine lift(const Portion<T>& portion, int64_t lanes) const {
     return {lanes, t_.flow.features, t_.inputs, part(portion, lift_weight), part(portion, lift_bias), x_};
@@ -98,7 +105,8 @@ template <class T> class Block {
     for (int64_t i = 0; i < count; ++i)
       for (int64_t j = 0; j < d; ++j) to[j * lanes + i] = x[portion.chosen[i] * d + j];
     if (t_.linear) c_.step.affine(kDoubles, lift(portion, lanes), y_);
-    if (t_.loss == Loss::squares) {
+    if (t_.loss == Loss::none) return;
+    if (of_outputs()) {
       const T* y = of_model(c_.all.y, c_.all.y_model, portion);
       for (int64_t i = 0; i < count; ++i)
         for (int64_t o = 0; o < t_.outputs; ++o) target_[o * lanes + i] = y[portion.chosen[i] * t_.outputs + o];
@@ -118,7 +126,7 @@ template <class T> class Block {
   void clear(int64_t count, int64_t lanes) {
     if (count == count_ && lanes == lanes_) return;
     count_ = count, lanes_ = lanes;
-    const int64_t n = t_.flow.features, o = t_.loss == Loss::squares ? t_.outputs : 1;
+    const int64_t n = t_.flow.features, o = targets();
     const struct { T* rows; int64_t height; } each[] = {{x_, t_.linear ? t_.inputs : 0}, {y_, n}, {out_, n},
                                                         {g_, n}, {target_, o}, {share_, 1}};
     for (const auto& one : each) std::memset(one.rows, 0, static_cast<size_t>(one.height * lanes) * sizeof(T));

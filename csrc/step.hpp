@@ -6,7 +6,8 @@
 
 namespace hdnn {
 
-enum class Loss : int { squares, binary, classes };
+// The last two are for losses of the caller's own: it asks for the outputs alone, then brings the gradient by them.
+enum class Loss : int { squares, binary, classes, none, given };
 enum class Rule : int { adam, adamw, sgd };
 
 // A linear map of all samples, u = A x + b, with A (outputs, inputs) row by row.
@@ -21,7 +22,7 @@ struct Scores {
   int64_t lanes, outputs;
   double smoothing;      // share of probability spread evenly over the classes
   const void *z;         // (outputs, lanes)
-  const void *target;    // (outputs, lanes) for squares, else (lanes): classes as numbers
+  const void *target;    // (outputs, lanes) for squares and the gradient given, else (lanes): classes as numbers
   const void *share;     // (lanes), 0 where there is no sample
   void *g;               // (outputs, lanes)
 };

@@ -80,7 +80,7 @@ template <class T> struct Problem {
           J[k + static_cast<size_t>(r * n + r + n / 2)] = T(1.5), J[k + static_cast<size_t>((r + n / 2) * n + r)] = T(-1.5);
       t.J = J.data();
     }
-    t.loss = static_cast<Loss>(drawn(3)), t.rule = Rule::sgd;
+    t.loss = static_cast<Loss>(drawn(batches == 1 ? 3 : 5)), t.rule = Rule::sgd;
     t.linear = drawn(2), t.inputs = t.linear ? 1 + drawn(9) : 1 + drawn(n), t.outputs = t.loss == Loss::binary ? 1 : 2 + drawn(4);
     t.alpha = drawn(2) * 0.3, t.alpha_c = drawn(2) * 0.2, t.decay = 0, t.clip = 0, t.repeats = 1;
     t.smoothing = t.loss == Loss::squares ? 0 : drawn(2) * 0.1, t.trains = (1 << hdnn::kParts) - 1;
@@ -108,10 +108,11 @@ template <class T> struct Problem {
     hdnn::Trainees a{};
     a.models = models, a.steps = steps;
     a.x = x.data(), a.weight = weighted ? share.data() : nullptr;
-    a.y = t.loss == Loss::squares ? static_cast<const void*>(y.data()) : classes.data();
+    const bool of_outputs = t.loss == Loss::squares || t.loss == Loss::given;
+    a.y = of_outputs ? static_cast<const void*>(y.data()) : t.loss == Loss::none ? nullptr : classes.data();
     a.order = order.data(), a.bounds = bounds.data(), a.rates = rates.data();
     a.x_model = rows * t.inputs, a.weight_model = rows, a.order_model = bounds.back();
-    a.y_model = t.loss == Loss::squares ? rows * t.outputs : rows;
+    a.y_model = of_outputs ? rows * t.outputs : rows;
     a.parameters = parameters.data(), a.first = first.data(), a.second = t.rule == Rule::sgd ? nullptr : second.data();
     a.losses = losses.data(), a.results = results.data(), a.failed = failed.data();
     gradient.assign(parameters.size(), std::numeric_limits<T>::quiet_NaN());

@@ -8,6 +8,7 @@ from torch import nn
 
 import hdnn
 from hdnn.kernels import native
+from hdnn.kernels.slopes import knows_other_losses
 from hdnn.training import heads
 from hdnn.training.batches import Batch
 from hdnn.training.learners import Single
@@ -16,6 +17,8 @@ from hdnn.training.recipe import Recipe
 from hdnn.training.sloped import sloped_of
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the native backend is not installed")
+
+other_losses = pytest.mark.skipif(not knows_other_losses(), reason="the extension is of an older build")
 
 F64 = torch.float64
 FLOWS = {
@@ -72,6 +75,53 @@ def test_objective_outputs_and_gradients_are_those_of_autograd(task, flow, lift,
         assert p.grad is not expected[name]
 
 
+def _hinge(output, y):
+    """A loss that writes to what it is given."""
+    return output.neg_().add_(1).clamp(min=0).mean()
+
+
+LOSSES = {
+    "hinge": _hinge,
+    "constant": lambda output, y: torch.tensor(2.0, dtype=output.dtype),
+    "of each": lambda output, y: output.square().flatten(1).sum(1),
+}
+
+
+@other_losses
+@pytest.mark.parametrize("penalties", [[], [(0.5, penalty)]])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("flow", FLOWS)
+def test_losses_of_the_user_are_followed_by_autograd_and_the_network_natively(flow, loss, penalties):
+    network, batch, weight = case("three classes", flow)
+    batch = batch._replace(weight=weight if loss == "of each" else None)
+    objective = objective_of(network, RECIPE, loss=LOSSES[loss], penalties=penalties)
+    value, _ = Single(objective, RECIPE).pull(batch)
+    expected = {name: p.grad for name, p in network.named_parameters()}
+    sloped = sloped_of(objective, RECIPE)
+    found, output = sloped.pull(batch)
+    torch.testing.assert_close(found, value, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(output, network(batch.x).detach(), rtol=1e-12, atol=1e-12)
+    for name, p in network.named_parameters():
+        wanted = torch.zeros_like(p) if expected[name] is None else expected[name]
+        torch.testing.assert_close(p.grad, wanted, rtol=1e-10, atol=1e-12, msg=name)
+
+
+@other_losses
+def test_a_loss_may_hold_what_learns_by_itself_and_read_the_network():
+    network, batch, _ = case()
+    factor = nn.Parameter(torch.tensor(2.0, dtype=F64))
+    objective = objective_of(
+        network, RECIPE, loss=lambda output, y: factor * output.mean() + network.head.bias.sum() * factor
+    )
+    learners = Single(objective, RECIPE), Single(objective, RECIPE, sloped_of(objective, RECIPE))
+    grads = []
+    for learner in learners:
+        factor.grad = None
+        learner.pull(batch)
+        grads.append([factor.grad, *(p.grad for p in network.parameters())])
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-10, atol=1e-12)
+
+
 def test_it_is_asked_for_where_native_steps_do_not_serve_alone():
     network, _, _ = case()
     own = nn.functional.binary_cross_entropy_with_logits
@@ -83,7 +133,8 @@ def test_it_is_asked_for_where_native_steps_do_not_serve_alone():
     assert sloped(Recipe(method="alternating")) is not None
     assert sloped(Recipe(optimizer="lbfgs")) is not None
     assert sloped() is None  # native steps serve, and who wants PyTorch's asks for those
-    assert sloped(penalties=[(0.5, penalty)], loss=own) is None
+    assert (sloped(loss=own) is not None) is knows_other_losses()
+    assert sloped(loss=own, call={"more": 1}) is None
     network.flow.register_forward_hook(lambda *_: None)
     assert sloped(penalties=[(0.5, penalty)]) is None
 
@@ -128,14 +179,16 @@ def test_an_objective_that_is_no_number_is_told_as_ever():
         hdnn.fit(network, batch.x, batch.y, recipe, penalties=[(1e-3, lambda network: network.head.bias.sum())])
 
 
+@pytest.mark.parametrize("loss", [None, nn.functional.binary_cross_entropy_with_logits])
 @pytest.mark.parametrize("recipe", [Recipe(epochs=3, batch_size=4), Recipe(epochs=3, optimizer="lbfgs")])
-def test_a_training_with_penalties_ends_where_that_of_autograd_does(recipe, monkeypatch):
+def test_a_training_with_penalties_ends_where_that_of_autograd_does(recipe, loss, monkeypatch):
     ends = []
     for native_too in (True, False):
         network, batch, _ = case()
         if not native_too:
             monkeypatch.setattr("hdnn.training.fitting.sloped_of", lambda *_: None)
-        history = hdnn.fit(network, batch.x, batch.y, recipe, penalties=[(0.1, penalty)])
+        y = batch.y if loss is None else batch.y[:, None].to(F64)
+        history = hdnn.fit(network, batch.x, y, recipe, loss=loss, penalties=[(0.1, penalty)])
         ends.append((history[-1]["loss"], *(p.detach().clone() for p in network.parameters())))
     torch.testing.assert_close(ends[0], ends[1], rtol=1e-7, atol=1e-9)
 

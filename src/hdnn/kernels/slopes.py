@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 
 from hdnn.kernels import calls
-from hdnn.kernels.training import Setup, _bound, _check_factors, _packed
+from hdnn.kernels.training import _LOSSES, Setup, _bound, _check_factors, _packed
+
+
+def knows_other_losses() -> bool:
+    """Whether the extension gives the outputs alone, and takes the gradient by them; one of an older build does not."""
+    return bool(getattr(calls.extension, "losses", 0) > _LOSSES["given"])
 
 
 class Slope:
@@ -32,10 +37,14 @@ class Slope:
             setup, index=packed[0], J=packed[1], J_index=packed[2], optimizer="sgd", weight_decay=0.0, clip=0.0
         )
         _check_factors(self.setup, dtype)
-        self._bound = _bound(self.setup)
+        self._bound = {
+            "own": _bound(self.setup),
+            "none": _bound(replace(self.setup, loss="none")),
+            "given": _bound(replace(self.setup, loss="given")),
+        }
         self._double = dtype is torch.float64
         self._momentum = torch.zeros(sum(setup.sizes.values()), dtype=dtype)
-        self._rate, self._failed = torch.zeros(1, dtype=torch.float64), torch.zeros(2, dtype=torch.int64)
+        self._rate, self._failed = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
         self._rows = torch.arange(0)
         self._ends = torch.zeros(2, dtype=torch.int64)
 
@@ -51,14 +60,32 @@ class Slope:
         Returns:
             A scalar, (B, o), and (P,): zeros for parts that do not learn, and where the objective is no number.
         """
-        rows = len(x)
+        gradient, output = torch.empty_like(parameters), x.new_empty(len(x), self.setup.outputs)
+        return self._run("own", parameters, x, y, weight, output, gradient), output, gradient
+
+    def outputs(self, parameters: Tensor, x: Tensor) -> Tensor:
+        """(B, o), the outputs alone, for a loss that is not known here; arguments as for `at`."""
+        output = x.new_empty(len(x), self.setup.outputs)
+        self._run("none", parameters, x, None, None, output, None)
+        return output
+
+    def pulled(self, parameters: Tensor, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        """The regularisers, and the gradient of them and of a loss with the gradient g (B, o) by the outputs."""
+        gradient = torch.empty_like(parameters)
+        return self._run("given", parameters, x, g, None, None, gradient), gradient
+
+    def _run(
+        self, loss: str, parameters: Tensor, x: Tensor, y: Tensor | None, weight: Tensor | None,
+        output: Tensor | None, gradient: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """One step at rate 0: what it says before it."""
+        rows, place = len(x), calls._place
         if rows != len(self._rows):
             self._rows, self._ends[1] = torch.arange(rows), rows
-        self._failed[0] = -1
-        loss, gradient = x.new_empty(()), torch.empty_like(parameters)
-        output = x.new_empty(rows, self.setup.outputs)
-        x, y, weight = x.contiguous(), y.contiguous(), _packed(weight)
-        place = calls._place
+        self._failed.fill_(-1)
+        self._momentum.zero_()
+        found = x.new_empty(())
+        x, y, weight = x.contiguous(), _packed(y), _packed(weight)
         network = calls.extension.Trainees(
             models=1,
             steps=1,
@@ -77,11 +104,11 @@ class Slope:
             parameters=place(parameters),
             first=place(self._momentum),
             second=0,
-            losses=place(loss),
+            losses=place(found),
             results=place(output),
             failed=place(self._failed),
             gradient=place(gradient),
             taken=0,
         )
-        calls.extension.train(self._double, self._bound, network, torch.get_num_threads())
-        return loss, output, gradient
+        calls.extension.train(self._double, self._bound[loss], network, torch.get_num_threads())
+        return found

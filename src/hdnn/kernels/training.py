@@ -21,7 +21,8 @@ from hdnn.kernels.plan import Plan
 
 # The order of the parameters in the block of a network.
 PARTS = ("lift_weight", "lift_bias", "weight", "bias", "interconnection", "head_weight", "head_bias")
-_LOSSES = {"squares": 0, "binary": 1, "classes": 2}
+# The last two are those of a loss that is not known here, see `hdnn.kernels.slopes`.
+_LOSSES = {"squares": 0, "binary": 1, "classes": 2, "none": 3, "given": 4}
 _OPTIMIZERS = {"adam": 0, "adamw": 1, "sgd": 2}
 
 
@@ -53,7 +54,7 @@ class Setup:
     inputs: int
     outputs: int
     linear: bool
-    loss: Literal["squares", "binary", "classes"]
+    loss: Literal["squares", "binary", "classes", "none", "given"]
     optimizer: Literal["adam", "adamw", "sgd"]
     alpha: float = 0.0
     alpha_c: float = 0.0

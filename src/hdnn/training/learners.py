@@ -197,19 +197,9 @@ class Single(Headed):
         return found
 
     def pull(self, batch: Batch, *, finite: bool = True) -> tuple[Tensor, Any]:
-        """The objective and outputs; the gradients of penalties are added to those that a native step finds."""
+        """The objective and outputs; gradients are found natively where that serves."""
         native = None if self.sloped is None else self.sloped.pull(batch)
-        if native is None:
-            return super().pull(batch, finite=finite)
-        loss, output = native
-        if self.objective.penalties:
-            penalised = self.objective.penalised(loss)
-            if finite:
-                steps.require_finite(penalised)
-            if penalised.requires_grad:
-                torch.autograd.backward(penalised)
-            loss = penalised.detach()
-        return loss, output
+        return super().pull(batch, finite=finite) if native is None else native
 
     def features(self, x: Inputs) -> Tensor:
         """What the output layer sees."""

@@ -1,6 +1,7 @@
 """The gradient of a `Network`'s objective, found by a native training step that is not taken.
 
-For trainings that native steps cannot take as a whole, as those with penalties: these come on top, by autograd.
+For trainings that native steps cannot take as a whole: penalties come on top, and a loss of the user's in between, by
+autograd.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hdnn.kernels import transforms
-from hdnn.kernels.slopes import Slope
+from hdnn.kernels.slopes import Slope, knows_other_losses
 from hdnn.networks import Network
 from hdnn.training import fused
 from hdnn.training.batches import Batch
@@ -22,14 +23,16 @@ from hdnn.training.recipe import Recipe
 
 
 class Sloped:
-    """The objective of a network without penalties.
+    """The objective of a network: all but penalties and a loss of the user's natively, and these by autograd.
 
     Args:
-        network: for which `hdnn.training.fused.why_not` has no words.
+        objective: of a network for which `hdnn.training.fused.why_not` has no words.
         recipe: of which the regularisers count.
     """
 
-    def __init__(self, network: Network, recipe: Recipe) -> None:
+    def __init__(self, objective: Objective, recipe: Recipe) -> None:
+        network: Network = objective.network
+        self.objective = objective
         self.setup = fused.setup_of(network, recipe)
         parts = fused.tensors_of(network)
         self.parameters: list[nn.Parameter] = list(parts.values())
@@ -47,37 +50,75 @@ class Sloped:
         known = zip(self.parameters, self.trained, strict=True)
         if not (self._takes(batch) and _is_plain()) or any(p.requires_grad and not trained for p, trained in known):
             return None
-        y = batch.y if self.setup.loss == "squares" else batch.y.long()
-        x: Any = batch.x
+        for p in self.parameters:
+            if p.requires_grad:
+                p.grad = None
         block = torch.cat([p.detach().reshape(-1) for p in self.parameters])
-        loss, output, gradient = self.slope.at(block, x, y, batch.weight)
-        if not math.isfinite(loss.item()):
+        found = self._by_own_loss(block, batch) if self.objective.loss is None else self._by_loss(block, batch)
+        if found is None:
             return None
+        value, output, gradient = found
         parts = torch.split_with_sizes(gradient, self.sizes)
         for p, part, shape in zip(self.parameters, parts, self.shapes, strict=True):
             if p.requires_grad:
-                p.grad = part.view(shape)
-        return loss, output
+                p.grad = part.view(shape) if p.grad is None else p.grad + part.view(shape)
+        return value, output
+
+    def _by_own_loss(self, block: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The objective, the outputs, and the gradient of all but penalties, which have left theirs."""
+        x: Any = batch.x
+        y = batch.y if self.setup.loss == "squares" else batch.y.long()
+        loss, output, gradient = self.slope.at(block, x, y, batch.weight)
+        value = _followed(self.objective.penalised(loss))
+        return None if value is None else (value, output, gradient)
+
+    def _by_loss(self, block: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The same with a loss of the user's."""
+        x: Any = batch.x
+        output = self.slope.outputs(block, x).requires_grad_()
+        # A copy, for a loss may write to what it is given.
+        loss = self.objective.data_loss(output.clone(), batch.y, batch.weight)
+        value = _followed(self.objective.penalised(loss))
+        if value is None:
+            return None
+        g = torch.zeros_like(output) if output.grad is None else output.grad
+        regularisers, gradient = self.slope.pulled(block, x, g)
+        return value + regularisers, output.detach(), gradient
 
     def _takes(self, batch: Batch) -> bool:
         x, y, weight = batch
         if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != self.setup.inputs or not len(x):
             return False
-        given = [x, *([y] if self.setup.loss == "squares" else []), *([] if weight is None else [weight])]
-        if any(part.dtype is not self.dtype or not part.is_cpu or part.requires_grad for part in given):
-            return False
-        shape = (len(x), self.setup.outputs) if self.setup.loss == "squares" else (len(x),)
-        return y.is_cpu and y.shape == shape and (weight is None or weight.shape == (len(x),))
+        given = [x]
+        if self.objective.loss is None:
+            plain = self.setup.loss == "squares"
+            if y.shape != ((len(x), self.setup.outputs) if plain else (len(x),)) or not y.is_cpu:
+                return False
+            if weight is not None and weight.shape != (len(x),):
+                return False
+            given += [part for part in (y if plain else None, weight) if part is not None]
+        return all(part.dtype is self.dtype and part.is_cpu and not part.requires_grad for part in given)
 
 
 def sloped_of(objective: Objective, recipe: Recipe) -> Sloped | None:
     """The native way to the gradient, for trainings that native steps could take but for penalties or how they step."""
     joint = dataclasses.replace(recipe, method="joint", optimizer="sgd")
-    kept_from_it = objective.penalties or recipe.method == "alternating" or recipe.optimizer == "lbfgs"
-    network = objective.network
-    if not kept_from_it or objective.loss is not None or objective.call or fused.why_not(network, joint):
+    own_way = recipe.method == "alternating" or recipe.optimizer == "lbfgs"
+    kept_from_it = own_way or objective.penalties or objective.loss is not None
+    if objective.loss is not None and not knows_other_losses():
         return None
-    return Sloped(network, joint)
+    if not kept_from_it or objective.call or fused.why_not(objective.network, joint):
+        return None
+    return Sloped(objective, joint)
+
+
+def _followed(value: Tensor) -> Tensor | None:
+    """What autograd has followed, after it went back; None where it is no number."""
+    if not math.isfinite(value.item()):
+        return None
+    if value.requires_grad:
+        torch.autograd.backward(value)
+    return value.detach()
 
 
 def _is_plain() -> bool:
