@@ -226,6 +226,12 @@ def test_what_is_no_header_is_named(tmp_path, text, said):
         table(tmp_path / name, "d" if "d\n" in text else "y")
 
 
+def test_any_year_is_one():
+    frame = pd.DataFrame({"t": ["1150-01-01", "1970-01-02", "9000-12-31"]}, dtype=str)
+    kind = read(frame, ",")["t"]
+    assert days("t", frame["t"], kind.format).tolist() == [-299499.0, 1.0, 2568019.0]
+
+
 def test_quarters_are_dates():
     frame = pd.DataFrame({"q": ["1974Q1", "1974-Q4", "1975 Q2"]}, dtype=str)
     kind = read(frame, ",")["q"]

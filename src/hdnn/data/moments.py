@@ -209,8 +209,8 @@ def _days(column: pd.Series[Any], format: str) -> FloatArray:
         moments = pd.to_datetime(column, format=format or None, errors="coerce", utc=True)
     except (ValueError, TypeError, OverflowError, re.error):
         return np.full(len(column), np.nan)
-    seconds = (moments - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
-    t: FloatArray = seconds.to_numpy(dtype=np.float64, na_value=np.nan) / 86400
+    moment = moments.dt.tz_convert(None).to_numpy(dtype="datetime64[us]")  # which holds any year
+    t: FloatArray = np.where(np.isnat(moment), np.nan, moment.astype(np.int64) / 86_400_000_000)
     return t
 
 
