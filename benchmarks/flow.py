@@ -33,11 +33,13 @@ MARKS = {"": "", peers.SAMPLES: "", peers.FEATURES: " ᶠ", peers.CHECKPOINTED: 
 Results = list[dict[str, Any]]
 
 
-def measure(regime: Regime, cores: int, seconds: float) -> Results:
-    """All peers in one regime, in a process of their own."""
+def measure(regime: Regime, cores: int, seconds: float, names: list[str] | None = None) -> Results:
+    """All peers, or those of these names, in one regime, in a process of their own."""
     machine.say(f"{regime.model} {regime}, cores: {cores}")
     sizes = (regime.features, regime.layers, regime.batch)
-    return machine.child("peers.py", (*sizes, "--model", regime.model, "--threads", cores, "--seconds", seconds), cores)
+    chosen = () if names is None else ("--peers", *names)
+    options = ("--model", regime.model, "--threads", cores, "--seconds", seconds, *chosen)
+    return machine.child("peers.py", (*sizes, *options), cores)
 
 
 def best(results: Results, names: Iterable[str], variants: Iterable[str] = tuple(MARKS)) -> dict[str, Any] | None:
@@ -148,6 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--regimes", nargs="+", help="features,layers,batch; default: the seven of the goals, and h2")
     parser.add_argument("--cores", nargs="+", type=int, default=[n for n in (1, 2) if n <= machine.cores_here()])
+    parser.add_argument("--peers", nargs="+", help="their names; default: all")
     parser.add_argument("--seconds", type=float, default=12.0, help="to measure each regime for, without compiling")
     parser.add_argument("--output", type=Path, help="Markdown file to write; raw numbers go beside it as JSON")
     chosen = parser.parse_args()
@@ -156,7 +159,9 @@ def main() -> None:
         machine.require_cores(cores)
     regimes = chosen_regimes(chosen.regimes)
     known = machine.facts()
-    measured = {n: {regime: measure(regime, n, chosen.seconds) for regime in regimes} for n in chosen.cores}
+    measured = {
+        n: {regime: measure(regime, n, chosen.seconds, chosen.peers) for regime in regimes} for n in chosen.cores
+    }
     raw = {
         **known,
         "seconds": chosen.seconds,
