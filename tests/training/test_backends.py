@@ -194,6 +194,8 @@ def test_a_loader_is_served():
         found[backend] = weights(network), told
     assert distance(found["native"][0], found["torch"][0]) < 1e-10
     assert training_backend(network, batches, None, RECIPE).backend == "native"
+    for given in ((X,), {"x": X}):
+        assert len(fit(network_of(), [(given, Y)], recipe=RECIPE)) == 3
     for wrong in (X[:, :2], (X, X)):
         with pytest.raises(ValueError, match="rows of 3 numbers"):
             fit(network_of(), [(wrong, Y)], recipe=RECIPE)
@@ -244,6 +246,20 @@ def test_time_tells_of_steps_within_an_epoch(monkeypatch):
     assert told[-1] == clock[0]
 
 
+def test_a_method_may_have_a_pace():
+    class Counting:
+        def __init__(self):
+            self.told = []
+
+        @hdnn.every(steps=4.0)
+        def look(self, progress):
+            self.told.append(progress.iteration)
+
+    counting = Counting()
+    fit(network_of(), X, Y, RECIPE, callbacks=[counting.look])
+    assert counting.told == [4, 8, 12]
+
+
 def test_a_pace_that_makes_no_sense_is_refused():
     for wrong in ({}, {"steps": 2, "epochs": 1}, {"steps": -1}, {"seconds": math.nan}, {"steps": 1.5}):
         with pytest.raises(ValueError, match="pace"):
@@ -283,6 +299,67 @@ def test_a_callback_may_change_weights(backend):
     fit(plain, X, Y, RECIPE, backend=backend)
     assert same(*found)
     assert not same(found[0], weights(plain))
+
+
+@pytest.mark.parametrize("change", ["head", "assign"])
+def test_a_callback_that_puts_parameters_in_the_place_of_others_is_refused(change):
+    network = network_of()
+
+    def replace(progress):
+        if change == "head":
+            network.head = torch.nn.Linear(4, 1, dtype=F64)
+        else:
+            network.load_state_dict(weights(network), assign=True)
+
+    with pytest.raises(ValueError, match="another parameter in the place"):
+        fit(network, X, Y, RECIPE, callbacks=[replace])
+
+
+def test_a_callback_may_freeze_after_the_last_step():
+    network = network_of()
+    history = fit(network, X, Y, RECIPE, callbacks=[lambda p: network.requires_grad_(p.iteration < 12)])
+    assert len(history) == 3
+
+
+def test_what_a_callback_keeps_stays_as_it_is():
+    network, kept = network_of(), []
+    fit(network, X, Y, RECIPE, callbacks=[lambda progress: kept.append(network.head.weight.grad)])
+    assert len({float(gradient.norm()) for gradient in kept}) == 12
+
+
+def test_weights_put_in_place_before_a_callback_raises_stay():
+    network = network_of()
+
+    def end(progress):
+        network.head.weight.data = torch.full_like(network.head.weight, 7.0)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fit(network, X, Y, RECIPE, callbacks=[end])
+    assert bool((network.head.weight == 7).all())
+
+
+@pytest.mark.parametrize("watch", ["global", "forward", "shared", "expanded", "overlapping"])
+def test_who_looks_on_or_shares_is_left_to_pytorch(watch):
+    network, other = network_of(), network_of()
+    if watch == "global":
+        handle = torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+        assert training_backend(network, X, Y, RECIPE).backend == "torch"
+        handle.remove()
+    if watch == "forward":
+        network.lift.forward = lambda x: torch.nn.Linear.forward(network.lift, x)
+    if watch == "expanded":
+        network.head.weight.data = torch.zeros(1, 1, dtype=F64).expand(1, 4)
+    if watch == "overlapping":
+        numbers = torch.zeros(5, dtype=F64)
+        network.head.weight.data, network.head.bias.data = numbers[:4].view(1, 4), numbers[3:4]
+    if watch == "shared":
+        other.flow = network.flow
+        with pytest.raises(ValueError, match="share"):
+            fit_together([network, other], X.expand(2, 61, 3), Y.expand(2, 61), RECIPE, seeds=[1, 2], backend="native")
+    elif watch != "global":
+        assert training_backend(network, X, Y, RECIPE).backend == "torch"
+    assert training_backend(network_of(), X, Y, RECIPE).backend == "native"
 
 
 def test_a_callback_that_freezes_is_refused():
@@ -408,6 +485,35 @@ def test_numbers_that_go_bad_are_told_in_the_same_words(spoilt):
             fit(network, x, Y, recipe, backend=backend)
         found.append(str(error.value))
     assert found[0] == found[1]
+
+
+def test_a_member_that_failed_stays_so_after_a_pause():
+    x, states = torch.stack([X, X]), []
+    x[0, 40] = math.inf
+
+    def trained(**options):
+        networks = [network_of(seed=k) for k in range(2)]
+        told = fit_together(networks, x, Y.expand(2, 61), RECIPE, seeds=[5, 6], **options)
+        return [weights(network) for network in networks], [[record["loss"] for record in history] for history in told]
+
+    expected, losses = trained(callbacks=[lambda progress: states.append(progress.state())])
+    for state in states[:-1]:
+        found, again = trained(resume=TogetherState.from_tensors(state.to_tensors()))
+        assert all(same(a, b) for a, b in zip(found, expected, strict=True))
+        assert str(again) == str(losses)
+
+
+def test_a_frozen_part_may_have_learned_before_the_pause():
+    states = []
+    fit(network_of(), X, Y, RECIPE, callbacks=[lambda progress: states.append(progress.state())])
+    network = network_of()
+    network.flow.bias.requires_grad_(False)
+    assert len(fit(network, X, Y, RECIPE, resume=states[3])) == 3
+    frozen, states = network_of(), []
+    frozen.flow.bias.requires_grad_(False)
+    fit(frozen, X, Y, RECIPE, callbacks=[lambda progress: states.append(progress.state())])
+    with pytest.raises(ValueError, match="frozen then and learns now"):
+        fit(network_of(), X, Y, RECIPE, resume=states[3])
 
 
 def test_a_member_that_diverges_disturbs_nobody_and_says_nan():

@@ -54,6 +54,13 @@ def watched(unsure: bool = True) -> bool:
         return unsure
 
 
+def hooked() -> bool:
+    """Whether hooks watch all modules there are."""
+    around = torch.nn.modules.module
+    names = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
+    return any(getattr(around, f"_global_{name}", None) for name in names)
+
+
 def batched(x: Tensor) -> bool:
     """Whether x stands for many tensors, in a transform or for `torch.autograd.grad(is_grads_batched=True)`."""
     try:

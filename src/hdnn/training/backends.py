@@ -117,13 +117,17 @@ def why_not(networks: Sequence[nn.Module], objective: Objective, recipe: Recipe,
     if objective.call:
         return "calls of the network get more than their inputs"
     reasons = (fused.why_not(network, recipe) for network in networks)
-    return next((reason for reason in reasons if reason), "") or _data_refuse(networks[0], source)
+    if reason := next((reason for reason in reasons if reason), ""):
+        return reason
+    if fused.overlap([p for network in networks for p in network.parameters()]):
+        return "networks share parameters"
+    return _data_refuse(networks[0], source)
 
 
 def _data_refuse(network: Any, source: Source | None) -> str:
     if not isinstance(source, Rows):
         return ""  # what a loader gives, its batches show
     x, rank = source.data.x, 2 + int(source.stacked)
-    if not isinstance(x, Tensor) or x.dim() != rank or x.shape[-1] != fused.inputs_of(network.lift):
+    if not isinstance(x, Tensor) or x.dim() != rank or x.shape[-1] != fused.inputs_of(network.lift) or x.is_sparse:
         return "the inputs are not rows of as many numbers as the network takes"
-    return ""
+    return "the inputs want gradients" if x.requires_grad else ""

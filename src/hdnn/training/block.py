@@ -20,7 +20,7 @@ _OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 
 
 class Block:
-    """Networks in one block: until `close`, their parameters are views of its rows, so that everybody sees them move.
+    """Networks in one block: until `close`, their parameters are views of its rows, in which they are seen to move.
 
     Args:
         networks: E of them, for which `hdnn.training.fused.why_not` has no words.
@@ -30,7 +30,7 @@ class Block:
         setup: what native steps do.
         trainees: what they move.
         gradient: (E, P), what the last step moved along.
-        moving: (2 or 3, E, P), parameters and moments.
+        moments: (1 or 2, E, P), of the optimizer.
     """
 
     def __init__(self, networks: Sequence[Network], recipe: Recipe) -> None:
@@ -39,28 +39,35 @@ class Block:
         self._parts = [tensors_of(network) for network in networks]
         rows = [torch.cat([p.detach().flatten() for p in parts.values()]) for parts in self._parts]
         self.trainees = Trainees.fresh(torch.stack(rows), self.setup.optimizer)
-        # One memory for all that moves, which is then copied and looked at in one go.
-        moments = [self.trainees.first, *([] if self.trainees.second is None else [self.trainees.second])]
-        self.moving = torch.stack([self.trainees.parameters, *moments])
-        self.trainees.parameters, self.trainees.first = self.moving[0], self.moving[1]
-        self.trainees.second = None if self.trainees.second is None else self.moving[2]
+        # One memory for the moments, which is then copied and looked at in one go; that of the parameters is their own,
+        # for it is saved with each of them.
+        self.moments = torch.zeros(1 if self.trainees.second is None else 2, *self.trainees.parameters.shape).to(
+            self.trainees.parameters
+        )
+        self.trainees.first = self.moments[0]
+        self.trainees.second = None if self.trainees.second is None else self.moments[1]
         self.gradient = torch.zeros_like(self.trainees.parameters)
         self._own = [[p.data for p in parts.values()] for parts in self._parts]
         self._views = [self._parted(row) for row in self.trainees.parameters]
-        self._slopes = [self._parted(row) for row in self.gradient]
         for parts in self._parts:
             for p in parts.values():
                 p.grad = None
         self.bind()
 
     def bind(self) -> None:
-        """Let parameters be views of the block, also where somebody has put others in their place.
+        """Let parameters be views of the block, also where somebody has put other numbers in their place.
 
         Raises:
-            ValueError: if some no longer learn, or do now.
+            ValueError: if some no longer learn, or do now, or others stand in their place.
         """
-        for parts, views in zip(self._parts, self._views, strict=True):
-            for (name, p), view in zip(parts.items(), views, strict=True):
+        for network, parts, views in zip(self.networks, self._parts, self._views, strict=True):
+            for (name, p), now, view in zip(parts.items(), tensors_of(network).values(), views, strict=True):
+                if p is not now:
+                    raise ValueError(
+                        f"A callback has put another parameter in the place of one that is trained ({name}). Change "
+                        f"its numbers, as `load_state_dict` does without `assign`, do so between two calls of `fit`, "
+                        f'or use fit(..., backend="torch").'
+                    )
                 if p.requires_grad != (name in self.setup.trains):
                     done = "frozen" if name in self.setup.trains else "unfrozen"
                     raise ValueError(
@@ -72,9 +79,9 @@ class Block:
                     p.data = view
 
     def show_gradient(self) -> None:
-        """Let the gradients of the parameters be views of that of the block."""
-        for parts, slopes in zip(self._parts, self._slopes, strict=True):
-            for (name, p), slope in zip(parts.items(), slopes, strict=True):
+        """Give the parameters a copy of their gradients, as whoever keeps one expects."""
+        for parts, row in zip(self._parts, self.gradient.clone(), strict=True):
+            for (name, p), slope in zip(parts.items(), self._parted(row), strict=True):
                 if name in self.setup.trains:
                     p.grad = slope
 
@@ -83,9 +90,8 @@ class Block:
         with torch.no_grad():
             for parts, own, views in zip(self._parts, self._own, self._views, strict=True):
                 for p, before, view in zip(parts.values(), own, views, strict=True):
-                    before.copy_(view)
+                    before.copy_(view if p.data_ptr() == view.data_ptr() else p.detach())
                     p.data = before
-                    p.grad = None if p.grad is None else p.grad.clone()
 
     def weights(self) -> dict[str, Tensor]:
         """The parameters by name, (E, ...)."""
@@ -108,14 +114,21 @@ class Block:
         if not memory:
             return
         kept, kind = self._kept(stacked), _OPTIMIZERS[self.setup.optimizer]
+        frozen = {str(i) for i, name in enumerate(self._known(stacked)) if name not in self.setup.trains}
+        memory = {key: value for key, value in memory.items() if key.partition(".")[0] not in frozen}
         if unknown := sorted(memory.keys() - kept.keys()):
             raise ValueError(f"{kind} remembers nothing called {unknown[0]!r} for this network.")
         if missing := sorted(kept.keys() - memory.keys()):
             owner, _, name = missing[0].partition(".")
-            raise ValueError(f"The memory of {kind} for parameter {owner} lacks {name}.")
+            raise ValueError(
+                f"The memory of {kind} for parameter {owner} lacks {name}. If it was frozen then and learns now, use "
+                f'fit(..., backend="torch"): native steps are taken by all parameters at once.'
+            )
         given = {key: torch.as_tensor(value) for key, value in memory.items()}
         for key, value in kept.items():
             require(key, given[key], given[key].dtype if key.endswith(".step") else value.dtype, tuple(value.shape))
+        if any(value.is_complex() for value in given.values()):
+            raise ValueError(f"The memory of {kind} holds complex numbers.")
         steps = {float(value) for key, value in given.items() if key.endswith(".step")}
         if len(steps) > 1 or not all(0 <= step < 2**53 and step == int(step) for step in steps):
             raise ValueError(
@@ -133,8 +146,7 @@ class Block:
         if self.trainees.second is None:
             moments = {"momentum_buffer": self.trainees.first}
         found: dict[str, Tensor] = {}
-        # PyTorch's optimizer of one network counts frozen parameters, too.
-        known = [name for name in self._parts[0] if not stacked or name in self.setup.trains]
+        known = self._known(stacked)
         for moment, rows in moments.items():
             if rows is None:
                 continue
@@ -143,8 +155,12 @@ class Block:
                 if name in self.setup.trains:
                     found[f"{i}.{moment}"] = columns[name] if stacked else columns[name][0]
                     if self.trainees.second is not None:
-                        found[f"{i}.step"] = torch.tensor(float(self.trainees.done))
+                        found[f"{i}.step"] = torch.tensor(float(self.trainees.done), dtype=torch.float32)
         return found
+
+    def _known(self, stacked: bool) -> list[str]:
+        """The parts that PyTorch's optimizer counts: of one network the frozen ones, too."""
+        return [name for name in self._parts[0] if not stacked or name in self.setup.trains]
 
     def _columns(self, rows: Tensor) -> list[Tensor]:
         """The parts of (E, P) numbers, (E, ...) each."""

@@ -7,6 +7,7 @@ weights, data and order of batches, so each ends where a training of its own wou
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
@@ -176,6 +177,9 @@ class _Together(Trainer):
         self.histories = [[dict(record) for record in history] for history in state.history]
         self.has_stepped = bool(state.epochs or state.batches)
         self.losses, self.scores, self.done = state.losses.clone(), state.scores.clone(), state.batches
+        seen = zip(state.losses.tolist(), self.histories, strict=True)
+        ends = [(loss, *(record["loss"] for record in history[-1:])) for loss, history in seen]
+        self.learner.lose([e for e, losses in enumerate(ends) if not all(map(math.isfinite, losses))])
         self.start = time.perf_counter() - state.seconds
 
 

@@ -5,6 +5,8 @@ Legend: E networks of one shape, P numbers in the parameters of one.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -76,13 +78,15 @@ def _surroundings_refuse(network: Network) -> str:
     parts = set(tensors_of(network))
     if len(parts) != len(parameters) or not parts >= {"weight", "bias", "head_weight", "head_bias"}:
         return "parameters are not where they are in a new network"
-    if len({p.data_ptr() for p in parameters if p.numel()}) < sum(p.numel() > 0 for p in parameters):
+    if overlap(parameters):
         return "some parameters are tied to each other"
     if any(p.dtype != network.head.weight.dtype or p.device != network.head.weight.device for p in parameters):
         return "parameters differ in dtype or device"
     watchers = ("_backward_hooks", "_post_accumulate_grad_hooks")
     if any(type(p) is not nn.Parameter or any(getattr(p, name, None) for name in watchers) for p in parameters):
         return "parameters are not plain, or watched by hooks"
+    if transforms.hooked():
+        return "hooks watch all modules"
     for module in network.modules():
         if watched(module):
             return f"hooks or parametrizations watch its {type(module).__name__}"
@@ -94,7 +98,22 @@ def _surroundings_refuse(network: Network) -> str:
 def watched(module: nn.Module) -> bool:
     """Whether hooks or parametrizations watch a module."""
     names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "parametrizations")
-    return any(getattr(module, name, None) for name in names)
+    replaced = any(callable(vars(module).get(name)) for name in ("forward", "features", "smoothness"))
+    return replaced or any(getattr(module, name, None) for name in names)
+
+
+def overlap(parameters: Sequence[Tensor]) -> bool:
+    """Whether some share numbers, or one has some of its own more than once."""
+    filled = [p for p in parameters if p.numel()]
+    if any(step == 0 and size > 1 for p in filled for size, step in zip(p.shape, p.stride(), strict=True)):
+        return True
+    ends = sorted((p.data_ptr(), p.data_ptr() + p.element_size() * _span(p)) for p in filled)
+    return any(stop > start for (_, stop), (start, _) in itertools.pairwise(ends))
+
+
+def _span(p: Tensor) -> int:
+    """Numbers from its first to its last."""
+    return 1 + sum((size - 1) * step for size, step in zip(p.shape, p.stride(), strict=True))
 
 
 def tensors_of(network: Network) -> dict[str, nn.Parameter]:

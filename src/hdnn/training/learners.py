@@ -54,6 +54,9 @@ class Learner(ABC):
     def is_finite(self) -> bool:
         """Whether weights, and what the optimizer remembers, are numbers."""
 
+    def lose(self, members: Sequence[int]) -> None:  # noqa: B027
+        """Move members no more, whose objectives were no numbers before a pause; through PyTorch they are none."""
+
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
         """The parameters that change, by name."""

@@ -6,7 +6,7 @@ Legend: E members, s samples, k steps without a pause.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -56,6 +56,7 @@ class Native(Learner):
         """One by one, as a loader gives them."""
         setup, trainees = self.block.setup, self.block.trainees
         for number, (x, y, weight) in enumerate(source.epoch(), start=1):
+            self.block.bind()
             self.x, self.y = _rows_of(x, setup.inputs), y[None]
             self.session = Session(setup, trainees, self.x[None], self.y, None if weight is None else weight[None])
             rows = torch.arange(len(y))
@@ -64,7 +65,6 @@ class Native(Learner):
             losses, outputs = self._take(0, torch.tensor([rate], dtype=torch.float64))
             self._look(number - 1, losses, [rows], course)
             yield Stretch(number, [len(y)], y, losses[0], outputs[0])
-            self.block.bind()
 
     def _over_rows(self, rows: Rows, course: Course) -> Iterator[Stretch]:
         """Many at a time."""
@@ -74,6 +74,7 @@ class Native(Learner):
         if done:
             yield Stretch(done, sizes[:done], self._targets(order[:, : ends[done]]))
         while done < rows.batches:
+            self.block.bind()
             stop = course.stop()
             rates = [self.recipe.learning_rate * course.share(step) for step in range(done + 1, stop + 1)]
             losses, outputs = self._take(done, torch.tensor(rates, dtype=torch.float64))
@@ -82,7 +83,6 @@ class Native(Learner):
             seen = self._targets(order[:, ends[done] : ends[stop]])
             shown = (losses, outputs) if self.stacked else (losses[0], outputs[0])
             yield Stretch(stop, sizes[done:stop], seen, *shown)
-            self.block.bind()
             done = stop
 
     def _take(self, first: int, rates: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,12 +90,13 @@ class Native(Learner):
         block, trainees = self.block, self.block.trainees
         if len(rates) == 1:
             return self.session.take(first, rates, block.gradient)
-        moving, failed, done = block.moving.clone(), trainees.failed.clone(), trainees.done
+        kept, done = (trainees.parameters, block.moments, trainees.failed), trainees.done
+        before = [value.clone() for value in kept]
         try:
             return self.session.take(first, rates, block.gradient)
-        except KeyboardInterrupt:
-            block.moving.copy_(moving)
-            trainees.failed.copy_(failed)
+        except BaseException:  # Ctrl-C, and what else a handler of signals raises
+            for value, old in zip(kept, before, strict=True):
+                value.copy_(old)
             trainees.done = done
             raise
 
@@ -136,8 +137,13 @@ class Native(Learner):
 
     def is_finite(self) -> bool:
         """Whether weights, and what the optimizer remembers, are numbers."""
-        moving = self.block.moving
-        return float((moving - moving).sum()) == 0.0  # ∞ − ∞ is none; faster than to look at each
+        numbers = (self.block.trainees.parameters, self.block.moments)
+        return all(float((each - each).sum()) == 0.0 for each in numbers)  # ∞ − ∞ is none; faster than to look at each
+
+    def lose(self, members: Sequence[int]) -> None:
+        """Move members no more, whose objectives were no numbers before a pause."""
+        trainees = self.block.trainees
+        trainees.failed[list(members)] = max(0, trainees.done - 1)
 
 
 def _rows_of(x: Inputs, count: int) -> Tensor:
@@ -146,6 +152,10 @@ def _rows_of(x: Inputs, count: int) -> Tensor:
     Raises:
         ValueError: if they are no rows of so many numbers.
     """
+    if isinstance(x, Mapping) and x.keys() == {"x"}:
+        x = x["x"]
+    if isinstance(x, tuple | list) and len(x) == 1:
+        x = x[0]
     if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != count:
         told = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise ValueError(f"The network takes rows of {count} numbers, (B, {count}); the loader gave {told}.")

@@ -103,7 +103,7 @@ class Adam(Optimizer):
     def _move(self, moved: Moved, group: Mapping[str, Any]) -> None:
         for p, g, kept in moved:
             if g.is_sparse:
-                raise RuntimeError('Adam takes no sparse gradients. Make embeddings with sparse=False, or use "sgd".')
+                raise RuntimeError("Adam takes no sparse gradients. Make embeddings with sparse=False.")
             if not kept:
                 kept["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
                 kept["exp_avg"], kept["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)

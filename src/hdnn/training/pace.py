@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 
@@ -23,6 +24,7 @@ class Pace:
         seconds: after the step that is about so long after the last time, and at the end of every epoch.
 
     Raises:
+        TypeError: if one of them is no number.
         ValueError: if not one of them is positive, and the others zero.
     """
 
@@ -32,11 +34,15 @@ class Pace:
 
     def __post_init__(self) -> None:
         given = {"steps": self.steps, "epochs": self.epochs, "seconds": self.seconds}
+        if not all(isinstance(value, int | float) for value in given.values()):
+            raise TypeError(f"`steps`, `epochs` and `seconds` of a pace are numbers; got {given}.")
         chosen = [name for name, value in given.items() if value]
         if len(chosen) != 1 or not 0 < given[chosen[0]] < math.inf:
             raise ValueError(f"A pace is one of `steps`, `epochs` and `seconds`, and positive; got {given}.")
         if any(value != int(value) for value in (self.steps, self.epochs)):
             raise ValueError(f"`steps` and `epochs` of a pace must be whole numbers; got {given}.")
+        object.__setattr__(self, "steps", int(self.steps))
+        object.__setattr__(self, "epochs", int(self.epochs))
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,10 @@ class _Paced:
 
     def __call__(self, progress: Any) -> None:
         self.callback(progress)
+
+    def __get__(self, owner: object, kind: type | None = None) -> _Paced:
+        """Of a class whose method it decorates."""
+        return self if owner is None else _Paced(MethodType(self.callback, owner), self.pace)
 
 
 def every(

@@ -102,8 +102,9 @@ class _Weighed(torch.autograd.Function):
         """Gradients of the numbers that want them."""
         wanted = ctx.needs_input_grad[1:]
         if not torch.is_grad_enabled() and g.is_cpu and not transforms.batched(g) and g.item() == 1:
+            _ = ctx.saved_tensors  # refuses numbers that were changed since
             found = iter(ctx.gradients)
-            return (None, *(next(found) if want else None for want in wanted))
+            return (None, *(next(found).clone() if want else None for want in wanted))
         rows = zip(wanted, ctx.how, ctx.saved_tensors, strict=True)
         return (None, *(_pulled(2 * factor * g, x, between) if want else None for want, (factor, between), x in rows))
 
@@ -114,7 +115,11 @@ def _walked(factor: float, x: Tensor, between: bool, gradients: list[Tensor] | N
         if gradients is not None:
             gradients.append(x * (2 * factor))
         return x.square().sum()
-    d = x.diff(dim=0)
+    if len(x) < 2:
+        if gradients is not None:
+            gradients.append(torch.zeros_like(x))
+        return x.new_zeros(())
+    d = x[1:] - x[:-1]
     if gradients is not None:
         to_x = torch.zeros_like(x)
         to_x[1:].add_(d, alpha=2 * factor)

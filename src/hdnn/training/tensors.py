@@ -103,6 +103,8 @@ def backend_of(tensors: Weights) -> str:
     if native is None:
         return "torch"
     require("native", native, torch.int64, ())
+    if int(native) not in (0, 1):
+        raise ValueError(f"'native' of the training state must be 0 or 1; got {int(native)}.")
     return "native" if int(native) else "torch"
 
 
