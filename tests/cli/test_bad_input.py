@@ -145,8 +145,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(hdnn, place, line, word):
     assert re.match("Error: ", error)
     assert re.search(word, error), error
     assert not python_words(error), error
-    # Before it there is at most what was decided about data and network.
-    assert len(err.splitlines()) <= 3
+    # Before it there is at most what was decided about data, network and steps.
+    assert len(err.splitlines()) <= 4
     assert "Traceback" not in err
     assert sorted(map(str, place.rglob("*"))) == before
 

@@ -63,7 +63,7 @@ def test_a_run_is_complete(trained):
     assert not outcome.interrupted
     assert metrics["epochs"] == 2
     assert len(outcome.run.read_history()) == 2
-    assert len(said) == 2
+    assert len(said) == 3  # data, network, what takes the steps
     score = "test_r2" if kind == "houses" else "test_accuracy"
     assert np.isfinite(metrics[score])
     assert metrics["test_rows"] + metrics["train_rows"] == {"moons": 200, "digits": 1797, "images": 80}.get(kind, 120)
