@@ -39,7 +39,7 @@ FUNCTIONS_ALONE = {
     },
     "networks.py": {"image_classifier", "_lift"},  # flows that do not fit, which names do not make
     "training/backends.py": {"chosen_backend"},  # no command chooses one
-    "training/block.py": {"bind"},  # callbacks of the user's
+    "training/block.py": {"bind", "remember"},  # callbacks of the user's, frozen parts
     "training/ensemble.py": {"failed"},  # modules that presets do not have
     "training/optimizers.py": {"_move"},  # embeddings, which presets do not have
     "training/starts.py": {"_fresh"},

@@ -469,7 +469,7 @@ def test_ctrl_c_ends_a_long_epoch():
     assert all(bool(p.isfinite().all()) for p in network.parameters())
 
 
-@pytest.mark.parametrize("spoilt", ["inputs", "weights", "rate"])
+@pytest.mark.parametrize("spoilt", ["inputs", "weights", "rate", "late"])
 def test_numbers_that_go_bad_are_told_in_the_same_words(spoilt):
     found = []
     for backend in BACKENDS:
@@ -479,6 +479,9 @@ def test_numbers_that_go_bad_are_told_in_the_same_words(spoilt):
         if spoilt == "weights":
             with torch.no_grad():
                 network.flow.weight[2] = math.nan
+        if spoilt == "late":  # after some epochs, that are taken at once
+            x = 1e30 * x
+            recipe = dataclasses.replace(RECIPE, epochs=30, schedule="constant", learning_rate=1e7, optimizer="sgd")
         if spoilt == "rate":
             recipe = dataclasses.replace(RECIPE, learning_rate=1e160, optimizer="sgd")
         with pytest.raises(FloatingPointError) as error:

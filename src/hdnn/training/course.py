@@ -42,5 +42,8 @@ class Course(Protocol):
     def stop(self) -> int:
         """The step after which somebody wants to look."""
 
+    def unseen(self) -> int:
+        """Epochs, with that which begins, into and between which nobody looks; 0 where somebody may."""
+
     def failed(self, step: int, x: Inputs, error: Exception) -> None:
         """Raise what explains the failure of a step better than its error does; `x` are the inputs of its batch."""

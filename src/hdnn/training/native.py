@@ -6,6 +6,7 @@ Legend: E members, s samples, k steps without a pause.
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -19,6 +20,8 @@ from hdnn.training.course import Course, Stretch
 from hdnn.training.learners import Learner
 from hdnn.training.recipe import Recipe
 from hdnn.training.tensors import Memory
+
+_AHEAD = 1024  # steps that are taken at most without a look at what they did
 
 
 class Native(Learner):
@@ -35,6 +38,8 @@ class Native(Learner):
     def __init__(self, networks: Sequence[Network], recipe: Recipe, source: Source) -> None:
         self.recipe, self.stacked = recipe, source.stacked
         self.block = Block(networks, recipe)
+        self._told: deque[Stretch] = deque()  # of epochs that were taken ahead
+        self._drawn: deque[Tensor] = deque()  # orders of epochs to come
         if isinstance(source, Rows):
             self._bind(source)
 
@@ -50,7 +55,38 @@ class Native(Learner):
 
     def walk(self, source: Source, course: Course) -> Iterator[Stretch]:
         """The steps of an epoch that are left, as many at a time as nobody wants to look at."""
-        return self._over_rows(source, course) if isinstance(source, Rows) else self._over_batches(source, course)
+        if not isinstance(source, Rows):
+            return self._over_batches(source, course)
+        if not (self.stacked or course.done or self._told):
+            self._run_ahead(source, course)
+        return iter([self._told.popleft()]) if self._told else self._over_rows(source, course)
+
+    def _run_ahead(self, rows: Rows, course: Course) -> None:
+        """Take the steps of several epochs that nobody looks into, and keep what they show.
+
+        Where numbers go bad nothing was done: they are taken again epoch by epoch, to see when and where.
+        """
+        epochs = min(course.unseen(), _AHEAD // rows.batches)
+        if epochs < 2 or self._drawn:
+            return
+        self.block.bind()
+        self._drawn.extend(rows.order() for _ in range(epochs))
+        order = torch.cat(list(self._drawn))
+        bounds = torch.cat([self.bounds[:1], *(self.bounds[1:] + k * rows.count for k in range(epochs))])
+        self.session.begin(order[None], bounds, checked=True)
+        shares = (course.share(step) for step in range(1, epochs * rows.batches + 1))
+        rates = torch.tensor([self.recipe.learning_rate * share for share in shares], dtype=torch.float64)
+        kept = self._kept()
+        losses, outputs = self._take(0, rates)
+        if int(self.block.trainees.failed[0]) >= 0 or not self.is_finite():
+            self._put_back(*kept)
+            return
+        self.block.show_gradient()
+        y = self._targets(order[None])
+        shown = ((y, rows.count), (losses[0], rows.batches), (outputs[0], rows.count))
+        parts = zip(*(torch.split(each, size) for each, size in shown), strict=True)
+        self._told.extend(Stretch(rows.batches, self.sizes, *part) for part in parts)
+        self._drawn.clear()
 
     def _over_batches(self, source: Source, course: Course) -> Iterator[Stretch]:
         """One by one, as a loader gives them."""
@@ -68,7 +104,7 @@ class Native(Learner):
 
     def _over_rows(self, rows: Rows, course: Course) -> Iterator[Stretch]:
         """Many at a time."""
-        order = rows.order().view(len(self.y), -1)
+        order = (self._drawn.popleft() if self._drawn else rows.order()).view(len(self.y), -1)
         ends, sizes, done = self.ends, self.sizes, course.done
         self.session.begin(order, self.bounds, checked=True)
         if done:
@@ -87,18 +123,27 @@ class Native(Learner):
 
     def _take(self, first: int, rates: Tensor) -> tuple[Tensor, Tensor]:
         """Steps; broken off, they were not taken."""
-        block, trainees = self.block, self.block.trainees
         if len(rates) == 1:
-            return self.session.take(first, rates, block.gradient)
-        kept, done = (trainees.parameters, block.moments, trainees.failed), trainees.done
-        before = [value.clone() for value in kept]
+            return self.session.take(first, rates, self.block.gradient)
+        kept = self._kept()
         try:
-            return self.session.take(first, rates, block.gradient)
+            return self.session.take(first, rates, self.block.gradient)
         except BaseException:  # Ctrl-C, and what else a handler of signals raises
-            for value, old in zip(kept, before, strict=True):
-                value.copy_(old)
-            trainees.done = done
+            self._put_back(*kept)
             raise
+
+    def _kept(self) -> tuple[int, Sequence[Tensor]]:
+        """Steps done, and copies of what they moved."""
+        return self.block.trainees.done, [value.clone() for value in self._moving()]
+
+    def _put_back(self, done: int, before: Sequence[Tensor]) -> None:
+        """As if no step had been taken since."""
+        for value, old in zip(self._moving(), before, strict=True):
+            value.copy_(old)
+        self.block.trainees.done = done
+
+    def _moving(self) -> Sequence[Tensor]:
+        return self.block.trainees.parameters, self.block.moments, self.block.trainees.failed
 
     def _look(self, done: int, losses: Tensor, batches: Sequence[Tensor], course: Course) -> None:
         """Show the gradient of the last step; raise if there is none, as one network failed."""

@@ -103,6 +103,11 @@ class Training(Trainer):
         )
         self.start = time.perf_counter()
 
+    def unseen(self) -> int:
+        """All that are left, if only the objective and the scores of the training are recorded."""
+        watched = self.audience or self.validation is not None or self.recipe.patience is not None
+        return 0 if watched else self.recipe.epochs - self.epochs
+
     def failed(self, step: int, x: Inputs, error: Exception) -> None:
         """Raise where numbers went bad, if it is that."""
         if isinstance(error, RuntimeError):

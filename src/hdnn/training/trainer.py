@@ -73,6 +73,10 @@ class Trainer(ABC):
         """The step of this epoch after which somebody wants to look."""
         return self.audience.stop(self.epoch, self.done, self.batches)
 
+    def unseen(self) -> int:
+        """Epochs, with that which begins, into and between which nobody looks."""
+        return 0
+
     @abstractmethod
     def note(self, stretch: Stretch) -> None:
         """Keep what steps have shown, for the record of the epoch."""
