@@ -8,7 +8,6 @@ from torch import nn
 
 import hdnn
 from hdnn.kernels import native
-from hdnn.kernels.slopes import knows_other_losses
 from hdnn.training import heads
 from hdnn.training.batches import Batch
 from hdnn.training.learners import Single
@@ -17,8 +16,6 @@ from hdnn.training.recipe import Recipe
 from hdnn.training.sloped import sloped_of
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="the native backend is not installed")
-
-other_losses = pytest.mark.skipif(not knows_other_losses(), reason="the extension is of an older build")
 
 F64 = torch.float64
 FLOWS = {
@@ -87,7 +84,6 @@ LOSSES = {
 }
 
 
-@other_losses
 @pytest.mark.parametrize("penalties", [[], [(0.5, penalty)]])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("flow", FLOWS)
@@ -106,7 +102,6 @@ def test_losses_of_the_user_are_followed_by_autograd_and_the_network_natively(fl
         torch.testing.assert_close(p.grad, wanted, rtol=1e-10, atol=1e-12, msg=name)
 
 
-@other_losses
 def test_a_loss_may_hold_what_learns_by_itself_and_read_the_network():
     network, batch, _ = case()
     factor = nn.Parameter(torch.tensor(2.0, dtype=F64))
@@ -133,7 +128,7 @@ def test_it_is_asked_for_where_native_steps_do_not_serve_alone():
     assert sloped(Recipe(method="alternating")) is not None
     assert sloped(Recipe(optimizer="lbfgs")) is not None
     assert sloped() is None  # native steps serve, and who wants PyTorch's asks for those
-    assert (sloped(loss=own) is not None) is knows_other_losses()
+    assert sloped(loss=own) is not None
     assert sloped(loss=own, call={"more": 1}) is None
     network.flow.register_forward_hook(lambda *_: None)
     assert sloped(penalties=[(0.5, penalty)]) is None
@@ -224,3 +219,36 @@ def test_output_layers_of_other_kinds_are_fitted_by_autograd():
     assert not heads.serves(objective, data._replace(x=data.x.float()))
     network.head.register_forward_hook(lambda *_: None)
     assert not heads.serves(objective, data)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_part_that_a_callback_freezes_stays(optimizer):
+    network, batch, _ = case()
+    recipe = Recipe(epochs=6, batch_size=9, optimizer=optimizer, learning_rate=0.05)
+    seen = []
+
+    def freeze(progress):
+        network.flow.weight.requires_grad_(False)
+        seen.append(network.flow.weight.detach().clone())
+
+    hdnn.fit(network, batch.x, batch.y, recipe, penalties=[(0.5, penalty)], callbacks=[freeze])
+    assert all(torch.equal(one, seen[0]) for one in seen)
+
+
+def test_parameters_may_lie_in_any_order():
+    found = []
+    for turned in (False, True):
+        network, batch, _ = case("three classes")
+        if turned:
+            network.head.weight.data = network.head.weight.data.t().contiguous().t()
+        hdnn.fit(network, batch.x, batch.y, Recipe(epochs=3, batch_size=3), penalties=[(0.5, penalty)])
+        found.append(network.head.weight.detach().clone())
+    torch.testing.assert_close(*found)
+
+
+def test_the_alternating_method_leaves_gradients_of_the_output_layer():
+    network, batch, _ = case()
+    recorder = hdnn.GradientRecorder([network.head])
+    hdnn.fit(network, batch.x, batch.y, Recipe(epochs=2, batch_size=9, method="alternating"), callbacks=[recorder])
+    assert recorder.norms.shape == (2, 1)
+    assert (recorder.norms > 0).all()

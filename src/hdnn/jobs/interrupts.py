@@ -14,11 +14,11 @@ from hdnn.training import Pace
 _PATIENCE = 0.6  # seconds that a step may still take
 
 
-_PACE = 0.1  # seconds from one look for a signal to the next
+_NOW_AND_THEN, _AT_ONCE = Pace(seconds=0.1), Pace(steps=1)
 
 
 class Interrupts:
-    """A context in which SIGINT and SIGTERM end training after the step that they meet, as KeyboardInterrupt.
+    """A context in which SIGINT and SIGTERM end training after a step, within moments, as KeyboardInterrupt.
 
     A step that takes longer than `_PATIENCE` is broken off, and so is anything by a second signal; then nothing is
     saved, and the last checkpoint counts. Outside the main thread, which alone gets signals, it does nothing.
@@ -34,7 +34,10 @@ class Interrupts:
         self._before: dict[signal.Signals, Any] = {}
         self._timer: threading.Timer | None = None
 
-    pace = Pace(seconds=_PACE)
+    @property
+    def pace(self) -> Pace:
+        """Now and then; at once after a signal."""
+        return _AT_ONCE if self._noted else _NOW_AND_THEN
 
     def __call__(self, progress: object) -> None:
         """After a step: save and end, if there was a signal."""

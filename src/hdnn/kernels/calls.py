@@ -16,13 +16,18 @@ from torch import Tensor
 from hdnn.kernels.backend import Gradients, Layers
 from hdnn.kernels.plan import Plan
 
+_INTERFACE = 3  # what is passed to the extension, and expected of it; csrc/module.cpp has the same number
+
 
 def _load() -> tuple[Any, str]:
     """The extension, or None and why not. Torch stands above: the first to load decides which OpenMP both share."""
     try:
-        return importlib.import_module("hdnn.kernels._native"), ""
+        found = importlib.import_module("hdnn.kernels._native")
     except ImportError as error:
         return None, str(error)
+    if getattr(found, "interface", 0) != _INTERFACE:
+        return None, "it was compiled from other sources than these; install hdnn again"
+    return found, ""
 
 
 extension, why_not = _load()

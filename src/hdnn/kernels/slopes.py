@@ -11,12 +11,7 @@ import torch
 from torch import Tensor
 
 from hdnn.kernels import calls
-from hdnn.kernels.training import _LOSSES, Setup, _bound, _check_factors, _packed
-
-
-def knows_other_losses() -> bool:
-    """Whether the extension gives the outputs alone, and takes the gradient by them; one of an older build does not."""
-    return bool(getattr(calls.extension, "losses", 0) > _LOSSES["given"])
+from hdnn.kernels.training import Setup, _bound, _check_factors, _packed
 
 
 class Slope:

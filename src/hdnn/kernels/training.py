@@ -115,8 +115,6 @@ def why_not(dtype: torch.dtype, device: torch.device) -> str:
     """Why no training can run here, in words; empty if it can."""
     if calls.extension is None:
         return f"the compiled extension is missing ({calls.why_not})"
-    if not hasattr(calls.extension, "train"):
-        return "the compiled extension is of an older version"
     if device.type != "cpu":
         return f"it runs on the CPU alone, and the weights are on {device}"
     if dtype not in (torch.float32, torch.float64):

@@ -61,14 +61,16 @@ def fit_head(objective: Objective, recipe: Recipe, data: Batch, orders: Iterable
     trainees = Trainees.fresh(torch.zeros(1, outputs * (n + 1), dtype=x.dtype), "adam")
     weight = None if data.weight is None else data.weight[None]
     session = Session(setup, trainees, x[None], (data.y if plain else data.y.long())[None], weight)
+    gradient = torch.zeros_like(trainees.parameters)
     for order in orders:
         ends = torch.tensor([*range(0, len(order), size), len(order)])
         session.begin(order[None], ends)
-        session.take(0, torch.full((len(ends) - 1,), recipe.head_learning_rate, dtype=torch.float64))
-    W, μ = torch.split(trainees.parameters[0], [outputs * n, outputs])
+        session.take(0, torch.full((len(ends) - 1,), recipe.head_learning_rate, dtype=torch.float64), gradient)
+    (W, μ), (to_W, to_μ) = (torch.split(row[0], [outputs * n, outputs]) for row in (trainees.parameters, gradient))
     with torch.no_grad():
         head.weight.copy_(W.view(outputs, n))
         head.bias.copy_(μ)
+    head.weight.grad, head.bias.grad = to_W.view(outputs, n), to_μ
 
 
 def _without_layers(features: int) -> Plan:

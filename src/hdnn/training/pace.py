@@ -45,6 +45,9 @@ class Pace:
         object.__setattr__(self, "epochs", int(self.epochs))
 
 
+_EACH_STEP = Pace(steps=1)
+
+
 @dataclass(frozen=True)
 class _Paced:
     callback: Callable[[Any], None]
@@ -81,16 +84,29 @@ def every(
     return lambda callback: _Paced(callback, pace)
 
 
+@dataclass(frozen=True)
+class _Like:
+    callback: Callable[[Any], None]
+    other: object
+
+    @property
+    def pace(self) -> Pace:
+        return _pace_of(self.other)
+
+    def __call__(self, progress: Any) -> None:
+        self.callback(progress)
+
+
 def at_pace_of(other: object, callback: Callable[[Any], None]) -> Callable[[Any], None]:
     """A callback that is told when another wants to be."""
-    return _Paced(callback, _pace_of(other))
+    return _Like(callback, other)
 
 
 class Audience:
-    """Callbacks, each told at its pace."""
+    """Callbacks, each told at its pace, which may change while it is told."""
 
     def __init__(self, callbacks: Iterable[Callable[[Any], None]]) -> None:
-        self._callbacks = [(callback, _pace_of(callback)) for callback in callbacks]
+        self._callbacks = list(callbacks)
         self._told = [time.perf_counter()] * len(self._callbacks)
         self._step_seconds = math.inf
         self._begun, self._from = time.perf_counter(), 0
@@ -104,7 +120,8 @@ class Audience:
         now = time.perf_counter()
         self._begun, self._from = now, batch
         stops = [batches]
-        for (_, pace), told in zip(self._callbacks, self._told, strict=True):
+        for callback, told in zip(self._callbacks, self._told, strict=True):
+            pace = _pace_of(callback)
             if pace.steps:
                 stops.append(batch + pace.steps - iteration % pace.steps)
             elif pace.seconds:
@@ -119,7 +136,8 @@ class Audience:
             self._step_seconds = (now - self._begun) / (batch - self._from)
         iteration = (epoch - 1) * batches + batch
         told = None
-        for k, (callback, pace) in enumerate(self._callbacks):
+        for k, callback in enumerate(self._callbacks):
+            pace = _pace_of(callback)
             if pace.steps:
                 due = iteration % pace.steps == 0
             elif pace.epochs:
@@ -135,4 +153,4 @@ class Audience:
 
 def _pace_of(callback: object) -> Pace:
     found = getattr(callback, "pace", None)
-    return found if isinstance(found, Pace) else Pace(steps=1)  # a user's own attribute may mean something else
+    return found if isinstance(found, Pace) else _EACH_STEP  # a user's own attribute may mean something else

@@ -11,10 +11,10 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hdnn.kernels import transforms
-from hdnn.kernels.slopes import Slope, knows_other_losses
+from hdnn.kernels.slopes import Slope
 from hdnn.networks import Network
 from hdnn.training import fused
 from hdnn.training.batches import Batch
@@ -35,7 +35,7 @@ class Sloped:
         self.objective = objective
         self.setup = fused.setup_of(network, recipe)
         parts = fused.tensors_of(network)
-        self.parameters: list[nn.Parameter] = list(parts.values())
+        self.names, self.parameters = list(parts), list(parts.values())
         self.trained = [name in self.setup.trains for name in parts]
         self.sizes, self.shapes = [p.numel() for p in parts.values()], [p.shape for p in parts.values()]
         self.dtype = self.parameters[0].dtype
@@ -47,11 +47,11 @@ class Sloped:
         None where autograd must follow every operation, and where the objective is no number: whoever looks for what
         went wrong shall meet what autograd meets.
         """
-        known = zip(self.parameters, self.trained, strict=True)
-        if not (self._takes(batch) and _is_plain()) or any(p.requires_grad and not trained for p, trained in known):
+        if not (self._takes(batch) and _is_plain() and self._is_as_it_was()):
             return None
-        for p in self.parameters:
-            if p.requires_grad:
+        for name, p in zip(self.names, self.parameters, strict=True):
+            # The alternating method freezes the output layer in this step; it keeps the gradient of its own last one.
+            if p.requires_grad or not name.startswith("head"):
                 p.grad = None
         block = torch.cat([p.detach().reshape(-1) for p in self.parameters])
         found = self._by_own_loss(block, batch) if self.objective.loss is None else self._by_loss(block, batch)
@@ -61,8 +61,19 @@ class Sloped:
         parts = torch.split_with_sizes(gradient, self.sizes)
         for p, part, shape in zip(self.parameters, parts, self.shapes, strict=True):
             if p.requires_grad:
-                p.grad = part.view(shape) if p.grad is None else p.grad + part.view(shape)
+                pulled = part.view(shape)
+                if not p.is_contiguous():  # fused optimizers want gradients that lie as their parameters do
+                    pulled = torch.empty_like(p).copy_(pulled)
+                p.grad = pulled if p.grad is None else p.grad + pulled
         return value, output
+
+    def _is_as_it_was(self) -> bool:
+        """Whether the same parameters stand in the network, none learns that did not, and nobody has come to watch."""
+        network: Network = self.objective.network
+        now = fused.tensors_of(network).values()
+        same = all(p is own for p, own in zip(now, self.parameters, strict=True))
+        more = any(p.requires_grad and not trained for p, trained in zip(self.parameters, self.trained, strict=True))
+        return same and not (more or transforms.hooked() or any(map(fused.watched, network.modules())))
 
     def _by_own_loss(self, block: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor] | None:
         """The objective, the outputs, and the gradient of all but penalties, which have left theirs."""
@@ -105,8 +116,6 @@ def sloped_of(objective: Objective, recipe: Recipe) -> Sloped | None:
     joint = dataclasses.replace(recipe, method="joint", optimizer="sgd")
     own_way = recipe.method == "alternating" or recipe.optimizer == "lbfgs"
     kept_from_it = own_way or objective.penalties or objective.loss is not None
-    if objective.loss is not None and not knows_other_losses():
-        return None
     if not kept_from_it or objective.call or fused.why_not(objective.network, joint):
         return None
     return Sloped(objective, joint)
