@@ -182,6 +182,8 @@ class Native(Learner):
 
     def is_finite(self) -> bool:
         """Whether weights, and what the optimizer remembers, are numbers."""
+        if self._told:
+            return True  # those that were taken ahead are, as they are at the end
         numbers = (self.block.trainees.parameters, self.block.moments)
         return all(float((each - each).sum()) == 0.0 for each in numbers)  # ∞ − ∞ is none; faster than to look at each
 

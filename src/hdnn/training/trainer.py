@@ -61,7 +61,8 @@ class Trainer(ABC):
                 if self.done == self.batches:
                     self.record(epoch, self.recipe.learning_rate * self.share(1))
                     self.done = 0
-                    self.orders = [generator.get_state() for generator in self.source.generators]
+                    if self.audience:  # nobody else asks for a state
+                        self.orders = [generator.get_state() for generator in self.source.generators]
                 told = partial(self.progress, stretch.last, stretch.losses[..., -1])
                 self.audience.tell(epoch, stretch.last, self.batches, told)
 
