@@ -91,7 +91,7 @@ def test_full_paths_are_kept_for_later(tmp_path, monkeypatch):
     [("digts", "digits"), ("swiss_roll", "swiss-roll"), ("MNIST", "mnist"), ("moons", "double-moons")],
 )
 def test_an_unknown_name_gets_the_nearest(name, meant):
-    with pytest.raises(ValueError, match=f"no data set '{name}'. Did you mean '{meant}'.*csv, .tsv or .parquet"):
+    with pytest.raises(ValueError, match=f"no data set '{name}'. Did you mean '{meant}'.*csv, .tsv, .*or .xlsx"):
         Source(name)
 
 

@@ -13,6 +13,7 @@ from hdnn import data as sets
 from hdnn import options
 from hdnn.data import Dataset, Task, documents
 from hdnn.data.dialect import Dialect
+from hdnn.data.reading import KINDS
 from hdnn.data.tables import table_again
 from hdnn.doors import shelled
 from hdnn.jobs.setups import SETUPS, Setup, table_setup
@@ -140,9 +141,9 @@ class Source(DataSource):
 
     def __post_init__(self) -> None:
         if self.data not in NAMED and not self.is_table:
-            raise ValueError(unknown("data set", self.data, NAMED) + " For a table give a .csv, .tsv or .parquet file.")
+            raise ValueError(unknown("data set", self.data, NAMED) + f" For a table give a file: {KINDS}.")
         if self.is_table and not Path(self.data).exists():
-            raise FileNotFoundError(f"There is no file {self.data}. A .csv, .tsv or .parquet table was expected there.")
+            raise FileNotFoundError(f"There is no file {self.data}. A table was expected there: {KINDS}.")
         if self.is_table and self.target is None:
             raise ValueError(f"A table needs its target column: give --target NAME for {self.data}.")
         given = {field.name for field in dataclasses.fields(self) if getattr(self, field.name) != field.default}
