@@ -312,6 +312,14 @@ class TestSave:
             assert image.format == "PNG"
             assert min(image.size) > 600
 
+    def test_an_svg_is_one_and_has_the_same_bytes_again(self, figure, tmp_path):
+        once_more = plots.predicted_against_true([1, 2], [1, 2], "y")
+        first = plots.save(figure, tmp_path / "a.svg").read_bytes()
+        again = plots.save(once_more, tmp_path / "b.SVG").read_bytes()
+        assert first.startswith(b"<?xml")
+        assert b"</svg>" in first
+        assert first == again
+
     def test_a_failure_keeps_the_old_file_and_leaves_nothing_behind(self, figure, tmp_path, monkeypatch):
         path = tmp_path / "a.png"
         path.write_bytes(b"old")
@@ -322,7 +330,7 @@ class TestSave:
         assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
     def test_errors_teach(self, figure, tmp_path):
-        with pytest.raises(ValueError, match=r"end in \.png"):
+        with pytest.raises(ValueError, match=r"end in \.png or \.svg"):
             plots.save(figure, tmp_path / "a.jpeg")
         with pytest.raises(FileNotFoundError, match="no folder"):
             plots.save(figure, tmp_path / "missing" / "a.png")

@@ -206,4 +206,5 @@ def test_every_command_and_option_is_explained(name):
 
 
 def test_the_commands_are_those_that_are_promised():
-    assert set(COMMANDS) == {"train", "predict", "evaluate", "analyze", "export", "reproduce", "info", "bench"}
+    promised = {"train", "predict", "evaluate", "compare", "analyze", "export", "reproduce", "info", "bench"}
+    assert set(COMMANDS) == promised

@@ -16,6 +16,7 @@ import typer
 
 from hdnn.cli.analyze import analyze
 from hdnn.cli.bench import bench
+from hdnn.cli.compare import compare
 from hdnn.cli.evaluate import evaluate
 from hdnn.cli.export import export
 from hdnn.cli.info import info
@@ -34,7 +35,7 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (train, predict, evaluate, analyze, export, reproduce, info, bench)
+COMMANDS = (train, predict, evaluate, compare, analyze, export, reproduce, info, bench)
 
 
 def current_name(word: str) -> str:

@@ -1,7 +1,8 @@
-"""The jobs of the command line as Python functions: train, evaluate, predict, analyze."""
+"""The jobs of the command line as Python functions: train, evaluate, predict, analyze, compare."""
 
 from hdnn.jobs.analyze import Analysis, analyze
 from hdnn.jobs.choices import Choices
+from hdnn.jobs.comparison import Comparison, compare
 from hdnn.jobs.prediction import Prediction, evaluate, predict, predictions
 from hdnn.jobs.setups import SETUPS, Setup, table_setup
 from hdnn.jobs.sources import NAMED, DataSource, Source, load, mnist_folder
@@ -14,6 +15,7 @@ __all__ = [
     "SETUPS",
     "Analysis",
     "Choices",
+    "Comparison",
     "DataSource",
     "Outcome",
     "Prediction",
@@ -22,6 +24,7 @@ __all__ = [
     "Subject",
     "analyze",
     "choose_subject",
+    "compare",
     "evaluate",
     "load",
     "mnist_folder",

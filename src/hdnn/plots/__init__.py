@@ -1,13 +1,14 @@
 """Figures of what was computed elsewhere: every function takes numbers and only draws them.
 
 All drawing goes through `matplotlib.figure.Figure`: no display is needed and no global setting is touched.
-`save` writes a figure to a PNG file. Layers are counted as in a trajectory: layer 0 is the input.
+`save` writes a figure to a PNG or SVG file. Layers are counted as in a trajectory: layer 0 is the input.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hdnn.plots.comparison import compared_curves as compared_curves
     from hdnn.plots.continuous import sensitivity_entries as sensitivity_entries
     from hdnn.plots.depth import energy_by_depth as energy_by_depth
     from hdnn.plots.depth import gradients_by_depth as gradients_by_depth
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 # Lazy, because matplotlib takes a third of a second to import and who predicts or trains does not draw, or not yet.
 _HOME = {
+    "comparison": "compared_curves",
     "continuous": "sensitivity_entries",
     "depth": "energy_by_depth gradients_by_depth norms_by_depth singular_values_by_depth",
     "features": "animate_features features_by_layer",

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
@@ -57,11 +58,11 @@ _LEGEND: dict[str, Any] = {
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure to a PNG file, whole or not at all.
+    """Write a figure to a PNG or SVG file, whole or not at all.
 
     Args:
         figure: what one of the functions of `hdnn.plots` returned.
-        path: where to write, ending in `.png`.
+        path: where to write, ending in `.png` or `.svg`.
 
     Returns:
         The path.
@@ -70,7 +71,9 @@ def save(figure: Figure, path: str | Path) -> Path:
         ValueError: for another file ending.
         FileNotFoundError: if the folder is not there.
     """
-    return write_whole(ending(path, ".png"), png(figure))
+    if Path(path).suffix.lower() == ".svg":
+        return write_whole(path, svg(figure))
+    return write_whole(ending(path, ".png", ".svg"), png(figure))
 
 
 def png(figure: Figure) -> bytes:
@@ -85,6 +88,19 @@ def png(figure: Figure) -> bytes:
     finally:
         figure.set_canvas(before[0])
         figure.dpi = before[1]
+    return buffer.getvalue()
+
+
+def svg(figure: Figure) -> bytes:
+    """A figure as the bytes of an SVG file, the same for the same figure."""
+    buffer = io.BytesIO()
+    before = figure.canvas
+    try:
+        with rc_context({"svg.hashsalt": "hdnn"}):
+            canvas: Any = FigureCanvasSVG(figure)
+            canvas.print_svg(buffer, metadata={"Date": None})
+    finally:
+        figure.set_canvas(before)
     return buffer.getvalue()
 
 
@@ -118,11 +134,12 @@ class Stage:
         return np.array(self._canvas.buffer_rgba())[:, :, :3]
 
 
-def ending(path: str | Path, suffix: str) -> Path:
-    """The path, if it ends as the format wants it."""
+def ending(path: str | Path, *suffixes: str) -> Path:
+    """The path, if it ends as one of the formats wants it."""
     path = Path(path)
-    if path.suffix.lower() != suffix:
-        raise ValueError(f"This writes a {suffix} file; got {str(path)!r}. Let the name end in {suffix}.")
+    if path.suffix.lower() not in suffixes:
+        either = " or ".join(suffixes)
+        raise ValueError(f"This writes a {either} file; got {str(path)!r}. Let the name end in {either}.")
     return path
 
 
