@@ -19,6 +19,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 import contenders
+import hdnn
 import verdicts
 from machine import facts, publish, require_folder, say
 
@@ -63,6 +64,7 @@ def measure(folder: Path, store: Path, seeds: int, methods: Iterable[str], part:
         with store.open("a", encoding="utf-8") as file:
             file.write("\n")
     with threadpool_limits(1):
+        hdnn.HamiltonianClassifier(epochs=1).fit([[0.0], [1.0]], [0, 1])  # the first optimizer imports much of PyTorch
         for seed in range(seeds):
             for table in listed(folder):
                 lacking = [name for name in methods if (table["name"], seed, name, part) not in known]

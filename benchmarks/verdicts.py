@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from contenders import COMMAND, ESTIMATOR, TREES
+from hdnn.names import count
 from machine import head, table
 
 TIE = 0.1
@@ -124,7 +125,7 @@ def behind(points: pd.DataFrame, our: str, facts: dict[str, Any]) -> list[str]:
         return [f"No table is more than {BEHIND:g} points behind {TREES}."]
     rows = [[name, facts[name]["rows"], f"{points[our][name]:.1f}", f"{value:+.1f}"] for name, value in far.items()]
     return [
-        f"{len(far)} tables more than {BEHIND:g} points behind {TREES}:",
+        f"{count(len(far), 'table')} more than {BEHIND:g} points behind {TREES}:",
         "",
         *table(["table", "rows", our, "gap"], rows),
     ]
