@@ -208,6 +208,11 @@ def _read(choices: type) -> Iterator[Entry]:
         yield Entry(name, inner[0], NoneType in inner, option)
 
 
+def names(choices: type) -> list[str]:
+    """What the options of a list are called in Python, in order."""
+    return [entry.name for entry in entries(choices)]
+
+
 def flags(*lists: type) -> dict[str, str]:
     """What commands call the options of some lists, by their names in Python.
 

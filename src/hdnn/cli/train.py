@@ -17,7 +17,7 @@ from hdnn.doors import in_options
 from hdnn.options import NetworkChoices, SourceChoices, TrainingChoices, flags
 
 if TYPE_CHECKING:
-    from hdnn.jobs import Outcome
+    from hdnn.jobs import Outcome, Precedent, Source
 
 _SHOWN = 0.1  # seconds from one look at a training to the next
 _NETWORK = {"width": "features", "activation": "tanh", "integrator": "the model's", "shared": "off"}
@@ -62,6 +62,23 @@ def train(
     overwrite: Annotated[
         bool, option(OUTPUT, "Replace the run in the output folder.", "--overwrite", default="off")
     ] = False,
+    like: Annotated[
+        Path | None,
+        option(
+            None,
+            "Start from network, recipe and seed of this run, and its data where DATA is not given; other "
+            "options lie over them.",
+            default="none",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        option(
+            None,
+            'Start from the choices in this JSON file, as in {"layers": 8, "epochs": 100}.',
+            default="none",
+        ),
+    ] = None,
     resume: Annotated[
         Path | None,
         option(OUTPUT, "Go on with this run, which was killed or interrupted, as it was begun.", default="none"),
@@ -81,19 +98,24 @@ def train(
         _require_alone(context)
         _report(_resumed(resume, checkpoint_every, tensorboard), as_json)
         return
-    from hdnn.jobs import Choices, Source, train
+    from hdnn.jobs import train
     from hdnn.training import every
     from hdnn.training.tensorboard import logging_to
 
-    source = Source(data, seed=seed, **taken(SourceChoices, chosen))
-    choices = Choices(**taken(NetworkChoices, chosen), **taken(TrainingChoices, chosen))  # type: ignore[typeddict-item]
-    name = Path(data).stem
+    typed = {name: value for name, value in (("data", data), ("seed", seed)) if _is_typed(context, name)}
+    known = _known(like, config, take_data="data" not in typed)
+    source, seed = _source(known, {**typed, **taken(SourceChoices, chosen)}, data, seed)
+    choices = known.with_choices(taken(NetworkChoices, chosen) | taken(TrainingChoices, chosen))
+    name = Path(source.data).stem
     folder = output or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     with Display() as display, logging_to(tensorboard) as watching:
+        if known.said:
+            display.say(known.said)
         outcome = train(
             source,
             choices,
             folder,
+            setup=known.setup,
             seed=seed,
             device=device,
             threads=threads,
@@ -106,6 +128,27 @@ def train(
             download_progress=display.fetch,
         )
     _report(outcome, as_json)
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    return getattr(context.get_parameter_source(name), "name", "DEFAULT") == "COMMANDLINE"
+
+
+def _known(like: Path | None, config: Path | None, *, take_data: bool) -> "Precedent":
+    """What a run and a file say, the file over the run; data of the run only where nobody else names any."""
+    from hdnn.jobs import Precedent, as_file, as_run
+
+    file = Precedent() if config is None else as_file(config)
+    run = Precedent() if like is None else as_run(like, data=take_data and "data" not in file.data)
+    return run.under(file)
+
+
+def _source(known: "Precedent", typed: dict[str, Any], data: str, seed: int) -> tuple["Source", int]:
+    """The data, and the seed of all: as typed, else as known, else by default."""
+    from hdnn.jobs import Source
+
+    seed = typed.get("seed", seed if known.seed is None else known.seed)
+    return Source(**{"data": data, **known.data, **typed, "seed": seed}), seed
 
 
 def _resumed(folder: Path, checkpoint_every: float, tensorboard: Path | None) -> "Outcome":
@@ -129,8 +172,7 @@ def _require_alone(context: typer.Context) -> None:
     chosen = [
         parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.opts[0].upper()
         for parameter in context.command.params
-        if parameter.name not in free
-        and getattr(context.get_parameter_source(parameter.name or ""), "name", "DEFAULT") == "COMMANDLINE"
+        if parameter.name not in free and _is_typed(context, parameter.name or "")
     ]
     if chosen:
         raise ValueError(

@@ -17,19 +17,20 @@ T = TypeVar("T")
 _WORDS = {str: "a text", int: "a whole number", bool: "true or false", dict: "an object"}
 
 
-def read(path: Path, largest: int) -> Any:
+def read(path: Path, largest: int, what: str = "a file of a run") -> Any:
     """Read a JSON file, refusing what makes readers disagree: a key twice, NaN, numbers beyond 64 bits.
 
     Args:
         path: The file.
         largest: Bytes that it may have.
+        what: It should be, for the message.
 
     Raises:
         OSError: If it cannot be read.
         ValueError: If it is larger, no JSON, or nested too deeply.
     """
     if path.stat().st_size > largest:
-        raise ValueError(f"{path} has more than {largest} bytes. Is this the folder of a run?")
+        raise ValueError(f"{path} has more than {largest} bytes, too many for {what}. Is it one?")
     try:
         return json.loads(
             path.read_bytes().decode(), object_pairs_hook=_once, parse_constant=_refused, parse_float=_finite
@@ -37,7 +38,7 @@ def read(path: Path, largest: int) -> Any:
     except RecursionError:
         raise ValueError(f"{path} is not JSON that can be read: it is nested too deeply.") from None
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}. Is this the folder of a run?") from error
+        raise ValueError(f"{path} is not JSON: {error}. Is it {what}?") from error
 
 
 def mapping(document: object, what: str, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from hdnn.jobs.analyze import Analysis, analyze
 from hdnn.jobs.choices import Choices
 from hdnn.jobs.comparison import Comparison, compare
+from hdnn.jobs.precedents import Precedent, as_file, as_run
 from hdnn.jobs.prediction import Prediction, evaluate, predict, predictions
 from hdnn.jobs.setups import SETUPS, Setup, table_setup
 from hdnn.jobs.sources import NAMED, DataSource, Source, load, mnist_folder
@@ -18,11 +19,14 @@ __all__ = [
     "Comparison",
     "DataSource",
     "Outcome",
+    "Precedent",
     "Prediction",
     "Setup",
     "Source",
     "Subject",
     "analyze",
+    "as_file",
+    "as_run",
     "choose_subject",
     "compare",
     "evaluate",

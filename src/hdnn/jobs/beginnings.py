@@ -62,12 +62,12 @@ def beginning(run: Run, given: DataSource | None = None) -> tuple[DataSource, Re
     Raises:
         ValueError: if the configuration lacks them or they make no sense.
     """
-    if not run.config.start:
+    start = started(run)
+    if start is None:
         raise ValueError(
             f"The run {run.folder} was begun by an earlier hdnn, which wrote no checkpoints. Train anew with --output "
             f"or --overwrite; its command was: {run.config.command}"
         )
-    start = documents.record(Start, dict(run.config.start), f"`start` of {run.folder}")
     if not 1 <= start.threads <= most_threads():
         raise ValueError(
             f"{run.folder}: a run cannot use {start.threads} threads here. Was it begun on a larger machine, or its "
@@ -77,12 +77,24 @@ def beginning(run: Run, given: DataSource | None = None) -> tuple[DataSource, Re
     recipe = documents.record(Recipe, dict(run.config.recipe), f"the recipe of {run.folder}")
     if run.config.seed != recipe.seed:
         raise ValueError(f"{run.folder}: the seeds of run and recipe differ. Was the configuration edited?")
-    init_std = start.init_std
-    if start.default_weights == _OLD_WEIGHTS and init_std is None:
-        init_std = 1 / math.sqrt(run.config.network.features)
-    elif start.default_weights not in (_OLD_WEIGHTS, DEFAULT_WEIGHTS):
+    return source, recipe, deviation(run, start), start.device, start.threads
+
+
+def started(run: Run) -> Start | None:
+    """What `start` of a run says; None for those of early versions.
+
+    Raises:
+        ValueError: if it makes no sense.
+    """
+    return documents.record(Start, dict(run.config.start), f"`start` of {run.folder}") if run.config.start else None
+
+
+def deviation(run: Run, start: Start | None) -> float | None:
+    """The deviation of the initial weights of a run; None is the default of `Flow`."""
+    init_std, rule = (None, _OLD_WEIGHTS) if start is None else (start.init_std, start.default_weights)
+    if rule not in (_OLD_WEIGHTS, DEFAULT_WEIGHTS):
         raise ValueError(f"{run.folder}: the weights of this run were drawn by a rule of a newer hdnn. Update hdnn.")
-    return source, recipe, init_std, start.device, start.threads
+    return 1 / math.sqrt(run.config.network.features) if init_std is None and rule == _OLD_WEIGHTS else init_std
 
 
 def where(recipe: Recipe, state: TrainingState | None) -> str:

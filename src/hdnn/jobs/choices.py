@@ -52,6 +52,12 @@ def network_config(dataset: Dataset, setup: Setup, choices: Choices) -> NetworkC
     chosen = given(choices)
     if "lift" in chosen and setup.kernel_size is not None:
         raise ValueError(f"`lift` is for vectors; a convolution lifts images. Leave out `lift={chosen['lift']!r}`.")
+    if (len(dataset.inputs) > 1) != (setup.kernel_size is not None):
+        kinds = ("vectors", "images")
+        raise ValueError(
+            f"That set-up is for {kinds[setup.kernel_size is not None]}, and these data are "
+            f"{kinds[len(dataset.inputs) > 1]}. Take one that is for them."
+        )
     both = {"horizon": setup.horizon, **chosen} if "step" not in chosen else chosen
     layers = chosen.get("layers", setup.layers)
     own = {name: getattr(setup, name) for name in ("model", "features", "lift", "interconnection")}

@@ -12,6 +12,7 @@ from hdnn.checkpoints import Saver, largest_checkpoint, read_checkpoint, require
 from hdnn.data import Dataset
 from hdnn.jobs.beginnings import Start, beginning, changed, fingerprint, where
 from hdnn.jobs.choices import Choices, chosen_recipe, given, network_config, seeded_network
+from hdnn.jobs.setups import Setup
 from hdnn.jobs.sources import DataSource, reloaded
 from hdnn.jobs.task import Outcome, Parts, Task, rehearse, tensors
 from hdnn.names import count
@@ -30,6 +31,7 @@ def train(
     choices: Choices,
     output: Path,
     *,
+    setup: Setup | None = None,
     seed: int = 0,
     device: str = "cpu",
     threads: int | None = None,
@@ -50,6 +52,7 @@ def train(
         source: the data; `Source` for built-in ones and tables, or a `DataSource` of your own.
         choices: the network and the recipe, where they are not those of the set-up.
         output: the run folder.
+        setup: network and recipe where nothing is chosen; None takes those that suit the data.
         seed: of the initial weights and of the batches.
         device: "cpu", "cuda" or another that PyTorch knows.
         threads: that PyTorch uses while training on the CPU; None takes one where the tensors of a step are too small
@@ -82,7 +85,7 @@ def train(
     choices = cast(Choices, given(choices))
     dataset = source.load(download_progress)
     _announced(dataset, announce)
-    setup = source.setup(dataset)
+    setup = setup or source.setup(dataset)
     config = network_config(dataset, setup, choices)
     recipe = chosen_recipe(setup, choices, seed)
     init_std = choices.get("init_std", setup.init_std)
