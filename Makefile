@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MNIST ?=
 
-.PHONY: demo test test-slow bench docs lint types sanitize setup clean
+.PHONY: demo test test-slow bench docs playground lint types sanitize setup clean
 
 demo: setup
 	$(BIN)/hdnn train digits --output runs/demo --overwrite
@@ -44,6 +44,12 @@ docs: .venv/docs
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > $@.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r $@.txt
 	touch $@
+
+# The page that `hdnn playground` opens, of csrc and playground/ (about a minute). It is kept in the repository, so that
+# users need no compiler; a test sees that it was built of these sources.
+playground: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt ziglang
+	$(BIN)/python playground/build.py
 
 lint: setup
 	$(BIN)/ruff check .

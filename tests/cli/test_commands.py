@@ -206,5 +206,16 @@ def test_every_command_and_option_is_explained(name):
 
 
 def test_the_commands_are_those_that_are_promised():
-    promised = {"train", "predict", "evaluate", "compare", "analyze", "export", "reproduce", "info", "bench"}
+    promised = {
+        "train",
+        "predict",
+        "evaluate",
+        "compare",
+        "analyze",
+        "export",
+        "reproduce",
+        "info",
+        "bench",
+        "playground",
+    }
     assert set(COMMANDS) == promised

@@ -21,6 +21,7 @@ from hdnn.cli.evaluate import evaluate
 from hdnn.cli.export import export
 from hdnn.cli.info import info
 from hdnn.cli.messages import failed, is_out_of_memory, prepare, say, settled, show
+from hdnn.cli.playground import playground
 from hdnn.cli.predict import predict
 from hdnn.cli.reproduce import reproduce
 from hdnn.cli.train import train
@@ -35,7 +36,7 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (train, predict, evaluate, compare, analyze, export, reproduce, info, bench)
+COMMANDS = (train, predict, evaluate, compare, analyze, export, reproduce, info, bench, playground)
 
 
 def current_name(word: str) -> str:

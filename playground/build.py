@@ -1,0 +1,173 @@
+"""Build the playground: one file of csrc as WebAssembly, modules, style, and a policy that lets nothing in.
+
+    python playground/build.py            writes src/hdnn/playground/index.html; needs ziglang (constraints.txt) only
+    python playground/build.py --check    says whether the file was built from these sources
+
+Modules are joined in the order in which they need each other: `import { a } from "./b.js"` and `export` before a
+declaration are all that is understood, and no two modules of a program may declare the same name.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+PAGE = ROOT / "src" / "hdnn" / "playground" / "index.html"
+MARK = re.compile(r'<meta name="hdnn-sources" content="([0-9a-f]{64})">')
+
+# -Os: a third smaller than -O3, and as fast.
+_FLAGS = [
+    "-target",
+    "wasm32-wasi",
+    "-std=gnu++17",
+    "-Os",
+    "-msimd128",
+    "-fno-rtti",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wno-division-by-zero",
+    "-DHDNN_VECTOR_BYTES=16",
+]
+_NAMED = {
+    "csrc/kernel.cpp": ["-DHDNN_KERNEL=kernel_baseline", '-DHDNN_KERNEL_NAME="baseline"'],
+    "csrc/step.cpp": ["-DHDNN_STEP=step_baseline", '-DHDNN_KERNEL_NAME="baseline"'],
+    "csrc/flow.cpp": [],
+    "csrc/training.cpp": [],
+    "playground/kernels/network.cpp": [],
+    "playground/kernels/alone.cpp": [],
+}
+
+
+def sources() -> list[Path]:
+    """All files that the page is made of."""
+    csrc = [path for path in (ROOT / "csrc").glob("*.[ch]pp") if path.name != "module.cpp"]
+    return sorted([*csrc, *(path for path in HERE.rglob("*") if path.suffix in _SUFFIXES)])
+
+
+_SUFFIXES = {".cpp", ".hpp", ".py", ".js", ".css", ".html"}
+
+
+def digest() -> str:
+    """A hash of all sources."""
+    found = hashlib.sha256()
+    for path in sources():
+        found.update(f"{path.relative_to(ROOT).as_posix()}\n".encode() + path.read_bytes().replace(b"\r\n", b"\n"))
+    return found.hexdigest()
+
+
+def kernels() -> bytes:
+    """The module of WebAssembly."""
+    zig = [sys.executable, "-m", "ziglang", "c++"]
+    with tempfile.TemporaryDirectory() as folder:
+        objects = []
+        for name, more in _NAMED.items():
+            objects.append(str(Path(folder) / f"{Path(name).stem}.o"))
+            alone = ["-include", str(HERE / "kernels" / "alone.hpp")]
+            subprocess.run([*zig, *_FLAGS, *alone, *more, "-c", str(ROOT / name), "-o", objects[-1]], check=True)
+        made = Path(folder) / "page.wasm"
+        link = ["-target", "wasm32-wasi", "-mexec-model=reactor", "-Os", "-Wl,--gc-sections", "-Wl,--strip-all"]
+        subprocess.run([*zig, *link, *objects, "-o", str(made)], check=True)
+        return made.read_bytes()
+
+
+_IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([^"]+)";\n', re.MULTILINE)
+_DECLARED = re.compile(r"^(?:export )?(?:async )?(?:function\*?|const|let|class) (\w+)", re.MULTILINE)
+
+
+def program(entry: str) -> str:
+    """The modules that one needs, and itself, as one script.
+
+    Raises:
+        ValueError: if two declare the same name, or a name is imported that its module does not export.
+    """
+    order: list[str] = []
+
+    def visit(name: str, above: tuple[str, ...] = ()) -> None:
+        if name in order:
+            return
+        if name in above:
+            raise ValueError(f"Modules need each other in a circle: {' → '.join((*above, name))}.")
+        text = (HERE / "page" / name).read_text(encoding="utf-8")
+        for names, other in _IMPORT.findall(text):
+            theirs = (HERE / "page" / other).read_text(encoding="utf-8")
+            for each in filter(None, (word.strip() for word in names.split(","))):
+                if not re.search(rf"^export (?:async )?(?:function\*?|const|let|class) {each}\b", theirs, re.MULTILINE):
+                    raise ValueError(f"{name} imports {each}, which {other} does not export.")
+            visit(other, (*above, name))
+        order.append(name)
+
+    visit(entry)
+    declared: dict[str, str] = {}
+    parts = []
+    for name in order:
+        text = (HERE / "page" / name).read_text(encoding="utf-8")
+        for each in _DECLARED.findall(text):
+            if each in declared:
+                raise ValueError(f"{name} and {declared[each]} both declare {each}.")
+            declared[each] = name
+        body = re.sub(r"^export ", "", _IMPORT.sub("", text), flags=re.MULTILINE)
+        if re.search(r"^(import|export)\b", body, re.MULTILINE):
+            raise ValueError(f"{name} imports or exports in a way that is not understood here.")
+        parts.append(f"// {name}\n{body.strip()}\n")
+    return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
+
+
+def policy(scripts: Iterable[str], styles: Iterable[str]) -> str:
+    """A content security policy by hashes: nothing else runs, and nothing is asked of any server."""
+
+    def hashes(texts: Iterable[str]) -> str:
+        made = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
+        return " ".join(f"'sha256-{each}'" for each in made)
+
+    return (
+        f"default-src 'none'; script-src {hashes(scripts)} 'wasm-unsafe-eval'; style-src {hashes(styles)}; "
+        "worker-src blob:; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def build() -> str:
+    """The page."""
+    style = (HERE / "page" / "style.css").read_text(encoding="utf-8")
+    main, worker = program("main.js"), program("worker.js")
+    if "</script" in main + worker:
+        raise ValueError("A module says </script, which would end it.")
+    # Fixed window bits and level: the same bytes wherever zlib is the same.
+    packed = base64.b64encode(zlib.compress(kernels(), 9)).decode()
+    parts = {
+        "POLICY": policy([main], [style]),
+        "SOURCES": digest(),
+        "STYLE": style,
+        "KERNELS": packed,
+        "WORKER": worker,
+        "MAIN": main,
+    }
+    page = (HERE / "page" / "index.html").read_text(encoding="utf-8")
+    return re.sub(r"\{\{([A-Z]+)\}\}", lambda found: parts[found[1]], page)
+
+
+def is_fresh() -> bool:
+    """Whether the built page is of these sources."""
+    found = MARK.search(PAGE.read_text(encoding="utf-8")[:4096]) if PAGE.is_file() else None
+    return found is not None and found[1] == digest()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--check"]:
+        sys.exit(None if is_fresh() else f"{PAGE} was built from other sources. Run: make playground")
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(build(), encoding="utf-8", newline="\n")
+    text = PAGE.read_bytes()
+    print(f"{PAGE}: {len(text):,} bytes, {len(zlib.compress(text, 9)):,} compressed")

@@ -1,0 +1,18 @@
+// What csrc asks of <thread>, where there is one thread and none can be made.
+#pragma once
+#include <thread>
+
+namespace std {
+
+struct thread {
+  struct id {
+    bool operator==(id) const { return true; }
+  };
+};
+
+namespace this_thread {
+inline thread::id get_id() { return {}; }
+template <class Duration> void sleep_for(const Duration&) {}
+}  // namespace this_thread
+
+}  // namespace std

@@ -1,0 +1,45 @@
+// Six short lessons: each sets the page up and says what to look at. `look` names views.
+export const LESSONS = [
+  {
+    title: "1 Why gradients vanish",
+    settings: { problem: "double-moons", noise: 0.15, model: "h2", layers: 64, horizon: 6.4, beside: ["perceptron"], rate: 0.02 },
+    look: ["gradients", "loss"],
+    text: ["A perceptron replaces its state in every layer, and every layer of the usual start shrinks small changes a little. After 64 layers nothing is left: before the first layer the gradient is smaller by twenty powers of ten, so the first layers never learn what to do, and the loss stays at log 2, a guess."],
+    steps: ["Press play.", "Look at the left end of “Gradients”: the perceptron’s line falls out of sight, that of the flow stays near 1.", "Then set Layers to 8, and to 4: how deep may a perceptron be?"],
+  },
+  {
+    title: "2 Marginal stability",
+    settings: { problem: "swiss-roll", model: "ms2", layers: 32, horizon: 3.2, beside: ["resnet"], rate: 0.02 },
+    look: ["spectrum", "jacobians"],
+    text: ["A field whose changes die out forgets its input; one whose changes grow explodes. In between lie fields that only turn: all eigenvalues of their Jacobian are imaginary. A skew K, or a skew J, forces that, for whatever weights training finds."],
+    steps: ["Press play, and watch the eigenvalues: those of the flow stay on the vertical axis, those of the ResNet wander off.", "Move the slider of “State after each layer” to see other layers.", "Choose h1 or h2 as the model: the same."],
+  },
+  {
+    title: "3 J and energy",
+    settings: { problem: "swiss-roll", model: "h2", layers: 64, horizon: 6.4, shared: true, beside: ["resnet"], rate: 0.02 },
+    look: ["energy", "singular"],
+    text: ["With one K and b for all layers there is one energy H(y). Its flow goes along J ∂H/∂y: since J is skew, that is always along a contour line of H. Steps of symplectic Euler keep close to it, and keep M J Mᵀ = J to the last digit: singular values come in pairs s and 1/s, so the largest is never below 1."],
+    steps: ["Press play: H stays almost level along the depth.", "Look at the rings in “Singular values”: every point sits in one.", "Choose h1: forward Euler drifts, and the pairs fall apart a little. Raise the horizon to make it worse."],
+  },
+  {
+    title: "4 Depth for free",
+    settings: { problem: "swiss-roll", model: "h1", layers: 64, horizon: 2.5, beside: [], rate: 0.02 },
+    look: ["plane", "course"],
+    text: ["The horizon T = N h says how far the flow goes, the layers N say in how many steps. At the same T more layers cost time, but they do not make training harder: 64 layers learn the Swiss roll in a second or two, 4 layers hardly can."],
+    steps: ["Press play, and then Walk to follow the points through the layers.", "Set Layers to 4, and to 256: what changes, and what does not?"],
+  },
+  {
+    title: "5 When they explode",
+    settings: { problem: "double-circles", noise: 0.3, model: "h1", layers: 64, horizon: 32, std: 1, beside: [], rate: 0.05 },
+    look: ["jacobians", "loss"],
+    text: ["The bound 1 holds from below only. Nothing stops a long flow with large weights from stretching: then gradients explode, and the loss jumps or becomes no number at all. What helps: a shorter horizon T, smaller weights, a smaller rate."],
+    steps: ["Press play, and watch the sensitivities climb.", "Set Horizon to 3.2: gradients are of moderate size, and training is calm.", "Or leave the horizon and set the model to h2: the pairs s, 1/s stay, and the large s too."],
+  },
+  {
+    title: "6 What a fair comparison is",
+    settings: { problem: "double-moons", noise: 0.15, model: "h2", layers: 64, horizon: 6.4, beside: ["perceptron", "perceptron-orthogonal", "resnet", "resnet-1"], rate: 0.005 },
+    look: ["networks", "gradients"],
+    text: ["A perceptron of 64 layers with the usual start is an easy one to beat. Started with orthogonal matrices it learns too, and so does a ResNet, best with the step T/N that the flow has: then it is a flow without J. What a Hamiltonian network adds is that its gradients cannot vanish whatever the weights become; the others begin well and may lose it."],
+    steps: ["Press play: the table says which of them learn.", "Raise the layers to 256, or the rate to 0.02: who still learns?", "No single run decides: change the seed."],
+  },
+];

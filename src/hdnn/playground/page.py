@@ -1,0 +1,58 @@
+"""The page as a text, alone or with a network that it shows first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from hdnn.files import write_whole
+
+_BEFORE = '<script type="application/octet-stream" id="kernels">'
+
+
+def page(first: Mapping[str, Any] | None = None) -> str:
+    """The playground as one HTML document that needs nothing else.
+
+    Args:
+        first: the network and data that it shows first, see `brought`; None leaves it as it is.
+
+    Raises:
+        OSError: if this installation has no page.
+
+    Example:
+        >>> page().startswith("<!doctype html>")
+        True
+    """
+    place = resources.files("hdnn.playground") / "index.html"
+    if not place.is_file():
+        raise OSError(
+            "This installation of hdnn has no playground: its page was not built. In a clone of the project run "
+            "`make playground`; else install hdnn again."
+        )
+    text = place.read_text(encoding="utf-8")
+    if first is None:
+        return text
+    # A policy of hashes guards what runs; this is data, which does not. "<" is written so that nothing can end it.
+    data = json.dumps(first, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return text.replace(_BEFORE, f'<script type="application/json" id="run">{data}</script>\n{_BEFORE}', 1)
+
+
+def write_page(path: str | Path, text: str, *, overwrite: bool = False) -> None:
+    """Write the page to a file, whole or not at all.
+
+    Args:
+        path: of the file.
+        text: of `page`.
+        overwrite: whether a file that is there may be replaced.
+
+    Raises:
+        FileExistsError: if it may not.
+        OSError: if it cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} is there already; nothing was changed. Choose another name, or --overwrite.")
+    write_whole(path, text)

@@ -1,0 +1,64 @@
+"""The page that is shipped was built of these sources, is small, and lets nothing in."""
+
+import base64
+import gzip
+import hashlib
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hdnn.playground.page import page
+
+SCRIPT = Path(__file__).parents[2] / "playground" / "build.py"
+specification = importlib.util.spec_from_file_location("build_playground", SCRIPT)
+build = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(build)
+
+
+def test_it_was_built_of_these_sources():
+    assert build.is_fresh(), "csrc/ or playground/ changed since the page was built. Run: make playground"
+
+
+def test_what_can_be_built_without_a_compiler_is_what_is_there():
+    text = page()
+    for entry in ("main.js", "worker.js"):
+        assert build.program(entry) in text
+
+
+def test_it_is_small():
+    assert len(gzip.compress(page().encode(), 9)) <= 300_000
+
+
+def test_its_policy_lets_nothing_in():
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page())[1]
+    rules = {rule.split()[0]: rule.split()[1:] for rule in policy.split(";")}
+    assert rules["default-src"] == ["'none'"]
+    assert rules["worker-src"] == ["blob:"]
+    assert not {"'unsafe-inline'", "'unsafe-eval'", "*"} & {each for rule in rules.values() for each in rule}
+    script = re.findall(r"<script>(.*?)</script>", page(), re.DOTALL)
+    style = re.findall(r"<style>(.*?)</style>", page(), re.DOTALL)
+    for name, texts in (("script-src", script), ("style-src", style)):
+        hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in texts]
+        assert len(hashes) == 1
+        assert set(hashes) <= set(rules[name])
+
+
+def test_it_names_no_other_place_than_links():
+    addresses = set(re.findall(r"https?://[^\s\"'<>]+", page()))
+    assert addresses <= {"https://pypi.org/project/hdnn/"}
+
+
+@pytest.mark.parametrize(
+    "wrong", ['import x from "./random.js";', 'import { no } from "./random.js";', "const generator = 1;"]
+)
+def test_modules_that_cannot_be_joined_are_refused(monkeypatch, tmp_path, wrong):
+    folder = tmp_path / "page"
+    folder.mkdir()
+    shutil.copy(SCRIPT.parent / "page" / "random.js", folder)
+    (folder / "entry.js").write_text(f'import {{ generator }} from "./random.js";\n{wrong}\n', encoding="utf-8")
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    with pytest.raises(ValueError, match=r"entry\.js"):
+        build.program("entry.js")
