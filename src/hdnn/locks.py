@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,26 @@ def held(path: Path) -> Iterator[None]:
         if os.name == "nt":  # which removes no file that is open
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+@contextmanager
+def waited_for(path: Path) -> Iterator[None]:
+    """Hold a file as `held` does, once nobody else does: for what takes moments.
+
+    Raises:
+        OSError: if it cannot be made, is no plain file, or its file system knows no locks.
+    """
+    pause = 0.001
+    while True:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(held(path))
+            except BlockingIOError:
+                time.sleep(pause)
+                pause = min(2 * pause, 0.05)
+                continue
+            yield
+            return
 
 
 def _acquire(path: Path) -> int:

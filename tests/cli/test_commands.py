@@ -208,6 +208,7 @@ def test_every_command_and_option_is_explained(name):
 def test_the_commands_are_those_that_are_promised():
     promised = {
         "train",
+        "tune",
         "predict",
         "evaluate",
         "compare",

@@ -33,7 +33,7 @@ def test_every_option_shows_its_default(hdnn, monkeypatch, command, columns):
             assert f"[default: {each.default}]" in own, own
 
 
-@pytest.mark.parametrize(("command", "extra"), [("export", "onnx"), ("train", "tensorboard")])
+@pytest.mark.parametrize(("command", "extra"), [("export", "onnx"), ("train", "tensorboard"), ("tune", "tune")])
 def test_brackets_stay_in_the_rendered_help(hdnn, monkeypatch, command, extra):
     monkeypatch.setenv("COLUMNS", "200")
     assert f"pip install 'hdnn[{extra}]'" in rendered(hdnn, command)

@@ -25,6 +25,7 @@ from hdnn.cli.playground import playground
 from hdnn.cli.predict import predict
 from hdnn.cli.reproduce import reproduce
 from hdnn.cli.train import train
+from hdnn.cli.tune import tune
 from hdnn.doors import in_options
 from hdnn.renames import RECIPE, outdated
 
@@ -36,7 +37,7 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS = (train, predict, evaluate, compare, analyze, export, reproduce, info, bench, playground)
+COMMANDS = (train, tune, predict, evaluate, compare, analyze, export, reproduce, info, bench, playground)
 
 
 def current_name(word: str) -> str:

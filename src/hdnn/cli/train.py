@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 0.1  # seconds from one look at a training to the next
 _NETWORK = {"width": "features", "activation": "tanh", "integrator": "the model's", "shared": "off"}
-_DATA = {
+DATA_DEFAULTS = {
     "target": "none",
     "task": "as its values suggest",
     "columns": "all that can help",
@@ -42,7 +42,7 @@ _DATA = {
 @offering(
     (NetworkChoices, NETWORK, _NETWORK, "by data"),
     (TrainingChoices, TRAINING, {}, "by data"),
-    (SourceChoices, DATA, _DATA, ""),
+    (SourceChoices, DATA, DATA_DEFAULTS, ""),
 )
 def train(
     context: typer.Context,

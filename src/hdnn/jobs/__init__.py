@@ -1,4 +1,4 @@
-"""The jobs of the command line as Python functions: train, evaluate, predict, analyze, compare."""
+"""The jobs of the command line as Python functions: train, evaluate, predict, analyze, compare, tune."""
 
 from hdnn.jobs.analyze import Analysis, analyze
 from hdnn.jobs.choices import Choices
@@ -10,6 +10,7 @@ from hdnn.jobs.sources import NAMED, DataSource, Source, load, mnist_folder
 from hdnn.jobs.subjects import Subject, choose_subject, trained, untrained
 from hdnn.jobs.task import Outcome
 from hdnn.jobs.train import resume, train
+from hdnn.jobs.tuning import Tuned, tune
 
 __all__ = [
     "NAMED",
@@ -24,6 +25,7 @@ __all__ = [
     "Setup",
     "Source",
     "Subject",
+    "Tuned",
     "analyze",
     "as_file",
     "as_run",
@@ -38,5 +40,6 @@ __all__ = [
     "table_setup",
     "train",
     "trained",
+    "tune",
     "untrained",
 ]

@@ -84,7 +84,7 @@ def train(
         require_threads(threads)
     choices = cast(Choices, given(choices))
     dataset = source.load(download_progress)
-    _announced(dataset, announce)
+    announced(dataset, announce)
     setup = setup or source.setup(dataset)
     config = network_config(dataset, setup, choices)
     recipe = chosen_recipe(setup, choices, seed)
@@ -94,7 +94,7 @@ def train(
     announce(describe(network, config, recipe))
     chosen = training_backend(network, *parts[:2], recipe)
     announce(steps_by(chosen))
-    used = threads or _threads(dataset, config, recipe)
+    used = threads or threads_for(dataset, config, recipe)
     with using_threads(used):
         around = circumstances(place) | {"training backend": chosen.backend}
     start = Start(init_std, device, used, fingerprint(dataset), circumstances=around)
@@ -164,7 +164,7 @@ def resume(
         dataset, began = source.load(), run.config.start["fingerprint"]
         if fingerprint(dataset) != began:
             dataset = reloaded(run, source)
-        _announced(dataset, announce)
+        announced(dataset, announce)
         if fingerprint(dataset) != began:
             raise ValueError(
                 f"The data of this run, {source.name}, have changed since it began, so it cannot go on as it would "
@@ -188,7 +188,8 @@ def resume(
         return task.carry_out(state, callbacks, start_callbacks)
 
 
-def _announced(dataset: Dataset, announce: Callable[[str], None]) -> None:
+def announced(dataset: Dataset, announce: Callable[[str], None]) -> None:
+    """Say what data are, and what is odd about them."""
     announce(dataset.description)
     for caution in dataset.cautions:
         announce(f"Note: {caution}")
@@ -226,7 +227,7 @@ def _parts(dataset: Dataset, recipe: Recipe) -> Parts:
     return x[train], y[train], (x[held], y[held])
 
 
-def _threads(dataset: Dataset, config: NetworkConfig, recipe: Recipe) -> int:
+def threads_for(dataset: Dataset, config: NetworkConfig, recipe: Recipe) -> int:
     """As many threads as pay."""
     pixels = math.prod(config.inputs[1:])
     batch = len(dataset.x_train) if recipe.optimizer == "lbfgs" else recipe.batch_size

@@ -1,0 +1,89 @@
+"""What `hdnn tune` tries: for each choice that the user leaves open, between which values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+
+from hdnn.data import Dataset
+from hdnn.jobs.choices import Choices, chosen_recipe, network_config
+from hdnn.jobs.setups import Setup
+from hdnn.networks import PRESETS
+
+Space = Mapping[str, BaseDistribution]
+
+_DEEPEST = 32
+_WIDEST = 256
+
+
+def space(dataset: Dataset, setup: Setup, choices: Choices) -> dict[str, BaseDistribution]:
+    """The values to choose among, by the names of choices: around those of the set-up, and none that is given.
+
+    Args:
+        dataset: whose inputs bound the size of the state.
+        setup: for the data.
+        choices: of the user; what is given is not searched.
+
+    Raises:
+        ValueError: if what is given makes no sense.
+    """
+    network_config(dataset, setup, choices)
+    recipe = chosen_recipe(setup, choices, 0)
+    found: dict[str, BaseDistribution] = {"model": CategoricalDistribution(_models(dataset, setup, choices))}
+    found["layers"] = IntDistribution(1, _DEEPEST, log=True)
+    if "step" not in choices and choices.get("layers") != 0:
+        found["horizon"] = FloatDistribution(setup.horizon / 8, setup.horizon * 8, log=True)
+    least = 4 if setup.kernel_size or choices.get("lift", setup.lift) == "linear" else dataset.inputs[0]
+    low = _even(max(4, least, setup.features // 4))
+    high = min(_WIDEST, _even(2 * setup.features))
+    if low < high:
+        found["features"] = IntDistribution(low, high, step=2)
+    if recipe.optimizer != "lbfgs":
+        found["learning_rate"] = FloatDistribution(recipe.learning_rate / 10, recipe.learning_rate * 10, log=True)
+        most = 1.0 if recipe.optimizer == "adamw" else 1e-2
+        found["weight_decay"] = FloatDistribution(1e-4 * most, most, log=True)
+    return {name: kind for name, kind in found.items() if name not in choices}
+
+
+def _models(dataset: Dataset, setup: Setup, choices: Choices) -> list[str]:
+    """Those of the literature that can be built with what else is chosen."""
+    found = []
+    for model in sorted(PRESETS):
+        try:
+            network_config(dataset, setup, Choices(**{**choices, "model": model}))
+        except ValueError:
+            continue
+        found.append(model)
+    return found
+
+
+def _even(number: int) -> int:
+    return number + number % 2
+
+
+def beginning(space: Space, setup: Setup) -> dict[str, Any]:
+    """What the set-up would take of a space: what is tried first, so that nothing found is worse."""
+    known = {name: getattr(setup, name) for name in ("model", "layers", "horizon", "features")}
+    known |= {name: getattr(setup.recipe, name) for name in ("learning_rate", "weight_decay")}
+    return {name: _nearest(kind, known[name]) for name, kind in space.items()}
+
+
+def _nearest(kind: BaseDistribution, value: Any) -> Any:
+    if isinstance(kind, IntDistribution | FloatDistribution):
+        inside = min(max(value, kind.low), kind.high)
+        return inside if isinstance(kind, FloatDistribution) else inside - (inside - kind.low) % kind.step
+    choices: tuple[Any, ...] = getattr(kind, "choices", ())
+    return value if value in choices else choices[0]
+
+
+def described(space: Space) -> dict[str, str]:
+    """A space in plain values."""
+    return {name: distribution_to_json(kind) for name, kind in space.items()}

@@ -1,0 +1,241 @@
+"""The job that searches for choices: trials scored on rows held back from training, and the best as a run."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from hdnn import files
+from hdnn.data import Dataset
+from hdnn.jobs.beginnings import fingerprint
+from hdnn.jobs.choices import Choices, chosen_recipe, given
+from hdnn.jobs.sources import DataSource, Source
+from hdnn.jobs.task import Outcome
+from hdnn.jobs.train import announced, resume, train
+from hdnn.jobs.trials import held_back
+from hdnn.locks import held
+from hdnn.names import count
+from hdnn.training.devices import require_device, require_threads
+
+if TYPE_CHECKING:
+    from hdnn.jobs.studies import Study
+
+CHOICES, HISTORY, IMPORTANCES = "best.json", "history.png", "importances.png"
+_SHARE = 0.2  # of the training rows, held back where the user names none
+_ENDING = ".ending"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a study has found.
+
+    Args:
+        folder: of the study.
+        score: what was maximized on the rows held back, "accuracy" or "r2".
+        trials: that have ended, of those asked for.
+        pruned: of them, stopped early.
+        failed: of them, not trained to the end for other reasons.
+        best: the number of the best trial.
+        value: its score.
+        choices: the best, with those that were given.
+        outcome: its run on all training rows; None where another worker trains it, or other hosts still work.
+        remark: what else is to be known, or "".
+    """
+
+    folder: Path
+    score: str
+    trials: int
+    pruned: int
+    failed: int
+    best: int
+    value: float
+    choices: Choices
+    outcome: Outcome | None
+    remark: str = ""
+
+
+def tune(
+    source: DataSource,
+    choices: Choices,
+    folder: Path,
+    *,
+    trials: int = 50,
+    seed: int = 0,
+    device: str = "cpu",
+    threads: int | None = None,
+    storage: str | None = None,
+    lost_hosts: Collection[str] = (),
+    command: str = "",
+    announce: Callable[[str], None] = lambda text: None,
+    progress: Callable[[int, int, str], None] = lambda done, total, name: None,
+) -> Tuned:
+    """Search for the choices that score best on rows held back from training, then train with them on all of them.
+
+    Trials are proposed by Optuna's TPE, the first being the set-up of the data, and stopped early where others had been
+    better by then. Test rows take no part. Several processes that name the same folder share the trials; one that is
+    killed loses nothing, for the others, or the next that names the folder, try its trial again.
+
+    Args:
+        source: the data.
+        choices: what is fixed, and not searched; of `validation_fraction` and `patience` too.
+        folder: of the study; new, or that of one that goes on.
+        trials: that end, of all processes together, failed ones among them.
+        seed: of data, weights, batches, the rows held back and the proposals. In one process the same seed gives the
+            same trials, also after a pause.
+        device: as for `train`.
+        threads: of each process; None takes as many as pay.
+        storage: URL of a database with the trials, for processes without a common folder; None keeps a journal in the
+            folder.
+        lost_hosts: hosts whose workers are no more, though their trials say that they run. Workers of this host are
+            known by themselves.
+        command: what repeats the study, for the record of the run.
+        announce: told in words what was decided.
+        progress: told of trials: how many have ended, of how many, and the best score in words.
+
+    Returns:
+        What was found. Also written to the folder: the choices as `best.json` for `as_file`, figures of the history and
+        of the importances of the choices by Optuna, and the run in a folder with the number of the trial.
+
+    Raises:
+        ImportError: if Optuna is not installed.
+        ValueError: for choices or data that make no sense, if the study in the folder is about others, or if no trial
+            could be trained.
+        OSError: if the folder cannot be used.
+        KeyboardInterrupt: for Ctrl-C, after the trial was given back.
+    """
+    _require_optuna()
+    from hdnn.jobs import searches, studies
+    from hdnn.jobs.figures import quietly
+    from hdnn.jobs.workers import Worker
+
+    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
+        raise ValueError(f"`trials` must be a whole number, at least 1; got {trials}.")
+    if threads is not None:
+        require_threads(threads)
+    require_device(device)
+    choices = cast(Choices, given(choices))
+    share = choices.get("validation_fraction") or _SHARE
+    dataset = source.load()
+    announced(dataset, announce)
+    setup = source.setup(dataset)
+    space = searches.space(dataset, setup, choices)
+    if not space:
+        raise ValueError("All that could be searched is chosen already. Leave out one of the choices, or train.")
+    rows = held_back(dataset, share, seed)
+    announce(
+        f"Searching {', '.join(name.replace('_', ' ') for name in space)}: {rows.score} on {len(rows.held[0])} of "
+        f"{len(dataset.x_train)} training rows decides."
+    )
+    asked = {
+        "data": _digest(source, dataset),
+        "options of the data": _options(source),
+        "choices": _plain(choices),
+        "values to search": searches.described(space),
+        "seed": seed,
+    }
+    first = searches.beginning(space, setup)
+    warmup = chosen_recipe(setup, choices, seed).epochs // 4
+    beginning = studies.Beginning(asked, space, first, seed, warmup)
+    with quietly(), studies.opened(folder, beginning, storage=storage, lost_hosts=lost_hosts) as study:
+        Worker(study, dataset, rows, setup, choices, seed, device, threads, trials, announce, progress).until_done()
+        counts, best = study.counts(), study.best()
+        if best is None:
+            raise ValueError(f"No trial of {counts.finished} came to its end. {_reason(study)}")
+        # The rows that were held back are training rows too.
+        fixed = {name: value for name, value in choices.items() if name not in ("validation_fraction", "patience")}
+        found = cast(Choices, {**fixed, **best.params})
+        ended = (counts.finished, counts.pruned, counts.failed, best.number, float(best.value or 0.0))
+        if counts.finished < trials:
+            return Tuned(folder, rows.score, *ended, found, None, _elsewhere(counts.elsewhere))
+        try:
+            with held(folder / _ENDING):
+                _write(study, found, rows.score, announce)
+                announce(f"Trial {best.number} is the best. Training with its choices, on all training rows.")
+                outcome = _trained(
+                    source, found, folder / f"trial-{best.number}", seed, device, threads, command, announce
+                )
+        except BlockingIOError:
+            remark = "Another process of the study trains with the best choices."
+            return Tuned(folder, rows.score, *ended, found, None, remark)
+        return Tuned(folder, rows.score, *ended, found, outcome)
+
+
+def _require_optuna() -> None:
+    if importlib.util.find_spec("optuna") is None:
+        raise ImportError(
+            "Tuning needs the package Optuna, which is not installed. Install it with pip install 'hdnn[tune]'."
+        )
+
+
+def _write(study: Study, choices: Choices, score: str, announce: Callable[[str], None]) -> None:
+    """Write the best choices and the figures of a study."""
+    from hdnn.jobs.figures import drawn
+
+    files.require_own(study.folder, (CHOICES, HISTORY, IMPORTANCES))
+    files.write_whole(study.folder / CHOICES, json.dumps(_plain(choices), indent=2) + "\n")
+    for left_out in drawn(study.optuna, score, study.folder / HISTORY, study.folder / IMPORTANCES):
+        announce(left_out)
+
+
+def _trained(
+    source: DataSource,
+    choices: Choices,
+    folder: Path,
+    seed: int,
+    device: str,
+    threads: int | None,
+    command: str,
+    announce: Callable[[str], None],
+) -> Outcome:
+    """The run of the best choices: trained, gone on with where a process was killed at it, or there already."""
+    if not (folder / "config.json").is_file():
+        return train(
+            source, choices, folder, seed=seed, device=device, threads=threads, command=command, announce=announce
+        )
+    return resume(folder, source=None if isinstance(source, Source) else source, announce=announce)
+
+
+def _digest(source: DataSource, dataset: Dataset) -> str:
+    """Of the data: of a table of its file, so that another machine, which may round otherwise, finds the same."""
+    if isinstance(source, Source):
+        if not source.is_table:
+            return source.data
+        with Path(source.data).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    return fingerprint(dataset)
+
+
+def _options(source: DataSource) -> dict[str, Any]:
+    """How data are read, but for where they are."""
+    known = source.described()
+    return {
+        name: known[name] for name in known.keys() - {"data", "folder", "download"} if known[name] not in (None, ())
+    }
+
+
+def _plain(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Choices as JSON can say them."""
+    return {name: "inf" if value == math.inf else value for name, value in choices.items()}
+
+
+def _elsewhere(hosts: Mapping[str, int]) -> str:
+    """What is to be known of trials that nobody here can see the end of."""
+    if not hosts:
+        return ""
+    places = ", ".join(f"{count(number, 'trial')} on {host}" for host, number in sorted(hosts.items()))
+    return (
+        f"Still at work elsewhere: {places}. Their last worker trains with the best choices; if a host is no more, "
+        f"start again with `lost_hosts=HOST`."
+    )
+
+
+def _reason(study: Study) -> str:
+    """The first reason of trials that went wrong."""
+    reasons = [str(each.user_attrs["reason"]) for each in study.trials() if "reason" in each.user_attrs]
+    return f"The first ended so: {reasons[0]}" if reasons else "Nothing is left to try."
