@@ -48,6 +48,12 @@ export class CourseView {
     this.play.textContent = this.walking ? "❚❚ Stop" : "▶ Walk";
     if (!this.walking) return;
     if (this.at >= 1) this.at = 0;
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) this.leap();
+    else this.glide();
+  }
+
+  // All the way in some seconds.
+  glide() {
     let last = performance.now();
     const step = (now) => {
       if (!this.walking) return;
@@ -57,6 +63,18 @@ export class CourseView {
       else requestAnimationFrame(step);
     };
     requestAnimationFrame(step);
+  }
+
+  // From layer to layer, without motion in between.
+  leap() {
+    const stops = Math.max(1, Math.min(this.layers, 16));
+    const step = () => {
+      if (!this.walking) return;
+      this.go(Math.min(1, Math.round((this.at + 1 / stops) * stops) / stops));
+      if (this.at >= 1) this.toggle();
+      else setTimeout(step, 400);
+    };
+    step();
   }
 
   // Coordinate `axis` of all points at a level, or what the head makes of them.

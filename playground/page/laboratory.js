@@ -26,7 +26,7 @@ export class Laboratory {
     this.nets.set("flow", this.kernels.network(flow, given.parameters ?? begin(flow, seed, { std: settings.std })));
     for (const name of settings.beside) {
       const { kind, start, step: own } = BASELINES[name];
-      const made = describe({ ...common, kind, step: own ?? step, shared: false });
+      const made = describe({ ...common, kind, step: own ?? step, shared });
       this.nets.set(name, this.kernels.network(made, begin(made, seed, { start })));
     }
     this.data = given.data ?? drawn(settings.problem, settings.points, settings.noise, seed, settings.own);

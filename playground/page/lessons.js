@@ -16,7 +16,7 @@ export const LESSONS = [
   },
   {
     title: "3 J and energy",
-    settings: { problem: "swiss-roll", model: "h2", layers: 64, horizon: 6.4, shared: true, beside: ["resnet"], rate: 0.02 },
+    settings: { problem: "double-moons", noise: 0.15, model: "h2", layers: 64, horizon: 6.4, shared: true, beside: ["resnet"], rate: 0.01 },
     look: ["energy", "singular"],
     text: ["With one K and b for all layers there is one energy H(y). Its flow goes along J ∂H/∂y: since J is skew, that is always along a contour line of H. Steps of symplectic Euler keep close to it, and keep M J Mᵀ = J to the last digit: singular values come in pairs s and 1/s, so the largest is never below 1."],
     steps: ["Press play: H stays almost level along the depth.", "Look at the rings in “Singular values”: every point sits in one.", "Choose h1: forward Euler drifts, and the pairs fall apart a little. Raise the horizon to make it worse."],
@@ -30,16 +30,16 @@ export const LESSONS = [
   },
   {
     title: "5 When they explode",
-    settings: { problem: "double-circles", noise: 0.3, model: "h1", layers: 64, horizon: 32, std: 1, beside: [], rate: 0.05 },
+    settings: { problem: "double-circles", noise: 0.3, model: "h1", layers: 64, horizon: 64, std: 1, beside: [], rate: 0.05 },
     look: ["jacobians", "loss"],
     text: ["The bound 1 holds from below only. Nothing stops a long flow with large weights from stretching: then gradients explode, and the loss jumps or becomes no number at all. What helps: a shorter horizon T, smaller weights, a smaller rate."],
-    steps: ["Press play, and watch the sensitivities climb.", "Set Horizon to 3.2: gradients are of moderate size, and training is calm.", "Or leave the horizon and set the model to h2: the pairs s, 1/s stay, and the large s too."],
+    steps: ["Before you press play, look at the sensitivities: a small change of the input arrives a thousand times as large.", "Press play: the loss jumps, and stays at a guess.", "Set Horizon to 3.2, Start std to 0 and the rate to 0.02: sensitivities of moderate size, and training is calm.", "Or leave all that and set the model to h2: the pairs s, 1/s are exact, and the large s are still large."],
   },
   {
     title: "6 What a fair comparison is",
-    settings: { problem: "double-moons", noise: 0.15, model: "h2", layers: 64, horizon: 6.4, beside: ["perceptron", "perceptron-orthogonal", "resnet", "resnet-1"], rate: 0.005 },
-    look: ["networks", "gradients"],
-    text: ["A perceptron of 64 layers with the usual start is an easy one to beat. Started with orthogonal matrices it learns too, and so does a ResNet, best with the step T/N that the flow has: then it is a flow without J. What a Hamiltonian network adds is that its gradients cannot vanish whatever the weights become; the others begin well and may lose it."],
-    steps: ["Press play: the table says which of them learn.", "Raise the layers to 256, or the rate to 0.02: who still learns?", "No single run decides: change the seed."],
+    settings: { problem: "double-moons", noise: 0.15, model: "h2", layers: 64, horizon: 6.4, beside: ["perceptron", "perceptron-orthogonal", "resnet", "resnet-1"], rate: 0.002 },
+    look: ["jacobians", "accuracy"],
+    text: ["A perceptron of 64 layers with the usual start is an easy one to beat. Started with orthogonal matrices it learns something too, and a ResNet learns as well as the flow; with the step T/N it is a flow without J. What a Hamiltonian network adds is a promise: the sensitivity ‖∂y_N/∂y_j‖ cannot fall below 1, whatever the weights become. The others begin well and may lose it: watch the orthogonal perceptron."],
+    steps: ["Press play: the table says which of them learn.", "Watch the sensitivities: which lines fall below the bound as weights move?", "Raise the layers to 256, or the rate to 0.02: who still learns?", "No single run decides: change the seed."],
   },
 ];

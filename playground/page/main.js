@@ -55,7 +55,6 @@ class Page {
     for (const id of ["play", "once", "reset"]) find(id).disabled = false;
     find("theme").onclick = () => this.paint(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
     window.onhashchange = () => { if (toLink(this.settings) !== (location.hash || "#")) this.restart(fromLink(location.hash)); };
-    window.addEventListener("resize", () => this.draw());
     document.addEventListener("toggle", (event) => { if (event.target.matches?.("details.hint") && event.target.open) closeHints(event.target); }, true);
     document.addEventListener("keydown", (event) => { if (event.key === "Escape") closeHints(); });
     document.addEventListener("click", (event) => { if (!event.target.closest?.("details.hint")) closeHints(); });
@@ -69,6 +68,10 @@ class Page {
       if (!this.session.running) this.again();
     }, { rootMargin: "100px" });
     for (const view of this.views) observer.observe(view.root);
+    const resized = new ResizeObserver((entries) => {
+      for (const { target } of entries) this.views.find((view) => view.canvas === target).draw();
+    });
+    for (const view of this.views) resized.observe(view.canvas);
   }
 
   wants() {

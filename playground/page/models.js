@@ -42,8 +42,8 @@ export function describe({ kind, features: n, layers, step, activation, shared, 
     case "ms1": return { ...plain, method: PARTITIONED, structure: BLOCK_SKEW, firstIsQ: 1 };
     case "ms2": return { ...plain, index: skewIndex(n), free: (n * (n - 1)) / 2 };
     case "ms3": return { ...plain, method: PARTITIONED, structure: OFF_DIAGONAL, drive: CANONICAL };
-    case "perceptron": return { ...plain, method: PERCEPTRON, step: 1, shared: false };
-    case "resnet": return { ...plain, shared: false };
+    case "perceptron": return { ...plain, method: PERCEPTRON, step: 1 };
+    case "resnet": return plain;
     default: throw new Error(`There is no network called ${kind}.`);
   }
 }

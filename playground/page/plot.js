@@ -1,6 +1,6 @@
 // Plots on a canvas: a frame with axes, and lines, bands and dots inside it.
 
-const STYLE = { margin: { left: 46, right: 10, top: 8, bottom: 34 } };
+const STYLE = { margin: { left: 46, right: 10, top: 22, bottom: 34 } };
 
 // The colour of a name in style.css, as the theme has it now.
 const colours = new Map();
@@ -71,12 +71,7 @@ export class Plot {
     g.textAlign = "right", g.textBaseline = "bottom";
     g.fillText(this.x.label ?? "", box.right, this.height - 1);
     g.textAlign = "left";
-    if (this.y.label) {
-      g.textBaseline = "top";
-      const width = g.measureText(this.y.label).width;
-      g.fillStyle = colour("panel"), g.fillRect(box.left + 3, box.top, width + 6, 16);
-      g.fillStyle = colour("soft"), g.fillText(this.y.label, box.left + 6, box.top + 2);
-    }
+    g.fillText(this.y.label ?? "", 4, box.top - 6);
   }
 
   segment(x1, y1, x2, y2) {
@@ -125,7 +120,7 @@ export class Plot {
       this.segment(this.box.left, this.py(y), this.box.right, this.py(y));
       if (!words) return;
       g.font = "12px system-ui, sans-serif", g.textAlign = "right";
-      const below = this.py(y) < this.box.top + 40;
+      const below = this.py(y) < this.box.top + 18;
       g.textBaseline = below ? "top" : "bottom";
       const width = g.measureText(words).width, top = this.py(y) + (below ? 2 : -17);
       g.fillStyle = colour("panel"), g.globalAlpha = 0.8, g.fillRect(this.box.right - width - 8, top, width + 6, 15), g.globalAlpha = 1;

@@ -3,12 +3,12 @@ import { PROBLEMS } from "./data.js";
 
 // Networks beside the flow. `step: null` is that of the flow, T/N.
 export const BASELINES = {
-  "perceptron": { title: "Perceptron, default start", kind: "perceptron", start: "default" },
-  "perceptron-orthogonal": { title: "Perceptron, orthogonal start", kind: "perceptron", start: "orthogonal" },
-  "resnet": { title: "ResNet, step T/N", kind: "resnet", start: "default", step: null },
-  "resnet-orthogonal": { title: "ResNet, step T/N, orthogonal start", kind: "resnet", start: "orthogonal", step: null },
-  "resnet-1": { title: "ResNet, step 1", kind: "resnet", start: "default", step: 1 },
-  "resnet-1-orthogonal": { title: "ResNet, step 1, orthogonal start", kind: "resnet", start: "orthogonal", step: 1 },
+  "perceptron": { title: "Perceptron", kind: "perceptron", start: "default" },
+  "perceptron-orthogonal": { title: "Perceptron, orthogonal", kind: "perceptron", start: "orthogonal" },
+  "resnet": { title: "ResNet T/N", kind: "resnet", start: "default", step: null },
+  "resnet-orthogonal": { title: "ResNet T/N, orthogonal", kind: "resnet", start: "orthogonal", step: null },
+  "resnet-1": { title: "ResNet 1", kind: "resnet", start: "default", step: 1 },
+  "resnet-1-orthogonal": { title: "ResNet 1, orthogonal", kind: "resnet", start: "orthogonal", step: 1 },
 };
 
 const choice = (start, label, options, hint) => ({ kind: "choice", start, label, options, hint });

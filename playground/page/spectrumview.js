@@ -92,7 +92,7 @@ export class SingularView {
       for (const values of lists) plot.dots(values.map((_, k) => k + 1), values, name, { shape: SHAPE[name], size: 3, alpha: 0.8 });
     const off = Math.max(0, ...flow.map((values) => Math.max(...values.map((v, k) => Math.abs(v + values[n - 1 - k])))));
     this.caption.textContent = flow.length
-      ? `Rings mark 1/s of the partner: for the flow, s times its partner is at most ${Number((10 ** off).toPrecision(3))} from 1${this.pairs ? " (M J Mᵀ = J holds exactly)" : ""}.`
+      ? `Rings mark 1/s of the partner. For the flow a point and its ring differ by a factor of at most ${Number((10 ** off).toPrecision(3))}${this.pairs ? ": M J Mᵀ = J holds exactly" : ""}.`
       : "";
   }
 }

@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ class Visit:
     """A page that was opened from disk, and what went wrong on it."""
 
     def __init__(self, browser, path, link="", **options):
-        self.context = browser.new_context(viewport={"width": 1400, "height": 900}, **options)
+        self.context = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **options})
         self.page, self.errors, self.requests = self.context.new_page(), [], []
         self.page.set_default_timeout(60_000)
         self.page.on(
@@ -68,16 +69,18 @@ class Visit:
             [what, plain],
         )
 
-    def until(self, step):
-        """Wait until so many steps were taken."""
-        self.page.wait_for_function(
-            "step => (window.playground.page.last?.step ?? 0) >= step", arg=step, timeout=180_000
-        )
+    def wait(self, expression, argument=None, seconds=180):
+        """Wait until an expression holds. Asked from outside: the policy of the page allows no `eval` inside."""
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(expression, argument):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{expression} did not come true in {seconds} s; the page says: {self.errors}")
+            self.page.wait_for_timeout(20)
         return self
 
-    def accuracy(self):
-        """Of training and test points by network, in percent, of the last picture."""
-        return self.page.evaluate("window.playground.page.last.accuracy")
+    def until(self, step):
+        """Wait until so many steps were taken."""
+        return self.wait("step => (window.playground.page.last?.step ?? 0) >= step", step)
 
     def close(self):
         self.context.close()
