@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import behind
 import catalogue
 import contenders
 import tables
@@ -226,3 +227,26 @@ def test_the_report_says_who_is_behind_by_size_and_task():
     assert "| hdnn train | 75.00 | 75.00 | 1.50 |" in lines  # `half` lacks a score, so it counts for nobody
     assert not any(line.startswith("| half") for line in lines)
     json.dumps(lines)
+
+
+def test_the_tables_to_explain_are_those_far_behind_with_either_door(exported):
+    store = exported / "scores.jsonl"
+    scores = {contenders.TREES: 0.5, contenders.COMMAND: 0.5, contenders.ESTIMATOR: 0.46}
+    kept = [
+        {"table": "p/numbers", "seed": 0, "method": method, "part": "test", "score": score, "seconds": 1.0}
+        for method, score in scores.items()
+    ]
+    store.write_text("\n".join(map(json.dumps, kept)) + "\n")
+    assert [entry["name"] for entry in behind.far(exported, store)] == ["p/numbers"]
+    kept[-1]["score"] = 0.48
+    store.write_text("\n".join(map(json.dumps, kept)) + "\n")
+    assert behind.far(exported, store) == []
+
+
+def test_changes_reach_the_estimator(exported):
+    (entry,) = tables.listed(exported)
+    task = contenders.task_of(tables.opened(exported, entry), "answer", False, 0)
+    model = behind.changed(task, behind.by_target, epochs=1)
+    assert behind.scored(lambda task: model, task) >= 0
+    assert model[-1].epochs == 1
+    assert model[0].transform(task.inputs).shape == (500, 6)  # four numbers, one of them with gaps, and a category
