@@ -112,6 +112,7 @@ def test_the_gallery_has_an_order():
         "choosing",
         "fast-training",
         "scikit-learn",
+        "tuning",
         "surviving-runs",
         "bad-numbers",
         "exporting",
