@@ -75,7 +75,8 @@ NB_MODULE(_native, m) {
          F(Arrays, out), F(Arrays, weight_gradient), F(Arrays, bias_gradient), F(Arrays, drive_gradient),
          F(Arrays, out_flow), F(Arrays, out_row), F(Arrays, out_feature), F(Arrays, kept));
   record(m, "Training",
-         F(Training, flow), F(Training, linear), F(Training, inputs), F(Training, outputs), F(Training, loss),
+         F(Training, flow), F(Training, linear), F(Training, inputs), F(Training, outputs),
+         F(Training, channels), F(Training, height), F(Training, width), F(Training, loss),
          F(Training, rule), F(Training, alpha), F(Training, alpha_c), F(Training, decay), F(Training, smoothing),
          F(Training, clip), F(Training, repeats), F(Training, trains), F(Training, index), F(Training, free),
          F(Training, J_index), F(Training, J_free), F(Training, J), F(Training, J_layers));
@@ -97,7 +98,7 @@ NB_MODULE(_native, m) {
   m.def("train", [](bool doubles, const Training& training, const Trainees& trainees, int threads) {
     without_gil([&] { hdnn::train(doubles, training, trainees, threads, signalled); });
   });
-  m.attr("interface") = 3;  // as hdnn/kernels/calls.py counts what it passes and expects; raise both together
+  m.attr("interface") = 4;  // as hdnn/kernels/calls.py counts what it passes and expects; raise both together
   m.def("instruction_set", &hdnn::instruction_set);
   m.def("choose_instruction_set", &hdnn::choose_instruction_set);
   m.def("has_openmp", &hdnn::has_openmp);

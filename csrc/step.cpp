@@ -19,6 +19,7 @@ using hdnn::Product;
 using hdnn::Rule;
 using hdnn::Scores;
 using hdnn::Update;
+using hdnn::Whole;
 
 #include "math.hpp"
 #include "products.hpp"
@@ -34,6 +35,8 @@ template <class T> const V<T>* rows(const void* x) { return static_cast<const V<
 template <class T> V<T>* rows(void* x) { return static_cast<V<T>*>(x); }
 template <class T> const T* numbers(const void* x) { return static_cast<const T*>(x); }
 template <class T> T* numbers(void* x) { return static_cast<T*>(x); }
+
+#include "whole.hpp"
 
 template <class T> void affine(const Affine& map, void* u) {
   const Products<T> products(map.lanes);
@@ -221,6 +224,18 @@ void run_affine_back(bool doubles, const Affine& map, const void* g, void* x, vo
   return doubles ? affine_back<double>(map, g, x, A, b, flat) : affine_back<float>(map, g, x, A, b, flat);
 }
 
+void run_whole(bool doubles, const Whole& map, void* z) {
+  return doubles ? Heads<double>(map).forward(numbers<double>(z)) : Heads<float>(map).forward(numbers<float>(z));
+}
+
+void run_whole_back(bool doubles, const Whole& map, const void* g, void* y, void* A, void* b) {
+  const auto back = [&](auto heads, auto* one) {
+    using T = std::remove_pointer_t<decltype(one)>;
+    heads.back(numbers<T>(g), numbers<T>(y), numbers<T>(A), numbers<T>(b));
+  };
+  return doubles ? back(Heads<double>(map), numbers<double>(y)) : back(Heads<float>(map), numbers<float>(y));
+}
+
 double run_score(bool doubles, const Scores& s) { return doubles ? score<double>(s) : score<float>(s); }
 
 void run_product(bool doubles, const Product& p, const void* a, const void* b, void* out) {
@@ -248,6 +263,6 @@ void run_update(bool doubles, const Update& u) { return doubles ? update<double>
 
 namespace hdnn {
 extern const StepKernel HDNN_STEP;
-const StepKernel HDNN_STEP = {HDNN_KERNEL_NAME, run_affine, run_affine_back, run_score, run_product,
-                              run_smooth,       run_shrink, run_square,      run_update};
+const StepKernel HDNN_STEP = {HDNN_KERNEL_NAME, run_affine, run_affine_back, run_whole,  run_whole_back, run_score,
+                              run_product,      run_smooth, run_shrink,      run_square, run_update};
 }  // namespace hdnn

@@ -16,6 +16,13 @@ struct Affine {
   const void *A, *b, *x;
 };
 
+// A linear map of whole images, z = A y + b, with A (outputs, features · pixels) row by row. Images lie one after another
+// across the lanes of y, and side by side across the columns of z.
+struct Whole {
+  int64_t images, pixels, features, outputs, lanes, columns;
+  const void *A, *b, *y;
+};
+
 // Σ share · L of the losses L of the samples, and its gradient by the outputs.
 struct Scores {
   Loss loss;
@@ -47,6 +54,9 @@ struct StepKernel {
   void (*affine)(bool doubles, const Affine&, void* u);
   // Adds the gradients of A and b; that of x is written where it is wanted. `flat` has room for x.
   void (*affine_back)(bool doubles, const Affine&, const void* g, void* x, void* A, void* b, void* flat);
+  void (*whole)(bool doubles, const Whole&, void* z);
+  // As `affine_back`, from the gradient by z.
+  void (*whole_back)(bool doubles, const Whole&, const void* g, void* y, void* A, void* b);
   double (*score)(bool doubles, const Scores&);
   void (*product)(bool doubles, const Product&, const void* a, const void* b, void* out);
   // Σ ‖w_j - w_{j-1}‖² over `layers` rows of `size` numbers; its gradient times factor / 2 is added.

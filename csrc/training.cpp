@@ -26,6 +26,7 @@ namespace {
 
 constexpr double kBeta1 = 0.9, kBeta2 = 0.999;
 constexpr int64_t kChunks = 16, kChunkBytes = 4 << 20;  // of a batch, and of all their gradients
+constexpr int64_t kPixels = 3136, kImages = 64;  // of a portion at most
 constexpr double kWork = 1e6;  // multiply-adds of a step from which on more threads than one pay
 
 const StepKernel& step_kernel() {
@@ -43,6 +44,12 @@ int64_t largest_batch(const Trainees& t) {
     most = rows > most ? rows : most;
   }
   return most;
+}
+
+int64_t largest_portion(bool doubles, const Training& t, const Kernel& kernel) {
+  if (t.channels == 0) return kernel.lanes(doubles, t.flow.features, std::numeric_limits<int64_t>::max());
+  const int64_t images = kPixels / pixels_of(t);
+  return images > kImages ? kImages : (images > 0 ? images : 1);
 }
 
 // The steps of one network at a time, on one or several threads.
@@ -84,10 +91,10 @@ template <class T> class Learner {
   int64_t size(int which) const { return c_.start[which + 1] - c_.start[which]; }
   int64_t size() const { return c_.start[kParts]; }
 
-  int64_t blocks_of(int64_t rows) const { return (rows + c_.lanes - 1) / c_.lanes; }
+  int64_t blocks_of(int64_t rows) const { return (rows + c_.rows - 1) / c_.rows; }
   int64_t chunks_of(int64_t rows) const {
     const int64_t blocks = blocks_of(rows);
-    int64_t chunks = kChunkBytes / (built_.places().size * int64_t{sizeof(T)} + 1);
+    int64_t chunks = (t_.channels > 0 ? kChunkBytes / 4 : kChunkBytes) / (built_.places().size * int64_t{sizeof(T)} + 1);
     chunks = chunks < 2 ? 2 : (chunks > kChunks ? kChunks : chunks);
     return chunks < blocks ? chunks : blocks;
   }
@@ -118,7 +125,7 @@ template <class T> class Learner {
     std::memset(pulls_, 0, static_cast<size_t>(chunks * built_.places().size) * sizeof(T));
     const double share = share_of(k);
     // Six for each weight, and σ as much as four weights.
-    const double work = 6.0 * double(rows * t_.flow.layers) * double(t_.flow.hidden * (t_.flow.features + 4));
+    const double work = 6.0 * double(rows * pixels_of(t_) * t_.flow.layers) * double(t_.flow.hidden * (t_.flow.features + 4));
     const int threads = work < kWork ? 1 : (threads_ < chunks ? threads_ : static_cast<int>(chunks));
     if (threads == 1) {
       for (int64_t chunk = 0; chunk < chunks; ++chunk) losses_[chunk] = walk(k, share, chunk, chunks, blocks_[0]);
@@ -160,8 +167,8 @@ template <class T> class Learner {
     const Job job = job_of(chunk);
     double loss = 0;
     for (int64_t b = blocks * chunk / chunks; b < blocks * (chunk + 1) / chunks && !c_.guard.stopped(); ++b) {
-      const int64_t at = b * c_.lanes, left = rows - at;
-      const Portion<T> portion{model_, parameters_, chosen + at, left < c_.lanes ? left : c_.lanes, share,
+      const int64_t at = b * c_.rows, left = rows - at;
+      const Portion<T> portion{model_, parameters_, chosen + at, left < c_.rows ? left : c_.rows, share,
                                results == nullptr ? nullptr : results + at * t_.outputs};
       loss += block.run(portion, job, pulls_ + chunk * built_.places().size, built_.places().start);
     }
@@ -235,7 +242,7 @@ template <class T> void run(const Training& training, const Trainees& trainees, 
   Guard guard(interrupt);
   Call call{training, trainees, kernel_in_use(), step_kernel(), guard, {}, largest_batch(trainees), 0};
   parts_of(training, call.start);
-  call.lanes = call.kernel.lanes(sizeof(T) == 8, training.flow.features, std::numeric_limits<int64_t>::max());
+  call.rows = largest_portion(sizeof(T) == 8, training, call.kernel);
   threads = usable_threads(threads);
   for (int64_t model = 0; model < trainees.models && trainees.taken != nullptr; ++model) trainees.taken[model] = 0;
   const int side = trainees.models < threads ? static_cast<int>(trainees.models) : threads;
@@ -271,12 +278,12 @@ template <class T> void run(const Training& training, const Trainees& trainees, 
 
 void parts_of(const Training& t, int64_t (&start)[kParts + 1]) {
   const int64_t n = t.flow.features, stored = t.flow.shared ? 1 : t.flow.layers;
-  const int64_t sizes[kParts] = {t.linear ? n * t.inputs : 0,
+  const int64_t sizes[kParts] = {t.linear ? n * seen_of(t) : 0,
                                  t.linear ? n : 0,
                                  t.index != nullptr ? stored * t.free : weight_size(t.flow),
                                  bias_size(t.flow),
                                  t.J_index != nullptr ? t.J_free : 0,
-                                 t.outputs * n,
+                                 t.outputs * n * pixels_of(t),
                                  t.outputs};
   start[0] = 0;
   for (int k = 0; k < kParts; ++k) start[k + 1] = start[k] + sizes[k];

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "flow.hpp"
+#include "images.hpp"
 #include "step.hpp"
 
 namespace hdnn {
@@ -18,6 +19,7 @@ struct Training {
   Spec flow;
   int64_t linear;           // whether the lift is a linear map; else zeros are appended
   int64_t inputs, outputs;  // of a sample, and of the network
+  int64_t channels, height, width;  // of images, which a 3 x 3 convolution lifts, `linear`; 0: samples are vectors
   Loss loss;
   Rule rule;
   double alpha, alpha_c, decay, smoothing;
@@ -49,6 +51,10 @@ struct Trainees {
   void* gradient;               // (models, size): what the last step taken in this call moved along; or null
   int64_t* taken;               // (models): steps taken in this call; or null
 };
+
+// Samples of the flow in a row of data, and numbers that the lift reads for each.
+inline int64_t pixels_of(const Training& t) { return t.channels > 0 ? t.height * t.width : 1; }
+inline int64_t seen_of(const Training& t) { return t.channels > 0 ? t.channels * kTaps : t.inputs; }
 
 inline bool learns(const Training& t, int part) { return (t.trains >> part) & 1; }
 

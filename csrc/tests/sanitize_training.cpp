@@ -82,6 +82,10 @@ template <class T> struct Problem {
     }
     t.loss = static_cast<Loss>(drawn(batches == 1 ? 3 : 5)), t.rule = Rule::sgd;
     t.linear = drawn(2), t.inputs = t.linear ? 1 + drawn(9) : 1 + drawn(n), t.outputs = t.loss == Loss::binary ? 1 : 2 + drawn(4);
+    if (drawn(3) == 0) {
+      t.linear = 1, t.channels = 1 + drawn(3), t.height = 1 + drawn(6), t.width = 1 + drawn(20);
+      t.inputs = t.channels * t.height * t.width;
+    }
     t.alpha = drawn(2) * 0.3, t.alpha_c = drawn(2) * 0.2, t.decay = 0, t.clip = 0, t.repeats = 1;
     t.smoothing = t.loss == Loss::squares ? 0 : drawn(2) * 0.1, t.trains = (1 << hdnn::kParts) - 1;
     models = 1 + drawn(3), rows = 1 + drawn(70), weighted = drawn(2) == 0;

@@ -34,6 +34,7 @@ def refusals() -> dict[str, tuple[Network, Recipe, str]]:
     tied = vector_classifier(4, 4, presets.h1(4, 3, step=0.1), lift="linear")
     tied.head.weight = tied.lift.weight  # type: ignore[assignment]
     images = image_classifier(1, (4, 4), 2, presets.h1(4, 3, step=0.1, kernel_size=1))
+    images.lift = nn.Conv2d(1, 4, 5, padding=2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of rounding
         half = copy.deepcopy(plain).bfloat16()

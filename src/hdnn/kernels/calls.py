@@ -16,7 +16,7 @@ from torch import Tensor
 from hdnn.kernels.backend import Gradients, Layers
 from hdnn.kernels.plan import Plan
 
-_INTERFACE = 3  # what is passed to the extension, and expected of it; csrc/module.cpp has the same number
+_INTERFACE = 4  # what is passed to the extension, and expected of it; csrc/module.cpp has the same number
 
 
 def _load() -> tuple[Any, str]:

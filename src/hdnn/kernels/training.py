@@ -10,6 +10,7 @@ appends zeros, the output layer is W y_N + μ.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -31,8 +32,8 @@ class Setup:
     """What all networks of a training have in common.
 
     Args:
-        plan: of the flow, of vectors.
-        inputs: d.
+        plan: of the flow.
+        inputs: d, numbers of a sample.
         outputs: o, columns of W y_N + μ.
         linear: whether the lift is a linear map; else zeros are appended.
         loss: "squares", the mean over the outputs; "binary", the logistic loss of one logit; or "classes", the
@@ -48,6 +49,8 @@ class Setup:
         J: (1 or N, n, n); None where the drive of the plan is no matrix, or J is learned.
         J_index: where the numbers of a learned J stand, (n, n).
         trains: names of the `PARTS` that learn.
+        image: (C, H, W) where samples are images, d numbers channel by channel: the lift is then a 3 x 3 convolution
+            with padding 1, and the output layer reads the n · H · W numbers of y_N. None for vectors.
     """
 
     plan: Plan
@@ -66,21 +69,23 @@ class Setup:
     J: Tensor | None = None
     J_index: Tensor | None = None
     trains: tuple[str, ...] = PARTS
+    image: tuple[int, int, int] | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
         """Numbers of each of the `PARTS`, in order."""
         plan, n = self.plan, self.plan.features
+        channels, height, width = self.image or (0, 1, 1)
         weights, biases, _ = calls.sizes(plan)
         if self.index is not None:
             weights = (1 if plan.shared else plan.layers) * _places(self.index)
         return {
-            "lift_weight": n * self.inputs if self.linear else 0,
+            "lift_weight": n * (9 * channels if self.image else self.inputs) if self.linear else 0,
             "lift_bias": n if self.linear else 0,
             "weight": weights,
             "bias": biases,
             "interconnection": 0 if self.J_index is None else _places(self.J_index),
-            "head_weight": self.outputs * n,
+            "head_weight": self.outputs * n * height * width,
             "head_bias": self.outputs,
         }
 
@@ -295,12 +300,16 @@ def _packed(x: Tensor | None) -> Tensor | None:
 def _bound(setup: Setup) -> Any:
     """The setup as the extension reads it; the setup must outlive it."""
     J, J_index, index = setup.J, setup.J_index, setup.index
+    channels, height, width = setup.image or (0, 0, 0)
     one_W = setup.plan.drive == "matrix" and setup.plan.shared and (J is None or len(J) == 1)
     return calls.extension.Training(
         flow=calls.bound(setup.plan, one_W).spec,
         linear=setup.linear,
         inputs=setup.inputs,
         outputs=setup.outputs,
+        channels=channels,
+        height=height,
+        width=width,
         loss=_LOSSES[setup.loss],
         rule=_OPTIMIZERS[setup.optimizer],
         alpha=setup.alpha,
@@ -345,8 +354,10 @@ def _check_data(setup: Setup, trainees: Trainees, x: Tensor, y: Tensor, weight: 
 
 def _check_factors(setup: Setup, dtype: torch.dtype) -> None:
     plan, n = setup.plan, setup.plan.features
-    if plan.images:
-        raise ValueError("The native training serves flows of vectors; this plan is of images.")
+    if plan.images != (setup.image is not None) or (setup.image and not setup.linear):
+        raise ValueError("Images are lifted by a convolution to a flow of images, and vectors to one of vectors.")
+    if setup.image and setup.inputs != math.prod(setup.image):
+        raise ValueError(f"An image of shape {setup.image} has {math.prod(setup.image)} numbers; got {setup.inputs}.")
     if setup.loss == "binary" and setup.outputs != 1:
         raise ValueError(f'The loss "binary" is of one output; got {setup.outputs}.')
     if not setup.linear and setup.inputs > n:

@@ -127,7 +127,7 @@ def why_not(networks: Sequence[nn.Module], objective: Objective, recipe: Recipe,
 def _data_refuse(network: Any, source: Source | None) -> str:
     if not isinstance(source, Rows):
         return ""  # what a loader gives, its batches show
-    x, rank = source.data.x, 2 + int(source.stacked)
-    if not isinstance(x, Tensor) or x.dim() != rank or x.shape[-1] != fused.inputs_of(network.lift) or x.is_sparse:
+    x = source.data.x
+    if not isinstance(x, Tensor) or not fused.takes(network, x.shape[1 + int(source.stacked) :]) or x.is_sparse:
         return "the inputs are not rows of as many numbers as the network takes"
     return "the inputs want gradients" if x.requires_grad else ""

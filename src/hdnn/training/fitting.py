@@ -90,7 +90,7 @@ def fit(
         start_callbacks: the same, with a `TogetherProgress`, of the starts of `recipe.restarts`, which all step at
             once.
         penalties: (weight, function of the network) pairs to add to the objective, see `Objective`.
-        backend: "native" takes whole epochs of steps in one compiled call, for a `Network` of vectors with its own
+        backend: "native" takes whole epochs of steps in one compiled call, for a `Network` with its own
             loss, on the CPU; "torch" takes each through PyTorch, for everything; "auto" is "native" where that serves
             (see `hdnn.training_backend`), and what took the steps before the pause where there was one. They agree up
             to rounding.

@@ -6,7 +6,9 @@ Legend: E networks of one shape, P numbers in the parameters of one.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from torch import Tensor, nn
@@ -52,25 +54,33 @@ def _network_refuses(network: Network) -> str:
     lift, flow, head = network.lift, network.flow, network.head
     if type(flow) is not Flow:
         return f"it knows `Flow` itself, not {type(flow).__name__}"
-    if isinstance(lift, nn.Conv2d):
-        return "images are lifted by a convolution"
-    if type(lift) not in (ZeroPadding, nn.Linear) or type(head) is not nn.Linear:
-        return f"lift and head must be linear layers or zeros; got {type(lift).__name__} and {type(head).__name__}"
-    if head.bias is None or (isinstance(lift, nn.Linear) and lift.bias is None):
+    if type(lift) not in (ZeroPadding, nn.Linear, nn.Conv2d) or type(head) is not nn.Linear:
+        told = f"{type(lift).__name__} and {type(head).__name__}"
+        return f"lift and head must be linear layers, zeros or a convolution of images; got {told}"
+    if head.bias is None or (isinstance(lift, nn.Linear | nn.Conv2d) and lift.bias is None):
         return "lift and head must have a bias"
     if reason := training.why_not(head.weight.dtype, head.weight.device):
         return reason
     if flow.plan is None:
         return "no native kernel serves the flow (integrator, structure or activation)"
-    if flow.plan.images:
-        return "images are lifted by a convolution"
+    if flow.plan.images != isinstance(lift, nn.Conv2d):
+        return "the lift is not of the space of the flow"
+    if isinstance(lift, nn.Conv2d) and not _is_plain(lift):
+        return "it knows the convolution of `image_classifier` alone, 3 x 3 with padding 1, as a lift of images"
     if flow.backend not in ("auto", "native") or flow.memory == "store":
         return f'the flow has backend="{flow.backend}", memory="{flow.memory}"'
-    if head.in_features != flow.features:
+    if head.in_features != flow.features and (not flow.plan.images or head.in_features % flow.features):
         return f"the head reads {head.in_features} numbers of {flow.features} features"
     if type(flow.interconnection) not in (Fixed, Inverse, Learned):
         return f"it knows the library's interconnections, not {type(flow.interconnection).__name__}"
     return ""
+
+
+def _is_plain(lift: nn.Conv2d) -> bool:
+    """Whether a convolution is the one that native steps know."""
+    sizes = (lift.kernel_size, lift.stride, lift.dilation, lift.groups)
+    borders = lift.padding in ((1, 1), "same") and lift.padding_mode == "zeros"
+    return sizes == ((3, 3), (1, 1), (1, 1), 1) and borders
 
 
 def _surroundings_refuse(network: Network) -> str:
@@ -120,8 +130,8 @@ def tensors_of(network: Network) -> dict[str, nn.Parameter]:
     """The parameters of a network by their part in the native step, in its order."""
     lift, flow, head = network.lift, network.flow, network.head
     own: dict[str, Tensor | None] = {
-        "lift_weight": lift.weight if isinstance(lift, nn.Linear) else None,
-        "lift_bias": lift.bias if isinstance(lift, nn.Linear) else None,
+        "lift_weight": lift.weight if isinstance(lift, nn.Linear | nn.Conv2d) else None,
+        "lift_bias": lift.bias if isinstance(lift, nn.Linear | nn.Conv2d) else None,
         "weight": flow.weight,
         "bias": flow.bias,
         "interconnection": flow.interconnection_weight,
@@ -131,13 +141,42 @@ def tensors_of(network: Network) -> dict[str, nn.Parameter]:
     return {name: p for name in PARTS if isinstance(p := own[name], nn.Parameter)}
 
 
-def inputs_of(lift: nn.Module) -> int:
+def takes(network: Network, shape: Sequence[int]) -> bool:
+    """Whether a sample of a shape is what a network reads: (d,), or (C, H, W)."""
+    lift = network.lift
+    if isinstance(lift, nn.Conv2d):
+        return len(shape) == 3 and shape[0] == lift.in_channels and shape[1] * shape[2] == _pixels(network)
+    return tuple(shape) == (_inputs(lift),)
+
+
+def _inputs(lift: nn.Module) -> int:
     """d."""
     return lift.in_features if isinstance(lift, nn.Linear) else int(lift.inputs)  # type: ignore[arg-type]
 
 
+def wanted(network: Network) -> str:
+    """The same in words."""
+    lift = network.lift
+    if isinstance(lift, nn.Conv2d):
+        return f"images (B, {lift.in_channels}, H, W) of {_pixels(network)} pixels"
+    return f"rows of {_inputs(lift)} numbers, (B, {_inputs(lift)})"
+
+
+def _pixels(network: Network) -> int:
+    """Of the images that the head reads."""
+    return network.head.in_features // network.flow.features
+
+
+def sighted(setup: Setup, shape: Sequence[int]) -> Setup:
+    """A setup for samples of a shape: of images a network knows but how many pixels they have."""
+    return setup if setup.image is None else replace(setup, image=tuple(shape))  # type: ignore[arg-type]
+
+
 def setup_of(network: Network, recipe: Recipe) -> Setup:
-    """What the native step is asked to do; for networks and recipes that `why_not` says nothing about."""
+    """What the native step is asked to do; for networks and recipes that `why_not` says nothing about.
+
+    Of images with all pixels in one row: `sighted` says how they lie.
+    """
     flow, outputs = network.flow, network.head.out_features
     plan = flow.plan
     loss: Literal["squares", "binary", "classes"] = "binary" if outputs == 1 else "classes"
@@ -145,13 +184,16 @@ def setup_of(network: Network, recipe: Recipe) -> Setup:
     index = flow.structure.index(flow.features, flow.space)
     if plan is None or index is None or optimizer == "lbfgs":
         raise ValueError(f"The native training step cannot serve: {why_not(network, recipe)}.")
+    index = index.reshape(index.shape[:2])
+    lift = network.lift
+    image = (lift.in_channels, 1, _pixels(network)) if isinstance(lift, nn.Conv2d) else None
     J = flow.interconnection_matrix
     learned = isinstance(flow.interconnection, Learned)
     return Setup(
         plan=plan,
-        inputs=inputs_of(network.lift),
+        inputs=math.prod(image) if image else _inputs(lift),
         outputs=outputs,
-        linear=isinstance(network.lift, nn.Linear),
+        linear=isinstance(lift, nn.Linear | nn.Conv2d),
         loss="squares" if network.task == "regression" else loss,
         optimizer=optimizer,
         alpha=recipe.smoothness,
@@ -164,4 +206,5 @@ def setup_of(network: Network, recipe: Recipe) -> Setup:
         J=J.reshape(-1, flow.features, flow.features) if plan.drive == "matrix" and J is not None else None,
         J_index=flow.interconnection.constant(flow.features, flow.layers) if learned else None,
         trains=tuple(name for name, p in tensors_of(network).items() if p.requires_grad),
+        image=image,
     )

@@ -17,6 +17,7 @@ from hdnn.networks import Network
 from hdnn.training.batches import Inputs, Rows, Source
 from hdnn.training.block import Block
 from hdnn.training.course import Course, Stretch
+from hdnn.training.fused import sighted, takes, wanted
 from hdnn.training.learners import Learner
 from hdnn.training.recipe import Recipe
 from hdnn.training.tensors import Memory
@@ -51,7 +52,12 @@ class Native(Learner):
         self.ends = [*range(0, source.count, source.size), source.count]
         self.sizes = [stop - start for start, stop in itertools.pairwise(self.ends)]
         self.bounds = torch.tensor(self.ends)
-        self.session = Session(self.block.setup, self.block.trainees, x, y, weight)  # type: ignore[arg-type]
+        self.session = self._session(x, y, weight)  # type: ignore[arg-type]
+
+    def _session(self, x: Tensor, y: Tensor, weight: Tensor | None) -> Session:
+        """The networks bound to data, (E, s, ...)."""
+        setup = sighted(self.block.setup, x.shape[2:])
+        return Session(setup, self.block.trainees, x.flatten(2), y, weight)
 
     def walk(self, source: Source, course: Course) -> Iterator[Stretch]:
         """The steps of an epoch that are left, as many at a time as nobody wants to look at."""
@@ -90,11 +96,10 @@ class Native(Learner):
 
     def _over_batches(self, source: Source, course: Course) -> Iterator[Stretch]:
         """One by one, as a loader gives them."""
-        setup, trainees = self.block.setup, self.block.trainees
         for number, (x, y, weight) in enumerate(source.epoch(), start=1):
             self.block.bind()
-            self.x, self.y = _rows_of(x, setup.inputs), y[None]
-            self.session = Session(setup, trainees, self.x[None], self.y, None if weight is None else weight[None])
+            self.x, self.y = _rows_of(x, self.block.networks[0]), y[None]
+            self.session = self._session(self.x[None], self.y, None if weight is None else weight[None])
             rows = torch.arange(len(y))
             self.session.begin(rows[None], torch.tensor([0, len(y)]), checked=True)
             rate = self.recipe.learning_rate * course.share(number)
@@ -193,17 +198,17 @@ class Native(Learner):
         trainees.failed[list(members)] = max(0, trainees.done - 1)
 
 
-def _rows_of(x: Inputs, count: int) -> Tensor:
+def _rows_of(x: Inputs, network: Network) -> Tensor:
     """The inputs of a batch of a loader.
 
     Raises:
-        ValueError: if they are no rows of so many numbers.
+        ValueError: if they are no rows of what a network reads.
     """
     if isinstance(x, Mapping) and x.keys() == {"x"}:
         x = x["x"]
     if isinstance(x, tuple | list) and len(x) == 1:
         x = x[0]
-    if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != count:
+    if not isinstance(x, Tensor) or not takes(network, x.shape[1:]):
         told = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"The network takes rows of {count} numbers, (B, {count}); the loader gave {told}.")
+        raise ValueError(f"The network takes {wanted(network)}; the loader gave {told}.")
     return x

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,6 +39,13 @@ class Sloped:
         self.sizes, self.shapes = [p.numel() for p in parts.values()], [p.shape for p in parts.values()]
         self.dtype = self.parameters[0].dtype
         self.slope = Slope(self.setup, self.dtype)
+
+    def _look_at(self, x: Tensor) -> Tensor:
+        """Rows of numbers, of samples of any shape."""
+        setup = fused.sighted(self.setup, x.shape[1:])
+        if setup.image != self.setup.image:
+            self.setup, self.slope = setup, Slope(setup, self.dtype)
+        return x.flatten(1)
 
     def pull(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
         """The objective and the outputs on a batch; the parameters are given their gradients.
@@ -77,7 +83,7 @@ class Sloped:
 
     def _by_own_loss(self, block: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor] | None:
         """The objective, the outputs, and the gradient of all but penalties, which have left theirs."""
-        x: Any = batch.x
+        x = self._look_at(batch.x)  # type: ignore[arg-type]  # `_takes` has looked at it
         y = batch.y if self.setup.loss == "squares" else batch.y.long()
         loss, output, gradient = self.slope.at(block, x, y, batch.weight)
         value = _followed(self.objective.penalised(loss))
@@ -85,7 +91,7 @@ class Sloped:
 
     def _by_loss(self, block: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor] | None:
         """The same with a loss of the user's."""
-        x: Any = batch.x
+        x = self._look_at(batch.x)  # type: ignore[arg-type]
         output = self.slope.outputs(block, x).requires_grad_()
         # A copy, for a loss may write to what it is given.
         loss = self.objective.data_loss(output.clone(), batch.y, batch.weight)
@@ -98,7 +104,7 @@ class Sloped:
 
     def _takes(self, batch: Batch) -> bool:
         x, y, weight = batch
-        if not isinstance(x, Tensor) or x.dim() != 2 or x.shape[1] != self.setup.inputs or not len(x):
+        if not isinstance(x, Tensor) or not fused.takes(self.objective.network, x.shape[1:]) or not len(x):
             return False
         given = [x]
         if self.objective.loss is None:
