@@ -1,6 +1,7 @@
 """Studies: what is searched, that nothing is lost, that test rows take no part, and that the same comes out again."""
 
 import dataclasses
+import errno
 import json
 import os
 
@@ -58,7 +59,9 @@ def test_every_corner_of_the_space_is_a_network(tmp_path, frame):
     for model in space["model"].choices:
         for end in ("low", "high"):
             values = {name: getattr(kind, end) for name, kind in space.items() if hasattr(kind, end)}
-            build_network(network_config(dataset, setup, {**values, "model": model}), device="meta")
+            chosen = searches.taken(dataset, {}, {**values, "model": model})
+            assert (chosen["lift"] == "linear") == (values["features"] < dataset.inputs[0])
+            build_network(network_config(dataset, setup, chosen), device="meta")
     first = searches.beginning(space, setup)
     assert all(space[name]._contains(space[name].to_internal_repr(value)) for name, value in first.items())
 
@@ -275,6 +278,22 @@ def test_a_table_whose_contents_changed_is_other_data_and_one_that_moved_is_not(
         search(3, source=sources["c"], choices=Choices(epochs=1))
     with pytest.raises(ValueError, match="options of the data"):
         search(3, source=dataclasses.replace(sources["a"], without=("width",)), choices=Choices(epochs=1))
+
+
+def test_a_file_system_without_locks_is_named(search, monkeypatch):
+    def no_lock(handle):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("hdnn.locks.lock", no_lock)
+    with pytest.raises(OSError, match="knows no locks, so processes could not take turns"):
+        search(1)
+
+
+def test_patience_is_counted_on_the_rows_held_back(search, tmp_path):
+    search(3, choices=Choices(epochs=40, batch_size=8, restarts=1, patience=2, learning_rate=0.3))
+    for _, value, state, reports in told(tmp_path / "study"):
+        if state == TrialState.COMPLETE:
+            assert value >= max(reports.values())
 
 
 def test_folders_of_others_are_left_alone(search, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from optuna.distributions import (
     BaseDistribution,
@@ -41,8 +41,8 @@ def space(dataset: Dataset, setup: Setup, choices: Choices) -> dict[str, BaseDis
     found["layers"] = IntDistribution(1, _DEEPEST, log=True)
     if "step" not in choices and choices.get("layers") != 0:
         found["horizon"] = FloatDistribution(setup.horizon / 8, setup.horizon * 8, log=True)
-    least = 4 if setup.kernel_size or choices.get("lift", setup.lift) == "linear" else dataset.inputs[0]
-    low = _even(max(4, least, setup.features // 4))
+    least = dataset.inputs[0] if choices.get("lift") == "zeros" else 4
+    low = _even(max(least, setup.features // 4))
     high = min(_WIDEST, _even(2 * setup.features))
     if low < high:
         found["features"] = IntDistribution(low, high, step=2)
@@ -67,6 +67,20 @@ def _models(dataset: Dataset, setup: Setup, choices: Choices) -> list[str]:
 
 def _even(number: int) -> int:
     return number + number % 2
+
+
+def taken(dataset: Dataset, choices: Choices, values: Mapping[str, Any]) -> Choices:
+    """The choices of a trial: those given, the values tried, and the lift that the size of the state asks for.
+
+    Args:
+        dataset: whose inputs are lifted.
+        choices: of the user.
+        values: of a space.
+    """
+    found: dict[str, Any] = {**choices, **values}
+    if "features" in values and len(dataset.inputs) == 1:
+        found.setdefault("lift", "zeros" if values["features"] >= dataset.inputs[0] else "linear")
+    return cast(Choices, found)
 
 
 def beginning(space: Space, setup: Setup) -> dict[str, Any]:

@@ -12,6 +12,7 @@ stamp, and where nobody holds the file that the stamp names, its worker has ende
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -253,6 +254,13 @@ def opened(
                 called = "hdnn" if storage is None else folder.resolve().name
                 study = _begun(folder, kept, called, beginning)
             yield Study(folder, study, kept, beginning, worker, lost_hosts, storage is not None)
+    except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise OSError(
+                f"The file system of {folder} knows no locks, so processes could not take turns there. Choose another "
+                f"folder with `study`."
+            ) from error
+        raise
     finally:
         _sweep(folder / _WORKERS)
 

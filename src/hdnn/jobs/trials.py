@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -90,8 +90,9 @@ def scored(
         ValueError: for choices that make no sense together.
     """
     config = network_config(dataset, setup, choices)
-    # The rows to watch are those held back, for all trials the same.
-    recipe = dataclasses.replace(chosen_recipe(setup, choices, seed), validation_fraction=0.0)
+    # The rows to watch, and to stop by, are those held back, for all trials the same.
+    recipe = chosen_recipe(setup, cast(Choices, {**choices, "validation_fraction": 0.0}), seed)
+    recipe = dataclasses.replace(recipe, patience=choices.get("patience", setup.recipe.patience))
     network = seeded_network(config, choices.get("init_std", setup.init_std), seed).to(require_device(device))
     variance = float(rows.held[1].double().var(0, correction=0).mean()) if rows.score == "r2" else 1.0
     pace = math.ceil(recipe.epochs / _REPORTS)

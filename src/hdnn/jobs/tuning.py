@@ -63,7 +63,7 @@ class Tuned:
 def tune(
     source: DataSource,
     choices: Choices,
-    folder: Path,
+    study: Path,
     *,
     trials: int = 50,
     seed: int = 0,
@@ -84,7 +84,7 @@ def tune(
     Args:
         source: the data.
         choices: what is fixed, and not searched; of `validation_fraction` and `patience` too.
-        folder: of the study; new, or that of one that goes on.
+        study: its folder; new, or that of one that goes on.
         trials: that end, of all processes together, failed ones among them.
         seed: of data, weights, batches, the rows held back and the proposals. In one process the same seed gives the
             same trials, also after a pause.
@@ -142,28 +142,28 @@ def tune(
     first = searches.beginning(space, setup)
     warmup = chosen_recipe(setup, choices, seed).epochs // 4
     beginning = studies.Beginning(asked, space, first, seed, warmup)
-    with quietly(), studies.opened(folder, beginning, storage=storage, lost_hosts=lost_hosts) as study:
-        Worker(study, dataset, rows, setup, choices, seed, device, threads, trials, announce, progress).until_done()
-        counts, best = study.counts(), study.best()
+    with quietly(), studies.opened(study, beginning, storage=storage, lost_hosts=lost_hosts) as begun:
+        Worker(begun, dataset, rows, setup, choices, seed, device, threads, trials, announce, progress).until_done()
+        counts, best = begun.counts(), begun.best()
         if best is None:
-            raise ValueError(f"No trial of {counts.finished} came to its end. {_reason(study)}")
+            raise ValueError(f"No trial of {counts.finished} came to its end. {_reason(begun)}")
         # The rows that were held back are training rows too.
         fixed = {name: value for name, value in choices.items() if name not in ("validation_fraction", "patience")}
-        found = cast(Choices, {**fixed, **best.params})
+        found = searches.taken(dataset, cast(Choices, fixed), best.params)
         ended = (counts.finished, counts.pruned, counts.failed, best.number, float(best.value or 0.0))
         if counts.finished < trials:
-            return Tuned(folder, rows.score, *ended, found, None, _elsewhere(counts.elsewhere))
+            return Tuned(study, rows.score, *ended, found, None, _elsewhere(counts.elsewhere))
         try:
-            with held(folder / _ENDING):
-                _write(study, found, rows.score, announce)
+            with held(study / _ENDING):
+                _write(begun, found, rows.score, announce)
                 announce(f"Trial {best.number} is the best. Training with its choices, on all training rows.")
                 outcome = _trained(
-                    source, found, folder / f"trial-{best.number}", seed, device, threads, command, announce
+                    source, found, study / f"trial-{best.number}", seed, device, threads, command, announce
                 )
         except BlockingIOError:
             remark = "Another process of the study trains with the best choices."
-            return Tuned(folder, rows.score, *ended, found, None, remark)
-        return Tuned(folder, rows.score, *ended, found, outcome)
+            return Tuned(study, rows.score, *ended, found, None, remark)
+        return Tuned(study, rows.score, *ended, found, outcome)
 
 
 def _require_optuna() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 from optuna.trial import Trial, TrialState
 
 from hdnn.data import Dataset
 from hdnn.jobs.choices import Choices
+from hdnn.jobs.searches import taken
 from hdnn.jobs.setups import Setup
 from hdnn.jobs.studies import Study
 from hdnn.jobs.trials import Rows, Watcher, Worse, scored
@@ -58,7 +58,7 @@ class Worker:
 
     def _try(self, trial: Trial) -> None:
         told = Watcher(trial.report, trial.should_prune)
-        chosen = cast(Choices, {**self.choices, **trial.params})
+        chosen = taken(self.dataset, self.choices, trial.params)
         try:
             value = scored(self.dataset, self.rows, self.setup, chosen, self.seed, self.device, self.threads, told)
         except KeyboardInterrupt:
