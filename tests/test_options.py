@@ -40,7 +40,7 @@ def test_what_keeps_to_the_list_has_its_names():
     assert fields(NetworkConfig) - names(options.NetworkOptions) == {"task", "inputs"}
     assert names(options.NetworkOptions) - fields(NetworkConfig) == {"horizon", "init_std"}  # h = T / N, and not of it
     assert fields(Source) - names(options.SourceChoices) == {"data", "seed"}
-    assert names(Choices) == names(options.NetworkChoices) | names(options.TrainingChoices)
+    assert names(Choices) == names(options.NetworkChoices) | names(options.TrainingChoices) | names(options.RunChoices)
     known = inspect.signature(hdnn.Flow).parameters
     assert set(presets.Options.__annotations__) <= known.keys()
 
@@ -55,7 +55,8 @@ def test_commands_offer_the_whole_list():
 @pytest.mark.parametrize("kind", ESTIMATORS)
 def test_estimators_take_it_but_for_what_tables_decide(kind):
     missing = names(Choices) - kind().get_params().keys()
-    assert missing - {"label_smoothing"} == {"step", "method", "patience", "restarts"}
+    assert ("class_weight" in missing) == (kind is not hdnn.HamiltonianClassifier)
+    assert missing - {"label_smoothing", "class_weight", "folds", "seeds"} == {"step", "method", "patience", "restarts"}
     assert ("label_smoothing" in missing) == (kind is hdnn.HamiltonianRegressor)
 
 

@@ -131,6 +131,33 @@ class TrainingChoices(TypedDict, total=False):
     restarts: Annotated[int, _count("Starts from fresh weights, of which the best is trained on; 1 begins once.")]
 
 
+class RunChoices(TypedDict, total=False):
+    """What a user chooses of a run beside its network and its recipe."""
+
+    class_weight: Annotated[
+        tuple[str, ...] | None,
+        Option("balanced, for classes of the same weight in sum, or CLASS=WEIGHT; repeat for several."),
+    ]
+    folds: Annotated[
+        int,
+        Option(
+            "Score on so many held-out parts of the training rows too.",
+            "must be a whole number, at least 2",
+            least=2,
+            most=100,
+        ),
+    ]
+    seeds: Annotated[
+        int,
+        Option(
+            "Train with so many seeds, for the spread of the score; the first is kept.",
+            "must be a whole number, at least 2",
+            least=2,
+            most=1000,
+        ),
+    ]
+
+
 class RecipeOptions(TrainingChoices, total=False):
     """All of a recipe."""
 

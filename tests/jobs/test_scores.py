@@ -1,18 +1,22 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import (
     accuracy_score,
+    balanced_accuracy_score,
     confusion_matrix,
-    log_loss,
     mean_absolute_error,
     mean_squared_error,
     r2_score,
+    roc_auc_score,
 )
+from sklearn.metrics import log_loss as sklearn_log_loss
 
 import hdnn
 from hdnn.data import TargetEncoder
-from hdnn.jobs.scores import confusion, finite_outputs, measure
+from hdnn.jobs.measures import confusion, log_loss, of_classes, of_numbers, reliability
+from hdnn.jobs.scores import finite_outputs, measure
 
 
 def randomized(network):
@@ -28,9 +32,11 @@ def test_classification_is_scored_as_scikit_learn_does(classes):
     labels = tuple(map(str, range(classes)))
     scores = measure(network, TargetEncoder(("t",), classes=labels), x, y)
     probabilities = network.probabilities(x).detach().double().numpy()
-    assert set(scores) == {"loss", "accuracy"}
+    assert set(scores) == {"loss", "accuracy", "balanced_accuracy", "roc_auc", "calibration_error"}
     assert scores["accuracy"] == accuracy_score(y, network.predict(x))
-    assert scores["loss"] == pytest.approx(log_loss(y, probabilities / probabilities.sum(1, keepdims=True)), rel=1e-5)
+    assert scores["loss"] == pytest.approx(
+        sklearn_log_loss(y, probabilities / probabilities.sum(1, keepdims=True)), rel=1e-5
+    )
 
 
 def test_regression_is_scored_in_the_users_units():
@@ -80,3 +86,49 @@ def test_outputs_that_overflow_are_named_and_large_ones_are_scored():
     assert finite_outputs(network, x[::2]).shape == (2, 1)
     scores = measure(network, target, torch.tensor([[1e38, 1e38], [1.0, 1.0]]), torch.zeros(2, 1))
     assert all(np.isfinite(value) for value in scores.values())
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+@pytest.mark.parametrize("ties", [False, True])
+def test_measures_of_classes_are_those_of_scikit_learn(classes, ties):
+    random = np.random.default_rng(classes)
+    y = random.integers(classes, size=200)
+    raw = random.random((200, classes)) + np.eye(classes)[y] * random.random((200, 1))
+    if ties:
+        raw = np.ceil(raw * 3)
+    probabilities = raw / raw.sum(1, keepdims=True)
+    said = probabilities.argmax(1)
+    found = of_classes(y, said, probabilities)
+    assert found["accuracy"] == accuracy_score(y, said)
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y, said))
+    score = probabilities[:, 1] if classes == 2 else probabilities
+    assert found["roc_auc"] == pytest.approx(roc_auc_score(y, score, multi_class="ovr"))
+    assert log_loss(y, probabilities) == pytest.approx(sklearn_log_loss(y, probabilities))
+    sure = probabilities.max(1)
+    share, mean = calibration_curve(said == y, sure, n_bins=10)
+    rows = np.histogram(sure, np.linspace(0, 1, 11))[0]
+    if not ties:  # a probability on the border of two bins is put into one or the other
+        np.testing.assert_allclose(reliability(y, said, probabilities)[1][rows > 0], share)
+        expected = np.sum(rows[rows > 0] * np.abs(share - mean)) / 200
+        assert found["calibration_error"] == pytest.approx(expected)
+
+
+def test_rows_of_a_single_class_have_no_area():
+    found = of_classes(np.zeros(4, int), np.array([0, 0, 1, 0]), np.full((4, 2), 0.5))
+    assert "roc_auc" not in found
+    assert found["balanced_accuracy"] == found["accuracy"] == 0.75
+
+
+def test_classes_without_a_row_are_left_out():
+    y, said = np.array([0, 0, 2, 2]), np.array([0, 1, 2, 2])
+    probabilities = np.array([[0.6, 0.2, 0.2], [0.3, 0.4, 0.3], [0.1, 0.1, 0.8], [0.1, 0.1, 0.8]])
+    found = of_classes(y, said, probabilities)
+    assert found["balanced_accuracy"] == 0.75
+    assert found["roc_auc"] == 1.0
+
+
+def test_the_spread_is_the_error_of_the_mean():
+    truth = np.random.default_rng(0).normal(3, 2, (50, 2))
+    found = of_numbers(truth, np.tile(truth.mean(0), (50, 1)))
+    assert found["error"] == pytest.approx(found["spread"])
+    assert found["r2"] == pytest.approx(0)

@@ -101,7 +101,8 @@ def test_every_picture_says_what_is_seen_and_the_title_names_the_run(trained):
 def test_evaluation_of_the_run_gives_the_test_scores_again(trained):
     kind, outcome, _ = trained
     scores = evaluate(outcome.run.folder)
-    names = ("loss", "error", "absolute_error", "r2") if kind == "houses" else ("loss", "accuracy")
+    classes = ("loss", "accuracy", "balanced_accuracy", "roc_auc", "calibration_error")
+    names = ("loss", "error", "absolute_error", "r2", "spread") if kind == "houses" else classes
     assert scores == {**{name: outcome.metrics[f"test_{name}"] for name in names}, "rows": outcome.metrics["test_rows"]}
 
 
@@ -147,11 +148,15 @@ def test_every_choice_reaches_network_and_recipe(tmp_path):
         validation_fraction=0.3,
         patience=4,
         restarts=2,
+        class_weight=("0=2",),
+        folds=2,
+        seeds=2,
     )
     outcome = train(source_of("moons", tmp_path), choices, tmp_path / "run", seed=9)
-    found = {**vars(outcome.run.config.network), **outcome.run.config.recipe}
+    found = {**vars(outcome.run.config.network), **outcome.run.config.recipe, **outcome.run.config.start}
+    assert found.pop("class_weight") == ("0=2",)
     for name, value in choices.items():
-        if name != "init_std":
+        if name != "class_weight":
             assert found[name] == value, name
     assert (found["seed"], outcome.run.config.seed) == (9, 9)
     assert choices.keys() == {entry.name for entry in options.entries(Choices)} - {"horizon"}

@@ -69,7 +69,7 @@ def _parameter(entry: Entry, panel: str, default: str) -> inspect.Parameter:
 
 
 def _flags() -> dict[str, str]:
-    return options.flags(options.NetworkChoices, options.TrainingChoices, options.SourceChoices)
+    return options.flags(options.NetworkChoices, options.TrainingChoices, options.RunChoices, options.SourceChoices)
 
 
 def taken(choices: type, chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from hdnn.cli.messages import say, show
 from hdnn.cli.options import DATA, NETWORK, OUTPUT, TRAINING, AsJson, offering, option, taken
 from hdnn.display import Display, shown
 from hdnn.doors import in_options
-from hdnn.options import NetworkChoices, SourceChoices, TrainingChoices, flags
+from hdnn.options import NetworkChoices, RunChoices, SourceChoices, TrainingChoices, flags
 
 if TYPE_CHECKING:
     from hdnn.jobs import Outcome, Precedent, Source
@@ -42,6 +42,7 @@ DATA_DEFAULTS = {
 @offering(
     (NetworkChoices, NETWORK, _NETWORK, "by data"),
     (TrainingChoices, TRAINING, {}, "by data"),
+    (RunChoices, TRAINING, {}, "none"),
     (SourceChoices, DATA, DATA_DEFAULTS, ""),
 )
 def train(
@@ -105,7 +106,8 @@ def train(
     typed = {name: value for name, value in (("data", data), ("seed", seed)) if _is_typed(context, name)}
     known = _known(like, config, take_data="data" not in typed)
     source, seed = _source(known, {**typed, **taken(SourceChoices, chosen)}, data, seed)
-    choices = known.with_choices(taken(NetworkChoices, chosen) | taken(TrainingChoices, chosen))
+    lists = (NetworkChoices, TrainingChoices, RunChoices)
+    choices = known.with_choices({name: value for each in lists for name, value in taken(each, chosen).items()})
     name = Path(source.data).stem
     folder = output or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     with Display() as display, logging_to(tensorboard) as watching:
@@ -187,7 +189,9 @@ def _report(outcome: "Outcome", as_json: bool) -> None:
     if as_json:
         show(json.dumps({**metrics, "run": str(folder), "report": str(outcome.run.report)}))
     else:
-        for line in _result_lines(metrics):
+        from hdnn.jobs.standing import lines
+
+        for line in [*_result_lines(metrics), *lines(metrics)]:
             show(line)
         show(f"Report: {outcome.run.report}")
     if outcome.interrupted:

@@ -33,6 +33,9 @@ class Start:
         fingerprint: of the data.
         default_weights: what None meant as `init_std`.
         circumstances: what else took part, in words that decide nothing.
+        class_weight: of the loss, see `row_weights`.
+        folds: see `repeats`, as
+        seeds: .
     """
 
     init_std: float | None
@@ -41,6 +44,9 @@ class Start:
     fingerprint: str
     default_weights: str = field(default=DEFAULT_WEIGHTS, metadata={"before": _OLD_WEIGHTS})
     circumstances: Any = None
+    class_weight: tuple[str, ...] | None = None
+    folds: int | None = None
+    seeds: int | None = None
 
 
 def fingerprint(dataset: Dataset) -> str:

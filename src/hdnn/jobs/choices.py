@@ -22,7 +22,7 @@ from hdnn.training import Recipe
 _COPIES = 3  # of the weights: themselves, their gradients, and a momentum at least
 
 
-class Choices(options.NetworkChoices, options.TrainingChoices, total=False):
+class Choices(options.NetworkChoices, options.TrainingChoices, options.RunChoices, total=False):
     """What the user chose by name; what is left out, or None, is left to the set-up of the data set.
 
     An infinite `clip` is for no clipping where the set-up clips.

@@ -109,7 +109,7 @@ def _choices(run: Run) -> dict[str, Any]:
         "horizon": config.network.layers * config.network.step,
         **{name: value for name, value in dataclasses.asdict(recipe).items() if name not in idle},
         "seed": config.seed,
-        **{name: config.start.get(name) for name in ("init_std", "device", "threads")},
+        **{name: config.start.get(name) for name in ("init_std", "device", "threads", "class_weight")},
         **{f"{name} version": version for name, version in config.versions.items()},
     }
 

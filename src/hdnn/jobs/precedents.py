@@ -104,6 +104,8 @@ def as_run(folder: Path, *, data: bool = True) -> Precedent:
     taken = dataclasses.asdict(_read(run)) if data else {}
     whose = f"its data ({taken['data']}), " if data else ""
     own = {name: value for name in _OF_FLOW if (value := getattr(network, name)) is not None}
+    if (start := started(run)) is not None and start.class_weight is not None:
+        own["class_weight"] = start.class_weight
     return Precedent(
         f"As {folder}: {whose}network, recipe and seed {run.config.seed}.",
         taken,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hdnn.data import TargetEncoder
-from hdnn.networks import Network, predicted_classes
+from hdnn.jobs import measures
+from hdnn.networks import Network, class_probabilities, predicted_classes
 from hdnn.training import Objective, outputs
 from hdnn.training.objective import EVALUATION_BATCH
 
@@ -28,9 +27,8 @@ def measure(network: Network, target: TargetEncoder, x: Tensor, y: Tensor) -> di
         y: (s,) class indices, or (s, outputs) standardised targets.
 
     Returns:
-        "loss" and "accuracy" (share, 0 to 1); for regression "loss" (of the standardised targets), "error" (root mean
-        square) and "absolute_error" (mean), both in the units of the data, and "r2" (share of the variance explained);
-        all meaned over several targets.
+        For classes "loss" (the log loss) and what `measures.of_classes` finds; for numbers "loss" (of the standardised
+        targets) and what `measures.of_numbers` finds.
 
     Raises:
         FloatingPointError: if an output is not finite.
@@ -40,26 +38,9 @@ def measure(network: Network, target: TargetEncoder, x: Tensor, y: Tensor) -> di
     truth_or_class = y if network.task == "classification" else y.double()
     loss = float(Objective(network).data_loss(output.double(), truth_or_class))
     if network.task == "classification":
-        return {"loss": loss, "accuracy": float((predicted_classes(output) == y).double().mean())}
-    truth, predicted = target.decode(y.numpy()), target.decode(output.numpy())
-    away = truth - predicted
-    errors = np.sqrt(np.mean(away**2, axis=0))
-    r2 = _explained(truth, predicted)
-    return {"loss": loss, "error": float(errors.mean()), "absolute_error": float(np.abs(away).mean()), "r2": r2}
-
-
-def confusion(true: NDArray[np.int64], said: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """How many rows of each class, down, were taken for each, across: (classes, classes)."""
-    return np.bincount(classes * true + said, minlength=classes**2).reshape(classes, classes)
-
-
-def _explained(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
-    """R², meaned over the targets (s, outputs), as scikit-learn has it; of one row, without variance, 0."""
-    left = np.sum((truth - predicted) ** 2, axis=0)
-    whole = np.sum((truth - np.mean(truth, axis=0)) ** 2, axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = np.where(whole > 0, 1 - left / whole, np.where(left > 0, 0.0, 1.0))
-    return float(np.mean(shares)) if len(truth) > 1 else 0.0
+        said = predicted_classes(output).numpy()
+        return {"loss": loss, **measures.of_classes(y.numpy(), said, class_probabilities(output.double()).numpy())}
+    return {"loss": loss, **measures.of_numbers(target.decode(y.numpy()), target.decode(output.numpy()))}
 
 
 def finite_outputs(network: Network, x: Tensor, before: int = 0) -> Tensor:

@@ -46,6 +46,17 @@ def of_confusion(counts: Counts, classes: Sequence[str]) -> str:
     return text
 
 
+def of_reliability(rows: Counts, shares: NDArray[np.float64], probabilities: NDArray[np.float64]) -> str:
+    """How far the dots are from the line, and where the largest is."""
+    top = int(rows.argmax())
+    away = float(np.sum(rows * np.abs(shares - probabilities)) / rows.sum())
+    return (
+        f"{count(int((rows > 0).sum()), 'dot')} about the line where what is said comes true as often as said, "
+        f"{100 * away:.1f} points away on average over the rows; the largest, of {count(int(rows[top]), 'row')}, says "
+        f"{100 * probabilities[top]:.0f} % and is right in {100 * shares[top]:.0f} %."
+    )
+
+
 def of_regions(classes: Sequence[str], points: int, wrong: int) -> str:
     """How the plane is shared, and how many points lie on the wrong side."""
     return (

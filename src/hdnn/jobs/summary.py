@@ -14,8 +14,9 @@ from hdnn import plots
 from hdnn.analysis import principal_components
 from hdnn.data import Dataset
 from hdnn.doors import in_options
-from hdnn.jobs import sights
-from hdnn.jobs.scores import confusion, finite_outputs
+from hdnn.jobs import sights, standing
+from hdnn.jobs.measures import confusion, reliability
+from hdnn.jobs.scores import finite_outputs
 from hdnn.modes import evaluating
 from hdnn.names import count, few
 from hdnn.networks import Network, class_probabilities, predicted_classes
@@ -54,6 +55,8 @@ def write_summary(
     """
     output = finite_outputs(network, torch.from_numpy(dataset.x_test))
     sections = [Section("Results", _result_parts(run, dataset, output, metrics))]
+    if (worth := standing.section(dataset, metrics)) is not None:
+        sections.append(worth)
     if network.task == "classification" and dataset.inputs == (2,):
         sections.append(Section("Decision regions", [_regions(run, network, dataset, output)]))
     if history:
@@ -174,7 +177,19 @@ def _classes(run: Run, dataset: Dataset, output: torch.Tensor) -> list[Table | P
     return [
         _picture(run, "confusion.png", "Confusion matrix", sights.of_confusion(counts, dataset.classes), caption),
         Table("Classes", ("class", "precision", "recall", "test rows"), rows[:_LISTED], note),
+        _reliability(run, dataset, output),
     ]
+
+
+def _reliability(run: Run, dataset: Dataset, output: torch.Tensor) -> Picture:
+    said, probabilities = predicted_classes(output).numpy(), class_probabilities(output.double()).numpy()
+    bins = reliability(dataset.y_test.astype(np.int64), said, probabilities)
+    plots.save(plots.reliability_diagram(*bins), run.figure("reliability.png"))
+    caption = (
+        "Test rows in bins by the probability of the class that was said, against how often it is right. Below the "
+        "line the network is too sure of itself, above not sure enough; few rows scatter."
+    )
+    return _picture(run, "reliability.png", "Calibration", sights.of_reliability(*bins), caption)
 
 
 def _regions(run: Run, network: Network, dataset: Dataset, output: torch.Tensor) -> Picture:

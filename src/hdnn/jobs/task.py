@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,13 +19,28 @@ from hdnn.jobs.beginnings import steps
 from hdnn.jobs.interrupts import Interrupts
 from hdnn.jobs.scores import measure
 from hdnn.jobs.summary import write_summary
+from hdnn.jobs.worth import Worth
 from hdnn.networks import Network
 from hdnn.runs import Run
 from hdnn.training import Callback, Progress, Recipe, Record, StartCallback, TogetherProgress, TrainingState, every, fit
 from hdnn.training.backends import Chosen
 from hdnn.training.devices import using_threads
 
-Parts = tuple[Tensor, Tensor, tuple[Tensor, Tensor] | None]
+
+class Parts(NamedTuple):
+    """What a network is trained on.
+
+    Args:
+        x: inputs.
+        y: targets.
+        validation: inputs and targets held back.
+        weight: of the rows of x, or None.
+    """
+
+    x: Tensor
+    y: Tensor
+    validation: tuple[Tensor, Tensor] | None = None
+    weight: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,7 @@ class Task:
     saver: Saver
     announce: Callable[[str], None]
     chosen: Chosen
+    worth: Worth
     changed: str = ""
 
     def carry_out(
@@ -68,7 +84,7 @@ class Task:
         run, network = self.run, self.network
         told = _Told(state, large=self._numbers >= pages.LARGE)
         start = time.perf_counter()
-        x, y, validation = self.parts
+        x, y, validation, weight = self.parts
         with using_threads(self.threads):
             try:
                 with Interrupts(self.saver.save) as interrupts:
@@ -77,6 +93,7 @@ class Task:
                         x,
                         y,
                         self.recipe,
+                        sample_weight=weight,
                         validation=validation,
                         callbacks=[every(epochs=1)(told.step), self.saver, *callbacks, interrupts],
                         start_callbacks=[every(epochs=1)(told.start), self.saver, *start_callbacks, interrupts],
@@ -99,10 +116,14 @@ class Task:
                 }
                 run.report.unlink(missing_ok=True)  # of an earlier interrupt: killed from here on, it is not finished
                 run.write_metrics(metrics)
+                if not interrupted:
+                    metrics |= self.worth.carry_out(network, self.dataset, self.recipe, metrics, self.announce)
+                    run.write_metrics(metrics)
                 write_summary(run, network, self.dataset, told.history, metrics, told.starts)
             except KeyboardInterrupt:
                 self.announce(
-                    f"Interrupted before the report was complete. The weights are in {run.folder}; it can be loaded."
+                    f"Interrupted before the report was complete. The weights are in {run.folder}; it can be loaded, "
+                    f"and the run be resumed."
                 )
                 raise
         if not interrupted:
@@ -167,9 +188,18 @@ def rehearse(network: Network, parts: Parts, recipe: Recipe, threads: int) -> No
     def enough(progress: object) -> None:
         raise _Enough
 
-    x, y, validation = parts
+    x, y, validation, weight = parts
     with using_threads(threads), contextlib.suppress(_Enough):
-        fit(network, x, y, recipe, validation=validation, callbacks=[enough], start_callbacks=[enough])
+        fit(
+            network,
+            x,
+            y,
+            recipe,
+            sample_weight=weight,
+            validation=validation,
+            callbacks=[enough],
+            start_callbacks=[enough],
+        )
 
 
 def _metrics(network: Network, dataset: Dataset, told: _Told, interrupted: bool) -> dict[str, Any]:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
+
+import torch
+from torch import Tensor
 
 from hdnn.checkpoints import Saver, largest_checkpoint, read_checkpoint, require_interval
 from hdnn.data import Dataset
 from hdnn.jobs.beginnings import Start, beginning, changed, fingerprint, where
 from hdnn.jobs.choices import Choices, chosen_recipe, given, network_config, seeded_network
+from hdnn.jobs.repeats import Repeats
 from hdnn.jobs.setups import Setup
 from hdnn.jobs.sources import DataSource, reloaded
 from hdnn.jobs.task import Outcome, Parts, Task, rehearse, tensors
+from hdnn.jobs.weights import row_weights
+from hdnn.jobs.worth import Worth
 from hdnn.names import count
 from hdnn.networks import Network, NetworkConfig
+from hdnn.options import RunChoices, names
 from hdnn.runs import Run, RunConfig, claimed, require_free, versions
 from hdnn.training import Callback, Recipe, StartCallback, split, training_backend
 from hdnn.training.backends import Chosen
@@ -90,14 +97,15 @@ def train(
     recipe = chosen_recipe(setup, choices, seed)
     init_std = choices.get("init_std", setup.init_std)
     network = seeded_network(config, init_std, seed).to(place)
-    parts = _parts(dataset, recipe)
+    worth = _worth(dataset, recipe, config, init_std, place, choices)
+    parts = _parts(dataset, recipe, worth.weight)
     announce(describe(network, config, recipe))
     chosen = training_backend(network, *parts[:2], recipe)
     announce(steps_by(chosen))
     used = threads or threads_for(dataset, config, recipe)
     with using_threads(used):
         around = circumstances(place) | {"training backend": chosen.backend}
-    start = Start(init_std, device, used, fingerprint(dataset), circumstances=around)
+    start = Start(init_std, device, used, fingerprint(dataset), circumstances=around, **_kept(choices))
     described = RunConfig(
         data=source.described(),
         network=config,
@@ -113,7 +121,7 @@ def train(
         rehearse(network, parts, recipe, used)
         network = seeded_network(config, init_std, seed).to(place)
         run = Run.create(output, described, overwrite=overwrite)
-        task = Task(run, dataset, network, recipe, parts, used, Saver(run, checkpoint_every), announce, chosen)
+        task = Task(run, dataset, network, recipe, parts, used, Saver(run, checkpoint_every), announce, chosen, worth)
         return task.carry_out(None, callbacks, start_callbacks)
 
 
@@ -171,7 +179,9 @@ def resume(
                 f"have. Bring the old data back, or train anew with --output or --overwrite."
             )
         network = seeded_network(run.config.network, init_std, run.config.seed).to(place)
-        parts = _parts(dataset, recipe)
+        kept = _kept(run.config.start)
+        worth = _worth(dataset, recipe, run.config.network, init_std, place, kept)
+        parts = _parts(dataset, recipe, worth.weight)
         state = read_checkpoint(run, largest_checkpoint(network, recipe, len(dataset.x_train)))
         chosen = training_backend(network, *parts[:2], recipe)
         if state is not None and state.backend == "torch" != chosen.backend:
@@ -181,7 +191,7 @@ def resume(
         announce(steps_by(chosen))
         announce(where(recipe, state) + (f" It began with {other}: bits may differ." if other else ""))
         task = Task(
-            run, dataset, network, recipe, parts, threads, Saver(run, checkpoint_every), announce, chosen, other
+            run, dataset, network, recipe, parts, threads, Saver(run, checkpoint_every), announce, chosen, worth, other
         )
         # What differs has been said.
         state = None if state is None else dataclasses.replace(state, circumstances=None, backend=chosen.backend)
@@ -218,13 +228,33 @@ def steps_by(chosen: Chosen) -> str:
     return f"Steps: by PyTorch, as {chosen.reason}."
 
 
-def _parts(dataset: Dataset, recipe: Recipe) -> Parts:
+def _kept(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """The choices of a run that are neither its network's nor its recipe's, to be found in its start again."""
+    return {name: choices.get(name) for name in names(RunChoices)}
+
+
+def _worth(
+    dataset: Dataset,
+    recipe: Recipe,
+    config: NetworkConfig,
+    init_std: float | None,
+    place: torch.device,
+    chosen: Mapping[str, Any],
+) -> Worth:
+    """What is found out beside the training; refused here where it makes no sense, before any file."""
+    repeats = Repeats(chosen.get("folds"), chosen.get("seeds"))
+    repeats.require(dataset, recipe)
+    weight = row_weights(dataset, chosen.get("class_weight"))
+    return Worth(lambda seed: seeded_network(config, init_std, seed).to(place), weight, repeats)
+
+
+def _parts(dataset: Dataset, recipe: Recipe, weight: Tensor | None) -> Parts:
     """Inputs and targets to train on, and those held back; split here so that too few rows show before any file."""
     x, y = tensors(dataset.x_train, dataset.y_train)
     if not recipe.validation_fraction:
-        return x, y, None
+        return Parts(x, y, None, weight)
     train, held = split(y, recipe.validation_fraction, recipe.seed, stratify=dataset.task == "classification")
-    return x[train], y[train], (x[held], y[held])
+    return Parts(x[train], y[train], (x[held], y[held]), None if weight is None else weight[train])
 
 
 def threads_for(dataset: Dataset, config: NetworkConfig, recipe: Recipe) -> int:

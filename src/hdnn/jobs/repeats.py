@@ -1,0 +1,142 @@
+"""How far a score depends on chance: trainings on folds of the training rows, and with other seeds.
+
+Legend: s rows, K folds, E seeds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hdnn.data import Dataset
+from hdnn.jobs.scores import measure
+from hdnn.names import count
+from hdnn.networks import Network
+from hdnn.training import Recipe, fit, fit_together
+
+Make = Callable[[int], Network]
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Trainings beside the one whose network is kept; each follows the same recipe, and its network is thrown away.
+
+    Args:
+        folds: K: each part of the training rows is held out once, and scored by a network that learned from all
+            others. Classes keep their shares. Scales of columns and targets are those of all training rows.
+        seeds: E: of weights and batches, counted up from the seed of the run; the split stays as it is. All are
+            scored on the test part, that of the run included.
+    """
+
+    folds: int | None = None
+    seeds: int | None = None
+
+    def carry_out(
+        self,
+        make: Make,
+        dataset: Dataset,
+        recipe: Recipe,
+        weight: Tensor | None,
+        first: Mapping[str, float],
+        announce: Callable[[str], None],
+    ) -> dict[str, Any]:
+        """Train and score.
+
+        Args:
+            make: a network with the initial weights of a seed.
+            dataset: training and test part.
+            recipe: how, and the seed of the run.
+            weight: (s,), of the training rows.
+            first: scores of the run's own network on the test part.
+            announce: told in words what is done.
+
+        Returns:
+            "folds" and "seeds" as they were asked for: for each score all "values", "mean" and "sd" over them, and
+            "standard_error" of the mean, sd / √K.
+        """
+        found = {}
+        if self.folds:
+            announce(f"Now {count(self.folds, 'fold')} of the training rows, each held out once.")
+            found["folds"] = _summed_up(_folds(self.folds, make, dataset, recipe, weight))
+        if self.seeds:
+            announce(f"Now seeds {recipe.seed + 1} to {recipe.seed + self.seeds - 1} on the same rows.")
+            found["seeds"] = _summed_up([dict(first), *_seeds(self.seeds, make, dataset, recipe, weight)])
+        return found
+
+    def require(self, dataset: Dataset, recipe: Recipe) -> None:
+        """See that the data have rows enough, and the numbers room for the seeds.
+
+        Raises:
+            ValueError: if not.
+        """
+        if self.folds and self.folds > len(dataset.x_train) // 2:
+            rows = len(dataset.x_train)
+            raise ValueError(f"`folds={self.folds}` of {rows} training rows have hardly a row each. Take fewer.")
+        if self.seeds and recipe.seed + self.seeds > 2**32:
+            raise ValueError(f"`seeds={self.seeds}` counted up from seed {recipe.seed} pass 4294967295. Take fewer.")
+
+
+def fold_of(dataset: Dataset, folds: int, seed: int) -> NDArray[np.int64]:
+    """The fold (s,) in which each training row is held out: drawn, and every class dealt out evenly."""
+    rows = len(dataset.x_train)
+    order = np.random.RandomState(seed).permutation(rows)
+    if dataset.classes:
+        order = order[np.argsort(dataset.y_train[order], kind="stable")]
+    fold = np.empty(rows, dtype=np.int64)
+    fold[order] = np.arange(rows) % folds
+    return fold
+
+
+def _folds(folds: int, make: Make, dataset: Dataset, recipe: Recipe, weight: Tensor | None) -> list[dict[str, float]]:
+    x, y = torch.from_numpy(dataset.x_train), torch.from_numpy(dataset.y_train)
+    fold = torch.from_numpy(fold_of(dataset, folds, recipe.seed))
+    scores = []
+    for k in range(folds):
+        network, kept = make(recipe.seed), fold != k
+        try:
+            fit(network, x[kept], y[kept], recipe, sample_weight=None if weight is None else weight[kept])
+            scores.append(measure(network, dataset.target, x[~kept], y[~kept]))
+        except FloatingPointError:
+            scores.append({})
+    return scores
+
+
+def _seeds(seeds: int, make: Make, dataset: Dataset, recipe: Recipe, weight: Tensor | None) -> list[dict[str, float]]:
+    """Scores of all seeds but the first, which is the run's own."""
+    x, y = torch.from_numpy(dataset.x_train), torch.from_numpy(dataset.y_train)
+    others = [recipe.seed + k for k in range(1, seeds)]
+    networks = [make(seed) for seed in others]
+    together = not recipe.validation_fraction and recipe.patience is None and recipe.optimizer != "lbfgs"
+    if together:
+        all_of = [None if part is None else part.expand(len(others), *part.shape) for part in (x, y, weight)]
+        fit_together(networks, all_of[0], all_of[1], recipe, seeds=others, sample_weight=all_of[2])  # type: ignore[arg-type]
+    scores = []
+    for network, seed in zip(networks, others, strict=True):
+        try:
+            if not together:
+                fit(network, x, y, dataclasses.replace(recipe, seed=seed), sample_weight=weight)
+            scores.append(measure(network, dataset.target, *map(torch.from_numpy, (dataset.x_test, dataset.y_test))))
+        except FloatingPointError:
+            scores.append({})
+    return scores
+
+
+def _summed_up(scores: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """What each score is in all trainings that ended; those that diverged are counted."""
+    ended = [each for each in scores if each]
+    names = [name for name in (ended[0] if ended else ()) if all(name in each for each in ended)]
+    found: dict[str, Any] = {"count": len(scores), "diverged": len(scores) - len(ended)}
+    for name in names:
+        values = [each[name] for each in ended]
+        sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        error = None if sd is None else sd / math.sqrt(len(values))
+        found[name] = {"values": values, "mean": float(np.mean(values)), "sd": sd, "standard_error": error}
+    return found
