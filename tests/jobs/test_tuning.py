@@ -194,7 +194,8 @@ def test_rows_held_back_are_not_trained_on_and_the_run_takes_all(search, tmp_pat
     assert weights[0] == weights[1]
 
 
-def test_a_score_is_that_of_a_training_on_the_other_rows(search):
+@pytest.mark.parametrize("weights", [{}, {"class_weight": ("1=3",)}])
+def test_a_score_is_that_of_a_training_on_the_other_rows(search, weights):
     source = Moons(False)
     dataset = load(MOONS)
     rows = trials.held_back(dataset, 0.2, 0)
@@ -205,9 +206,17 @@ def test_a_score_is_that_of_a_training_on_the_other_rows(search):
         def load(self, progress=None):
             return dataclasses.replace(dataset, **dict(zip(names, part, strict=True)))
 
-    found = search(3, source=source)
+    found = search(3, source=source, choices=Choices(**QUICK, **weights))
     outcome = train(Parts(), found.choices, found.folder / "own", threads=1)
     assert outcome.metrics["test_accuracy"] == pytest.approx(found.value)
+
+
+def test_rows_weigh_in_trials_what_their_classes_do():
+    rows = trials.held_back(load(MOONS), 0.25, 3, ("1=3",))
+    weights = {tuple(rows.weight[rows.fitted[1] == label].unique().tolist()) for label in (0, 1)}
+    small, large = sorted(weights)
+    assert large[0] / small[0] == pytest.approx(3)
+    assert trials.held_back(load(MOONS), 0.25, 3).weight is None
 
 
 def test_trials_that_others_outdo_are_stopped_early(search, tmp_path):

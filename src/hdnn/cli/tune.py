@@ -14,7 +14,7 @@ from hdnn.cli.options import DATA, NETWORK, TRAINING, AsJson, offering, option, 
 from hdnn.cli.train import DATA_DEFAULTS
 from hdnn.display import shown
 from hdnn.doors import in_options
-from hdnn.options import NetworkChoices, SourceChoices, TrainingChoices, flags
+from hdnn.options import NetworkChoices, RunChoices, SourceChoices, TrainingChoices, flags
 
 if TYPE_CHECKING:
     from hdnn.jobs import Tuned
@@ -27,6 +27,7 @@ _TRIED = {"learning_rate": "searched", "weight_decay": "searched", "validation_f
 @offering(
     (NetworkChoices, NETWORK, _FIXED, "by data"),
     (TrainingChoices, TRAINING, _TRIED, "by data"),
+    (RunChoices, TRAINING, {}, "none"),
     (SourceChoices, DATA, DATA_DEFAULTS, ""),
 )
 def tune(
@@ -73,7 +74,8 @@ def tune(
     from hdnn.jobs import Choices, Source, tune
 
     source = Source(data, seed=seed, **taken(SourceChoices, chosen))
-    choices = Choices(**taken(NetworkChoices, chosen), **taken(TrainingChoices, chosen))  # type: ignore[typeddict-item]
+    lists = (NetworkChoices, TrainingChoices, RunChoices)
+    choices = Choices(**{name: value for each in lists for name, value in taken(each, chosen).items()})  # type: ignore[typeddict-item]
     folder = study or Path("studies") / f"{Path(data).stem}-{datetime.now():%Y%m%d-%H%M%S}"
     say(f"Study: {folder}")
     try:

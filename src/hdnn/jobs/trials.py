@@ -17,6 +17,7 @@ from hdnn.jobs.scores import measure
 from hdnn.jobs.setups import Setup
 from hdnn.jobs.task import tensors
 from hdnn.jobs.train import threads_for
+from hdnn.jobs.weights import row_weights
 from hdnn.training import Progress, every, fit, split
 from hdnn.training.devices import require_device, using_threads
 
@@ -31,11 +32,13 @@ class Rows:
         fitted: (inputs, targets) to train on.
         held: (inputs, targets) to score on.
         score: "accuracy" or "r2".
+        weight: of the rows to train on, or None.
     """
 
     fitted: tuple[Tensor, Tensor]
     held: tuple[Tensor, Tensor]
     score: str
+    weight: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -55,21 +58,24 @@ class Worse(Exception):
     """Ends a trial early: others had been better by then."""
 
 
-def held_back(dataset: Dataset, share: float, seed: int) -> Rows:
+def held_back(dataset: Dataset, share: float, seed: int, class_weight: tuple[str, ...] | None = None) -> Rows:
     """Split the training rows, the same for every trial; test rows take no part.
 
     Args:
         dataset: the data.
         share: to be held back.
         seed: of the split.
+        class_weight: as for `hdnn.jobs.train`; rows are scored without.
 
     Raises:
-        ValueError: if no row is left to train on.
+        ValueError: if no row is left to train on, or the weights make no sense.
     """
     x, y = tensors(dataset.x_train, dataset.y_train)
     classes = dataset.task == "classification"
     fitted, held = split(y, share, seed, stratify=classes)
-    return Rows((x[fitted], y[fitted]), (x[held], y[held]), "accuracy" if classes else "r2")
+    weight = row_weights(dataset, class_weight)
+    score = "accuracy" if classes else "r2"
+    return Rows((x[fitted], y[fitted]), (x[held], y[held]), score, None if weight is None else weight[fitted])
 
 
 def scored(
@@ -109,6 +115,7 @@ def scored(
             network,
             *rows.fitted,
             recipe,
+            sample_weight=rows.weight,
             validation=rows.held,
             callbacks=[every(epochs=pace)(watch), interrupts],
             start_callbacks=[interrupts],

@@ -127,7 +127,7 @@ def tune(
     space = searches.space(dataset, setup, choices)
     if not space:
         raise ValueError("All that could be searched is chosen already. Leave out one of the choices, or train.")
-    rows = held_back(dataset, share, seed)
+    rows = held_back(dataset, share, seed, choices.get("class_weight"))
     announce(
         f"Searching {', '.join(name.replace('_', ' ') for name in space)}: {rows.score} on {len(rows.held[0])} of "
         f"{len(dataset.x_train)} training rows decides."
