@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hdnn.data.cells import is_number
 from hdnn.data.columns import Numeric
 from hdnn.data.encoders import ImageEncoder, TableEncoder
+from hdnn.data.overview import Described
 from hdnn.data.planar import Labels, Points, double_circles, double_moons, swiss_roll
 from hdnn.data.shares import drawn
 from hdnn.data.targets import TargetEncoder, Task
@@ -49,6 +50,7 @@ class Dataset:
         target: Made the targets, and turns answers back.
         notes: What was decided, in the order of deciding, each a few words.
         cautions: What to look at before believing the results, each a sentence.
+        columns: Of a table, what each was taken for.
 
     Raises:
         ValueError: If the parts do not fit each other, or there is nothing to learn.
@@ -72,6 +74,7 @@ standardised by the training part: the mean of each axis, one scale (1) for both
     target: TargetEncoder
     notes: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
+    columns: tuple[Described, ...] = ()
 
     def __post_init__(self) -> None:
         if self.task != self.target.task:

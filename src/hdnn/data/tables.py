@@ -18,6 +18,7 @@ from hdnn.data.dialect import Dialect
 from hdnn.data.encoders import Column, TableEncoder
 from hdnn.data.kinds import Kind, kinds
 from hdnn.data.moments import Moment, days
+from hdnn.data.overview import described
 from hdnn.data.targets import TargetEncoder, Task, complete, labels_of
 from hdnn.names import count, few, unknown
 
@@ -117,12 +118,12 @@ so classes (unless a task is given); split by seed 0, stratified; columns: size"
     said = {name: found[name].note or ("dates" if found[name].what == "date" else "") for name in chosen}
     how = [f"{name} ({note})" for name, note in said.items() if note]
     notes += [f"columns: {few(chosen)}", *([f"read in a way of their own: {few(how)}"] if how else [])]
-    made_up = encoder.report(frame[chosen]).description
-    notes += [made_up] if made_up else []
+    made_up = encoder.report(frame[chosen])
+    notes += filter(None, [made_up.description])
     cautions = suspicions.cautions(frame.iloc[places], found, encoder, encoded[y[places]], aim.task, aim.columns[0])
-    return Dataset(
-        title, aim.task, x[train], encoded[y[train]], x[test], encoded[y[test]], encoder, fitted, tuple(notes), cautions
-    )
+    parts = (x[train], encoded[y[train]], x[test], encoded[y[test]])
+    seen = described(frame, found, chosen, aim.columns, made_up.missing)
+    return Dataset(title, aim.task, *parts, encoder, fitted, tuple(notes), cautions, seen)
 
 
 def table_again(

@@ -15,6 +15,7 @@ from hdnn.report import Section, Table
 CLEAR = 2.0
 """Standard errors that a difference must have, for being more than chance."""
 
+_COLUMNS = 100  # in the table of columns
 _SHOWN = 20  # columns in the table of importances
 _TITLES = {
     "accuracy": "accuracy",
@@ -93,6 +94,22 @@ def section(dataset: Dataset, metrics: Mapping[str, Any]) -> Section | None:
         return None
     parts = [_beside(dataset, metrics), *_repeats(metrics), *_columns(metrics)]
     return Section("What the score is worth", parts, "\n\n".join(_sentences(metrics)))
+
+
+def columns(dataset: Dataset) -> Section | None:
+    """What the columns of a table were taken for; None where nobody says."""
+    if not dataset.columns:
+        return None
+    rows = [
+        (each.name, each.kind, each.use, each.missing, "\n".join(each.examples)) for each in dataset.columns[:_COLUMNS]
+    ]
+    more = len(dataset.columns) - len(rows)
+    note = "Missing: in all rows. Why a column was left out stands at the top of this page."
+    return Section(
+        "The columns",
+        [Table("As they were read", ("column", "kind", "used as", "missing", "examples"), rows,
+               note + (f" And {more} more columns." if more else ""))],
+    )  # fmt: skip
 
 
 def _beside(dataset: Dataset, metrics: Mapping[str, Any]) -> Table:

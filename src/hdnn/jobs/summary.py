@@ -65,6 +65,8 @@ def write_summary(
         sections.append(Section("Starts", _starts(run, starts)))
     if network.task == "classification":
         sections.append(Section("Features through depth", _features(run, network, dataset)))
+    if (columns := standing.columns(dataset)) is not None:
+        sections.append(columns)
     sections.append(Section("Configuration", _configuration(run, network, metrics)))
     run.write_report(render(_report(run, dataset, metrics, sections)))
 
