@@ -91,7 +91,9 @@ def test_results_stand_side_by_side_and_the_best_of_the_test_rows_is_known(runs)
 
 def test_other_data_are_said_and_the_same_data_at_another_place_are_not(runs, tmp_path):
     one, other = runs({}), runs({}, source=Source("double-moons", size=80))
-    (remark,) = compare([*one, *other]).remarks
+    found = compare([*one, *other])
+    (remark,) = found.remarks
+    assert not found.best
     assert remark == f"{other[0]} was trained on other data than {one[0]}: do not compare their scores."
     (tmp_path / "a.csv").write_text("x,y\n" + "\n".join(f"{i % 7},{'pq'[i % 7 > 3]}" for i in range(60)))
     shutil.copy(tmp_path / "a.csv", tmp_path / "b.csv")

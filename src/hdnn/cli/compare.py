@@ -71,7 +71,7 @@ def _table(found: "Comparison") -> Any:
         table.add_row(Text(printable(name.replace("_", " "))), *[Text(printable(_choice(value))) for value in row])
     if not found.choices:
         table.add_row("no choice differs")
-    table.add_section()
+    table.add_row()
     for name in _SHOWN:
         if name in found.results:
             marks = [" *" if i in found.best.get(name, ()) else "" for i in range(len(found.runs))]

@@ -30,7 +30,7 @@ class Comparison:
         runs: their folders.
         choices: those in which they differ, by name.
         results: all numbers in their results, by name.
-        best: by the name of a score on test rows, the places of the runs that have the best.
+        best: by the name of a score on test rows, the places of the runs that have the best; empty where data differ.
         remarks: what else is to be known, a sentence each.
         histories: of the runs that have one, by their folders.
     """
@@ -84,12 +84,13 @@ def compare(folders: Sequence[Path]) -> Comparison:
     results = _rows([_numbers(found) for found in metrics])
     names = tuple(str(folder) for folder in folders)
     histories = {name: history for name, run in zip(names, runs, strict=True) if (history := _history(run))}
+    other = _of_data(runs, names)
     return Comparison(
         names,
         {name: row for name, row in choices.items() if any(value != row[0] for value in row)},
         results,
-        {name: best for name, row in results.items() if (best := _best(name, row))},
-        (*_of_data(runs, names), *_of_ends(metrics, names)),
+        {} if other else {name: best for name, row in results.items() if (best := _best(name, row))},
+        (*other, *_of_ends(metrics, names)),
         histories,
     )
 
