@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hdnn.data import Dataset
+from hdnn.data import Dataset, TableEncoder
 from hdnn.jobs import measures
 from hdnn.names import count
 
@@ -52,8 +52,8 @@ def baselines(dataset: Dataset, said: Floats, weight: Array | None = None) -> di
         regression with its penalty chosen by cross-validation; "trees", scikit-learn's gradient-boosted ones.
     """
     train, test = (_spread(len(x), most) for x, most in ((dataset.x_train, ROWS), (dataset.x_test, 5 * ROWS)))
-    x, y = dataset.x_train[train].reshape(len(train), -1), dataset.y_train[train]
-    x_test, truth = dataset.x_test[test].reshape(len(test), -1), _in_units(dataset, dataset.y_test[test])
+    x, x_test = (_plain(dataset, part) for part in (dataset.x_train[train], dataset.x_test[test]))
+    y, truth = dataset.y_train[train], _in_units(dataset, dataset.y_test[test])
     weight = None if weight is None else weight[train]
     outputs = len(dataset.classes) if len(dataset.classes) > 2 else y[0].size
     found = {}
@@ -68,6 +68,19 @@ def baselines(dataset: Dataset, said: Floats, weight: Array | None = None) -> di
         else:
             found[name] = Baseline({**_scores(dataset, truth, theirs), **_difference(truth, said[test], theirs)})
     return found
+
+
+def _plain(dataset: Dataset, x: Array) -> Array:
+    """Inputs in a row, without the pieces of numbers: they say the same as the number, in the way of a network."""
+    encoder = dataset.encoder
+    if not isinstance(encoder, TableEncoder):
+        return x.reshape(len(x), -1)
+    kept, start = [], 0
+    for column in encoder.columns:
+        pieces = max(0, len(getattr(column, "edges", ())) - 1)
+        kept += [start, *range(start + 1 + pieces, start + column.width)]
+        start += column.width
+    return x[:, kept]
 
 
 def _spread(rows: int, most: int) -> Array:

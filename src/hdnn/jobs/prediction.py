@@ -171,9 +171,9 @@ def evaluate(
         choices: as for `predict`.
 
     Returns:
-        "loss", "accuracy" (or "error", "absolute_error" and "r2" for regression) and "rows"; where there are any,
-        "rows_without_answer" counts rows that were left out because their target is missing, and "rows_of_new_classes"
-        those with a label that the training part did not have.
+        What `measure` finds, as "loss" and "accuracy" (or "error" and "r2" for regression), and "rows"; where there are
+        any, "rows_without_answer" counts rows that were left out because their target is missing, and
+        "rows_of_new_classes" those with a label that the training part did not have.
 
     Raises:
         OSError: if a file is not there.

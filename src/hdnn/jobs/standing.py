@@ -163,7 +163,7 @@ def _repeats(metrics: Mapping[str, Any]) -> list[Table]:
         shown = ("mean", "sd", "standard_error")
         rows = [(_TITLES[name], *(_rounded(name, each[one]) for one in shown)) for name, each in there]
         lost = f" {found['diverged']} diverged and are left out." if found["diverged"] else ""
-        heads = ("", "mean", "standard deviation", "standard error of the mean")
+        heads = ("", "mean", "standard deviation", "standard error")
         tables.append(Table(f"{found['count']} {title}", heads, rows, note + lost))
     return tables
 
