@@ -393,10 +393,16 @@ def test_a_trial_that_ends_its_worker_twice_has_failed(search, killed):
     assert (found.trials, found.failed) == (4, 1)
 
 
-def test_a_trial_that_was_not_begun_is_asked_for_again(search, tmp_path, killed):
+@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_trial_that_was_not_begun_is_asked_for_again(search, tmp_path, killed, number, before):
     search(4, "peace")
-    search(2)
-    killed(4, stamped=False)
+    if number:
+        search(number)
+    if before:  # what is lost here was to be tried again already
+        killed(4)
+    for _ in range(3):
+        killed(4, stamped=False)
     assert search(4).trials == 4
     assert told(tmp_path / "study") == told(tmp_path / "peace")
 

@@ -129,7 +129,7 @@ class Study:
         with _turn(self.folder):
             for each in self.trials():
                 if each.number == trial.number and each.state == TrialState.RUNNING:
-                    self._drop(each, "Interrupted.", again=True)
+                    self._drop(each, "Interrupted.", ended=False)
 
     def trials(self) -> list[FrozenTrial]:
         """All, dropped ones among them."""
@@ -168,23 +168,29 @@ class Study:
                 continue
             stamp = _stamp(each)
             worker = f"Its worker (process {stamp.get('pid')} on {stamp.get('host')}) ended." if stamp else "Not begun."
-            if "again" in each.user_attrs and each.user_attrs.get("ended"):
+            if stamp and each.user_attrs.get("ended"):
                 self.storage.set_trial_user_attr(each._trial_id, "reason", f"{worker} So did the one before.")
                 self.optuna.tell(each.number, state=TrialState.FAIL)
             else:
-                self._drop(each, worker, again=bool(stamp))
+                self._drop(each, worker, ended=bool(stamp))
 
-    def _drop(self, trial: FrozenTrial, reason: str, *, again: bool) -> None:
-        """Take a trial out of the count, its values to be tried once more; killed in between, that is done later."""
-        waiting = {each.user_attrs.get("again") for each in self.trials()}
-        if again and trial.number not in waiting:
-            ended = reason != "Interrupted."
-            self.optuna.enqueue_trial(trial.params, user_attrs={"again": trial.number, "ended": ended})
+    def _drop(self, trial: FrozenTrial, reason: str, *, ended: bool) -> None:
+        """Take a trial out of the count, its values to be tried again; killed in between, that is done later.
+
+        Args:
+            trial: that runs, or seems to.
+            reason: for people.
+            ended: whether it may have been what ended its worker.
+        """
+        # One without a stamp had not got all of its values, but for those that it was begun with.
+        values = trial.params if _stamp(trial) else trial.user_attrs.get("values")
+        if values and not any(each.user_attrs.get("again") == trial.number for each in self.trials()):
+            known = {"again": trial.number, "ended": ended or bool(trial.user_attrs.get("ended")), "values": values}
+            self.optuna.enqueue_trial(values, user_attrs=known)
+            self.news.append(f"Trial {trial.number} is tried again: {reason}")
         self.storage.set_trial_user_attr(trial._trial_id, "dropped", True)
         self.storage.set_trial_user_attr(trial._trial_id, "reason", reason)
         self.optuna.tell(trial.number, state=TrialState.FAIL)
-        if again:
-            self.news.append(f"Trial {trial.number} is tried again: {reason}")
 
     def _has_ended(self, trial: FrozenTrial) -> bool:
         """Whether the worker of a trial that runs is no more."""
@@ -280,7 +286,7 @@ def _begun(folder: Path, storage: BaseStorage, name: str, beginning: Beginning) 
             f"Give what it was begun with, or another folder with `study`."
         )
     if beginning.first and not study.get_trials(deepcopy=False):
-        study.enqueue_trial(dict(beginning.first))
+        study.enqueue_trial(dict(beginning.first), user_attrs={"values": dict(beginning.first)})
     return study
 
 
