@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 import hdnn
 from hdnn import jobs
 from hdnn.data import split
+from hdnn.jobs.worth import Worth
 
 TREES, PATIENT_TREES, NETWORK = "boosted trees", "boosted trees, early stopping", "perceptron"
 COMMAND, ESTIMATOR = "hdnn train", "hdnn estimator"
@@ -161,7 +163,9 @@ def commanded(task: Task) -> tuple[float, float]:
             str(file), seed=task.seed, target=task.target, task="classification" if task.classes else "regression"
         )
         start = time.process_time()
-        outcome = jobs.train(source, {}, Path(folder, "run"), seed=task.seed, threads=1)
+        # Without what its report says beside the score: trees and a linear model on the same rows, importances.
+        with mock.patch.object(Worth, "carry_out", return_value={}):
+            outcome = jobs.train(source, {}, Path(folder, "run"), seed=task.seed, threads=1)
         seconds = time.process_time() - start
         test = source.load()
     truth = task.frame[task.target].to_numpy()[task.test]
