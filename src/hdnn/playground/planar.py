@@ -53,7 +53,7 @@ def brought(folder: str | Path, source: DataSource | None = None) -> dict[str, A
     state = network.state_dict()
     numbers = [state[name].flatten().tolist() for name in ("flow.weight", "flow.bias", "head.weight", "head.bias")]
     return {
-        "settings": _settings(config, run.config.recipe, run.config.seed, dataset.name),
+        "settings": _settings(config, run.config.recipe, run.config.seed, run.config.data.get("data")),
         "parameters": [value for part in numbers for value in part],
         "data": parts,
         "title": f"{config.model} of {Path(folder).name}",
@@ -86,7 +86,7 @@ _INTERCONNECTIONS: dict[str, tuple[str | None, ...]] = {
 }
 
 
-def _settings(config: NetworkConfig, recipe: Any, seed: int, name: str) -> dict[str, Any]:
+def _settings(config: NetworkConfig, recipe: Any, seed: int, name: object) -> dict[str, Any]:
     """In the words of the page, which makes what it does not know the nearest thing that it does."""
     said = {"learning_rate": "rate", "batch_size": "batch", "smoothness": "smoothness", "head_decay": "headDecay"}
     return {
