@@ -37,7 +37,7 @@ export class Laboratory {
     this.blocks = [this.x, this.classes, this.order, this.lifted.train, this.lifted.test];
     this.next = generator(seed + 1);
     this.position = train.y.length, this.step = 0, this.epoch = 0, this.turn = 0;
-    this.accuracy = {};
+    this.accuracy = {}, this.judged = -1;
     return { train, test, steps: Math.ceil(train.y.length / settings.batch) };
   }
 
@@ -82,6 +82,8 @@ export class Laboratory {
   // Of one network each time it is asked, since it takes as long as some steps; or of all on all points.
   score(full) {
     const names = [...this.nets.keys()];
+    if (this.judged === this.step) return this.accuracy;
+    if (full) this.judged = this.step;
     for (const name of full ? names : [names[this.turn++ % names.length]])
       this.accuracy[name] = ["train", "test"].map((part) => this.scored(this.nets.get(name), part, full ? Infinity : 1000));
     return this.accuracy;

@@ -18,42 +18,64 @@ export function orthogonal(n, draw) {
   return Q;
 }
 
-// Singular values of a matrix of n rows, largest first, each to full relative accuracy: Jacobi's rotations of one side
-// (Hestenes). `rows` is overwritten.
-export function singularValues(rows, n) {
+// Makes the rows of a matrix orthogonal to each other by rotations of pairs (Jacobi, Hestenes): their lengths are then
+// its singular values, each to full relative accuracy.
+function rotate(rows, n, tolerance) {
   for (let sweep = 0; sweep < 30; ++sweep) {
     let turned = false;
     for (let p = 0; p < n - 1; ++p)
       for (let q = p + 1; q < n; ++q) {
+        const P = p * n, Q = q * n;
         let a = 0, b = 0, c = 0;
         for (let i = 0; i < n; ++i) {
-          const x = rows[p * n + i], y = rows[q * n + i];
+          const x = rows[P + i], y = rows[Q + i];
           a += x * x, b += y * y, c += x * y;
         }
-        if (Math.abs(c) <= 1e-14 * Math.sqrt(a * b) || c === 0) continue;
+        if (c * c <= tolerance * tolerance * a * b) continue;
         turned = true;
         const zeta = (b - a) / (2 * c), t = (zeta >= 0 ? 1 : -1) / (Math.abs(zeta) + Math.sqrt(1 + zeta * zeta));
         const cosine = 1 / Math.sqrt(1 + t * t), sine = cosine * t;
         for (let i = 0; i < n; ++i) {
-          const x = rows[p * n + i], y = rows[q * n + i];
-          rows[p * n + i] = cosine * x - sine * y;
-          rows[q * n + i] = sine * x + cosine * y;
+          const x = rows[P + i], y = rows[Q + i];
+          rows[P + i] = cosine * x - sine * y;
+          rows[Q + i] = sine * x + cosine * y;
         }
       }
-    if (!turned) break;
+    if (!turned) return;
   }
-  const values = new Float64Array(n);
-  for (let p = 0; p < n; ++p) values[p] = Math.hypot(...rows.subarray(p * n, p * n + n));
+}
+
+// The largest entry, which becomes 1: squares of very small numbers would vanish. 0 or no number: nothing was done.
+function scale(rows, count) {
+  let most = 0;
+  for (let i = 0; i < count; ++i) if (!(Math.abs(rows[i]) <= most)) most = Math.abs(rows[i]);
+  if (most > 0 && most < Infinity) for (let i = 0; i < count; ++i) rows[i] /= most;
+  return most;
+}
+
+function lengthOf(rows, n, row) {
+  let sum = 0;
+  for (let i = 0; i < n; ++i) sum += rows[row * n + i] ** 2;
+  return Math.sqrt(sum);
+}
+
+// Singular values of an n x n matrix, largest first. `rows` is overwritten.
+export function singularValues(rows, n) {
+  const most = scale(rows, n * n), values = new Float64Array(n).fill(most);
+  if (!(most > 0 && most < Infinity)) return values;
+  rotate(rows, n, 1e-14);
+  for (let p = 0; p < n; ++p) values[p] = most * lengthOf(rows, n, p);
   return values.sort().reverse();
 }
 
-// The largest of them. Scaled first: squares of very small numbers would vanish.
+// The largest of them, to eight digits. `rows` is overwritten.
 export function spectralNorm(rows, n) {
-  let most = 0;
-  for (let i = 0; i < n * n; ++i) most = Math.max(most, Math.abs(rows[i]));
+  const most = scale(rows, n * n);
   if (!(most > 0 && most < Infinity)) return most;
-  for (let i = 0; i < n * n; ++i) rows[i] /= most;
-  return most * singularValues(rows, n)[0];
+  rotate(rows, n, 1e-8);
+  let norm = 0;
+  for (let p = 0; p < n; ++p) norm = Math.max(norm, lengthOf(rows, n, p));
+  return most * norm;
 }
 
 // Eigenvalues [re, im, re, im, …] of a general matrix: to Hessenberg form by elimination, then Francis' double steps

@@ -34,12 +34,16 @@ export function norms(net, x, y, count, some) {
   const back = net.pullback(states, g, rows), all = back.view, at = levels(layers);
   const found = { gradient: new Float64Array(at.length), jacobian: new Float64Array(at.length),
     least: new Float64Array(at.length), most: new Float64Array(at.length), singular: [] };
+  const M = new Float64Array(n * n), matrix = (from, s) => {
+    for (let i = 0; i < n * n; ++i) M[i] = all[from + (count + s * n) * n + i];
+    return M;
+  };
   at.forEach((level, k) => {
-    const here = all.subarray(level * rows * n, (level + 1) * rows * n);
+    const from = level * rows * n, here = all.subarray(level * rows * n, (level + 1) * rows * n);
     let sum = 0, total = 0, least = Infinity, most = 0;
     for (let i = 0; i < count; ++i) sum += length(here, i * n, n);
     for (let s = 0; s < some; ++s) {
-      const norm = spectralNorm(here.slice((count + s * n) * n, (count + (s + 1) * n) * n), n);
+      const norm = spectralNorm(matrix(from, s), n);
       total += norm, least = Math.min(least, norm), most = Math.max(most, norm);
     }
     found.gradient[k] = Math.log10(sum / count);
@@ -48,7 +52,7 @@ export function norms(net, x, y, count, some) {
   });
   const reference = found.gradient[at.length - 1];
   for (let k = 0; k < at.length; ++k) found.gradient[k] -= reference;
-  for (let s = 0; s < some; ++s) found.singular.push(singularValues(all.slice((count + s * n) * n, (count + (s + 1) * n) * n), n));
+  for (let s = 0; s < some; ++s) found.singular.push(singularValues(matrix(0, s), n));
   states.free(), back.free();
   return found;
 }
