@@ -89,5 +89,5 @@ setup: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv build dist docs/commands.md docs/gallery docs/results .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist docs/commands.md docs/extra docs/gallery docs/results .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,6 +16,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads share the small tensors
 shutil.rmtree(HERE / "results", ignore_errors=True)
 shutil.copytree(HERE.parent / "benchmarks" / "results", HERE / "results")
 shutil.copytree(HERE.parent / "results", HERE / "results" / "papers")
+# The playground is a page of its own.
+(HERE / "extra" / "playground").mkdir(parents=True, exist_ok=True)
+shutil.copy(HERE.parent / "src" / "hdnn" / "playground" / "index.html", HERE / "extra" / "playground")
 # The commands say themselves what they do. Before the first of them stands a list of them, cut short.
 DESCRIBE = [sys.executable, "-m", "typer", "hdnn.cli.application", "utils", "docs", "--name", "hdnn"]
 commands = subprocess.run(DESCRIBE, check=True, capture_output=True, encoding="utf-8").stdout
@@ -38,7 +41,7 @@ extensions = [
     "links",
     "pages",
 ]
-exclude_patterns = ["commands.md", "examples/*"]
+exclude_patterns = ["commands.md", "examples/*", "extra/*"]
 
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -73,6 +76,7 @@ sphinx_gallery_conf = {
 html_theme = "furo"
 html_title = f"hdnn {release}"
 html_static_path = ["_static"]
+html_extra_path = ["extra"]
 html_css_files = ["hdnn.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
