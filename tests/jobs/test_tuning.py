@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 
+from hdnn import files
 from hdnn.jobs import Choices, DataSource, Source, as_file, load, searches, train, trials, tune, workers
 from hdnn.jobs.choices import network_config
 from hdnn.jobs.journals import journal_storage
@@ -303,6 +304,13 @@ def test_patience_is_counted_on_the_rows_held_back(search, tmp_path):
     for _, value, state, reports in told(tmp_path / "study"):
         if state == TrialState.COMPLETE:
             assert value >= max(reports.values())
+
+
+def test_a_study_that_another_process_begins_at_this_moment_is_no_strange_folder(search, tmp_path):
+    (tmp_path / "study").mkdir()
+    with files.writing_whole(tmp_path / "study" / "study.json"):
+        assert len([*(tmp_path / "study").iterdir()]) == 1
+        studies._require_study(tmp_path / "study", None)
 
 
 def test_folders_of_others_are_left_alone(search, tmp_path):

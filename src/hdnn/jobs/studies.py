@@ -325,8 +325,8 @@ def _require_study(folder: Path, storage: str | None) -> None:
             instead = "Leave out `storage`" if storage else "Give its URL with `storage`"
             raise ValueError(f"The trials of the study in {folder} are in its {document.get('trials')}. {instead}.")
         return
-    strange = {path.name for path in folder.iterdir()} - {*_OURS}
-    strange -= {path.name for path in files.leftovers(folder, [_MARK])}
+    # The mark may be being written by another process that has just begun the study.
+    strange = [name for name in os.listdir(folder) if name not in _OURS and not name.startswith(f".{_MARK}.")]
     if strange:
         raise FileExistsError(
             f"The folder {folder} holds something else than a study ({sorted(strange)[0]}); nothing was changed. "
