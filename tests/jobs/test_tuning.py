@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 
 from hdnn import files
-from hdnn.jobs import Choices, DataSource, Source, as_file, load, searches, train, trials, tune, workers
+from hdnn.jobs import Choices, DataSource, Source, as_file, load, searches, studies, train, trials, tune, workers
 from hdnn.jobs.choices import network_config
 from hdnn.jobs.journals import journal_storage
 from hdnn.networks import build_network
