@@ -118,10 +118,10 @@ def read_checkpoint(run: Run, largest: int) -> TrainingState | None:
 def largest_checkpoint(network: Network, recipe: Recipe, rows: int) -> int:
     """Bytes that a checkpoint can have at most, so that a file from elsewhere bounds the memory that it takes."""
     weights: int = sum(value.nbytes for value in network.state_dict().values())
-    copies = 2 + (_LBFGS_KEEPS if recipe.optimizer == "lbfgs" else _OTHERS_KEEP)
+    copies = 2 + int(recipe.refit) + (_LBFGS_KEEPS if recipe.optimizer == "lbfgs" else _OTHERS_KEEP)
     answers = 8 * rows * (network.head.out_features + 1)
     starts = 0
     if recipe.restarts > 1:
         each = (1 + _OTHERS_KEEP) * weights + len(torch.Generator().get_state()) + 8 * 10 * (recipe.restart_epochs + 1)
         starts = recipe.restarts * each
-    return copies * weights + answers + starts + 8 * 10 * recipe.epochs + 2**20
+    return copies * weights + answers + starts + 2 * 8 * 10 * recipe.epochs + 2**20

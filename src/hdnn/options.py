@@ -161,6 +161,7 @@ class RunChoices(TypedDict, total=False):
 class RecipeOptions(TrainingChoices, total=False):
     """All of a recipe."""
 
+    refit: Annotated[bool, Option("Train on all rows once the number of epochs is found.")]
     schedule: Annotated[Schedule, Option("How the learning rate goes.")]
     warmup: Annotated[float, _share("Share of the steps over which the cosine schedule warms up.")]
     decay: Annotated[float, _positive("Factor an epoch of the exponential schedule.")]

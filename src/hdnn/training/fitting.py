@@ -5,6 +5,7 @@ Legend: s samples, x inputs, y targets.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -14,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hdnn import modes
-from hdnn.networks import Network
-from hdnn.training.backends import TrainingBackend, chosen_backend
+from hdnn.training.backends import TrainingBackend
 from hdnn.training.batches import Batch, Call, Inputs, Loader, Rows, Source, each
 from hdnn.training.checks import (
     batch_weight,
@@ -27,18 +27,15 @@ from hdnn.training.checks import (
     checked_weight,
 )
 from hdnn.training.ensemble import TogetherCallback, check_together, train_together
-from hdnn.training.learners import Headed, Learner, Single
+from hdnn.training.lengths import SECOND, Trainings
 from hdnn.training.models import first_parameter
-from hdnn.training.native import Native
 from hdnn.training.objective import Loss, Objective, Penalty, Record, Scores, objective_of
 from hdnn.training.positions import check_rows
 from hdnn.training.progress import Callback, StartCallback
 from hdnn.training.recipe import Recipe
-from hdnn.training.single import Training, Validation
-from hdnn.training.sloped import sloped_of
+from hdnn.training.single import Validation
 from hdnn.training.starts import start_well
 from hdnn.training.state import TrainingState
-from hdnn.training.steps import train_head
 from hdnn.training.together import TogetherState
 
 
@@ -130,6 +127,12 @@ def fit(
     make = partial(objective_of, recipe=recipe, loss=loss, penalties=penalties, call=call)
     objective = make(network)
     check_trainable(network, recipe)
+    if recipe.refit and (validation is not None or y is None):
+        raise ValueError(
+            "`refit` trains on what `fit` itself has held back of x and y, and "
+            + ("a loader holds nothing back" if y is None else "`validation` names data to watch instead")
+            + ". Leave one of them out."
+        )
     if isinstance(validation, tuple):
         check_data(network, Batch(*validation), loss)
     elif validation is not None:
@@ -140,32 +143,13 @@ def fit(
     else:
         data = Batch(x, y, sample_weight)  # type: ignore[arg-type]
         source, validation = _of_tensors(objective, data, recipe, validation)
+    trainings = Trainings(objective, make, score, tuple(callbacks), tuple(start_callbacks), backend)
     with modes.training(network):
         check_penalties(objective)
-        written_by = None if resume is None else resume.backend
-        chosen = chosen_backend([network], objective, recipe, source, backend, written_by)
-        learner: Learner
-        if chosen == "native" and isinstance(network, Network):
-            learner = Native([network], recipe, source)
-        else:
-            learner = Single(objective, recipe, sloped_of(objective, recipe))
-        try:
-            training = Training(objective, learner, source, validation, score, tuple(callbacks))
-            if resume is not None:
-                training.check(resume)
-            if recipe.restarts > 1 and (resume is None or resume.is_starting):
-                training.start_well(make, tuple(start_callbacks), resume, backend)
-            elif resume is not None:
-                training.resume(resume)
-            training.run()
-            training.best.restore(network)
-            if isinstance(learner, Headed) and recipe.method == "alternating":
-                train_head(learner, source, [torch.Generator().manual_seed(recipe.seed)], stacked=False)
-            # The last step may diverge after the last objective was seen to be finite.
-            training.require_finite()
-        finally:  # also what an interrupt leaves can be used
-            learner.close()
-    return training.history
+        if not recipe.refit:
+            return trainings.once(recipe, source, validation, resume).history
+        every_row, _ = _of_tensors(objective, data, dataclasses.replace(recipe, **SECOND), None)
+        return trainings.twice(recipe, source, validation, every_row, resume)
 
 
 def fit_together(

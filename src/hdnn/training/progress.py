@@ -30,6 +30,8 @@ class Progress:
         state: call it for the `TrainingState` of the moment, with which `fit(..., resume=...)` goes on. It copies the
             weights, so call it now and then. After `fit` it still tells the optimizer's memory, beside the weights that
             `fit` returned. It raises FloatingPointError where weights are no longer finite.
+        search: records of the training that found the number of epochs, once training on all rows has begun; see
+            `Recipe.refit`.
     """
 
     epoch: int
@@ -39,6 +41,7 @@ class Progress:
     loss: Tensor
     record: Record | None
     state: Callable[[], TrainingState] = field(default=_no_state, repr=False, compare=False)
+    search: tuple[Record, ...] = field(default=(), repr=False)
 
     @property
     def iteration(self) -> int:

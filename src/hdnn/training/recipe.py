@@ -46,7 +46,11 @@ class Recipe:
         patience: epochs without a better one, after which training stops and the best weights return; None trains for
             all epochs and keeps the last weights. Better is a smaller validation loss; for a `Network` that classifies
             with its own loss a larger validation accuracy, and the loss where that is equal; without validation a
-            smaller objective. What `score` of `fit` asks for never decides.
+            smaller objective. What `score` of `fit` asks for never decides. Epochs in which the cosine schedule warms
+            up are not counted.
+        refit: once training has stopped, train anew from the first weights on all rows, those held back too, for as
+            many epochs as were best, and keep these weights. Needs a `validation_fraction`; not with a loader, nor with
+            data to watch of the user's own.
         restarts: trainings that begin from fresh weights each, all in one. The one with the smallest objective on the
             training data goes on, for `epochs` epochs; 1 begins with the weights that are there. Small networks land
             in very different places by the luck of their first weights. Every module that learns needs a
@@ -78,6 +82,7 @@ class Recipe:
     head_learning_rate: float = 0.05
     validation_fraction: float = 0.0
     patience: int | None = None
+    refit: bool = False
     restarts: int = 1
     restart_epochs: int = 100
     restart_learning_rate: float | None = None
@@ -85,6 +90,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         options.check(options.RecipeOptions, vars(self))
+        if self.refit and not self.validation_fraction:
+            raise ValueError(
+                "`refit` trains on the rows that were held back as well, and `validation_fraction=0` holds none back. "
+                "Set it to 0.15, or leave `refit` out."
+            )
         if self.optimizer == "lbfgs":
             self._check_lbfgs()
 
@@ -104,6 +114,11 @@ def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> AnyOptimiz
     if recipe.optimizer == "lbfgs":
         return torch.optim.LBFGS(parameters, lr=recipe.learning_rate, line_search_fn="strong_wolfe")
     return optimizer_of(recipe.optimizer, parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+
+
+def warm_epochs(recipe: Recipe) -> float:
+    """Epochs in which the learning rate rises."""
+    return recipe.warmup * recipe.epochs if recipe.schedule == "cosine" and recipe.optimizer != "lbfgs" else 0.0
 
 
 def rate_factor(recipe: Recipe, batches: int) -> Callable[[int], float]:

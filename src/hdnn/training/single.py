@@ -23,6 +23,7 @@ from hdnn.training.models import first_parameter, head_of
 from hdnn.training.objective import Objective, Record, Scores, evaluate, judged, mean_loss, scores_of
 from hdnn.training.pace import at_pace_of
 from hdnn.training.progress import Callback, Progress, StartCallback
+from hdnn.training.recipe import Recipe, warm_epochs
 from hdnn.training.starts import start_well
 from hdnn.training.state import TrainingState
 from hdnn.training.tensors import Weights, copied, require_alike, require_history, set_order
@@ -52,7 +53,9 @@ class Training(Trainer):
         self.circumstances = circumstances(first_parameter(self.network).device)
         if isinstance(source, Loader):
             self.circumstances["order of the batches"] = "the loader's"
-        self.best = _Best(learner.recipe.patience)
+        self.best = Best(learner.recipe)
+        self.first: Weights = {}
+        self.search: tuple[Record, ...] = ()
         self.history: list[Record] = []
         # Summed up once an epoch: small steps are too short for more.
         self.losses: list[Tensor] = []  # (k,) each
@@ -105,7 +108,7 @@ class Training(Trainer):
 
     def unseen(self) -> int:
         """All that are left, if only the objective and the scores of the training are recorded."""
-        watched = self.audience or self.validation is not None or self.recipe.patience is not None
+        watched = self.audience or self.validation is not None or self.best.is_kept
         return 0 if watched else self.recipe.epochs - self.epochs
 
     def failed(self, step: int, x: Inputs, error: Exception) -> None:
@@ -154,7 +157,7 @@ class Training(Trainer):
     def progress(self, step: int, losses: Tensor) -> Progress:
         """What callbacks are told after a step."""
         record = self.history[-1] if step == self.batches else None
-        return Progress(self.epoch, self.recipe.epochs, step, self.batches, losses, record, self.state)
+        return Progress(self.epoch, self.recipe.epochs, step, self.batches, losses, record, self.state, self.search)
 
     def state(self) -> TrainingState:
         """The state of the moment, which must be finite."""
@@ -176,6 +179,8 @@ class Training(Trainer):
             best=copied(self.best.weights),
             best_score=self.best.score,
             waited=self.best.waited,
+            first=self.first,
+            search=self.search,
             starts=self.starts,
             circumstances=self.circumstances,
             backend=self.learner.backend,
@@ -197,8 +202,9 @@ class Training(Trainer):
         """Go to a state."""
         mine = self.network.state_dict()
         require_alike("weights", state.network, mine)
-        if state.best:
-            require_alike("best weights", state.best, mine)
+        for name, weights in (("best weights", state.best), ("first weights", state.first)):
+            if weights:
+                require_alike(name, weights, mine)
         if state.batches:
             self._check_begun(state)
         require_history(state.history, self.scores)
@@ -208,7 +214,7 @@ class Training(Trainer):
         self.network.load_state_dict(state.network)
         self.learner.remember(state.optimizer)
         warn_of_change(state.backend, self.learner.backend)
-        self.starts = state.starts
+        self.starts, self.first, self.search = state.starts, state.first, state.search
         self.best.weights = copied(state.best)
         self.best.score, self.best.waited = state.best_score, state.waited
         self.history = [dict(record) for record in state.history]
@@ -249,11 +255,16 @@ class Training(Trainer):
         raise FloatingPointError(stopped("memory of the optimizer", when, where))
 
 
-class _Best:
-    """The best weights by validation score, or by the objective where nothing is held back, if training may stop."""
+class Best:
+    """The best weights by validation score, or by the objective where nothing is held back, if training may stop.
 
-    def __init__(self, patience: int | None) -> None:
-        self.patience = patience
+    Args:
+        recipe: whose `patience` says when.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.patience, self.warm = recipe.patience, warm_epochs(recipe)
+        self.is_kept = recipe.patience is not None
         self.score = (-math.inf, -math.inf)
         self.waited = 0
         self.weights: Weights = {}
@@ -264,18 +275,28 @@ class _Best:
         return self.patience is not None and self.waited >= self.patience
 
     def note(self, network: nn.Module, record: Record, *, own_loss: bool) -> None:
-        """Note an epoch; an accuracy counts where it is that of a `Network` with its own loss, never a user's score."""
-        if self.patience is None:
+        """Note an epoch."""
+        if not self.is_kept:
             return
-        accuracy = record.get("validation_accuracy", 0.0) if own_loss else 0.0
-        score = (accuracy, -record.get("validation_loss", record["loss"]))
+        score = score_of(record, own_loss=own_loss)
         if score > self.score:
             self.score, self.waited = score, 0
             self.weights = copied(network.state_dict())
-        else:
+        elif record["epoch"] > self.warm:
             self.waited += 1
 
     def restore(self, network: nn.Module) -> None:
         """Put the best weights back."""
         if self.weights:
             network.load_state_dict(self.weights)
+
+
+def score_of(record: Record, *, own_loss: bool) -> tuple[float, float]:
+    """What is compared of epochs; an accuracy counts where it is that of a `Network` with its own loss, never a user's.
+
+    Args:
+        record: of an epoch.
+        own_loss: whether the loss is that of the network.
+    """
+    accuracy = record.get("validation_accuracy", 0.0) if own_loss else 0.0
+    return accuracy, -record.get("validation_loss", record["loss"])

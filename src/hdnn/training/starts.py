@@ -64,6 +64,7 @@ def start_well(
         epochs=recipe.restart_epochs,
         learning_rate=recipe.restart_learning_rate or recipe.learning_rate,
         validation_fraction=0.0,
+        refit=False,
         patience=None,
     )
     count = recipe.restarts

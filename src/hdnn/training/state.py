@@ -6,7 +6,7 @@ Legend: s samples, i the number of a parameter among those that the optimizer mo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -51,6 +51,10 @@ class TrainingState:
         best: state dict of the best weights, empty without `patience`.
         best_score: of these weights.
         waited: epochs since then.
+        first: state dict of the weights that the training began with, while it is one to find a number of epochs
+            (`Recipe.refit`).
+        search: records of the training that found the number of epochs, once it has ended; `history` is then that of
+            the training on all rows.
         starts: of a training with `restarts` where these stand, or how they went; None for one that begins once.
         circumstances: what took part that may make a difference to the last bits, in words by name, such as the
             instruction set of the kernels.
@@ -67,6 +71,8 @@ class TrainingState:
     best: Weights
     best_score: tuple[float, float]
     waited: int
+    first: Weights = field(default_factory=dict)
+    search: tuple[Record, ...] = ()
     starts: TogetherState | None = None
     circumstances: Mapping[str, str] | None = None  # as in states that earlier versions pickled
     backend: str = "torch"  # of earlier versions, too
@@ -96,6 +102,8 @@ class TrainingState:
             **under("number", {name: number(value) for name, value in numbers.items()}),
             **under("history", columns(self.history)),
             **under("best", self.best),
+            **under("first", self.first),
+            **under("search", columns(self.search)),
             **(under("starts", self.starts.to_tensors()) if self.starts is not None else {}),
             "order": self.order,
             "losses": self.losses,
@@ -116,7 +124,9 @@ class TrainingState:
             ValueError: if names, shapes or kinds of numbers are not those of a state. Whether they fit a network and an
                 optimizer is checked by `fit`.
         """
-        parts, single = parted(tensors, ("network", "optimizer", "number", "history", "best", "starts"))
+        parts, single = parted(
+            tensors, ("network", "optimizer", "number", "history", "best", "first", "search", "starts")
+        )
         circumstances = single.pop("circumstances", None)  # earlier versions wrote none
         backend = backend_of(single)
         expected = {"order", "losses", "outputs", "seconds", "best_score", "waited"}
@@ -144,6 +154,8 @@ class TrainingState:
             best=parts["best"],
             best_score=(float(single["best_score"][0]), float(single["best_score"][1])),
             waited=int(single["waited"]),
+            first=parts["first"],
+            search=tuple(records(parts["search"])),
             starts=TogetherState.from_tensors(parts["starts"]) if parts["starts"] else None,
             circumstances=None if circumstances is None else words(circumstances),
             backend=backend,
