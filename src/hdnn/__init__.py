@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hdnn.estimator import HamiltonianClassifier as HamiltonianClassifier
     from hdnn.estimator import HamiltonianFeatures as HamiltonianFeatures
     from hdnn.estimator import HamiltonianRegressor as HamiltonianRegressor
+    from hdnn.estimator import PiecewiseLinearEncoder as PiecewiseLinearEncoder
     from hdnn.flow import Flow as Flow
     from hdnn.hamiltonian import Drive as Drive
     from hdnn.hamiltonian import Field as Field
@@ -85,7 +86,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "activations": "Activation LeakyReLU identity leaky_relu relu sigmoid softplus tanh",
-    "estimator": "HamiltonianClassifier HamiltonianFeatures HamiltonianRegressor",
+    "estimator": "HamiltonianClassifier HamiltonianFeatures HamiltonianRegressor PiecewiseLinearEncoder",
     "flow": "Flow",
     "hamiltonian": "Drive Field Hamiltonian Layer",
     "integrators": "ForwardEuler ImplicitMidpoint Integrator RungeKutta4 Splitting StormerVerlet Suzuki4 "

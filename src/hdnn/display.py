@@ -71,14 +71,15 @@ class Display:
                 if name.endswith(("_accuracy", "_error"))
             )
         steps = progress.epochs * progress.batches
+        on = "all rows, " if progress.search else "how long? " if progress.is_search else ""
         self._update(
-            "training",
-            f"epoch {progress.epoch}/{progress.epochs}",
+            on or "training",
+            f"{on}epoch {progress.epoch}/{progress.epochs}",
             progress.iteration,
             steps,
             f"loss {loss_shown(float(progress.loss))}{self.score}",
         )
-        if progress.record is not None and progress.epoch == progress.epochs:
+        if progress.record is not None and progress.epoch == progress.epochs and not progress.is_search:
             self.say("Trained. Now the test part, the figures and the report.")
 
     def start(self, progress: TogetherProgress[TrainingState]) -> None:

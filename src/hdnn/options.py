@@ -199,6 +199,15 @@ class SourceChoices(FileChoices, total=False):
     without: Annotated[tuple[str, ...] | None, Option("Column of a table to leave out; repeat for several.")]
     decimal: Annotated[Decimal | None, Option("Sign before the decimals of numbers.")]
     date_format: Annotated[str | None, Option("How dates are written, as in %d/%m/%Y.")]
+    bins: Annotated[
+        int,
+        Option(
+            "Pieces of each number of a table, beside the number itself; 0 for the number alone.",
+            "must be a whole number, 0 or more",
+            least=0,
+            most=256,
+        ),
+    ]
     size: Annotated[int | None, Option("Points of a planar set.", most=10_000_000)]
     folder: Annotated[
         str | None,

@@ -13,12 +13,12 @@ X, Y = load_iris(return_X_y=True)
 
 
 def test_they_are_the_state_that_the_output_layer_sees():
-    model = hdnn.HamiltonianFeatures(epochs=2, random_state=0).fit(X, Y)
+    model = hdnn.HamiltonianFeatures(epochs=2, bins=0, random_state=0).fit(X, Y)
     z = torch.tensor((X - X.mean(0)) / X.std(0))
     with torch.no_grad():
         expected = model.network_.flow(torch.nn.functional.pad(z, (0, 12)))
     np.testing.assert_allclose(model.transform(X), expected.numpy(), rtol=1e-9)
-    classifier = hdnn.HamiltonianClassifier(epochs=2, random_state=0).fit(X, Y)
+    classifier = hdnn.HamiltonianClassifier(epochs=2, bins=0, random_state=0).fit(X, Y)
     head = classifier.network_.head
     np.testing.assert_allclose(
         classifier.decision_function(X), model.transform(X) @ head.weight.detach().numpy().T + head.bias.tolist()

@@ -59,7 +59,7 @@ def test_fit_is_the_library_called_by_hand(kind):
         label_smoothing=0.0 if task == "regression" else 0.1,
     )
     history = hdnn.fit(network, x, y, recipe)
-    model = kind(layers=3, horizon=0.9, epochs=3, batch_size=50, learning_rate=rate, random_state=5).fit(X, Y)
+    model = kind(layers=3, horizon=0.9, epochs=3, batch_size=50, learning_rate=rate, random_state=5, bins=0).fit(X, Y)
     for found, expected in zip(model.network_.parameters(), network.parameters(), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(model.loss_curve_, [record["loss"] for record in history], rtol=1e-9)
@@ -90,8 +90,8 @@ def test_the_same_random_state_gives_the_same_bits_and_leaves_the_global_one_alo
 @each
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_kind_of_numbers(kind, dtype):
-    asked = kind(epochs=1, random_state=0, dtype=dtype).fit(X, Y)
-    followed = kind(epochs=1, random_state=0).fit(X.astype(dtype), Y)
+    asked = kind(epochs=1, random_state=0, dtype=dtype, bins=0).fit(X, Y)
+    followed = kind(epochs=1, random_state=0, bins=0).fit(X.astype(dtype), Y)
     assert asked.network_.head.weight.dtype == followed.network_.head.weight.dtype == getattr(torch, dtype)
 
 
@@ -110,7 +110,7 @@ def test_what_was_saved_answers_alike(kind):
 @each
 def test_partial_fit_is_training_at_a_constant_rate_with_pauses(kind):
     task = "regression" if kind is hdnn.HamiltonianRegressor else "classification"
-    chosen = {"layers": 2, "batch_size": 40, "standardize": False, "random_state": 1}
+    chosen = {"layers": 2, "horizon": 0.8, "batch_size": 40, "bins": 0, "standardize": False, "random_state": 1}
     model = kind(**chosen)
     first = {} if task == "regression" else {"classes": [0, 1, 2]}
     model.partial_fit(X, Y, **first)
@@ -122,9 +122,7 @@ def test_partial_fit_is_training_at_a_constant_rate_with_pauses(kind):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         make = hdnn.vector_regressor if task == "regression" else hdnn.vector_classifier
-        network = make(
-            4, 1 if task == "regression" else 3, hdnn.h2(16, 2, horizon=0.8 if len(X) < 200 else 3.2)
-        ).double()
+        network = make(4, 1 if task == "regression" else 3, hdnn.h2(16, 2, horizon=0.8)).double()
     y = torch.tensor(Y, dtype=torch.float64)[:, None] if task == "regression" else torch.tensor(Y)
     recipe = hdnn.Recipe(
         epochs=3,
@@ -145,7 +143,7 @@ def test_partial_fit_is_training_at_a_constant_rate_with_pauses(kind):
 
 @each
 def test_the_scale_follows_all_rows_seen(kind):
-    model = kind(epochs=1, random_state=0)
+    model = kind(epochs=1, random_state=0, bins=0)
     more = {} if kind is hdnn.HamiltonianRegressor else {"classes": [0, 1, 2]}
     model.partial_fit(X[:50], Y[:50], **more).partial_fit(X[50:], Y[50:])
     inputs = model._fitted.inputs(X).numpy()
@@ -323,19 +321,66 @@ def test_many_columns_are_lifted_linearly(kind):
     assert model.network_.flow.features == 128
 
 
-def test_a_longer_way_for_many_rows_and_few_columns():
-    def horizon(rows, columns):
-        x = np.random.default_rng(0).normal(size=(rows, columns))
-        return hdnn.HamiltonianRegressor(epochs=1).fit(x, x[:, 0]).network_.flow.horizon
-
-    assert horizon(200, 24) == pytest.approx(3.2)
-    assert horizon(199, 24) == horizon(200, 25) == pytest.approx(0.8)
-
-
 def test_large_states_are_in_single_precision_unless_asked_otherwise():
     x = np.random.default_rng(0).normal(size=(40, 33))
     found = [
-        hdnn.HamiltonianRegressor(epochs=1, dtype=dtype).fit(x[:, :columns], x[:, 0]).network_.head.weight.dtype
+        hdnn.HamiltonianRegressor(epochs=1, bins=0, dtype=dtype).fit(x[:, :columns], x[:, 0]).network_.head.weight.dtype
         for columns, dtype in ((32, None), (33, None), (33, "float64"))
     ]
     assert found == [torch.float64, torch.float32, torch.float64]
+
+
+@each
+def test_the_number_of_epochs_is_found_and_no_row_is_lost(kind):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1000, 2))
+    y = (x[:, 0] * x[:, 1] + rng.normal(size=1000) > 0).astype(int)
+    chosen = {"layers": 2, "epochs": 6, "random_state": 0}
+    model = kind(**chosen).fit(x, y)  # by itself for so many rows
+    assert 1 <= model.n_iter_ <= len(model.search_history_) <= 6
+    assert "validation_loss" in model.search_history_[0]
+    by_hand = kind(**chosen | {"epochs": model.n_iter_, "early_stopping": False}).fit(x, y)
+    assert (scores(model, x) == scores(by_hand, x)).all()
+    assert kind(**chosen).fit(x[1:], y[1:]).search_history_ == []
+    assert len(kind(**chosen, early_stopping=True).fit(x[1:], y[1:]).search_history_) > 0
+
+
+@each
+def test_who_watches_rows_keeps_what_that_meant(kind):
+    x = np.random.default_rng(0).normal(size=(1000, 2))
+    model = kind(layers=2, epochs=2, validation_fraction=0.2, random_state=0).fit(x, (x[:, 0] > 0).astype(int))
+    assert model.search_history_ == []
+    assert "validation_loss" in model.history_[0]
+
+
+@each
+def test_early_stopping_that_makes_no_sense(kind):
+    with pytest.raises(ValueError, match="`early_stopping` must be true, false or \"auto\"; got 'yes'"):
+        kind(early_stopping="yes").fit(X, Y)
+    with pytest.raises(ValueError, match="`early_stopping` trains on the rows that were held back"):
+        kind(early_stopping=True, validation_fraction=0.0).fit(X, Y)
+
+
+@each
+def test_columns_enter_in_pieces(kind):
+    model = kind(epochs=1, random_state=0).fit(X, Y)
+    expected = hdnn.PiecewiseLinearEncoder().fit_transform(X)
+    np.testing.assert_allclose(model._fitted.inputs(X).numpy(), expected, rtol=1e-6)
+    assert kind(epochs=1, bins=0).fit(X, Y).network_.lift.inputs == 4
+
+
+@each
+def test_what_an_earlier_version_pickled_answers_as_then(kind):
+    model = kind(epochs=1, bins=0, random_state=0).fit(X, Y)
+    fitted, encoder = vars(model._fitted), model._fitted.encoder
+    old = pickle.loads(pickle.dumps(model))
+    old._fitted.__setstate__(
+        {name: value for name, value in fitted.items() if name not in ("encoder", "search")}
+        | {"scaler": encoder.scaler_}
+    )
+    vars(old._fitted).pop("scaler", None)
+    for name in ("bins", "early_stopping"):
+        vars(old).pop(name)  # there were none
+    old = pickle.loads(pickle.dumps(old))
+    assert (scores(old) == scores(model)).all()
+    old.set_params(epochs=1).fit(X, Y)

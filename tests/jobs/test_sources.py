@@ -34,7 +34,7 @@ def test_tables_are_read_as_hdnn_data_reads_them(tmp_path, suffix):
     else:
         frame.to_csv(path, index=False, sep="\t" if suffix == ".tsv" else ",")
     data = load(Source(str(path), seed=2, target="kind"))
-    expected = hdnn.data.table(path, "kind", seed=2)
+    expected = hdnn.data.table(path, "kind", seed=2, bins=8)
     assert np.array_equal(data.x_train, expected.x_train)
     assert data.description == expected.description
 
@@ -45,7 +45,9 @@ def test_task_and_columns_of_a_table_are_the_users(tmp_path):
     assert load(Source(str(path), target="rooms")).task == "classification"
     data = load(Source(str(path), target="rooms", task="regression", columns=("area", "age")))
     assert data.task == "regression"
-    assert data.inputs == (2,)
+    assert data.encoder.names == ("area", "age")
+    alone = load(Source(str(path), target="rooms", task="regression", columns=("area", "age"), bins=0))
+    assert alone.inputs == (2,)
 
 
 def test_mnist_comes_from_the_folder(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import hdnn
-from hdnn.training import Recipe, evaluate, fit, fitting, single, split, steps
+from hdnn.training import Recipe, evaluate, fit, lengths, single, split, steps
 from hdnn.training.steps import train_head
 
 F64 = torch.float64
@@ -163,7 +163,7 @@ def test_the_last_head_is_trained_after_the_last_epoch_and_the_flow_then_rests(m
         assert learner.recipe.head_epochs == 50
         train_head(learner, source, generators, stacked=stacked)
 
-    monkeypatch.setattr(fitting, "train_head", spy)
+    monkeypatch.setattr(lengths, "train_head", spy)
     network = network_of()
     fit(network, *rings(100), Recipe(epochs=2, batch_size=25, method="alternating"))
     assert len(flows) == 1

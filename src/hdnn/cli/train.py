@@ -33,6 +33,7 @@ DATA_DEFAULTS = {
     "encoding": "UTF-8, or what is beyond doubt",
     "missing": "the usual marks",
     "date_format": "as its cells suggest",
+    "bins": "8",
     "size": "8000",
     "folder": "the cache of the user",
     "download": "off",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,14 +13,18 @@ from numpy.typing import NDArray
 from hdnn.data import documents
 from hdnn.data.cells import PLAIN, FloatArray, IntArray, center, numbers, ordered, row_number, texts
 from hdnn.data.notation import Notation
+from hdnn.data.pieces import edges_of, pieces
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_BINS = 256
+"""Pieces of a number: beyond it a slip of the pen would ask for more inputs than a memory holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Numeric:
-    """A column of numbers x, which enters the network as (x - mean) / scale.
+    """A column of numbers x, which enters the network as (x - mean) / scale, and with `edges` in pieces as well.
 
     Args:
         name: The column's name.
@@ -29,13 +34,15 @@ class Numeric:
         notation: How its numbers are written in texts.
         missing: Marks that stand for a missing value in this column, beside those that do so everywhere.
         range: Smallest and largest number of the training part; empty in runs of before it was kept.
+        bins: How many bins of the training part were asked for; 0 asks for the number alone.
+        edges: Of these bins, see `pieces`; none where they would say no more than the number.
+        indicator: Whether one more input is 1 where x is missing.
 
     Raises:
-        ValueError: If a number is not finite, or the scale is not above 0.
+        ValueError: If a number is not finite, the scale is not above 0, or edges are out of order.
     """
 
     kind: ClassVar[str] = "numeric"
-    width: ClassVar[int] = 1
     name: str
     mean: float
     scale: float
@@ -43,6 +50,9 @@ class Numeric:
     notation: Notation = PLAIN
     missing: tuple[str, ...] = ()
     range: tuple[float, ...] = ()
+    bins: int = 0
+    edges: tuple[float, ...] = ()
+    indicator: bool = False
 
     def __post_init__(self) -> None:
         documents.text(self.name, "The name of a column")
@@ -54,14 +64,37 @@ class Numeric:
         if len(self.range) not in (0, 2):
             raise ValueError(f"The range of column {self.name!r} has two numbers; got {len(self.range)}.")
         marks(self.missing, self.name)
+        if type(self.bins) is not int or not 0 <= self.bins <= MOST_BINS:
+            raise ValueError(f"Column {self.name!r} can be cut into 0 to {MOST_BINS} bins; got {self.bins!r}.")
+        for value in self.edges:
+            documents.number(value, f"An edge of column {self.name!r}")
+        if self.edges and (len(self.edges) < 3 or any(a >= b for a, b in itertools.pairwise(self.edges))):
+            raise ValueError(f"The edges of column {self.name!r} must be three or more numbers, each above the last.")
+        if len(self.edges) > self.bins + 1:
+            raise ValueError(f"Column {self.name!r} has {len(self.edges)} edges, too many for {self.bins} bins.")
+        if type(self.indicator) is not bool:
+            raise ValueError(f"The indicator of column {self.name!r} is true or false; got {self.indicator!r}.")
+
+    @property
+    def width(self) -> int:
+        """The number of inputs."""
+        return 1 + max(0, len(self.edges) - 1) + self.indicator
 
     @classmethod
     def fit(
-        cls, name: str, column: pd.Series[Any], notation: Notation = PLAIN, missing: tuple[str, ...] = ()
+        cls,
+        name: str,
+        column: pd.Series[Any],
+        notation: Notation = PLAIN,
+        missing: tuple[str, ...] = (),
+        bins: int = 0,
     ) -> Numeric:
-        """Take mean, standard deviation (1 for a constant column), median and range from the training part."""
-        x = numbers(name, column, notation, missing)
-        x = x[~np.isnan(x)]
+        """Take mean, standard deviation (1 for a constant column), median, range and edges from the training part.
+
+        With bins, a column that lacks values gets an indicator of them, too.
+        """
+        every = numbers(name, column, notation, missing)
+        x = every[~np.isnan(every)]
         if not len(x):
             raise ValueError(
                 f"Column {name!r} has no value at all in the training part, so there is nothing to scale by "
@@ -70,11 +103,12 @@ class Numeric:
         mean, scale = center(x)
         size = float(np.abs(x).max()) or 1.0
         fill = float(np.median(x / size)) * size
-        return cls(name, mean, scale, fill, notation, missing, (float(x.min()), float(x.max())))
+        ends, lacks = (float(x.min()), float(x.max())), bool(bins) and len(x) < len(every)
+        return cls(name, mean, scale, fill, notation, missing, ends, bins, edges_of(x, bins), lacks)
 
     def again(self, column: pd.Series[Any]) -> Numeric:
         """The same column fitted to other rows, its cells read in the same way."""
-        fitted = self.fit(self.name, column, self.notation, self.missing)
+        fitted = self.fit(self.name, column, self.notation, self.missing, self.bins)
         return fitted if self.range else replace(fitted, range=())
 
     def values(self, column: pd.Series[Any]) -> FloatArray:
@@ -90,9 +124,10 @@ class Numeric:
             return (x < low - (high - low)) | (x > high + (high - low))
 
     def encode(self, column: pd.Series[Any]) -> tuple[NDArray[np.float32], IntArray]:
-        """Return the inputs float32 (s, 1) and the number of unseen values, which is 0 for numbers."""
+        """Return the inputs float32 (s, width) and the number of unseen values, which is 0 for numbers."""
         x = self.values(column)
-        x = np.where(np.isnan(x), self.fill, x)
+        absent = np.isnan(x)
+        x = np.where(absent, self.fill, x)
         with np.errstate(over="ignore"):
             scaled = ((x - self.mean) / self.scale).astype(np.float32)
         if not np.isfinite(scaled).all():
@@ -101,7 +136,10 @@ class Numeric:
                 f"Column {self.name!r}, data row {row_number(column, row)}: {x[row]!r} is too far from the training "
                 f"values (mean {self.mean:.6g}, scale {self.scale:.6g}) for 32-bit numbers. Correct that value."
             )
-        return scaled[:, None], np.zeros(0, dtype=np.int64)
+        parts: list[NDArray[Any]] = [scaled[:, None], pieces(x, self.edges)]
+        parts += [absent[:, None]] if self.indicator else []
+        inputs = np.concatenate([part.astype(np.float32) for part in parts], axis=1)
+        return inputs, np.zeros(0, dtype=np.int64)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -114,17 +152,18 @@ class Numeric:
             **({} if self.notation.is_plain else {"notation": self.notation.to_dict()}),
             **({"missing": list(self.missing)} if self.missing else {}),
             **({"range": list(self.range)} if self.range else {}),
+            **({"bins": self.bins, "edges": list(self.edges), "indicator": self.indicator} if self.bins else {}),
         }
 
     @classmethod
     def from_dict(cls, document: object) -> Numeric:
         """Read what `to_dict` wrote; anything else raises ValueError."""
-        values = grown(document, {"notation": PLAIN.to_dict(), "missing": [], "range": []})
-        keys = ("kind", "name", "mean", "scale", "fill", "notation", "missing", "range")
-        read = documents.mapping(values, "a numeric column", keys)
-        notation = Notation.from_dict(read["notation"])
-        missing, seen = (documents.items(read[key], f"The {key} of a column") for key in ("missing", "range"))
-        return cls(read["name"], read["mean"], read["scale"], read["fill"], notation, missing, seen)
+        later = {"notation": PLAIN.to_dict(), "missing": [], "range": [], "bins": 0, "edges": [], "indicator": False}
+        keys = ("kind", "name", "mean", "scale", "fill", *later)
+        read = documents.mapping(grown(document, later), "a numeric column", keys)
+        read["notation"] = Notation.from_dict(read["notation"])
+        read |= {key: documents.items(read[key], f"The {key} of a column") for key in ("missing", "range", "edges")}
+        return cls(*(read[key] for key in keys[1:]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,9 +81,9 @@ class Report:
 class TableEncoder:
     """The columns of a table, in order, as network inputs.
 
-    A number becomes (x - mean) / scale, a date the same and what comes again, a category one input for each training
-    category. Missing numbers and dates are filled with the training median; missing and unseen categories are all
-    zeros. `report` counts both.
+    A number becomes (x - mean) / scale, and its pieces where it has bins, a date the first and what comes again, a
+    category one input for each training category. Missing numbers and dates are filled with the training median;
+    missing and unseen categories are all zeros. `report` counts both.
 
     Args:
         columns: `Numeric`, `Moment` and `Categorical` columns with different names.
@@ -137,11 +137,12 @@ class TableEncoder:
         return (sum(column.width for column in self.columns),)
 
     @classmethod
-    def fit(cls, frame: pd.DataFrame) -> TableEncoder:
+    def fit(cls, frame: pd.DataFrame, bins: int = 0) -> TableEncoder:
         """Fit one column after the other on the training part.
 
         Args:
             frame: The training rows; every column of it is used.
+            bins: Of each number, see `table`.
 
         Raises:
             ValueError: If a column is empty, or holds neither numbers nor text.
@@ -151,7 +152,7 @@ class TableEncoder:
             if kind.what == "other" or kind.doubt:
                 raise ValueError(f"Column {name!r}: {kind.doubt or kind.note}. Leave it out, or turn it into numbers.")
             if kind.what == "number":
-                columns.append(Numeric.fit(name, frame[name], kind.notation, kind.missing))
+                columns.append(Numeric.fit(name, frame[name], kind.notation, kind.missing, bins))
             elif kind.what == "date":
                 columns.append(Moment.fit(name, frame[name], kind.format, kind.missing))
             else:

@@ -54,6 +54,7 @@ def table(
     encoding: str | None = None,
     missing: Sequence[str] | None = None,
     date_format: str | None = None,
+    bins: int = 0,
 ) -> Dataset:
     """Make a table into a data set; `description` says everything that was decided, `cautions` what to look at.
 
@@ -76,6 +77,7 @@ def table(
         encoding: Of the letters.
         missing: What stands for a missing value.
         date_format: Of dates that may be read in several ways, as in "%d/%m/%Y".
+        bins: Of each number, whose pieces stand beside it, and a sign of what is missing; 0 takes the number alone.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -107,7 +109,7 @@ so classes (unless a task is given); split by seed 0, stratified; columns: size"
         chosen, dropped = _useful(frame, targets, train, found)
         notes += [f"left out: {dropped}"] if dropped else []
     _require_usable(chosen, found)
-    encoder = TableEncoder(tuple(_column(name, frame[name].iloc[train], found[name]) for name in chosen))
+    encoder = TableEncoder(tuple(_column(name, frame[name].iloc[train], found[name], bins) for name in chosen))
     if aim.task == "regression":
         _require_spread(frame, aim, train)
     fitted = aim.fitted(frame.iloc[train])
@@ -375,10 +377,10 @@ def _require_usable(chosen: list[str], found: dict[str, Kind]) -> None:
         raise ValueError(" ".join(bad[:5]) + more)
 
 
-def _column(name: str, column: pd.Series[Any], kind: Kind) -> Column:
+def _column(name: str, column: pd.Series[Any], kind: Kind, bins: int) -> Column:
     """The encoder of a column, fitted to its training part."""
     if kind.what == "number":
-        return Numeric.fit(name, column, kind.notation, kind.missing)
+        return Numeric.fit(name, column, kind.notation, kind.missing, bins)
     if kind.what == "date":
         return Moment.fit(name, column, kind.format, kind.missing)
     codes, labels = texts(name, column, kind.missing)

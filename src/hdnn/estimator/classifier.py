@@ -21,16 +21,15 @@ from hdnn.renames import ESTIMATOR, renamed
 class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A Hamiltonian network for the classes of the rows of a table.
 
-    P(c | x) = softmax(W y_N + μ)_c, y_N = flow(lift(z)), z = (x − mean) / scale; two classes share one logit. Minimizes
-    the cross-entropy. The defaults are for tables of tens to thousands of rows.
+    P(c | x) = softmax(W y_N + μ)_c, y_N = flow(lift(z)), z = x scaled and in pieces; two classes share one logit.
+    Minimizes the cross-entropy. The defaults are for tables of tens to thousands of rows.
 
     Args:
         model: "ms1", "ms2", "ms3", "h1" or "h2".
         layers: N.
-        horizon: T = N h, kept when another depth is asked for; None takes 3.2, and 0.8 for less than 200 rows or more
-            than 24 columns.
-        features: n; None takes 2 d, at least 16 and at most 128.
-        lift: "zeros" appends zeros to a row, "linear" learns a linear map from d to n; None takes zeros if n ≥ d.
+        horizon: T = N h, kept when another depth is asked for; None takes 0.8.
+        features: n; None takes twice the numbers of an encoded row, at least 16 and at most 128.
+        lift: "zeros" appends zeros to a row, "linear" learns a linear map to n; None takes zeros where they suffice.
         activation: σ: "tanh", "relu", "leaky_relu", "sigmoid", "softplus" or "identity".
         interconnection: J of h1 and h2, "canonical" or "upper_ones"; None is canonical.
         integrator: the method, where it fits the model: "forward_euler", "symplectic_euler", "stormer_verlet",
@@ -38,8 +37,10 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
         width: hidden units a layer, for h1 and h2; None means n.
         shared: one K and b for all layers.
         init_std: standard deviation of the initial weights; None means that of `Flow`.
-        epochs: passes over the table.
-        batch_size: rows a step; None takes an eighth of the rows, at least 32 and at most 128. L-BFGS takes all.
+        bins: of every column, whose pieces stand beside it, see `PiecewiseLinearEncoder`; 0 takes the numbers alone.
+            `partial_fit` keeps those of its first rows.
+        epochs: passes over the table, at most.
+        batch_size: rows a step; None takes a sixteenth of the rows, at least 16 and at most 128. L-BFGS takes all.
         optimizer: "adamw", "adam", "sgd" or "lbfgs"; the defaults of the next two suit "adamw".
         learning_rate: the largest rate; it warms up and falls along a cosine, and is constant in `partial_fit`.
         weight_decay: of all weights; must be 0 for "lbfgs".
@@ -48,9 +49,13 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
         label_smoothing: share of probability spread evenly over the classes in training. It makes for better classes,
             and for probabilities that are less sure of themselves; 0 where those must be calibrated.
         clip: largest norm of the gradient; None leaves it alone.
-        validation_fraction: share of the rows held back to watch, and to stop by with `n_iter_no_change`.
+        early_stopping: find the number of epochs on rows held back, then train anew on all rows for as many. "auto"
+            does so from 1000 rows on, where neither of the next two is given.
+        validation_fraction: share of the rows held back to watch, and to stop by with `n_iter_no_change`; None takes
+            0.15 with `early_stopping`, else none.
         n_iter_no_change: epochs without a better validation score, or a smaller objective where nothing is held back,
-            before training stops; the best weights return.
+            before training stops, counted once the learning rate has risen; without `early_stopping` the best weights
+            return. None takes 8 with `early_stopping`, else never stops.
         class_weight: weight for each label (1 for those not named), "balanced" for classes of the same weight in sum,
             or None. `warm_start` and `partial_fit` keep those of their first call.
         standardize: scale every column to mean 0 and standard deviation 1 first.
@@ -65,8 +70,9 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
 
     Attributes:
         classes_: (classes,), the labels in order.
-        network_: the `hdnn.Network`; it reads standardised rows.
+        network_: the `hdnn.Network`; it reads encoded rows.
         history_: one record an epoch, as `hdnn.fit` returns them.
+        search_history_: the same of the training that found the number of epochs; empty without `early_stopping`.
         loss_curve_: the mean objective of every epoch.
         n_iter_: epochs behind the weights, those of earlier calls with `warm_start` and `partial_fit` too.
         n_features_in_: d.

@@ -25,16 +25,15 @@ class HamiltonianFeatures(
 ):
     """The state after the flow of a network that was fitted to targets: learned features for another model.
 
-    y_N = flow(lift(z)), z = (x − mean) / scale. The network is the one that `HamiltonianClassifier` or
+    y_N = flow(lift(z)), z = x scaled and in pieces. The network is the one that `HamiltonianClassifier` or
     `HamiltonianRegressor` would fit; its output layer, which sees y_N alone, makes classes linearly separable there.
 
     Args:
         model: "ms1", "ms2", "ms3", "h1" or "h2".
         layers: N.
-        horizon: T = N h, kept when another depth is asked for; None takes 3.2, and 0.8 for less than 200 rows or more
-            than 24 columns.
-        features: n; None takes 2 d, at least 16 and at most 128.
-        lift: "zeros" appends zeros to a row, "linear" learns a linear map from d to n; None takes zeros if n ≥ d.
+        horizon: T = N h, kept when another depth is asked for; None takes 0.8.
+        features: n; None takes twice the numbers of an encoded row, at least 16 and at most 128.
+        lift: "zeros" appends zeros to a row, "linear" learns a linear map to n; None takes zeros where they suffice.
         activation: σ: "tanh", "relu", "leaky_relu", "sigmoid", "softplus" or "identity".
         interconnection: J of h1 and h2, "canonical" or "upper_ones"; None is canonical.
         integrator: the method, where it fits the model: "forward_euler", "symplectic_euler", "stormer_verlet",
@@ -42,8 +41,10 @@ class HamiltonianFeatures(
         width: hidden units a layer, for h1 and h2; None means n.
         shared: one K and b for all layers.
         init_std: standard deviation of the initial weights; None means that of `Flow`.
-        epochs: passes over the table.
-        batch_size: rows a step; None takes an eighth of the rows, at least 32 and at most 128. L-BFGS takes all.
+        bins: of every column, whose pieces stand beside it, see `PiecewiseLinearEncoder`; 0 takes the numbers alone.
+            `partial_fit` keeps those of its first rows.
+        epochs: passes over the table, at most.
+        batch_size: rows a step; None takes a sixteenth of the rows, at least 16 and at most 128. L-BFGS takes all.
         optimizer: "adamw", "adam", "sgd" or "lbfgs"; the defaults of the next two suit "adamw".
         learning_rate: the largest rate; it warms up and falls along a cosine, and is constant in `partial_fit`.
         weight_decay: of all weights; must be 0 for "lbfgs".
@@ -51,9 +52,13 @@ class HamiltonianFeatures(
         head_decay: weight of the squares of the output layer, α_c of the papers.
         label_smoothing: share of probability spread evenly over the classes; without meaning for a regression.
         clip: largest norm of the gradient; None leaves it alone.
-        validation_fraction: share of the rows held back to watch, and to stop by with `n_iter_no_change`.
+        early_stopping: find the number of epochs on rows held back, then train anew on all rows for as many. "auto"
+            does so from 1000 rows on, where neither of the next two is given.
+        validation_fraction: share of the rows held back to watch, and to stop by with `n_iter_no_change`; None takes
+            0.15 with `early_stopping`, else none.
         n_iter_no_change: epochs without a better validation score, or a smaller objective where nothing is held back,
-            before training stops; the best weights return.
+            before training stops, counted once the learning rate has risen; without `early_stopping` the best weights
+            return. None takes 8 with `early_stopping`, else never stops.
         task: "classification" or "regression"; "auto" takes regression for targets that are decimal numbers
             (their kind, not their values) or have several columns, else classification.
         standardize: scale every column, and every quantity, to mean 0 and standard deviation 1 first.
@@ -68,8 +73,9 @@ class HamiltonianFeatures(
 
     Attributes:
         task_: what the network was fitted for.
-        network_: the `hdnn.Network`; it reads standardised rows.
+        network_: the `hdnn.Network`; it reads encoded rows.
         history_: one record an epoch, as `hdnn.fit` returns them.
+        search_history_: the same of the training that found the number of epochs; empty without `early_stopping`.
         loss_curve_: the mean objective of every epoch.
         n_iter_: epochs behind the weights, those of earlier calls with `warm_start` and `partial_fit` too.
         n_features_in_: d.

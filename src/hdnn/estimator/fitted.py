@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from hdnn.estimator.pieces import PiecewiseLinearEncoder
 from hdnn.estimator.targets import Array, Targets
 from hdnn.modes import evaluating
 from hdnn.networks import Network
@@ -25,24 +26,34 @@ class Fitted:
 
     Args:
         network: reads standardised inputs.
-        scaler: of the inputs; None leaves them as they are.
+        encoder: of the rows.
         targets: what the outputs mean.
         seed: of the initial weights, the order of the batches and the validation part.
         state: the optimizer's memory, after `partial_fit`.
         history: one record an epoch.
+        search: the same of the training that found the number of epochs.
     """
 
     network: Network
-    scaler: StandardScaler | None
+    encoder: PiecewiseLinearEncoder
     targets: Targets
     seed: int
     state: TrainingState | None = None
     history: list[Record] = field(default_factory=list)
+    search: list[Record] = field(default_factory=list)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Also what earlier versions pickled: a scaler, or None, in place of the encoder."""
+        if "encoder" not in state:
+            scaler = state.pop("scaler")
+            encoder = PiecewiseLinearEncoder(bins=0, standardize=scaler is not None)
+            encoder.scaler_, encoder.edges_ = scaler, []
+            state |= {"encoder": encoder, "search": []}
+        vars(self).update(state)
 
     def widen(self, x: Array, y: Array, weight: Array | None) -> None:
         """Take more rows into the scale of the inputs and targets."""
-        if self.scaler is not None:
-            self.scaler.partial_fit(x, sample_weight=self.targets.weights(y, weight))
+        self.encoder.widen(x, self.targets.weights(y, weight))
         self.targets.update(y, weight)
 
     def train(
@@ -69,6 +80,7 @@ class Fitted:
         targets = self.targets.encode(y, inputs.dtype)
         weight = self.targets.weights(y, weight)
         last: list[Progress] = []
+        keeps = remember or recipe.refit
 
         @every(epochs=1)
         def note(progress: Progress) -> None:
@@ -82,9 +94,11 @@ class Fitted:
                 targets,
                 recipe,
                 sample_weight=None if weight is None else torch.from_numpy(weight),
-                callbacks=(*callbacks, note) if remember else callbacks,
+                callbacks=(*callbacks, note) if keeps else callbacks,
                 resume=self.state if remember else None,
             )
+        if recipe.refit:
+            self.search = list(last[0].search)
         # Other rows come next: that threads may then be more or fewer is nothing to warn of.
         self.state = dataclasses.replace(last[0].state(), history=(), circumstances=None) if remember else None
         for epoch, record in enumerate(self.history, start=1):
@@ -97,8 +111,7 @@ class Fitted:
             ValueError: if they are too large for its kind of numbers.
         """
         dtype = self.network.head.weight.dtype
-        scaled = x if self.scaler is None else self.scaler.transform(x)
-        found = torch.from_numpy(np.ascontiguousarray(scaled)).to(dtype)
+        found = torch.from_numpy(np.ascontiguousarray(self.encoder.encode(x))).to(dtype)
         if not bool(found.isfinite().all()):
             raise ValueError(
                 f"X has values that are too large for {dtype}: up to {np.abs(x).max():g}. Correct them, scale the "

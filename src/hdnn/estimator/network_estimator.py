@@ -9,31 +9,28 @@ import copy
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from hdnn.arguments import whole
 from hdnn.estimator.fitted import Fitted
+from hdnn.estimator.pieces import PiecewiseLinearEncoder
 from hdnn.estimator.settings import (
-    batch_rows,
     checked_weight,
     dtype_of,
     floating_point,
-    horizon_of,
-    state_size,
 )
 from hdnn.estimator.targets import Array, Targets
 from hdnn.flow.settings import step_size
 from hdnn.networks import Lift, Network, NetworkConfig, build_network
 from hdnn.options import NetworkChoices, Optimizer, TrainingChoices, plain
 from hdnn.renames import ESTIMATOR, told
-from hdnn.training import Callback, Progress, Recipe, every
+from hdnn.training import Callback, Progress, Recipe, every, tabular
 from hdnn.training.devices import require_device
 
 _SHOWN = ("loss", "train_accuracy", "train_error", "validation_loss", "validation_accuracy", "validation_error")
@@ -55,15 +52,17 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
     width: int | None = None
     shared: bool = False
     init_std: float | None = None
-    epochs: int = 40
+    bins: int = tabular.BINS
+    epochs: int = tabular.EPOCHS
     batch_size: int | None = None
     optimizer: Optimizer = "adamw"
-    learning_rate: float = 0.02
-    weight_decay: float = 0.1
+    learning_rate: float = tabular.LEARNING_RATE
+    weight_decay: float = tabular.WEIGHT_DECAY
     smoothness: float = 0.0
     head_decay: float = 0.0
     clip: float | None = None
-    validation_fraction: float = 0.0
+    early_stopping: bool | Literal["auto"] = "auto"
+    validation_fraction: float | None = None
     n_iter_no_change: int | None = None
     standardize: bool = True
     warm_start: bool = False
@@ -113,7 +112,9 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
             fitted = copy.deepcopy(self._fitted)
             fitted.widen(x, t, weight)
         recipe = self._recipe(len(x), fitted.seed)
-        one = dataclasses.replace(recipe, epochs=1, schedule="constant", validation_fraction=0.0, patience=None)
+        one = dataclasses.replace(
+            recipe, epochs=1, schedule="constant", validation_fraction=0.0, patience=None, refit=False
+        )
         fitted.train(x, t, weight, one, callbacks=self._callbacks(), remember=True)
         return self._finish(fitted)
 
@@ -139,33 +140,53 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
         """A fresh network for data of this size, and what stands before and after it."""
         device = require_device(self.device)
         targets = self._new_targets(t, weight, classes)
-        config = self._config(len(x), x.shape[1], targets)
+        encoder = PiecewiseLinearEncoder(self.bins, standardize=bool(self.standardize))
+        encoder.fit(x, sample_weight=targets.weights(t, weight))
+        config = self._config(len(x), encoder.width, targets)
         dtype = floating_point(dtype_of(config.features, x.dtype) if self.dtype is None else self.dtype)
-        scaler = StandardScaler().fit(x, sample_weight=targets.weights(t, weight)) if self.standardize else None
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = build_network(config, init_std=self.init_std)
-        return Fitted(network.to(device, dtype), scaler, targets, seed)
+        return Fitted(network.to(device, dtype), encoder, targets, seed)
 
     def _config(self, rows: int, inputs: int, targets: Targets) -> NetworkConfig:
         chosen = plain(NetworkChoices, self.get_params())
         del chosen["init_std"]
         layers, horizon = chosen["layers"], chosen.pop("horizon")
-        features = chosen["features"] = state_size(inputs) if self.features is None else chosen["features"]
-        chosen["step"] = step_size(layers, None, horizon_of(rows, inputs) if horizon is None else horizon)
+        features = tabular.features_for(inputs) if self.features is None else chosen["features"]
+        chosen["features"] = features
+        chosen["step"] = step_size(layers, None, tabular.HORIZON if horizon is None else horizon)
         chosen["shared"] = bool(self.shared)
         chosen["lift"] = self.lift or ("zeros" if features >= inputs else "linear")
         return NetworkConfig(targets.task, (inputs,), targets.outputs, **chosen)
 
     def _recipe(self, rows: int, seed: int) -> Recipe:
         chosen = plain(TrainingChoices, self.get_params())
-        chosen["batch_size"] = batch_rows(rows) if self.batch_size is None else chosen["batch_size"]
+        chosen["batch_size"] = tabular.batch_for(rows) if self.batch_size is None else chosen["batch_size"]
         patience = None if self.n_iter_no_change is None else whole("n_iter_no_change", self.n_iter_no_change)
+        share, stops = chosen.pop("validation_fraction"), self._stops_early(rows)
+        if share is None:
+            share = tabular.VALIDATION_FRACTION if stops else 0.0
+        if stops and patience is None:
+            patience = tabular.PATIENCE
         try:
-            return Recipe(**chosen, patience=patience, seed=seed)
+            return Recipe(**chosen, validation_fraction=share, patience=patience, refit=stops, seed=seed)
         except ValueError as error:
-            raise ValueError(str(error).replace("`patience`", "`n_iter_no_change`")) from None
+            words = {"`patience`": "`n_iter_no_change`", "`refit`": "`early_stopping`"}
+            told = str(error)
+            for name, own in words.items():
+                told = told.replace(name, own)
+            raise ValueError(told) from None
+
+    def _stops_early(self, rows: int) -> bool:
+        """Whether the number of epochs is to be found on a part held back."""
+        if isinstance(self.early_stopping, bool | np.bool_):
+            return bool(self.early_stopping)
+        if self.early_stopping != "auto":
+            raise ValueError(f'`early_stopping` must be true, false or "auto"; got {self.early_stopping!r}.')
+        # Who watches a part of the rows, or stops by it, keeps what that has meant all along.
+        return self.validation_fraction is None and self.n_iter_no_change is None and tabular.is_searched(rows)
 
     def _callbacks(self) -> tuple[Callback, ...]:
         return (_show,) if self.verbose else ()
@@ -175,6 +196,7 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
         self._fitted = fitted
         self.network_: Network = fitted.network
         self.history_ = fitted.history
+        self.search_history_ = fitted.search
         self.loss_curve_ = [record["loss"] for record in fitted.history]
         self.n_iter_ = len(fitted.history)
         return self
@@ -196,4 +218,5 @@ def _show(progress: Progress) -> None:
     """One line an epoch."""
     if progress.record is not None:
         numbers = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in progress.record.items() if name in _SHOWN]
-        print(f"Epoch {progress.epoch} of {progress.epochs}: {', '.join(numbers)}")
+        where = " (all rows)" if progress.search else ""
+        print(f"Epoch {progress.epoch} of {progress.epochs}{where}: {', '.join(numbers)}")

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from hdnn.names import unknown
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-_LARGEST_STATE = 128
 _LARGEST_EXACT_STATE = 64
-_FEW_ROWS, _MANY_COLUMNS = 200, 24
 
 
 def floating_point(dtype: object) -> torch.dtype:
@@ -27,24 +25,9 @@ def floating_point(dtype: object) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def state_size(inputs: int) -> int:
-    """Features for d inputs: p takes the inputs and q as many zeros, up to a size that is still fast."""
-    return min(max(16, 2 * inputs), _LARGEST_STATE)
-
-
-def horizon_of(rows: int, inputs: int) -> float:
-    """A long one winds up what is wound into each other; with few rows or many columns it follows their accidents."""
-    return 0.8 if rows < _FEW_ROWS or inputs > _MANY_COLUMNS else 3.2
-
-
 def dtype_of(features: int, table: np.dtype[Any]) -> str:
     """The kind of numbers of the table, but single precision where double precision would take twice the time."""
     return "float32" if features > _LARGEST_EXACT_STATE else table.name
-
-
-def batch_rows(rows: int) -> int:
-    """Rows of a batch: about as many steps an epoch for small tables as for middling ones."""
-    return max(32, min(128, rows // 8))
 
 
 def checked_weight(sample_weight: object, rows: int) -> NDArray[np.float64]:

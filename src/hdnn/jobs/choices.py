@@ -103,10 +103,10 @@ def seeded_network(config: NetworkConfig, init_std: float | None, seed: int) -> 
 def chosen_recipe(setup: Setup, choices: Choices, seed: int) -> Recipe:
     """The recipe of a set-up with the user's choices in place of its own.
 
-    Weight decay means something else to every optimizer, and L-BFGS searches along a line from rate 1, unclipped: with
-    another optimizer the set-up's values go. A rate of the user's holds for the restarts too, and no restart takes
-    longer than the training itself. The alternating method is the paper's, which begins once, and a flow without layers
-    has no weights to begin with.
+    Weight decay means something else to every optimizer, and L-BFGS searches along a line from rate 1, unclipped:
+    with another optimizer the set-up's values go. A rate of the user's holds for the restarts too, and no restart
+    takes longer than the training itself. Where nothing is held back, no number of epochs is found. The alternating
+    method is the paper's, which begins once, and a flow without layers has no weights to begin with.
     """
     chosen, recipe = given(choices), setup.recipe
     if chosen.get("optimizer", recipe.optimizer) != recipe.optimizer:
@@ -119,6 +119,8 @@ def chosen_recipe(setup: Setup, choices: Choices, seed: int) -> Recipe:
         recipe = dataclasses.replace(recipe, restarts=1)
     if "epochs" in chosen:
         recipe = dataclasses.replace(recipe, restart_epochs=max(1, min(recipe.restart_epochs, chosen["epochs"])))
+    if chosen.get("validation_fraction") == 0:
+        recipe = dataclasses.replace(recipe, refit=False, validation_fraction=0.0, patience=None)
     if chosen.get("clip") == math.inf:
         chosen["clip"] = None
     names = {field.name for field in dataclasses.fields(Recipe)} & chosen.keys()

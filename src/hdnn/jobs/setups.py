@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hdnn.networks import Lift
-from hdnn.training import Recipe
+from hdnn.training import Recipe, tabular
 from hdnn.training.recipes import DOUBLE_MOONS, SWISS_ROLL
 
 
@@ -68,28 +68,16 @@ SETUPS: dict[str, Setup] = {
     ),
 }
 
-_LARGEST_STATE = 128
-
 
 def table_setup(inputs: int, rows: int) -> Setup:
-    """The set-up for a table of the user's own.
+    """The set-up for a table of the user's own, as the estimators have it.
 
     The inputs become p and as many zeros q, as in the papers' planar examples: a state with room to move.
 
     Args:
         inputs: d, encoded columns.
-        rows: of the training part; the batches of small tables are smaller.
+        rows: of the training part.
     """
-    features = max(4, 2 * inputs)
-    recipe = Recipe(
-        epochs=50,
-        batch_size=max(8, min(128, rows // 16)),
-        optimizer="adamw",
-        learning_rate=0.01,
-        weight_decay=0.1,
-        label_smoothing=0.1,
-        smoothness=1e-3,
-    )
-    if features > _LARGEST_STATE:
-        return Setup("h2", _LARGEST_STATE, 8, 0.8, recipe, lift="linear")
-    return Setup("h2", features, 8, 0.8, recipe)
+    features = tabular.features_for(inputs)
+    lift: Lift = "zeros" if features >= inputs else "linear"
+    return Setup("h2", features, tabular.LAYERS, tabular.HORIZON, tabular.recipe_for(rows), lift=lift)

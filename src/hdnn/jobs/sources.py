@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from hdnn.doors import shelled
 from hdnn.jobs.setups import SETUPS, Setup, table_setup
 from hdnn.names import unknown
 from hdnn.runs import Run
+from hdnn.training.tabular import BINS
 
 Progress = Callable[[str, int, int], None]
 PLANAR = ("swiss-roll", "double-moons", "double-circles")
@@ -86,7 +87,7 @@ def _mnist(source: Source, progress: Progress | None) -> Dataset:
 
 
 _FILE = ("separator", "decimal", "no_header", "skip_lines", "encoding", "missing", "date_format")
-_TABLE = _Kind(("target", "task", "columns", "without", *_FILE), _table)
+_TABLE = _Kind(("target", "task", "columns", "without", "bins", *_FILE), _table)
 _KINDS = {
     "digits": _Kind((), _digits),
     "mnist": _Kind(("folder", "download"), _mnist),
@@ -114,6 +115,7 @@ class Source(DataSource):
         encoding: of the letters.
         missing: what stands for a missing value.
         date_format: of dates that may be read in several ways, as in "%d/%m/%Y".
+        bins: of each number of a table, see `hdnn.data.table`; 0 in runs of before they existed.
         folder: where the four MNIST files are.
         download: fetch them if they are not there.
 
@@ -138,6 +140,7 @@ class Source(DataSource):
     encoding: str | None = None
     missing: tuple[str, ...] | None = None
     date_format: str | None = None
+    bins: int = field(default=BINS, metadata={"before": 0})
 
     def __post_init__(self) -> None:
         if self.data not in NAMED and not self.is_table:
@@ -146,7 +149,11 @@ class Source(DataSource):
             raise FileNotFoundError(f"There is no file {self.data}. A table was expected there: {KINDS}.")
         if self.is_table and self.target is None:
             raise ValueError(f"A table needs its target column: give --target NAME for {self.data}.")
-        given = {field.name for field in dataclasses.fields(self) if getattr(self, field.name) != field.default}
+        given = {
+            each.name
+            for each in dataclasses.fields(self)
+            if getattr(self, each.name) not in (each.default, each.metadata.get("before"))
+        }
         for takes, whose in (
             (_TABLE.takes, "tables"),
             (("size",), ", ".join(PLANAR)),

@@ -42,6 +42,7 @@ def write_summary(
     history: History,
     metrics: Metrics,
     starts: Sequence[History] = (),
+    search: History = (),
 ) -> None:
     """Draw the figures of a run and write its report.
 
@@ -52,6 +53,7 @@ def write_summary(
         history: one record an epoch.
         metrics: as in metrics.json.
         starts: of each start, where training began several times, one record an epoch.
+        search: of the training that found the number of epochs, one record an epoch.
     """
     output = finite_outputs(network, torch.from_numpy(dataset.x_test))
     sections = [Section("Results", _result_parts(run, dataset, output, metrics))]
@@ -61,6 +63,8 @@ def write_summary(
         sections.append(Section("Decision regions", [_regions(run, network, dataset, output)]))
     if history:
         sections.append(Section("Training", [_training(run, dataset, history)]))
+    if search:
+        sections.append(Section("How long to train", [_training(run, dataset, search, "search.png")]))
     if starts and starts[0]:
         sections.append(Section("Starts", _starts(run, starts)))
     if network.task == "classification":
@@ -71,7 +75,7 @@ def write_summary(
     run.write_report(render(_report(run, dataset, metrics, sections)))
 
 
-def _training(run: Run, dataset: Dataset, history: History) -> Picture:
+def _training(run: Run, dataset: Dataset, history: History, file: str = "training.png") -> Picture:
     """Curves in the units of the data; the objective is that of the standardised targets, and says so."""
     names = {"loss": "objective"}
     if dataset.task == "regression":
@@ -81,14 +85,18 @@ def _training(run: Run, dataset: Dataset, history: History) -> Picture:
 
             names["error"] = f"RMS error of {short(dataset.target.columns[0])}"
             history = [_in_units(record, dataset.target.scale[0]) for record in history]
-    plots.save(plots.training_curves(history, names=names), run.figure("training.png"))
+    plots.save(plots.training_curves(history, names=names), run.figure(file))
     told = {key for record in history for key, value in record.items() if value is not None}
     caption = "Objective and score, epoch by epoch"
     caption += "; dotted: the learning rate. " if len({record.get("learning_rate") for record in history}) > 1 else ". "
     if any(key.startswith("validation_") for key in told):
         caption += "Where the train curve goes on getting better and the validation curve worse, it is overfitting. "
     alt = sights.of_training(history)
-    return _picture(run, "training.png", "Training curves", alt, caption + "Jumps ask for a smaller learning rate.")
+    title = "Training curves"
+    if file != "training.png":
+        title = "The search for the number of epochs"
+        caption = f"A part of the training rows was held back to choose the number of epochs for all of them. {caption}"
+    return _picture(run, file, title, alt, caption + "Jumps ask for a smaller learning rate.")
 
 
 def _in_units(record: Mapping[str, float], scale: float) -> dict[str, float]:

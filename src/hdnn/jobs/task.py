@@ -33,13 +33,11 @@ class Parts(NamedTuple):
     Args:
         x: inputs.
         y: targets.
-        validation: inputs and targets held back.
         weight: of the rows of x, or None.
     """
 
     x: Tensor
     y: Tensor
-    validation: tuple[Tensor, Tensor] | None = None
     weight: Tensor | None = None
 
 
@@ -84,17 +82,14 @@ class Task:
         run, network = self.run, self.network
         told = _Told(state, large=self._numbers >= pages.LARGE)
         start = time.perf_counter()
-        x, y, validation, weight = self.parts
         with using_threads(self.threads):
             try:
                 with Interrupts(self.saver.save) as interrupts:
                     fit(
                         network,
-                        x,
-                        y,
+                        *self.parts[:2],
                         self.recipe,
-                        sample_weight=weight,
-                        validation=validation,
+                        sample_weight=self.parts.weight,
                         callbacks=[every(epochs=1)(told.step), self.saver, *callbacks, interrupts],
                         start_callbacks=[every(epochs=1)(told.start), self.saver, *start_callbacks, interrupts],
                         resume=state,
@@ -119,7 +114,7 @@ class Task:
                 if not interrupted:
                     metrics |= self.worth.carry_out(network, self.dataset, self.recipe, metrics, self.announce)
                     run.write_metrics(metrics)
-                write_summary(run, network, self.dataset, told.history, metrics, told.starts)
+                write_summary(run, network, self.dataset, told.history, metrics, told.starts, told.search)
             except KeyboardInterrupt:
                 self.announce(
                     f"Interrupted before the report was complete. The weights are in {run.folder}; it can be loaded, "
@@ -158,16 +153,20 @@ class _Told:
     def __init__(self, state: TrainingState | None, *, large: bool) -> None:
         self.large = large
         self.history: list[Record] = [] if state is None else [dict(record) for record in state.history]
+        self.search: list[Record] = []
         self.starts: Sequence[Sequence[Record]] = ()
         self.seconds_before = 0.0
         if state is not None:
-            self.seconds_before = state.seconds + sum(record["seconds"] for record in state.history)
+            self.search = [dict(record) for record in state.search]
+            self.seconds_before = state.seconds + sum(record["seconds"] for record in (*state.search, *state.history))
             if state.starts is not None:
                 self.starts = state.starts.history
                 self.seconds_before += state.starts.seconds + sum(record["seconds"] for record in self.starts[0])
 
     def step(self, progress: Progress) -> None:
         """A training callback."""
+        if progress.search and not self.search:
+            self.search, self.history = self.history, []
         if progress.record is not None:
             self.history.append(progress.record)
         if self.large and progress.batch % pages.EVERY == 0:
@@ -188,18 +187,9 @@ def rehearse(network: Network, parts: Parts, recipe: Recipe, threads: int) -> No
     def enough(progress: object) -> None:
         raise _Enough
 
-    x, y, validation, weight = parts
+    weight = parts.weight
     with using_threads(threads), contextlib.suppress(_Enough):
-        fit(
-            network,
-            x,
-            y,
-            recipe,
-            sample_weight=weight,
-            validation=validation,
-            callbacks=[enough],
-            start_callbacks=[enough],
-        )
+        fit(network, *parts[:2], recipe, sample_weight=weight, callbacks=[enough], start_callbacks=[enough])
 
 
 def _metrics(network: Network, dataset: Dataset, told: _Told, interrupted: bool) -> dict[str, Any]:
@@ -209,6 +199,7 @@ def _metrics(network: Network, dataset: Dataset, told: _Told, interrupted: bool)
         **{f"test_{name}": value for name, value in test.items()},
         **{f"train_{name}": value for name, value in train.items()},
         "epochs": len(told.history),
+        **({"search_epochs": len(told.search)} if told.search else {}),
         **({"start_epochs": len(told.starts[0])} if told.starts else {}),
         "parameters": sum(p.numel() for p in network.parameters()),
         "train_rows": len(dataset.x_train),

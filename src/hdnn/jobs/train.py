@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 
 from hdnn.checkpoints import Saver, largest_checkpoint, read_checkpoint, require_interval
 from hdnn.data import Dataset
@@ -25,7 +24,7 @@ from hdnn.names import count
 from hdnn.networks import Network, NetworkConfig
 from hdnn.options import RunChoices, names
 from hdnn.runs import Run, RunConfig, claimed, require_free, versions
-from hdnn.training import Callback, Recipe, StartCallback, split, training_backend
+from hdnn.training import Callback, Recipe, StartCallback, training_backend
 from hdnn.training.backends import Chosen
 from hdnn.training.circumstances import circumstances
 from hdnn.training.devices import require_device, require_threads, using_threads, worthwhile_threads
@@ -98,7 +97,7 @@ def train(
     init_std = choices.get("init_std", setup.init_std)
     network = seeded_network(config, init_std, seed).to(place)
     worth = _worth(dataset, recipe, config, init_std, place, choices)
-    parts = _parts(dataset, recipe, worth.weight)
+    parts = Parts(*tensors(dataset.x_train, dataset.y_train), worth.weight)
     announce(describe(network, config, recipe))
     chosen = training_backend(network, *parts[:2], recipe)
     announce(steps_by(chosen))
@@ -181,7 +180,7 @@ def resume(
         network = seeded_network(run.config.network, init_std, run.config.seed).to(place)
         kept = _kept(run.config.start)
         worth = _worth(dataset, recipe, run.config.network, init_std, place, kept)
-        parts = _parts(dataset, recipe, worth.weight)
+        parts = Parts(*tensors(dataset.x_train, dataset.y_train), worth.weight)
         state = read_checkpoint(run, largest_checkpoint(network, recipe, len(dataset.x_train)))
         chosen = training_backend(network, *parts[:2], recipe)
         if state is not None and state.backend == "torch" != chosen.backend:
@@ -246,15 +245,6 @@ def _worth(
     repeats.require(dataset, recipe)
     weight = row_weights(dataset, chosen.get("class_weight"))
     return Worth(lambda seed: seeded_network(config, init_std, seed).to(place), weight, repeats)
-
-
-def _parts(dataset: Dataset, recipe: Recipe, weight: Tensor | None) -> Parts:
-    """Inputs and targets to train on, and those held back; split here so that too few rows show before any file."""
-    x, y = tensors(dataset.x_train, dataset.y_train)
-    if not recipe.validation_fraction:
-        return Parts(x, y, None, weight)
-    train, held = split(y, recipe.validation_fraction, recipe.seed, stratify=dataset.task == "classification")
-    return Parts(x[train], y[train], (x[held], y[held]), None if weight is None else weight[train])
 
 
 def threads_for(dataset: Dataset, config: NetworkConfig, recipe: Recipe) -> int:

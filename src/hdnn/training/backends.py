@@ -104,7 +104,7 @@ def warn_of_change(before: str, now: str) -> None:
         warnings.warn(
             f"The steps before the pause were taken by the {before} backend, those from here on are taken by the {now} "
             f"backend. The last bits of the result may differ from those of a training without the pause.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

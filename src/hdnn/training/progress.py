@@ -32,6 +32,7 @@ class Progress:
             `fit` returned. It raises FloatingPointError where weights are no longer finite.
         search: records of the training that found the number of epochs, once training on all rows has begun; see
             `Recipe.refit`.
+        is_search: whether this training is to find the number of epochs, so that another comes.
     """
 
     epoch: int
@@ -42,6 +43,7 @@ class Progress:
     record: Record | None
     state: Callable[[], TrainingState] = field(default=_no_state, repr=False, compare=False)
     search: tuple[Record, ...] = field(default=(), repr=False)
+    is_search: bool = False
 
     @property
     def iteration(self) -> int:

@@ -157,7 +157,8 @@ class Training(Trainer):
     def progress(self, step: int, losses: Tensor) -> Progress:
         """What callbacks are told after a step."""
         record = self.history[-1] if step == self.batches else None
-        return Progress(self.epoch, self.recipe.epochs, step, self.batches, losses, record, self.state, self.search)
+        epochs, refit = self.recipe.epochs, self.recipe.refit
+        return Progress(self.epoch, epochs, step, self.batches, losses, record, self.state, self.search, refit)
 
     def state(self) -> TrainingState:
         """The state of the moment, which must be finite."""
@@ -195,7 +196,7 @@ class Training(Trainer):
             warnings.warn(
                 f"The training state came about under other circumstances: {changed}. The last bits of the result may "
                 f"differ from those of a training without the pause.",
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def resume(self, state: TrainingState) -> None:
