@@ -53,7 +53,7 @@ def bits(folder):
     return (folder / "model.safetensors").read_bytes(), run.report.read_text(), history, metrics, files
 
 
-def page(run, network, dataset, history, metrics, starts):
+def page(run, network, dataset, history, metrics, starts, *more):
     """In place of a report: what it is told of the starts."""
     run.write_report(repr([[record["loss"] for record in told] for told in starts]))
 
