@@ -11,6 +11,7 @@ import torch
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_iris
+from sklearn.impute import SimpleImputer
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
@@ -384,3 +385,34 @@ def test_what_an_earlier_version_pickled_answers_as_then(kind):
     old = pickle.loads(pickle.dumps(old))
     assert (scores(old) == scores(model)).all()
     old.set_params(epochs=1).fit(X, Y)
+
+
+@each
+def test_texts_and_missing_values_are_refused_in_words_that_name_what_helps(kind):
+    frame = pd.DataFrame({"a": [1.0, None] * 20, "b": ["x", "y"] * 20})
+    model = kind(epochs=1).fit(np.arange(80.0).reshape(40, 2), [0, 1] * 20)
+    for x, what in ((frame[["b", "a"]], "no texts"), (frame[["a", "a"]].to_numpy(), "no missing values")):
+        for asked in (lambda x=x: kind().fit(x, [0, 1] * 20), lambda x=x: answer(model, x)):
+            with pytest.raises(ValueError, match=f"{what}.*skrub's `TableVectorizer.*`SimpleImputer"):
+                asked()
+
+
+@each
+def test_skrub_turns_any_table_into_numbers_before_it(kind):
+    skrub = pytest.importorskip("skrub")
+    rng = np.random.default_rng(0)
+    town = rng.choice(["Bern", "Lund", "Oslo"], 120)
+    frame = pd.DataFrame(
+        {
+            "town": town,
+            "day": pd.date_range("2020-01-01", periods=120).astype(str),
+            "area": np.where(rng.random(120) < 0.1, np.nan, rng.uniform(20, 200, 120)),
+        }
+    )
+    y = np.where(town == "Bern", 1, 0)
+    cleaning = (skrub.TableVectorizer(), SimpleImputer(add_indicator=True))
+    pipeline = make_pipeline(*cleaning, kind(epochs=10, random_state=0)).fit(frame[:80], y[:80])
+    if kind is hdnn.HamiltonianFeatures:
+        assert np.isfinite(pipeline.transform(frame[80:])).all()
+    else:
+        assert pipeline.score(frame[80:], y[80:]) > 0.8

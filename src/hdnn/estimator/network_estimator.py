@@ -24,6 +24,7 @@ from hdnn.estimator.settings import (
     checked_weight,
     dtype_of,
     floating_point,
+    naming_what_helps,
 )
 from hdnn.estimator.targets import Array, Targets
 from hdnn.flow.settings import step_size
@@ -121,16 +122,17 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
     def _read(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Array, Array, Array | None]:
         """The rows that take part, their targets and their weights."""
         tags = self.__sklearn_tags__()
-        x, t = validate_data(
-            self,
-            X,
-            y,
-            reset=reset,
-            dtype=[np.float64, np.float32],
-            order="C",  # sums over rows in memory and over columns differ in their last bits
-            multi_output=tags.target_tags.multi_output,
-            y_numeric=tags.estimator_type == "regressor",
-        )
+        with naming_what_helps(self):
+            x, t = validate_data(
+                self,
+                X,
+                y,
+                reset=reset,
+                dtype=[np.float64, np.float32],
+                order="C",  # sums over rows in memory and over columns differ in their last bits
+                multi_output=tags.target_tags.multi_output,
+                y_numeric=tags.estimator_type == "regressor",
+            )
         if sample_weight is None:
             return x, t, None
         weight = checked_weight(sample_weight, len(x))
@@ -204,7 +206,8 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
     def _table(self, X: Any) -> Array:
         """A table like the one of `fit`."""
         check_is_fitted(self)
-        x: Array = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
+        with naming_what_helps(self):
+            x: Array = validate_data(self, X, reset=False, dtype=[np.float64, np.float32], order="C")
         return x
 
     def _outputs(self, X: Any) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -44,3 +46,24 @@ def checked_weight(sample_weight: object, rows: int) -> NDArray[np.float64]:
     if not weight.any():
         raise ValueError("`sample_weight` is zero for all rows, so there is nothing to learn from.")
     return weight
+
+
+@contextlib.contextmanager
+def naming_what_helps(estimator: object) -> Iterator[None]:
+    """Refuse texts and missing values of X in words that name what turns them into numbers.
+
+    Raises:
+        ValueError: as scikit-learn raises it, with these words behind.
+    """
+    try:
+        yield
+    except ValueError as error:
+        told = str(error).splitlines()[0].rstrip(".")
+        for sign, what in (("Input X contains NaN", "missing values"), ("could not convert string to float", "texts")):
+            if sign in told:
+                raise ValueError(
+                    f"{told}. {type(estimator).__name__} reads numbers alone, no {what}. Put before it in a Pipeline: "
+                    f"skrub's `TableVectorizer()` for texts and dates, and `SimpleImputer(add_indicator=True)` for "
+                    f"missing values."
+                ) from error
+        raise
