@@ -37,12 +37,6 @@ def sources(tmp_path_factory):
     }
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Without pictures, which take most of the time of a small run."""
-    monkeypatch.setattr("hdnn.jobs.task.write_summary", lambda run, *results: run.write_report("a page"))
-
-
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("kind", ["flowers", "houses"])
 def test_baselines_are_those_of_scikit_learn_on_the_same_rows(sources, kind, tmp_path):
@@ -159,6 +153,42 @@ def test_folds_and_seeds_are_trainings_like_the_run_itself(sources, tmp_path):
     assert folds["accuracy"]["standard_error"] == pytest.approx(np.std(values, ddof=1) / np.sqrt(3))
     assert any("3 folds" in text for text in said)
     assert sum("over 3" in line for line in lines(outcome.metrics)) == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_folds_and_seeds_weigh_classes_too(sources, tmp_path):
+    source = sources["flowers"]
+    heavy = {f"{label}": weight for label, weight in zip(source.load().classes, (9, 1, 1), strict=False)}
+    plain = {**SMALL, "epochs": 8, "smoothness": 0.0, "validation_fraction": 0.0}
+    found = [
+        train(source, Choices(**plain, **more, folds=2, seeds=2), tmp_path / f"run{i}").metrics
+        for i, more in enumerate(({}, {"class_weight": heavy}))
+    ]
+    for key in ("folds", "seeds"):
+        values = [each[key]["loss"]["values"] for each in found]
+        assert all(one != other for one, other in zip(*values, strict=True))
+    again = train(source, Choices(**plain, class_weight=heavy), tmp_path / "again", seed=1).metrics
+    assert found[1]["seeds"]["loss"]["values"][1] == pytest.approx(again["test_loss"], rel=1e-4)
+    assert found[0]["baselines"]["linear"] != found[1]["baselines"]["linear"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_command_says_what_a_score_is_worth(sources, tmp_path, hdnn):
+    line = f"train {sources['flowers'].data} --target kind --layers 2 --epochs 2 --class-weight balanced --folds 2"
+    code, out, _ = hdnn(f"{line} --output", tmp_path / "run")
+    assert code == 0
+    said = out.splitlines()
+    assert said[1].startswith("On the same rows, accuracy of gradient-boosted trees ")
+    assert said[2].startswith("With ")
+    assert "points" in said[3] or said[3].startswith("As good as")
+    assert " over 2 folds of the training rows" in said[4]
+    _, out, _ = hdnn(f"{line} --json --output", tmp_path / "json")
+    assert json.loads(out)["baselines"].keys() == {"constant", "linear", "trees"}
+    code, out, _ = hdnn("evaluate", tmp_path / "run")
+    assert {line.partition(":")[0] for line in out.splitlines()} >= {"accuracy", "balanced_accuracy", "roc_auc"}
+    code, _, err = hdnn(f"{line} --class-weight 5 --output", tmp_path / "bad")
+    assert code == 2
+    assert "--class-weight is balanced, or a class and its weight as in" in err
 
 
 @pytest.mark.usefixtures("quick")

@@ -14,6 +14,7 @@ from hdnn import options
 from hdnn.data import Dataset
 from hdnn.flow.settings import step_size
 from hdnn.jobs.setups import Setup
+from hdnn.jobs.weights import written
 from hdnn.names import unknown
 from hdnn.networks import Network, NetworkConfig, build_network, check_names
 from hdnn.renames import RECIPE, told
@@ -41,6 +42,8 @@ def given(choices: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(unknown("choice", name, known))
     check_names(chosen)
     options.check(Choices, chosen)
+    if "class_weight" in chosen:
+        chosen["class_weight"] = written(chosen["class_weight"])
     if {"step", "horizon"} <= chosen.keys():
         step, horizon = chosen["step"], chosen["horizon"]
         raise ValueError(f"Give `step` (h) or `horizon` (T = layers · h), not both; got {step:g} and {horizon:g}.")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hdnn.data import Dataset
+from hdnn.names import count
 from hdnn.report import Section, Table
 
 CLEAR = 2.0
@@ -42,7 +43,7 @@ def lines(metrics: Mapping[str, Any]) -> list[str]:
 
 def _sentences(metrics: Mapping[str, Any]) -> list[str]:
     """How the network stands, and how its score varies."""
-    said = filter(None, [compared(metrics), *repeated(metrics)])
+    said = filter(None, [_chance(metrics), compared(metrics), *repeated(metrics)])
     return [text[0].upper() + text[1:] for text in said]
 
 
@@ -54,6 +55,15 @@ def titles(metrics: Mapping[str, Any]) -> dict[str, str]:
         "linear": "logistic regression" if classes else "ridge regression",
         "constant": "the most frequent class" if classes else "the mean",
     }
+
+
+def _chance(metrics: Mapping[str, Any]) -> str:
+    """How far chance goes in the choice of the test rows; of R² that does not follow from the score."""
+    share, rows = metrics.get("test_accuracy"), metrics["test_rows"]
+    if share is None or "baselines" not in metrics:
+        return ""
+    error = 100 * math.sqrt(share * (1 - share) / rows)
+    return f"With {count(rows, 'test row')}, the accuracy has a standard error of {error:.2g} points."
 
 
 def compared(metrics: Mapping[str, Any]) -> str:

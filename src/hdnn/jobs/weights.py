@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,18 @@ from hdnn.doors import shelled
 from hdnn.names import unknown
 
 BALANCED = "balanced"
+
+
+def written(chosen: Any) -> tuple[str, ...]:
+    """Weights of classes as a run keeps them; those of the estimators, a text or a mapping, are understood, too.
+
+    Example:
+        >>> written("balanced"), written({"yes": 3}), written(["yes=3"])
+        (('balanced',), ('yes=3',), ('yes=3',))
+    """
+    if isinstance(chosen, str):
+        return (chosen,)
+    return tuple(f"{label}={weight}" for label, weight in chosen.items()) if isinstance(chosen, Mapping) else (*chosen,)
 
 
 def row_weights(dataset: Dataset, chosen: tuple[str, ...] | None) -> Tensor | None:
