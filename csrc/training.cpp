@@ -26,7 +26,7 @@ namespace {
 
 constexpr double kBeta1 = 0.9, kBeta2 = 0.999;
 constexpr int64_t kChunks = 16, kChunkBytes = 4 << 20;  // of a batch, and of all their gradients
-constexpr int64_t kPixels = 3136, kImages = 64;  // of a portion at most
+constexpr int64_t kPixels = 3136, kImages = 64, kNearBytes = 1 << 20;  // of a portion at most
 constexpr double kWork = 1e6;  // multiply-adds of a step from which on more threads than one pay
 
 const StepKernel& step_kernel() {
@@ -46,9 +46,14 @@ int64_t largest_batch(const Trainees& t) {
   return most;
 }
 
+// Of images as many as leave a trajectory in the second-level cache.
 int64_t largest_portion(bool doubles, const Training& t, const Kernel& kernel) {
   if (t.channels == 0) return kernel.lanes(doubles, t.flow.features, std::numeric_limits<int64_t>::max());
-  const int64_t images = kPixels / pixels_of(t);
+  Job job = Builder{t.flow, Weights{}, doubles ? 8 : 4}.job();
+  job.rows = kPixels, job.pixels = 1;
+  const int64_t lanes = kernel.lanes(doubles, t.flow.features, kPixels);
+  const int64_t left = kernel.trajectory(doubles, job) / lanes * (doubles ? 8 : 4) + 1;  // bytes of a pixel
+  const int64_t near = kNearBytes / left, images = (near < kPixels ? near : kPixels) / pixels_of(t);
   return images > kImages ? kImages : (images > 0 ? images : 1);
 }
 
