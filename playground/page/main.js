@@ -53,6 +53,9 @@ class Page {
     find("once").onclick = () => { this.pause(); this.session.look(1); };
     find("reset").onclick = () => this.restart(this.settings);
     for (const id of ["play", "once", "reset"]) find(id).disabled = false;
+    // No links: the address holds the state.
+    find("skip").onclick = () => find("networks").focus();
+    find("down").onclick = () => find("controls").scrollIntoView();
     find("theme").onclick = () => this.paint(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
     window.onhashchange = () => { if (toLink(this.settings) !== (location.hash || "#")) this.restart(fromLink(location.hash)); };
     document.addEventListener("toggle", (event) => { if (event.target.matches?.("details.hint") && event.target.open) closeHints(event.target); }, true);

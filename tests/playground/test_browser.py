@@ -139,6 +139,11 @@ def test_the_keyboard_alone_is_enough(visit):
                 return
         raise AssertionError(f"Tab does not reach {selector}.")
 
+    reach("#skip")
+    board.press("Enter")
+    assert found.page.evaluate("document.activeElement.id") == "networks"
+    assert found.page.evaluate("window.playground.page.settings.layers") == 8
+    found.page.evaluate("document.activeElement.blur()")
     reach("#play")
     board.press("Enter")
     found.until(10)
