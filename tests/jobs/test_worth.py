@@ -1,5 +1,6 @@
 """What a score is worth: simple methods, folds and seeds, columns, and what the rows weigh."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.metrics import accuracy_score, log_loss, r2_score
 from sklearn.model_selection import StratifiedKFold
 
 import hdnn
-from hdnn.data import table
+from hdnn.data import Numeric, table
 from hdnn.jobs import Choices, Source, baselines, resume, train
 from hdnn.jobs.importance import importances
 from hdnn.jobs.repeats import Repeats, fold_of
@@ -37,13 +38,26 @@ def sources(tmp_path_factory):
     }
 
 
+def without_pieces(data, x):
+    """What simple methods get: pieces of numbers are there for the network."""
+    parts = []
+    for column, part in zip(
+        data.encoder.columns, np.split(x, np.cumsum([each.width for each in data.encoder.columns])[:-1], 1), strict=True
+    ):
+        if isinstance(column, Numeric):
+            part = np.concatenate([part[:, :1], part[:, part.shape[1] - column.indicator :]], axis=1)
+        parts.append(part)
+    return np.concatenate(parts, axis=1)
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("kind", ["flowers", "houses"])
 def test_baselines_are_those_of_scikit_learn_on_the_same_rows(sources, kind, tmp_path):
     outcome = train(sources[kind], SMALL, tmp_path / "run")
     data, found = sources[kind].load(), outcome.metrics["baselines"]
     assert list(found) == ["constant", "linear", "trees"]
-    x, x_test = data.x_train.astype(float), data.x_test.astype(float)
+    x, x_test = (without_pieces(data, part).astype(float) for part in (data.x_train, data.x_test))
+    assert x.shape[1] < data.inputs[0]
     if kind == "flowers":
         for name, model in CLASSIFIERS.items():
             said = model.fit(x, data.y_train).predict_proba(x_test)
@@ -208,7 +222,7 @@ def test_folds_of_hardly_a_row_are_refused(sources):
 
 @pytest.mark.parametrize("chosen", [("balanced",), ("setosa=3", "virginica=0.5")])
 def test_classes_weigh_what_they_weigh_for_the_estimator(sources, chosen):
-    data = sources["flowers"].load()
+    data = dataclasses.replace(sources["flowers"], bins=0).load()
     named = {} if chosen == ("balanced",) else {k: float(v) for k, _, v in (each.partition("=") for each in chosen)}
     classes = np.array(data.classes)
     kinds = {"setosa": classes[0], "virginica": classes[-1]}
@@ -217,8 +231,8 @@ def test_classes_weigh_what_they_weigh_for_the_estimator(sources, chosen):
     recipe = {"epochs": 3, "learning_rate": 0.02, "batch_size": 32}
     estimator = hdnn.HamiltonianClassifier(
         class_weight={kinds[label]: value for label, value in named.items()} or "balanced",
-        features=8, horizon=0.8, standardize=False, dtype="float32", random_state=0, weight_decay=0.0,
-        label_smoothing=0.0, **recipe,
+        features=8, horizon=0.8, layers=8, standardize=False, dtype="float32", random_state=0, weight_decay=0.0,
+        label_smoothing=0.0, bins=0, early_stopping=False, **recipe,
     ).fit(data.x_train, classes[data.y_train])  # fmt: skip
     seed = estimator._fitted.seed
     torch.manual_seed(seed)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hdnn.data import Dataset, TableEncoder
+from hdnn.data import Dataset, Numeric, TableEncoder
 from hdnn.jobs import measures
 from hdnn.names import count
 
@@ -77,7 +77,7 @@ def _plain(dataset: Dataset, x: Array) -> Array:
         return x.reshape(len(x), -1)
     kept, start = [], 0
     for column in encoder.columns:
-        pieces = max(0, len(getattr(column, "edges", ())) - 1)
+        pieces = max(0, len(column.edges) - 1) if isinstance(column, Numeric) else 0
         kept += [start, *range(start + 1 + pieces, start + column.width)]
         start += column.width
     return x[:, kept]
