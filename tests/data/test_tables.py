@@ -252,12 +252,15 @@ def test_of_many_categories_the_frequent_ones_are_kept():
     x = np.random.default_rng(1).normal(size=600)
     few_rows = np.resize([f"town {i}" for i in range(150)], 600)
     data = table(pd.DataFrame({"a": x, "town": few_rows, "t": np.resize([0, 1], 600)}), "t")
-    assert "town (many different texts, most of them in fewer than 10 rows)" in data.description
+    assert "town (many different texts, most of them in fewer than 5 rows)" in data.description
     assert data.inputs == (1,)
     few_rows[:400] = np.resize(["Bern", "Lund"], 400)
     data = table(pd.DataFrame({"a": x, "town": few_rows, "t": np.resize([0, 1], 600)}), "t")
     assert data.encoder.columns[1].categories == ("Bern", "Lund")
     assert "200 rare or new values (town 200) encoded as zeros" in data.description
+    several = np.resize([f"town {i}" for i in range(60)] + [f"village {i}" for i in range(60)], 1200)
+    data = table(pd.DataFrame({"a": np.resize(x, 1200), "town": several, "t": np.resize([0, 1, 1], 1200)}), "t")
+    assert data.inputs == (121,)  # all of them: each is in enough rows
 
 
 def test_dates_become_numbers():

@@ -25,10 +25,10 @@ from hdnn.names import count, few, unknown
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_CATEGORIES = 100
-"""Of a text column with more categories, the frequent ones are kept: one input each would swamp the others."""
+MOST_CATEGORIES, MOST_KEPT = 100, 256
+"""Of a text column with more categories, the frequent ones are kept, and no more than these."""
 
-FREQUENT = 10
+FREQUENT = 5
 """Training rows that a category of such a column has at least."""
 
 MOST_INTEGER_CLASSES = 10
@@ -386,8 +386,7 @@ def _column(name: str, column: pd.Series[Any], kind: Kind, bins: int) -> Column:
     codes, labels = texts(name, column, kind.missing)
     most = None
     if len(labels) > MOST_CATEGORIES:
-        times = np.bincount(codes[codes >= 0])
-        most = min(MOST_CATEGORIES, int((times >= FREQUENT).sum()) or MOST_CATEGORIES)
+        most = min(MOST_KEPT, int((np.bincount(codes[codes >= 0]) >= FREQUENT).sum()) or MOST_CATEGORIES)
     return Categorical.fit(name, column, kind.missing, most)
 
 
@@ -396,6 +395,6 @@ def _require_spread(frame: pd.DataFrame, aim: _Aim, train: NDArray[np.int64]) ->
         x = numbers(name, frame[name], aim.notation or PLAIN, aim.missing)[train]
         if len(np.unique(x)) < 2:
             raise ValueError(
-                f"Target column {name!r} is {label_of(x[0])} in every training row: there is nothing to "
-                f"learn. Choose another target."
+                f"Target column {name!r} is {label_of(x[0])} in every training row: there is nothing to learn. Choose "
+                f"another target."
             )
