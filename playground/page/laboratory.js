@@ -6,6 +6,7 @@ import { generator, permutation } from "./random.js";
 import { BASELINES } from "./settings.js";
 
 const WATCHED = 32, JACOBIANS = 6, SHOWN = 200, GRID = 64;
+const PATIENT = 40;  // ms that a part of a picture may take
 
 export class Laboratory {
   constructor(kernels) {
@@ -37,7 +38,7 @@ export class Laboratory {
     this.blocks = [this.x, this.classes, this.order, this.lifted.train, this.lifted.test];
     this.next = generator(seed + 1);
     this.position = train.y.length, this.step = 0, this.epoch = 0, this.turn = 0;
-    this.accuracy = {}, this.judged = -1;
+    this.accuracy = {}, this.judged = -1, this.slice = 4, this.measured = this.cost = -Infinity;
     return { train, test, steps: Math.ceil(train.y.length / settings.batch) };
   }
 
@@ -60,11 +61,13 @@ export class Laboratory {
         this.position = 0, ++this.epoch;
       }
       // A few at a time: the clock is looked at in between.
-      const steps = Math.min(most - done, until < Infinity ? 4 : 64), rows = Math.min(steps * batch, all - this.position);
+      const start = performance.now(), steps = Math.min(most - done, until < Infinity ? this.slice : 64);
+      const rows = Math.min(steps * batch, all - this.position);
       for (const [name, net] of this.nets)
         (losses[name] ??= []).push(...net.learn({ x: this.x, classes: this.classes, order: this.order, from: this.position,
           rows, batch, rate, headDecay, smoothness: name === "flow" ? smoothness : 0 }));
       this.position += rows;
+      this.slice = performance.now() - start > PATIENT ? 1 : 4;
       const taken = Math.ceil(rows / batch);
       done += taken, this.step += taken;
     }
@@ -109,15 +112,21 @@ export class Laboratory {
     found.accuracy = { ...this.score(wants.full) };
     found.levels = levels(layers);
     if (wants.regions) found.regions = this.regions(wants.regions.of, wants.regions.middle, wants.regions.half);
-    if (wants.norms) found.norms = this.norms();
+    if (wants.norms && (wants.full || this.mayMeasure())) found.norms = this.norms();
     if (wants.course || wants.energy || wants.spectrum) this.walk(wants, found);
     return found;
   }
 
+  // Of very deep or wide networks, Jacobians take a quarter of the time at most.
+  mayMeasure() {
+    return this.cost < PATIENT || performance.now() - this.measured > 3 * this.cost;
+  }
+
   norms() {
-    const { train } = this.data, found = {}, count = Math.min(WATCHED, train.y.length);
+    const { train } = this.data, found = {}, count = Math.min(WATCHED, train.y.length), start = performance.now();
     for (const [name, net] of this.nets)
       if (net.failed < 0 && count) found[name] = norms(net, train.x, train.y, count, Math.min(JACOBIANS, count));
+    this.measured = performance.now(), this.cost = this.measured - start;
     return found;
   }
 

@@ -89,7 +89,7 @@ def test_a_run_on_no_plane_is_refused(tmp_path):
     rows = r.normal(size=(60, 3))
     table.write_text("a,b,c,y\n" + "".join(f"{a},{b},{c},{int(a > 0)}\n" for a, b, c in rows))
     train(Source(str(table), target="y"), {"epochs": 1}, tmp_path / "run")
-    with pytest.raises(ValueError, match=r"its inputs are \(3,\)"):
+    with pytest.raises(ValueError, match=r"its inputs are \(\d+,\)"):
         brought(tmp_path / "run")
 
 
