@@ -24,7 +24,8 @@ def test_the_command_says_what_was_found_and_what_was_decided(hdnn, place):
     assert lines[-2].startswith("Run: s/trial-")
     assert lines[-1] == "Choices: s/best.json"
     assert (
-        "Searching horizon, features, learning rate, weight decay: accuracy on 20 of 96 training rows decides." in err
+        "Searching horizon, features, learning rate, weight decay, bins: accuracy on 20 of 96 training rows decides."
+        in err
     )
     code, _, err = hdnn(f"train flowers.csv --target kind --config {place / 's' / 'best.json'} -o again")
     assert code == 0, err

@@ -195,6 +195,23 @@ def test_rows_held_back_are_not_trained_on_and_the_run_takes_all(search, tmp_pat
     assert weights[0] == weights[1]
 
 
+def test_the_encoding_of_numbers_is_searched_where_a_table_is_read(search, tmp_path):
+    flowers().to_csv(tmp_path / "a.csv", index=False)
+    source = Source(str(tmp_path / "a.csv"), target="kind")
+    found = search(8, source=source, choices=Choices(epochs=2, layers=1), bins=(0, 3, source.bins))
+    tried = [params["bins"] for params, *_ in told(tmp_path / "study")]
+    assert tried[0] == source.bins
+    assert {*tried} <= {0, 3, source.bins}
+    assert len({*tried}) > 1
+    assert found.outcome.run.config.data["bins"] == found.encoding["bins"]
+    known = as_file(tmp_path / "study" / "best.json")
+    assert known.data == {"bins": found.encoding["bins"]}
+    again = dataclasses.replace(source, **known.data)
+    outcome = train(again, known.with_choices({}), tmp_path / "again", threads=1)
+    assert outcome.metrics["test_loss"] == found.outcome.metrics["test_loss"]
+    assert not search(1, "fixed", source=source, choices=Choices(epochs=2), bins=()).encoding
+
+
 @pytest.mark.parametrize("weights", [{}, {"class_weight": ("1=3",)}])
 def test_a_score_is_that_of_a_training_on_the_other_rows(search, weights):
     source = Moons(False)

@@ -28,7 +28,7 @@ _TRIED = {"learning_rate": "searched", "weight_decay": "searched", "validation_f
     (NetworkChoices, NETWORK, _FIXED, "by data"),
     (TrainingChoices, TRAINING, _TRIED, "by data"),
     (RunChoices, TRAINING, {}, "none"),
-    (SourceChoices, DATA, DATA_DEFAULTS, ""),
+    (SourceChoices, DATA, {**DATA_DEFAULTS, "bins": "searched"}, ""),
 )
 def tune(
     data: Annotated[str, typer.Argument(help="A table or a built-in set, as for hdnn train.")],
@@ -72,6 +72,7 @@ def tune(
     """
     from hdnn.display import Display
     from hdnn.jobs import Choices, Source, tune
+    from hdnn.jobs.tuning import BINS
 
     source = Source(data, seed=seed, **taken(SourceChoices, chosen))
     lists = (NetworkChoices, TrainingChoices, RunChoices)
@@ -85,6 +86,7 @@ def tune(
                 choices,
                 folder,
                 trials=trials,
+                bins=BINS if chosen["bins"] is None else (),
                 seed=seed,
                 device=device,
                 threads=threads,
@@ -107,14 +109,19 @@ def _report(tuned: "Tuned", as_json: bool) -> None:
         say(in_options(f"Note: {tuned.remark}", {"lost_hosts": "--lost-host"}))
     if as_json:
         result = {"study": str(tuned.folder), "trials": tuned.trials, "pruned": tuned.pruned, "failed": tuned.failed}
-        best = {"best": tuned.best, "score": tuned.score, "value": tuned.value, "choices": dict(tuned.choices)}
+        best = {
+            "best": tuned.best,
+            "score": tuned.score,
+            "value": tuned.value,
+            "choices": {**tuned.choices, **tuned.encoding},
+        }
         run = {} if outcome is None else {**outcome.metrics, "run": str(outcome.run.folder)}
         show(json.dumps({**result, **best, **run}))
     else:
         show(f"Trials: {tuned.trials} ({tuned.pruned} stopped early, {tuned.failed} failed)")
         held = shown(f"validation_{tuned.score}", tuned.value)
         show(f"Best: trial {tuned.best}, {tuned.score.replace('r2', 'R²')} {held} on the rows held back")
-        for name, value in tuned.choices.items():
+        for name, value in {**tuned.choices, **tuned.encoding}.items():
             show(f"  {name.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}")
         if outcome is not None:
             for name in ("test_accuracy", "test_error", "test_r2"):

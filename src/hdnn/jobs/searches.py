@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from optuna.distributions import (
@@ -24,13 +24,14 @@ _DEEPEST = 32
 _WIDEST = 256
 
 
-def space(dataset: Dataset, setup: Setup, choices: Choices) -> dict[str, BaseDistribution]:
+def space(dataset: Dataset, setup: Setup, choices: Choices, bins: Sequence[int] = ()) -> dict[str, BaseDistribution]:
     """The values to choose among, by the names of choices: around those of the set-up, and none that is given.
 
     Args:
         dataset: whose inputs bound the size of the state.
         setup: for the data.
         choices: of the user; what is given is not searched.
+        bins: pieces of each number to try, of a table; none leaves them as they are.
 
     Raises:
         ValueError: if what is given makes no sense.
@@ -50,6 +51,8 @@ def space(dataset: Dataset, setup: Setup, choices: Choices) -> dict[str, BaseDis
         found["learning_rate"] = FloatDistribution(recipe.learning_rate / 10, recipe.learning_rate * 10, log=True)
         most = 1.0 if recipe.optimizer == "adamw" else 1e-2
         found["weight_decay"] = FloatDistribution(1e-4 * most, most, log=True)
+    if bins:
+        found["bins"] = CategoricalDistribution(list(bins))
     return {name: kind for name, kind in found.items() if name not in choices}
 
 
@@ -77,15 +80,15 @@ def taken(dataset: Dataset, choices: Choices, values: Mapping[str, Any]) -> Choi
         choices: of the user.
         values: of a space.
     """
-    found: dict[str, Any] = {**choices, **values}
+    found: dict[str, Any] = {**choices, **{name: value for name, value in values.items() if name != "bins"}}
     if "features" in values and len(dataset.inputs) == 1:
         found.setdefault("lift", "zeros" if values["features"] >= dataset.inputs[0] else "linear")
     return cast(Choices, found)
 
 
-def beginning(space: Space, setup: Setup) -> dict[str, Any]:
+def beginning(space: Space, setup: Setup, bins: int | None = None) -> dict[str, Any]:
     """What the set-up would take of a space: what is tried first, so that nothing found is worse."""
-    known = {name: getattr(setup, name) for name in ("model", "layers", "horizon", "features")}
+    known = {name: getattr(setup, name) for name in ("model", "layers", "horizon", "features")} | {"bins": bins}
     known |= {name: getattr(setup.recipe, name) for name in ("learning_rate", "weight_decay")}
     return {name: _nearest(kind, known[name]) for name, kind in space.items()}
 

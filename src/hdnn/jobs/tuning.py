@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import json
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,10 +15,11 @@ from hdnn import files
 from hdnn.data import Dataset
 from hdnn.jobs.beginnings import fingerprint
 from hdnn.jobs.choices import Choices, chosen_recipe, given
+from hdnn.jobs.readings import Readings, encoded
+from hdnn.jobs.setups import Setup
 from hdnn.jobs.sources import DataSource, Source
 from hdnn.jobs.task import Outcome
 from hdnn.jobs.train import announced, resume, train
-from hdnn.jobs.trials import held_back
 from hdnn.locks import held
 from hdnn.names import count
 from hdnn.training.devices import require_device, require_threads
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hdnn.jobs.studies import Study
 
 CHOICES, HISTORY, IMPORTANCES = "best.json", "history.png", "importances.png"
+BINS = (0, 4, 8, 16)
 _SHARE = 0.2  # of the training rows, held back where the user names none
 _ENDING = ".ending"
 
@@ -44,6 +46,7 @@ class Tuned:
         best: the number of the best trial.
         value: its score.
         choices: the best, with those that were given.
+        encoding: "bins" of the best, where they were searched.
         outcome: its run on all training rows; None where another worker trains it, or other hosts still work.
         remark: what else is to be known, or "".
     """
@@ -56,6 +59,7 @@ class Tuned:
     best: int
     value: float
     choices: Choices
+    encoding: Mapping[str, int]
     outcome: Outcome | None
     remark: str = ""
 
@@ -66,6 +70,7 @@ def tune(
     study: Path,
     *,
     trials: int = 50,
+    bins: Sequence[int] = BINS,
     seed: int = 0,
     device: str = "cpu",
     threads: int | None = None,
@@ -86,6 +91,7 @@ def tune(
         choices: what is fixed, and not searched; of `validation_fraction` and `patience` too.
         study: its folder; new, or that of one that goes on.
         trials: that end, of all processes together, failed ones among them.
+        bins: pieces of each number to try, where the data are a table, see `Source`; none leaves them to the source.
         seed: of data, weights, batches, the rows held back and the proposals. In one process the same seed gives the
             same trials, also after a pause.
         device: as for `train`.
@@ -123,11 +129,12 @@ def tune(
     share = choices.get("validation_fraction") or _SHARE
     dataset = source.load()
     announced(dataset, announce)
-    setup = source.setup(dataset)
-    space = searches.space(dataset, setup, choices)
+    readings = Readings(source, dataset, share, seed, choices.get("class_weight"))
+    setup, rows = readings.first.setup, readings.first.rows
+    of_table = isinstance(source, Source) and source.is_table
+    space = searches.space(dataset, setup, choices, bins if of_table else ())
     if not space:
         raise ValueError("All that could be searched is chosen already. Leave out one of the choices, or train.")
-    rows = held_back(dataset, share, seed, choices.get("class_weight"))
     announce(
         f"Searching {', '.join(name.replace('_', ' ') for name in space)}: {rows.score} on {len(rows.held[0])} of "
         f"{len(dataset.x_train)} training rows decides."
@@ -139,31 +146,29 @@ def tune(
         "values to search": searches.described(space),
         "seed": seed,
     }
-    first = searches.beginning(space, setup)
+    first = searches.beginning(space, setup, source.bins if isinstance(source, Source) else None)
     warmup = chosen_recipe(setup, choices, seed).epochs // 4
     beginning = studies.Beginning(asked, space, first, seed, warmup)
     with quietly(), studies.opened(study, beginning, storage=storage, lost_hosts=lost_hosts) as begun:
-        Worker(begun, dataset, rows, setup, choices, seed, device, threads, trials, announce, progress).until_done()
+        Worker(begun, readings, choices, seed, device, threads, trials, announce, progress).until_done()
         counts, best = begun.counts(), begun.best()
         if best is None:
             raise ValueError(f"No trial of {counts.finished} came to its end. {_reason(begun)}")
-        # The rows that were held back are training rows too.
-        fixed = {name: value for name, value in choices.items() if name not in ("validation_fraction", "patience")}
-        found = searches.taken(dataset, cast(Choices, fixed), best.params)
+        found = searches.taken(readings.of(best.params).dataset, _of_run(choices, setup), best.params)
+        encoding = {name: best.params[name] for name in best.params.keys() & {"bins"}}
         ended = (counts.finished, counts.pruned, counts.failed, best.number, float(best.value or 0.0))
         if counts.finished < trials:
-            return Tuned(study, rows.score, *ended, found, None, _elsewhere(counts.elsewhere))
+            return Tuned(study, rows.score, *ended, found, encoding, None, _elsewhere(counts.elsewhere))
         try:
             with held(study / _ENDING):
-                _write(begun, found, rows.score, announce)
+                _write(begun, {**found, **encoding}, rows.score, announce)
                 announce(f"Trial {best.number} is the best. Training with its choices, on all training rows.")
-                outcome = _trained(
-                    source, found, study / f"trial-{best.number}", seed, device, threads, command, announce
-                )
+                place, read = study / f"trial-{best.number}", encoded(source, encoding)
+                outcome = _trained(read, found, place, seed, device, threads, command, announce)
         except BlockingIOError:
             remark = "Another process of the study trains with the best choices."
-            return Tuned(study, rows.score, *ended, found, None, remark)
-        return Tuned(study, rows.score, *ended, found, outcome)
+            return Tuned(study, rows.score, *ended, found, encoding, None, remark)
+        return Tuned(study, rows.score, *ended, found, encoding, outcome)
 
 
 def _require_optuna() -> None:
@@ -173,7 +178,15 @@ def _require_optuna() -> None:
         )
 
 
-def _write(study: Study, choices: Choices, score: str, announce: Callable[[str], None]) -> None:
+def _of_run(choices: Choices, setup: Setup) -> Choices:
+    """What was given, as it is for the run: it takes all training rows, and is lost none to watch."""
+    if setup.recipe.refit:
+        return choices
+    kept = {name: value for name, value in choices.items() if name not in ("validation_fraction", "patience")}
+    return cast(Choices, kept)
+
+
+def _write(study: Study, choices: Mapping[str, Any], score: str, announce: Callable[[str], None]) -> None:
     """Write the best choices and the figures of a study."""
     from hdnn.jobs.figures import drawn
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from optuna.trial import Trial, TrialState
 
-from hdnn.data import Dataset
 from hdnn.jobs.choices import Choices
+from hdnn.jobs.readings import Readings
 from hdnn.jobs.searches import taken
-from hdnn.jobs.setups import Setup
 from hdnn.jobs.studies import Study
-from hdnn.jobs.trials import Rows, Watcher, Worse, scored
+from hdnn.jobs.trials import Watcher, Worse, scored
 from hdnn.names import count
 
 _PAUSE = 0.2  # seconds from one look at the others to the next
@@ -24,9 +23,7 @@ class Worker:
     """What a process needs for its trials; all of it is as for `hdnn.jobs.tune`."""
 
     study: Study
-    dataset: Dataset
-    rows: Rows
-    setup: Setup
+    readings: Readings
     choices: Choices
     seed: int
     device: str
@@ -58,9 +55,10 @@ class Worker:
 
     def _try(self, trial: Trial) -> None:
         told = Watcher(trial.report, trial.should_prune)
-        chosen = taken(self.dataset, self.choices, trial.params)
         try:
-            value = scored(self.dataset, self.rows, self.setup, chosen, self.seed, self.device, self.threads, told)
+            read = self.readings.of(trial.params)
+            chosen = taken(read.dataset, self.choices, trial.params)
+            value = scored(read.dataset, read.rows, read.setup, chosen, self.seed, self.device, self.threads, told)
         except KeyboardInterrupt:
             self.study.give_back(trial)
             raise
@@ -77,5 +75,5 @@ class Worker:
 
     def _tell_progress(self) -> None:
         best = self.study.best()
-        said = "" if best is None else f"best {self.rows.score} {best.value:.4f} (trial {best.number})"
+        said = "" if best is None else f"best {self.readings.first.rows.score} {best.value:.4f} (trial {best.number})"
         self.progress(min(self.study.counts().finished, self.trials), self.trials, said)
