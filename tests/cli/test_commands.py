@@ -27,15 +27,17 @@ COMMANDS = typer.main.get_command(cli.app).commands
 def test_digits(hdnn, place):
     code, out, err = hdnn(f"train digits {SMALL} --output run --features 64")
     assert code == 0
-    first, second = out.splitlines()
+    first, *beside, last = out.splitlines()
     assert re.fullmatch(r"Test accuracy: \d+\.\d\d % on 360 test rows", first)
-    assert second == "Report: run/report.html"
+    assert any(line.startswith("On the same rows, accuracy of logistic regression") for line in beside)
+    assert last == "Report: run/report.html"
     assert "1797 rows" in err
     assert "2 layers, 64 features" in err
     assert (place / "run" / "report.html").is_file()
     code, out, _ = hdnn("evaluate run --json")
     metrics = json.loads((place / "run" / "metrics.json").read_text())
-    assert json.loads(out) == {"loss": metrics["test_loss"], "accuracy": metrics["test_accuracy"], "rows": 360}
+    names = ("loss", "accuracy", "balanced_accuracy", "roc_auc", "calibration_error")
+    assert json.loads(out) == {**{name: metrics[f"test_{name}"] for name in names}, "rows": 360}
     assert code == 0
     assert f"{100 * metrics['test_accuracy']:.2f} %" in first
 
