@@ -20,7 +20,11 @@ def encode(document, frame):
     for column in document["encoder"]["columns"]:
         cells = frame[column["name"]]
         if column["kind"] == "numeric":
-            parts.append(((cells.fillna(column["fill"]) - column["mean"]) / column["scale"]).to_numpy()[:, None])
+            x = cells.fillna(column["fill"]).to_numpy(dtype=float)[:, None]
+            parts.append((x - column["mean"]) / column["scale"])
+            edges = np.array(column.get("edges", []))
+            parts.append(((x - edges[:-1]) / np.diff(edges)).clip(0, 1))
+            parts += [cells.isna().to_numpy()[:, None]] if column.get("indicator") else []
         else:
             parts += [(cells == category).to_numpy()[:, None] for category in column["categories"]]
     return np.concatenate(parts, axis=1).astype(np.float32)
