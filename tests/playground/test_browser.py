@@ -164,8 +164,15 @@ def test_the_keyboard_alone_is_enough(visit):
     assert found.errors == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 390])
+SIGHTS = [
+    ("light", 1400),
+    ("dark", 390),
+    pytest.param("dark", 1400, marks=pytest.mark.slow),
+    pytest.param("light", 390, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("scheme", "width"), SIGHTS)
 def test_axe_finds_no_fault(visit, scheme, width):
     axe = pytest.importorskip("axe_core_python.sync_playwright", reason="axe-core-python is not installed.")
     found = visit("#layers=8&points=500&J=own", color_scheme=scheme, viewport={"width": width, "height": 900}).ready()
@@ -227,12 +234,13 @@ def test_reduced_motion_is_respected(visit):
     assert len(shown) > 1
 
 
-@pytest.mark.parametrize("number", range(6))
-def test_every_lesson_sets_the_page_up_and_names_views_that_are_there(visit, number):
+def test_every_lesson_sets_the_page_up_and_names_views_that_are_there(visit):
     found = visit("#layers=4&points=200").ready()
-    found.page.click(f"#lessons button >> nth={number}")
-    found.wait("document.querySelectorAll('figure.look').length === 2")
-    assert found.page.locator("#lesson li").count() >= 2
-    first = found.page.eval_on_selector_all("#views figure", "all => all.slice(0, 2).every((f) => f.matches('.look'))")
-    assert first
+    for number in range(6):
+        found.page.click(f"#lessons button >> nth={number}")
+        found.wait("document.querySelectorAll('figure.look').length === 2")
+        found.wait("!window.playground.page.session.busy")
+        assert found.page.locator("#lesson li").count() >= 2
+        first = "all => all.slice(0, 2).every((f) => f.matches('.look'))"
+        assert found.page.eval_on_selector_all("#views figure", first)
     assert found.errors == []

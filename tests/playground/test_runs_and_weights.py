@@ -20,12 +20,11 @@ from hdnn.playground.weights import read_network
 CHOICES = {"epochs": 1, "layers": 6}
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
+@pytest.fixture
+def run(tmp_path, quick):
     """A short run on the Swiss roll."""
-    folder = tmp_path_factory.mktemp("runs") / "roll"
-    train(Source("swiss-roll"), CHOICES, folder, seed=3)
-    return folder
+    train(Source("swiss-roll", size=400), CHOICES, tmp_path / "roll", seed=3)
+    return tmp_path / "roll"
 
 
 def logits_of(network, points):
@@ -61,7 +60,7 @@ def test_a_run_opens_in_the_page(visit, run):
     assert found.errors == []
 
 
-def test_what_a_run_brings_cannot_end_its_place(run):
+def test_what_a_run_brings_cannot_end_its_place():
     text = built({"title": "</script><script>alert(1)</script>"})
     assert "<script>alert" not in text
     (found,) = re.findall(r'<script type="application/json" id="run">(.*?)</script>', text)
@@ -77,13 +76,13 @@ def test_what_a_run_brings_cannot_end_its_place(run):
         ({"width": 8}, "width"),
     ],
 )
-def test_runs_that_the_page_cannot_show_are_refused_in_words(tmp_path, choices, words):
+def test_runs_that_the_page_cannot_show_are_refused_in_words(tmp_path, quick, choices, words):
     train(Source("swiss-roll", size=200), CHOICES | choices, tmp_path / "run")
     with pytest.raises(ValueError, match=rf"cannot show the run .*{words}.* `hdnn train swiss-roll` makes"):
         brought(tmp_path / "run")
 
 
-def test_a_run_on_no_plane_is_refused(tmp_path):
+def test_a_run_on_no_plane_is_refused(tmp_path, quick):
     table = tmp_path / "table.csv"
     r = np.random.default_rng(0)
     rows = r.normal(size=(60, 3))
@@ -94,17 +93,13 @@ def test_a_run_on_no_plane_is_refused(tmp_path):
 
 
 MODELS = [
-    "model=h1",
-    "model=h1&J=J2",
     "model=h1&J=own&ownJ=0.5,1,-0.3,0.2,1.5,0.7",
-    "model=h2",
-    "model=ms1",
-    "model=ms2",
-    "model=ms3",
+    "model=h2&shared=1&activation=softplus&features=6",
+    *(pytest.param(f"model={model}", marks=pytest.mark.slow) for model in ("h1", "h1&J=J2", "h2", "ms1", "ms2", "ms3")),
 ]
 
 
-@pytest.mark.parametrize("model", [*MODELS, "model=h2&shared=1&activation=softplus&features=6"])
+@pytest.mark.parametrize("model", MODELS)
 def test_saved_weights_are_the_network_and_load_again(visit, tmp_path, model):
     found = visit(f"#points=500&layers=5&horizon=1.3&beside=&{model}").ready()
     found.page.click("#play")
@@ -227,3 +222,19 @@ def test_the_page_is_written_to_a_file_once(tmp_path):
         write_page(path, "")
     write_page(path, "new", overwrite=True)
     assert path.read_text(encoding="utf-8") == "new"
+
+
+def test_the_command_writes_the_page_with_a_run(hdnn, visit, run, tmp_path):
+    path = tmp_path / "page.html"
+    assert hdnn("playground", run, "--output", path) == (0, f"Page: {path}\n", "")
+    assert path.read_text(encoding="utf-8") == built(brought(run))
+    code, out, err = hdnn("playground --output", path)
+    assert (code, out) == (2, "")
+    assert "nothing was changed" in err
+
+
+def test_the_command_names_what_is_wrong_with_a_run(hdnn, tmp_path):
+    code, out, err = hdnn("playground", tmp_path / "none", "--output", tmp_path / "page.html")
+    assert (code, out) == (2, "")
+    assert "is not there" in err
+    assert not (tmp_path / "page.html").exists()
