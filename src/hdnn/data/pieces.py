@@ -66,7 +66,7 @@ def pieces(x: FloatArray, edges: Sequence[float]) -> FloatArray:
     if not len(edges):
         return np.zeros((len(x), 0))
     b = np.asarray(edges, dtype=np.float64)
-    # Halves, so that the width of a bin of huge numbers does not overflow.
-    low, width = b[:-1] / 2, np.diff(b / 2)
-    inside = np.clip(x[:, None], b[:-1], b[1:]) / 2 - low
-    return np.clip(inside / width, 0.0, 1.0)
+    # Halves of huge numbers, so that the width of a bin does not overflow; those of the smallest would be none.
+    share = 0.5 if np.abs(b).max() > 1e300 else 1.0
+    inside = np.clip(x[:, None], b[:-1], b[1:]) * share - b[:-1] * share
+    return np.clip(inside / np.diff(b * share), 0.0, 1.0)
