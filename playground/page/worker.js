@@ -1,6 +1,7 @@
 // Works beside the page: it answers what the page asks, one question after the other.
 import { Kernels } from "./kernels.js";
 import { Laboratory } from "./laboratory.js";
+import { course, energies, norms, spectrum } from "./measures.js";
 import { begin, describe } from "./models.js";
 
 let kernels = null, laboratory = null;
@@ -30,6 +31,16 @@ const ANSWERS = {
   },
   gradients({ network, parameters, y, g, rows }) {
     const net = kernels.network(describe(network), parameters), found = net.gradients(y, g, rows);
+    net.free();
+    return found;
+  },
+  // All that is measured of a network at points x (2 each) of classes y.
+  measures({ network, parameters, x, y, layer }) {
+    const net = kernels.network(describe(network), parameters), n = network.features, points = y.length;
+    const { gradient, jacobian, singular } = norms(net, x, y, points, points), states = course(net, x, points);
+    const here = Float64Array.from(states.subarray(layer * points * n, (layer + 1) * points * n));
+    const found = { gradient, jacobian, singular: singular.flatMap((values) => [...values]), states,
+      spectrum: spectrum(net, layer, here, points), energy: network.shared ? energies(net, states, points) : [] };
     net.free();
     return found;
   },
