@@ -40,7 +40,7 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
         bins: of every column, whose pieces stand beside it, see `PiecewiseLinearEncoder`; 0 takes the numbers alone.
             `partial_fit` keeps those of its first rows.
         epochs: passes over the table, at most.
-        batch_size: rows a step; None takes a sixteenth of the rows, at least 16 and at most 128. L-BFGS takes all.
+        batch_size: rows a step; None takes a sixteenth of the rows, at least 32 and at most 128. L-BFGS takes all.
         optimizer: "adamw", "adam", "sgd" or "lbfgs"; the defaults of the next two suit "adamw".
         learning_rate: the largest rate; it warms up and falls along a cosine, and is constant in `partial_fit`.
         weight_decay: of all weights; must be 0 for "lbfgs".
@@ -62,7 +62,7 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
         warm_start: let `fit` go on from the weights of the last fit, for `epochs` epochs more. The network stays as it
             is, whatever other sizes were set since; so do the scales.
         dtype: "float32" or "float64"; None takes that of X (float64 where X is neither) for states of at most 64
-            features, and float32 for larger ones.
+            features or less than 100 rows, and float32 for larger ones.
         device: "cpu", "cuda" or another that PyTorch knows.
         verbose: print a line an epoch.
         random_state: of the initial weights, the order of the batches and the validation part. The same number gives

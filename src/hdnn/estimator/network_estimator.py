@@ -145,7 +145,7 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
         encoder = PiecewiseLinearEncoder(self.bins, standardize=bool(self.standardize))
         encoder.fit(x, sample_weight=targets.weights(t, weight))
         config = self._config(len(x), encoder.width, targets)
-        dtype = floating_point(dtype_of(config.features, x.dtype) if self.dtype is None else self.dtype)
+        dtype = floating_point(dtype_of(config.features, len(x), x.dtype) if self.dtype is None else self.dtype)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hdnn.names import unknown
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-_LARGEST_EXACT_STATE = 64
+_LARGEST_EXACT_STATE, _FEW_ROWS = 64, 100
 
 
 def floating_point(dtype: object) -> torch.dtype:
@@ -27,9 +27,9 @@ def floating_point(dtype: object) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def dtype_of(features: int, table: np.dtype[Any]) -> str:
-    """The kind of numbers of the table, but single precision where double precision would take twice the time."""
-    return "float32" if features > _LARGEST_EXACT_STATE else table.name
+def dtype_of(features: int, rows: int, table: np.dtype[Any]) -> str:
+    """The kind of numbers of the table, but single precision where double precision would take twice a long time."""
+    return "float32" if features > _LARGEST_EXACT_STATE and rows >= _FEW_ROWS else table.name
 
 
 def checked_weight(sample_weight: object, rows: int) -> NDArray[np.float64]:

@@ -30,7 +30,7 @@ def features_for(inputs: int) -> int:
 
 def batch_for(rows: int) -> int:
     """Rows of a batch: about as many steps an epoch for small tables as for middling ones."""
-    return max(16, min(128, rows // 16))
+    return max(32, min(128, rows // 16))
 
 
 def is_searched(rows: int) -> bool:
