@@ -1,5 +1,6 @@
 // From a plan's plain values to moves.
 #pragma once
+#include <cmath>
 #include <cstdint>
 
 #include "flow.hpp"
@@ -108,12 +109,14 @@ struct Builder {
     job.layers = spec.layers;
     job.negative_slope = spec.negative_slope;
     job.activation = static_cast<Activation>(spec.activation);
+    job.decay = 1;
     if (spec.method != Spec::partitioned) {
       job.moves = 1;
       job.move[0] = euler();
       job.move[0].step = spec.step;
       return job;
     }
+    job.decay = std::exp(-spec.damping);
     const Move halves[2] = {of_half(spec.first_is_q != 0), of_half(spec.first_is_q == 0)};
     job.moves = static_cast<int>(spec.moves);
     for (int k = 0; k < job.moves; ++k) {

@@ -20,6 +20,7 @@ struct Spec {
   double step, negative_slope;
   int64_t moves;  // partitioned: how many a layer has, the halves in turn, and what part of the step each takes
   std::array<double, kMostMoves> fractions;
+  double damping;  // partitioned: γ h, p ← exp(−γ h) p before the moves of every layer
 };
 
 // Arrays of `flows` flows; a flow stride of 0 shares an array between flows. Strides count numbers.

@@ -50,6 +50,7 @@ struct Job {
   int64_t out_row_stride, out_feature_stride;
   int64_t g_row_stride, g_feature_stride;
   double negative_slope;
+  double decay;                        // by which the first half of the state is multiplied before every layer, or 1
   Activation activation;
   int moves;
   Move move[kMostMoves];

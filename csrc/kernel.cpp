@@ -145,7 +145,15 @@ template <class T> struct Run : Moves<T> {
     }
   }
 
+  // p ← e^(−γh) p, of states on their way forward and of gradients on their way back.
+  void damp(Vec* y) const {
+    if (job.decay == 1) return;
+    const T decay = T(job.decay);
+    for (int64_t k = 0; k < job.features / 2 * vectors; ++k) y[k] *= decay;
+  }
+
   template <Activation A> void advance(int64_t layer, Vec* y, Vec* s) const {
+    damp(y);
     for (int k = 0; k < job.moves; ++k) {
       Base::template advance_move<A>(job.move[k], layer, y, s, nullptr, nullptr);
     }
@@ -153,6 +161,7 @@ template <class T> struct Run : Moves<T> {
 
   // One layer, leaving behind what its backward step needs.
   template <Activation A> void record(int64_t layer, Vec* y, Vec* left) const {
+    damp(y);
     for (int k = 0; k < job.moves; ++k) {
       const Move& move = job.move[k];
       Vec* s = left + move.source_count * vectors;
@@ -216,6 +225,7 @@ template <class T> struct Run : Moves<T> {
       of_move -= rows_of(job.move[k], A) * vectors;
       Base::template move_back<A>(job.move[k], layer, of_move, lambda, gu, flat);
     }
+    damp(lambda);
   }
 
   static int64_t rows_of(const Move& move, Activation a) {

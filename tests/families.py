@@ -12,10 +12,13 @@ from torch import Tensor
 
 from hdnn import activations, presets
 from hdnn.activations import Activation, LeakyReLU
+from hdnn.dissipation import Dissipation
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Hamiltonian
 from hdnn.integrators import (
+    DiscreteGradient,
     ForwardEuler,
+    GaussLegendre,
     ImplicitMidpoint,
     Integrator,
     RungeKutta4,
@@ -40,6 +43,13 @@ def skew(features: int, seed: int = 0) -> Tensor:
     """A random skew matrix."""
     half = random(features, features, seed=seed).triu(1)
     return half - half.mT
+
+
+def gram(features: int, seed: int = 41) -> Tensor:
+    """A random symmetric, positive definite matrix."""
+    root = random(features, features, seed=seed)
+    R = root @ root.mT / features
+    return (R + R.mT) / 2
 
 
 def fill(flow: Flow, std: float = 1.0, seed: int = 0) -> Flow:
@@ -102,6 +112,16 @@ INTERCONNECTIONS: dict[str, Callable[[int, int], Interconnection]] = {
     ),
 }
 
+DISSIPATIONS: dict[str, Callable[[int, int], Dissipation]] = {
+    "diagonal": lambda n, layers: Dissipation(canonical(n), random(n, seed=40).abs()),
+    "full": lambda n, layers: Dissipation(Fixed(skew(n, seed=7)), gram(n)),
+    "per_layer": lambda n, layers: Dissipation(INTERCONNECTIONS["per_layer_skew"](n, layers), gram(n)),
+    "learned_diagonal": lambda n, layers: Dissipation(canonical(n), random(n, seed=40).abs(), learned=True),
+    "learned_full": lambda n, layers: Dissipation(canonical(n), gram(n), learned=True),
+    "learned_both": lambda n, layers: Dissipation(Learned(skew(n, seed=10)), gram(n), learned=True),
+    "learned_J": lambda n, layers: Dissipation(Learned(skew(n, seed=10)), gram(n)),
+}
+
 INTEGRATORS: dict[str, Integrator] = {
     "ForwardEuler": ForwardEuler(),
     "SymplecticEuler_p": SymplecticEuler("p"),
@@ -112,6 +132,8 @@ INTEGRATORS: dict[str, Integrator] = {
     "Suzuki4_q": Suzuki4("q"),
     "ImplicitMidpoint": ImplicitMidpoint(),
     "RungeKutta4": RungeKutta4(),
+    "GaussLegendre2": GaussLegendre(2),
+    "DiscreteGradient": DiscreteGradient(),
 }
 
 SPACES: dict[str, Callable[[], Space]] = {

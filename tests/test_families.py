@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import hdnn
-from families import ACTIVATIONS, INTEGRATORS, INTERCONNECTIONS, PRESETS, STRUCTURES
+from families import ACTIVATIONS, DISSIPATIONS, INTEGRATORS, INTERCONNECTIONS, PRESETS, STRUCTURES
 from hdnn import activations, presets
 from hdnn.activations import Activation
 from hdnn.integrators import Integrator
@@ -28,7 +28,7 @@ def members(base: type) -> set[type]:
     [
         (Activation, list(ACTIVATIONS.values())),
         (Structure, [make(4) for make in STRUCTURES.values()]),
-        (Interconnection, [make(4, 2) for make in INTERCONNECTIONS.values()]),
+        (Interconnection, [make(4, 2) for make in (*INTERCONNECTIONS.values(), *DISSIPATIONS.values())]),
         (Integrator, list(INTEGRATORS.values())),
     ],
 )

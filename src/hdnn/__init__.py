@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hdnn.activations import sigmoid as sigmoid
     from hdnn.activations import softplus as softplus
     from hdnn.activations import tanh as tanh
+    from hdnn.dissipation import Dissipation as Dissipation
     from hdnn.estimator import HamiltonianClassifier as HamiltonianClassifier
     from hdnn.estimator import HamiltonianFeatures as HamiltonianFeatures
     from hdnn.estimator import HamiltonianRegressor as HamiltonianRegressor
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from hdnn.hamiltonian import Field as Field
     from hdnn.hamiltonian import Hamiltonian as Hamiltonian
     from hdnn.hamiltonian import Layer as Layer
+    from hdnn.integrators import DiscreteGradient as DiscreteGradient
     from hdnn.integrators import ForwardEuler as ForwardEuler
+    from hdnn.integrators import GaussLegendre as GaussLegendre
     from hdnn.integrators import ImplicitMidpoint as ImplicitMidpoint
     from hdnn.integrators import Integrator as Integrator
     from hdnn.integrators import RungeKutta4 as RungeKutta4
@@ -86,11 +89,12 @@ __version__ = "0.1.0"
 
 _HOME = {
     "activations": "Activation LeakyReLU identity leaky_relu relu sigmoid softplus tanh",
+    "dissipation": "Dissipation",
     "estimator": "HamiltonianClassifier HamiltonianFeatures HamiltonianRegressor PiecewiseLinearEncoder",
     "flow": "Flow",
     "hamiltonian": "Drive Field Hamiltonian Layer",
-    "integrators": "ForwardEuler ImplicitMidpoint Integrator RungeKutta4 Splitting StormerVerlet Suzuki4 "
-    "SymplecticEuler Yoshida4",
+    "integrators": "DiscreteGradient ForwardEuler GaussLegendre ImplicitMidpoint Integrator RungeKutta4 Splitting "
+    "StormerVerlet Suzuki4 SymplecticEuler Yoshida4",
     "interconnections": "Fixed Interconnection Inverse Learned block canonical upper_ones",
     "networks": "Network image_classifier vector_classifier vector_regressor",
     "presets": "h1 h2 ms1 ms2 ms3",

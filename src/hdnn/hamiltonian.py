@@ -31,11 +31,13 @@ class Layer(NamedTuple):
         K: (m, n, *taps).
         b: (m,), or (..., m) where inputs drive the layer.
         W: K Jᵀ, of the shape of K; None where J Kᵀ = I.
+        damping: γ of the momenta where it is learned, a number; integrators know a fixed one themselves.
     """
 
     K: Tensor
     b: Tensor
     W: Tensor | None = None
+    damping: Tensor | None = None
 
 
 class Drive:
@@ -56,7 +58,7 @@ class Drive:
 
     def __call__(self, y: Tensor) -> Tensor:
         """Wᵀ σ(K y + b)."""
-        K, b, W = self.layer
+        K, b, W = self.layer[:3]
         z = self.activation.value(self.space.map(K, y, b))
         return z if W is None else self.space.adjoint(W, z)
 
@@ -95,6 +97,11 @@ class Field:
         """q' as a function of p."""
         return self._half(1)
 
+    @property
+    def damping(self) -> Tensor | None:
+        """γ of the momenta where it is learned."""
+        return self.drives[0].layer.damping
+
     def split(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """The halves (p, q) of a state."""
         p, q = y.chunk(2, self.axis)
@@ -127,7 +134,7 @@ class Field:
             ValueError: for convolutions with more than one tap, which act on whole images.
         """
         drive = self._whole()
-        K, b, W = drive.layer
+        K, b, W = drive.layer[:3]
         scaled = drive.activation.slope(drive.space.map(K, y, b)).unsqueeze(-1) * K
         return scaled if W is None else torch.matmul(W.mT, scaled)
 
@@ -146,7 +153,7 @@ class Field:
             ValueError: for convolutions with more than one tap, which act on whole images.
         """
         drive = self._whole()
-        K, b, W = drive.layer
+        K, b, W = drive.layer[:3]
         u = drive.space.map(K, y, b)
         of_u = drive.space.map(K.abs(), y.abs(), b.abs())
         of_z = drive.activation.value(u).abs() + drive.activation.slope(u).abs() * of_u
@@ -165,9 +172,9 @@ class Field:
 
 
 def _of_positions(drive: Drive) -> Drive:
-    K, b, W = drive.layer
+    K, b, W, damping = drive.layer
     matrix = drive.space.matrix
-    return Drive(Layer(matrix(K), b, None if W is None else matrix(W)), VECTORS, drive.activation)
+    return Drive(Layer(matrix(K), b, None if W is None else matrix(W), damping), VECTORS, drive.activation)
 
 
 @dataclass(frozen=True)
@@ -267,6 +274,15 @@ class Hamiltonian:
         coupling = _compose(self._drive_pattern, self._pattern)
         return not (coupling[:half, :half].any() or coupling[half:, half:].any())
 
+    @cached_property
+    def off_diagonal(self) -> bool:
+        """Whether J is block(X), each half of it leading to the other: so is J = K⁻ᵀ where the halves are separable."""
+        J = self.interconnection.pattern(self.features)
+        if J is None:
+            return self.separable
+        p, q = self._halves
+        return self.features % 2 == 0 and not (J[p, p].any() or J[q, q].any())
+
     def energy(self, K: Tensor, b: Tensor, y: Tensor, space: Space | None = None) -> Tensor:
         """H(y) = 1ᵀ σ̃(K y + b).
 
@@ -288,7 +304,14 @@ class Hamiltonian:
         return space.adjoint(K, self.activation.value(space.map(K, y, b)))
 
     def fields(
-        self, K: Tensor, b: Tensor, J: Tensor | None, layers: int, halves: bool, space: Space | None = None
+        self,
+        K: Tensor,
+        b: Tensor,
+        J: Tensor | None,
+        layers: int,
+        halves: bool,
+        space: Space | None = None,
+        damping: Tensor | None = None,
     ) -> list[Field]:
         """The fields of all layers, with J folded into the weights in one product.
 
@@ -299,18 +322,26 @@ class Hamiltonian:
             layers: N.
             halves: bind the two halves instead of the whole; for separable Hamiltonians only.
             space: the space as a call has bound it; None takes it as it is.
+            damping: γ of the momenta where it is learned, (1,).
         """
-        return self.driven(K, b, self.interconnection.drive(J, K, self.space), layers, halves, space)
+        return self.driven(K, b, self.interconnection.drive(J, K, self.space), layers, halves, space, damping)
 
     def driven(
-        self, K: Tensor, b: Tensor, W: Tensor | None, layers: int, halves: bool, space: Space | None = None
+        self,
+        K: Tensor,
+        b: Tensor,
+        W: Tensor | None,
+        layers: int,
+        halves: bool,
+        space: Space | None = None,
+        damping: Tensor | None = None,
     ) -> list[Field]:
         """As `fields`, from W = K Jᵀ in place of J."""
         parts = [Layer(K, b, W)]
         if halves:
             (p, q), (of_p, of_q) = self._halves, self.units
             parts = [
-                Layer(K[:, of_p, q], b[..., of_p], None if W is None else W[:, of_p, p]),
+                Layer(K[:, of_p, q], b[..., of_p], None if W is None else W[:, of_p, p], damping),
                 Layer(K[:, of_q, p], b[..., of_q], None if W is None else W[:, of_q, q]),
             ]
         space = space or self.space

@@ -281,6 +281,7 @@ class NetworkConfig:
         kernel_size: None for vectors; odd k for images.
         shared: one K and b for all layers.
         integrator: name of the method; None is the model's own.
+        damping: rate at which the momenta decay, for h2, ms1 and ms3; None damps nothing.
 
     Raises:
         ValueError: if a name is unknown, a choice does not apply to the model, or a size is out of all proportion.
@@ -300,6 +301,7 @@ class NetworkConfig:
     kernel_size: int | None = None
     shared: bool = False
     integrator: str | None = None
+    damping: float | None = None
 
     def __post_init__(self) -> None:
         check_names(vars(self))
@@ -307,6 +309,11 @@ class NetworkConfig:
             for name in ("interconnection", "width"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"`{self.model}` fixes its {name}; got {getattr(self, name)}. Use h1 or h2.")
+        if self.model in ("h1", "ms2") and self.damping is not None:
+            raise ValueError(
+                f"`{self.model}` moves the whole state at once, and `damping` is that of one half of it; got "
+                f"{self.damping}. Use h2, ms1 or ms3."
+            )
         if len(self.inputs) not in (1, 3) or min(self.inputs) < 1:
             raise ValueError(f"`inputs` must be (d,) or (C, H, W), each at least 1; got {reprlib.repr(self.inputs)}.")
         if max(self.inputs) > _LARGEST_INPUT:
@@ -339,7 +346,7 @@ def build_network(
         >>> sum(p.numel() for p in build_network(config).parameters())
         165
     """
-    own = ("interconnection", "width", "integrator")  # that not every model takes
+    own = ("interconnection", "width", "integrator", "damping")  # that not every model takes
     choices = {name: getattr(config, name) for name in own if getattr(config, name) is not None}
     flow = PRESETS[config.model](
         config.features,

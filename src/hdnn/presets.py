@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from hdnn.activations import Activation
+from hdnn.doors import shelled
 from hdnn.flow import Backend, Flow, Memory
-from hdnn.integrators import INTEGRATORS, ForwardEuler, Integrator, Splitting, SymplecticEuler
+from hdnn.integrators import INTEGRATORS, ForwardEuler, Integrator, Splitting, SymplecticEuler, integrator_of
 from hdnn.interconnections import Interconnection, Inverse
 from hdnn.spaces import Space
 from hdnn.structures import BlockDiagonal, BlockSkew, Dense, OffDiagonal, Skew
@@ -58,7 +59,12 @@ def _spelled_out(preset: F) -> F:
 
 @_spelled_out
 def ms1(
-    features: int, layers: int | None = None, *, integrator: Given = _SECOND_FIRST, **options: Unpack[Options]
+    features: int,
+    layers: int | None = None,
+    *,
+    integrator: Given = _SECOND_FIRST,
+    damping: float | None = None,
+    **options: Unpack[Options],
 ) -> Flow:
     """MS1: q⁺ = q + h σ(−K₀ᵀ p + b_q), p⁺ = p + h σ(K₀ q⁺ + b_p). Keeps volume.
 
@@ -68,6 +74,7 @@ def ms1(
         features: n, even.
         layers: N.
         integrator: or another that fits; its name or class stands for the one that moves q first.
+        damping: γ ≥ 0, the rate at which the first half of the state decays; None leaves it to the integrator.
         options: those of `Flow`, which refuses what does not fit.
 
     References:
@@ -83,7 +90,7 @@ def ms1(
         layers,
         structure=BlockSkew(),
         interconnection=Inverse(),
-        integrator=_second_first(integrator),
+        integrator=_damped(_second_first(integrator), damping),
         **options,
     )
 
@@ -113,7 +120,12 @@ def ms2(features: int, layers: int | None = None, *, integrator: Given = _EULER,
 
 @_spelled_out
 def ms3(
-    features: int, layers: int | None = None, *, integrator: Given = _FIRST_FIRST, **options: Unpack[Options]
+    features: int,
+    layers: int | None = None,
+    *,
+    integrator: Given = _FIRST_FIRST,
+    damping: float | None = None,
+    **options: Unpack[Options],
 ) -> Flow:
     """MS3: p⁺ = p + h K₁ᵀ σ(K₁ q + b₁), q⁺ = q − h K₂ᵀ σ(K₂ p⁺ + b₂). Symplectic: M J Mᵀ = J, J canonical.
 
@@ -124,6 +136,7 @@ def ms3(
         features: n, even.
         layers: N.
         integrator: or another that fits, itself, by class or by name.
+        damping: γ ≥ 0, the rate at which the first half of the state decays; None leaves it to the integrator.
         options: those of `Flow`, which refuses what does not fit.
 
     References:
@@ -135,7 +148,12 @@ def ms3(
         12
     """
     return Flow(
-        features, layers, structure=OffDiagonal(), interconnection="canonical", integrator=integrator, **options
+        features,
+        layers,
+        structure=OffDiagonal(),
+        interconnection="canonical",
+        integrator=_damped(integrator, damping),
+        **options,
     )
 
 
@@ -188,6 +206,7 @@ def h2(
     interconnection: Interconnection | Tensor | str | None = None,
     width: int | None = None,
     integrator: Given = _FIRST_FIRST,
+    damping: float | None = None,
     **options: Unpack[Options],
 ) -> Flow:
     """H2: p⁺ = p − h Xᵀ K_qᵀ σ(K_q q + b_q), q⁺ = q + h X K_pᵀ σ(K_p p⁺ + b_p). Keeps J: M J Mᵀ = J.
@@ -202,6 +221,7 @@ def h2(
         interconnection: which J, as for `Flow`; None means the canonical one. `Fixed(block(X))` sets X.
         width: m, hidden units a layer, even; None means n.
         integrator: or another that fits, itself, by class or by name.
+        damping: γ ≥ 0, the rate at which the first half of the state decays; None leaves it to the integrator.
         options: those of `Flow`, which refuses what does not fit.
 
     References:
@@ -217,9 +237,26 @@ def h2(
         layers,
         structure=BlockDiagonal(width),
         interconnection="canonical" if interconnection is None else interconnection,
-        integrator=integrator,
+        integrator=_damped(integrator, damping),
         **options,
     )
+
+
+def _damped(integrator: Given, rate: float | None) -> Given:
+    """The integrator with a damping of the momenta, where one is asked for."""
+    if rate is None:
+        return integrator
+    found = integrator_of(integrator)
+    if not isinstance(found, Splitting):
+        raise shelled(
+            ValueError(
+                f"`damping` is that of the half which a step moves first or second, and `{found!r}` moves the whole "
+                f"state at once. Use `SymplecticEuler()` or another `Splitting`."
+            ),
+            "Damping is that of one half of the state, and this integrator moves the whole state at once. Leave the "
+            "integrator out, or use symplectic_euler, stormer_verlet, yoshida4 or suzuki4.",
+        )
+    return dataclasses.replace(found, damping=rate)
 
 
 def _second_first(integrator: Given) -> Given:

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from hdnn import damping
 from hdnn.doors import shelled
 from hdnn.facts import restated
 from hdnn.hamiltonian import Field
@@ -40,16 +41,22 @@ class Integrator(ABC):
         reversible: whether `inverse` undoes a step but for rounding, as `memory="reverse"` needs.
         explicit: whether a step is made of sums and values of the field alone: it then commutes with differentiation,
             and gives the Jacobians of all layers at once.
+        conformal: whether a step with J = block(X) keeps it but for the damping γ of the momenta, F J Fᵀ = e^(−γh) J.
         expansive: whether no step shrinks volume, |det F| ≥ 1, where J is skew and σ′ ≥ 0.
         traceable: whether a step is one fixed sequence of operators, as exported programs need.
+        damping: γ ≥ 0, at which rate p decays before every step; 0 where nothing is damped.
+        learn_damping: whether γ is a parameter of the flow, which starts from `damping`.
         kernel: the name under which fused kernels know the method, None where they do not.
         first: the half of a state that moves first; "" where the whole moves.
     """
 
     order: ClassVar[int]
     first: str = ""
+    damping: float = 0.0
+    learn_damping: bool = False
     separable_only: ClassVar[bool] = False
     symplectic: ClassVar[bool] = False
+    conformal: ClassVar[bool] = False
     explicit: ClassVar[bool] = False
     expansive: ClassVar[bool] = False
     traceable: ClassVar[bool] = True
@@ -113,6 +120,7 @@ class Integrator(ABC):
 
 _OF_STEPS = (
     "symplectic",
+    "conformal",
     "reversible",
     "explicit",
     "expansive",
@@ -138,22 +146,30 @@ class Splitting(Integrator):
     fractions are, the step is explicit, has an explicit inverse, keeps volume always and a constant J exactly. To add
     one: subclass, state `order` and `fractions`.
 
+    With `damping` the momenta decay first, p ← e^(−γh) p: see `hdnn.damping`. `order` is that of the undamped step; a
+    damped one has order 1.
+
     Args:
         first: the half that moves first.
+        damping: γ ≥ 0, the rate at which p decays.
+        learn_damping: make γ a parameter of the flow, which starts from `damping`.
 
     References:
         Hairer, Lubich, Wanner, Geometric Numerical Integration, 2nd ed., section II.5.
     """
 
     first: Half = "p"
+    damping: float = 0.0
+    learn_damping: bool = False
     separable_only: ClassVar[bool] = True
-    symplectic: ClassVar[bool] = True
+    conformal: ClassVar[bool] = True
     explicit: ClassVar[bool] = True
     kernel: ClassVar[str | None] = "partitioned"
 
     def __post_init__(self) -> None:
         if self.first not in ("p", "q"):
             raise ValueError(f'`first` must be "p" or "q", the half of the state that moves first; got {self.first!r}.')
+        object.__setattr__(self, "damping", damping.checked(self.damping, self.learn_damping))
         for half, moves in (("first", self.fractions[::2]), ("second", self.fractions[1::2])):
             if not abs(sum(moves) - 1) < _OFF:
                 raise ValueError(
@@ -166,13 +182,20 @@ class Splitting(Integrator):
     def fractions(self) -> tuple[float, ...]:
         """What part of h each move takes, in turn; those of either half sum to 1."""
 
+    @property
+    def symplectic(self) -> bool:  # type: ignore[override]
+        """Whether nothing is damped."""
+        return self.damping == 0
+
     def step(self, field: Field, y: Tensor, h: float) -> Tensor:
-        """Move after move."""
-        return _walked(self._moves(), field, y, h)
+        """The momenta decay, then move after move."""
+        p, q = field.split(y)
+        return field.join(*_walked(self._moves(), field, self._decayed(field, p, h), q, h))
 
     def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
-        """The same moves undone in reverse order."""
-        return _walked(self._moves()[::-1], field, y, -h)
+        """The same moves undone in reverse order, then the decay."""
+        p, q = _walked(self._moves()[::-1], field, *field.split(y), -h)
+        return field.join(self._decayed(field, p, -h), q)
 
     def log_growth(self, x: Gains, *, monotone: bool) -> Tensor:
         """The norm of a shear is ‖[I B; 0 I]‖ = exp asinh(‖B‖/2): Σ asinh(|c| x/2) over the moves of c h."""
@@ -185,21 +208,27 @@ class Splitting(Integrator):
         """A shear back is as large as the shear."""
         return self.log_growth(x, monotone=monotone)
 
+    def _decayed(self, field: Field, p: Tensor, h: float) -> Tensor:
+        rate = field.damping if self.learn_damping else self.damping
+        return damping.decayed(p, rate, h) if self.damping else p
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(first={self.first!r}{damping.described(self.damping, self.learn_damping)})"
+
     def _moves(self) -> list[tuple[str, float]]:
         """The half that moves and its fraction of h, move by move."""
         halves = "pq" if self.first == "p" else "qp"
         return [(halves[i % 2], fraction) for i, fraction in enumerate(self.fractions)]
 
 
-def _walked(moves: Iterable[tuple[str, float]], field: Field, y: Tensor, h: float) -> Tensor:
-    """The state after moves of its halves, each for a fraction of h."""
-    p, q = field.split(y)
+def _walked(moves: Iterable[tuple[str, float]], field: Field, p: Tensor, q: Tensor, h: float) -> tuple[Tensor, Tensor]:
+    """The halves after their moves, each for a fraction of h."""
     for half, fraction in moves:
         if half == "p":
             p = moved(p, field.p(q), fraction * h)
         else:
             q = moved(q, field.q(p), fraction * h)
-    return field.join(p, q)
+    return p, q
 
 
 def no_inverse(name: str) -> ValueError:

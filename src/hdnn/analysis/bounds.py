@@ -23,7 +23,7 @@ Size = tuple[int, ...]
 
 
 def lower_bound(flow: Flow, *, slopes: Slopes | None = None) -> float:
-    """1.0, below which no norm ‖∂y_N/∂y_j‖ of this flow can fall, at any input, depth or weights.
+    """1.0, below which no norm ‖∂y_N/∂y_j‖ of this flow can fall, at any input, depth or weights; e^(−γT/2) if damped.
 
     It holds for all five presets, for any skew J, also one per layer, and for every norm with ‖AB‖ ≤ ‖A‖ ‖B‖. It is
     promised only where every factor states what the proof needs (`Interconnection.skew`, `Activation.slopes`,
@@ -39,6 +39,9 @@ def lower_bound(flow: Flow, *, slopes: Slopes | None = None) -> float:
     - *Implicit midpoint*, F = (I − hA/2)⁻¹ (I + hA/2): det(I + hA/2) = det(I + hA/2)ᵀ = det(I − h S J/2)
       = det(I − h J S/2) = det(I − hA/2) by Sylvester's identity (for D K likewise), so det F = 1, for any σ.
 
+    With `damping` γ of the momenta, a step begins with D = diag(e^(−γh) I, I), and det D = e^(−γhn/2); so what follows
+    holds with e^(−γTn/2) in the place of 1, and gives e^(−γT/2).
+
     Hence |det M| ≥ 1 for the product M of the layers, the largest modulus among its n eigenvalues is at least
     |det M|^(1/n) ≥ 1, and no such norm is smaller than that modulus. ∎
 
@@ -52,7 +55,7 @@ def lower_bound(flow: Flow, *, slopes: Slopes | None = None) -> float:
         slopes: (smallest, largest) value of σ′, for an activation that is not built in.
 
     Returns:
-        1.0.
+        1.0, or e^(−γT/2).
 
     Raises:
         ValueError: if the factors do not guarantee the bound; the message says which.
@@ -68,7 +71,7 @@ def lower_bound(flow: Flow, *, slopes: Slopes | None = None) -> float:
     """
     if why_not := _no_lower_bound(flow, slopes):
         raise ValueError(why_not)
-    return 1.0
+    return math.exp(-flow.damping * flow.horizon / 2) if flow.damping else 1.0
 
 
 def _no_lower_bound(flow: Flow, slopes: Slopes | None) -> str:
@@ -81,7 +84,7 @@ def _no_lower_bound(flow: Flow, slopes: Slopes | None) -> str:
             f"`{flow.interconnection!r}` does not state that J = -Jᵀ (`skew = True`), so nothing is promised: with "
             f"J - R in the place of J norms can fall to 0. Use a skew J, or measure: `log_norms(flow, y0)`."
         )
-    if integrator.symplectic:
+    if integrator.symplectic or integrator.conformal:
         return ""
     if not integrator.expansive:
         return (
@@ -170,6 +173,7 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
     - `SymplecticEuler`: a move with x has norm ‖[I B; 0 I]‖ = (‖B‖ + √(‖B‖² + 4)) / 2 = exp asinh(‖B‖/2),
       ‖B‖ ≤ x, so asinh(x_p/2) + asinh(x_q/2): below log (1 + x_p)(1 + x_q), and half of it where x is small.
     - every other `Splitting`, such as `StormerVerlet`: the same for its moves, c x for one of c h, whatever its sign.
+      The damping of momenta before them has norm 1.
     - `RungeKutta4`: 1 + x + x²/2 + x³/6 + x⁴/24 ≤ eˣ.
     - any other, what its `log_growth` states.
 

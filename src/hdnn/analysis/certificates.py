@@ -47,7 +47,8 @@ def gradient_lower_bound(
     *From the weights*: the product over the layers j … N − 1 of 1 / ‖F⁻¹‖, with ‖F⁻¹‖ bounded by
 
     - `SymplecticEuler`, `StormerVerlet`, every `Splitting`: the inverse of a shear is the shear back, with the same
-      norm. So the bound is 1 / `upper_bound`, for any σ and any J that leaves the halves apart, also one per layer.
+      norm. So the bound is 1 / `upper_bound`, for any σ and any J that leaves the halves apart, also one per layer;
+      and e^(−γh) a layer less where the momenta are damped.
     - `ForwardEuler`, `ImplicitMidpoint` with J skew and σ′ ≥ 0: ‖F⁻¹‖ ≤ 1 + x for any x. With R = √D K, Woodbury's
       identity gives (I + hA)⁻¹ = I − h J Rᵀ (I + h R J Rᵀ)⁻¹ R, and the inverse of the identity plus a skew matrix has
       norm ≤ 1; likewise for the midpoint, whose inverse is the step with −h.
@@ -55,7 +56,8 @@ def gradient_lower_bound(
       is positive; `RungeKutta4` always, with s_n(F) ≥ 1 − (x + x²/2 + x³/6 + x⁴/24).
 
     *From measured norms*, of one input and tighter: if M J Mᵀ = J with a regular J, then M⁻¹ = J Mᵀ J⁻¹ and
-    s_n(M) ≥ 1 / (cond J · ‖M‖), an equality for the canonical J. If only volume is sure not to shrink, as for `ms1`,
+    s_n(M) ≥ 1 / (cond J · ‖M‖), an equality for the canonical J; damping puts e^(−γ(T − t_j)) there
+    in the place of 1. If only volume is sure not to shrink, as for `ms1`,
     `ms2` and `h1`, the product of the singular values is at least 1, and s_n(M) ≥ ‖M‖^(1 − n).
 
     The bound is that of the worst direction. It decays with depth for every flow whose ‖M‖ can grow: no flow promises
@@ -134,6 +136,9 @@ def _by_weights(
     found = integrator.log_inverse_growth(x, monotone=monotone)
     if found is None:
         return nothing, f"Nothing is known of the inverse of a step of `{name}`. Measure: `singular_values`."
+    if flow.damping:
+        decay = flow.damping * flow.step
+        return -found - decay, f"Each move of `{name}` is a shear, and damping takes at most γh = {decay:.3g} a layer."
     if len(x) > 1:
         return -found, f"Each move of `{name}` is a shear, whose inverse is as large as itself."
     other = integrator.log_inverse_growth(x, monotone=not monotone)
@@ -155,19 +160,24 @@ def _by_norms(flow: Flow, log: Tensor, slopes: Slopes | None) -> tuple[Tensor, s
     """The same for M_j, from log ‖M_j‖."""
     nothing = torch.full_like(log, -math.inf)
     best, why = nothing, "Nothing follows from the norms: the flow promises to keep neither a regular J nor volume."
+    left = torch.arange(len(log) - 1, -1, -1).to(log).reshape(-1, *[1] * (log.dim() - 1))
+    decay, c = flow.damping * flow.step * left, "e^(−γ(T − t))" if flow.damping else "1"
     if flow.space.rank == 1 and _keeps_volume(flow, slopes):
-        best, why = (1 - flow.features) * log, "No layer shrinks volume, so that s_n ≥ ‖M‖^(1 − n)."
-    if flow.preserves_structure and len(log) > 1 and (condition := _condition(flow)) < math.inf:
-        by_J = -math.log(condition) - log
+        best = (1 - flow.features) * log - flow.features / 2 * decay
+        shrinks = "but by its damping" if flow.damping else "volume"
+        why = f"No layer shrinks {shrinks}, so that s_n ≥ {'det M · ' if flow.damping else ''}‖M‖^(1 − n)."
+    if flow.scales_structure and len(log) > 1 and (condition := _condition(flow)) < math.inf:
+        by_J = -math.log(condition) - log - decay
         if bool((by_J[0] >= best[0]).all()):
-            why = f"M J Mᵀ = J with cond J = {condition:.3g}, so that s_n ≥ 1 / (cond J ‖M‖)."
+            kept = "M J Mᵀ = J" if c == "1" else f"M J Mᵀ = {c} J"
+            why = f"{kept} with cond J = {condition:.3g}, so that s_n ≥ {c} / (cond J ‖M‖)."
         best = torch.maximum(best, by_J)
     return best, why
 
 
 def _keeps_volume(flow: Flow, slopes: Slopes | None) -> bool:
     try:
-        return lower_bound(flow, slopes=slopes) == 1.0
+        return lower_bound(flow, slopes=slopes) > 0
     except ValueError:
         return False
 

@@ -49,6 +49,25 @@ def check_vectors(flow: Flow, what: str, remedy: str = "") -> None:
         raise ValueError(f"{what} is for flows on vectors; this one acts on `{flow.space!r}`. {remedy}")
 
 
+def check_undamped(flow: Flow, what: str) -> None:
+    """Refuse a damping of either kind where only the field y' = J ∂H/∂y is looked at.
+
+    Args:
+        flow: the flow to analyse.
+        what: is asked.
+    """
+    if not flow.interconnection.skew:
+        raise ValueError(
+            f"{what} rests on J = -Jᵀ, which `{flow.interconnection!r}` does not state (`skew = True`). Look at the "
+            f"flow itself: `sensitivities(flow, y0)`."
+        )
+    if flow.damping:
+        raise ValueError(
+            f"{what} knows the field y' = J ∂H/∂y alone, and the steps of this flow also damp the momenta, at the "
+            f"rate γ = {flow.damping:g}. Look at the flow itself: `sensitivities(flow, y0)`."
+        )
+
+
 def check_flow(flow: Flow, y: Tensor) -> None:
     """Refuse weights that are not finite, and states that do not fit the flow.
 

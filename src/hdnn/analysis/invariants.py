@@ -7,6 +7,8 @@ keeps is M J Mᵀ = J; it is Mᵀ J M = J only where J⁻¹ is a multiple of J, 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +33,9 @@ class Symplecticity:
 
     Attributes:
         J: the structure matrix that was asked about, (n, n).
+        factor: c of the claim M J Mᵀ = c J: 1, or e^(−γT) of a damped flow.
         M: ∂y_N/∂y_0, (..., n, n).
-        absolute: ‖M J Mᵀ − J‖_F, (...).
+        absolute: ‖M J Mᵀ − c J‖_F, (...).
         relative: the same divided by ‖M‖₂² ‖J‖_F, (...). Rounding alone gives about N times the precision of the
             dtype. Where ‖M‖ is large, a small value says little: read both.
     """
@@ -41,16 +44,18 @@ class Symplecticity:
     M: Tensor
     absolute: Tensor
     relative: Tensor
+    factor: float = 1.0
 
 
 @in_full
-def symplecticity_residual(M: Tensor, J: Tensor, *, relative: bool = False) -> Tensor:
-    """‖M J Mᵀ − J‖_F, per sample.
+def symplecticity_residual(M: Tensor, J: Tensor, *, relative: bool = False, factor: float = 1.0) -> Tensor:
+    """‖M J Mᵀ − c J‖_F, per sample.
 
     Args:
         M: Jacobians of any map, (..., n, n), M[i, k] = ∂y_N[i] / ∂y_0[k].
         J: the skew matrix that the map is said to keep, (n, n).
         relative: divide by ‖M‖₂² ‖J‖_F, the size of the numbers that cancel.
+        factor: c, 1 for a map that keeps J, e^(−γT) for one that is conformal.
 
     Returns:
         (...). Take statistics of it, never of M: a mean of symplectic matrices is not symplectic.
@@ -70,7 +75,7 @@ def symplecticity_residual(M: Tensor, J: Tensor, *, relative: bool = False) -> T
     if M.dim() < 2 or M.shape[-1] != M.shape[-2]:
         raise ValueError(f"M must hold square matrices, (..., n, n); got {tuple(M.shape)}.")
     J = skew_matrix(J, M.shape[-1]).to(M)
-    residual: Tensor = torch.linalg.matrix_norm(M @ J @ M.mT - J)
+    residual: Tensor = torch.linalg.matrix_norm(M @ J @ M.mT - factor * J)
     if relative:
         residual = residual / (torch.linalg.matrix_norm(M, 2).square() * torch.linalg.matrix_norm(J))
     return residual
@@ -81,7 +86,8 @@ def check_symplecticity(flow: Flow, y0: Tensor, J: Tensor | None = None, **call:
     """How exactly a flow keeps its J, measured; refused where its factors do not promise to keep it.
 
     A flow keeps J when all its layers share this skew J, and its integrator is ImplicitMidpoint or a `Splitting`:
-    SymplecticEuler, StormerVerlet, Yoshida4, Suzuki4. What is left is rounding.
+    SymplecticEuler, StormerVerlet, Yoshida4, Suzuki4. What is left is rounding. With `damping` γ of the momenta it
+    scales J = block(X) instead, M J Mᵀ = e^(−γT) J, and that is measured.
 
     Args:
         flow: on vectors. On other spaces J acts at every position, on the whole state as kron(I, J) where the features
@@ -114,12 +120,14 @@ def check_symplecticity(flow: Flow, y0: Tensor, J: Tensor | None = None, **call:
     _check_promise(flow)
     J = _kept(flow, J)
     M = sensitivities(flow, y0, **call)[0]
-    return Symplecticity(J, M, symplecticity_residual(M, J), symplecticity_residual(M, J, relative=True))
+    c = math.exp(-flow.damping * flow.step * _steps(flow, call)) if flow.damping else 1.0
+    absolute = symplecticity_residual(M, J, factor=c)
+    return Symplecticity(J, M, absolute, symplecticity_residual(M, J, relative=True, factor=c), c)
 
 
 def _check_promise(flow: Flow) -> None:
     """Refuse, with the factor to blame, a flow that keeps no J."""
-    if flow.preserves_structure:
+    if flow.scales_structure:
         return
     measure = "To measure the residual all the same, use `symplecticity_residual(sensitivities(flow, y0)[0], J)`."
     if not flow.interconnection.skew:
@@ -127,7 +135,7 @@ def _check_promise(flow: Flow) -> None:
             f"This flow keeps no J: `{flow.interconnection!r}` does not state that J = -Jᵀ (`skew = True`), and J - R "
             f"is not kept. {measure}"
         )
-    if not flow.integrator.symplectic:
+    if not (flow.integrator.symplectic or flow.integrator.conformal):
         raise shelled(
             ValueError(
                 f"This flow keeps no J: `{flow.integrator!r}` is not symplectic. Use `ImplicitMidpoint()`, or "
@@ -315,6 +323,10 @@ def lyapunov_exponents(flow: Flow, y0: Tensor, **call: Any) -> Tensor:
 def _norm(flow: Flow, y: Tensor) -> Tensor:
     norm: Tensor = torch.linalg.vector_norm(y, dim=flow.space.axes)
     return norm
+
+
+def _steps(flow: Flow, call: Mapping[str, Any]) -> int:
+    return len(call["inputs"]) if flow.recurrent else flow.layers
 
 
 def _leading(flow: Flow, y: Tensor) -> tuple[int, ...]:

@@ -142,7 +142,7 @@ class _Variation(Drive):
 
     def __call__(self, y: Tensor) -> Tensor:
         """(N, n', 1 + n, S)."""
-        K, b, W = self.layer
+        K, b, W = self.layer[:3]
         U = _times(K, y)
         u = U[:, :, :1] + b[:, :, None, None]
         z = torch.cat((self.activation.value(u), self.activation.slope(u) * U[:, :, 1:]), 2)
@@ -161,9 +161,9 @@ def _stacked(fields: list[Field]) -> Field:
 
 
 def _variation(drives: tuple[Drive, ...]) -> _Variation:
-    Ks, bs, Ws = zip(*(drive.layer for drive in drives), strict=True)
+    Ks, bs, Ws, dampings = zip(*(drive.layer for drive in drives), strict=True)
     W = None if Ws[0] is None else torch.stack(Ws)
-    return _Variation(Layer(torch.stack(Ks), torch.stack(bs), W), VECTORS, drives[0].activation)
+    return _Variation(Layer(torch.stack(Ks), torch.stack(bs), W, dampings[0]), VECTORS, drives[0].activation)
 
 
 def joined(flow: Flow, blocks: Tensor) -> Tensor:

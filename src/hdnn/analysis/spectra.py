@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hdnn.analysis.checks import check_vectors, check_weights, skew_matrix
+from hdnn.analysis.checks import check_undamped, check_vectors, check_weights, skew_matrix
 from hdnn.analysis.ranks import rank
 from hdnn.flow import Flow
 
@@ -139,6 +139,7 @@ def linearize(flow: Flow, y: Tensor, layer: int = 0) -> Linearization:
     if not flow.space.pointwise:
         check_vectors(flow, "`linearize`")
     check_weights(flow)
+    check_undamped(flow, "`linearize`")
     if y.dim() < 1 or y.shape[-1] != flow.features:
         raise ValueError(f"Expected states of shape (..., {flow.features}); got {tuple(y.shape)}.")
     if not -flow.layers <= layer < flow.layers:

@@ -23,6 +23,7 @@ _DEFAULTS = {
     "activation": "tanh",
     "interconnection": "canonical",
     "integrator": "the model's",
+    "damping": "none",
     "shared": "off",
     "init_std": "1/√features",
 }

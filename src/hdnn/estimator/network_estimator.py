@@ -50,6 +50,7 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
     activation: str = "tanh"
     interconnection: str | None = None
     integrator: str | None = None
+    damping: float | None = None
     width: int | None = None
     shared: bool = False
     init_std: float | None = None

@@ -44,6 +44,11 @@ def constant(name: str, meaning: str, *, of_equation: bool = False, read: Callab
     return property(get if read is None else lambda flow: read(get(flow)), refuse, doc=meaning)
 
 
+def promise(of_flow: Callable[[Flow], object]) -> Any:
+    """What a flow says of itself, documented where it is computed."""
+    return property(of_flow, doc=of_flow.__doc__)
+
+
 def _getter(name: str, of_equation: bool) -> Callable[[Flow], object]:
     own = f"_{name}"
 

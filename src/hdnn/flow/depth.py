@@ -54,7 +54,7 @@ def refined(flow: Flow, factor: int) -> Flow:
 def _values(flow: Flow) -> dict[str, Tensor]:
     """What the parameters and the constants of a flow are now, also those that PyTorch computes from others."""
     refresh(flow)
-    names = (*_OF_LAYERS, "interconnection_weight", "interconnection_matrix")
+    names = (*_OF_LAYERS, "interconnection_weight", "interconnection_matrix", "damping_weight")
     return {name: value.detach() for name in names if (value := getattr(flow, name)) is not None}
 
 

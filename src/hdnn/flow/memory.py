@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from hdnn.activations import Activation
+from hdnn.damping import check_way_back
 from hdnn.hamiltonian import Drive, Field, Layer
 from hdnn.integrators import Integrator
 from hdnn.kernels.transforms import autocasting, batched, exporting, forward_mode, pulled_back, transformed, watched
@@ -60,6 +61,8 @@ def layer_by_layer(
     if torch.compiler.is_compiling():
         # With dynamic=True h is a symbol, which two stretches cannot share; what is made of its digits is a number.
         step = float.fromhex(step.hex())
+    if memory == "reverse" and integrator.damping:
+        check_way_back(integrator.damping, integrator.learn_damping, len(fields) * step, y.dtype)
     layers, weights = _bind(integrator, fields, y, step)
     if memory == "reverse":
         return _applied(_Reverse, layers, y, weights)
@@ -71,13 +74,23 @@ def layer_by_layer(
     return y
 
 
-def loop(flow: Flow, space: Space, full: bool, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None) -> Tensor:
+def loop(
+    flow: Flow,
+    space: Space,
+    full: bool,
+    damping: Tensor | None,
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    W: Tensor | None,
+) -> Tensor:
     """The run of a flow from numbers that a call has read: eager runs it, second derivatives of fused runs follow it.
 
     Args:
         flow: whose factors to follow; its parameters are not read.
         space: as the call has bound it.
         full: whether the weights are K, not the free numbers of its structure.
+        damping: γ where it is learned.
         y: a state, or many.
         weight: stacked over the layers, leading size 1 where they share it.
         bias: (N, m) or (1, m); (N, ..., m) where inputs drive the layers.
@@ -89,7 +102,7 @@ def loop(flow: Flow, space: Space, full: bool, y: Tensor, weight: Tensor, bias: 
     if W is None and factors.canonical:
         J = factors.interconnection.constant(flow.features, layers)
         W = factors.interconnection.drive(None if J is None else J.to(K), K, factors.space)
-    fields = factors.driven(K, bias, W, layers, flow.integrator.separable_only, space)
+    fields = factors.driven(K, bias, W, layers, flow.integrator.separable_only, space, damping)
     with torch.autocast(y.device.type, enabled=False) if autocasting(y.device.type) else nullcontext():
         return layer_by_layer(flow.integrator, fields, y, flow.step, flow.memory)
 

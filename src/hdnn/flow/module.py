@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from hdnn.activations import Activation, activation_of, tanh
 from hdnn.arguments import truth
+from hdnn.damping import slots
 from hdnn.entries import Slot
-from hdnn.flow import parameters, settings
-from hdnn.flow.attributes import SETTINGS, constant, restored, setting
+from hdnn.flow import parameters, promises, settings
+from hdnn.flow.attributes import SETTINGS, constant, promise, restored, setting
 from hdnn.flow.depth import part, refined
 from hdnn.flow.indices import Indices, Places, upgraded
 from hdnn.flow.inputs import bound
@@ -40,8 +41,9 @@ class Flow(nn.Module):
     r"""A Hamiltonian network: N steps of an integrator along y' = J Kᵀ σ(K y + b), each step with its own K and b.
 
     Maps a state to a state of the same shape: vectors (..., n), or what `space` says. Parameters are `weight`
-    (N, \*free shape of the structure), `bias` (N, m), `input_weight` (N, m, d) where inputs drive it and, for a learned
-    J, `interconnection_weight`; a constant J is the buffer `interconnection_matrix`.
+    (N, \*free shape of the structure), `bias` (N, m), `input_weight` (N, m, d) where inputs drive it, `damping_weight`
+    where damping is learned and, for a learned J, `interconnection_weight`; a constant J is the buffer
+    `interconnection_matrix`.
 
     Args:
         features: n, the size of the state.
@@ -96,7 +98,12 @@ class Flow(nn.Module):
     bias: nn.Parameter
     input_weight: nn.Parameter | None
     interconnection_weight: nn.Parameter | None
+    damping_weight: nn.Parameter | None
     interconnection_matrix: Tensor | None
+    damping: float = promise(promises.damping)
+    preserves_structure: bool = promise(promises.preserves_structure)
+    scales_structure: bool = promise(promises.scales_structure)
+    preserves_volume: bool = promise(promises.preserves_volume)
     features: int = constant("features", "n, the size of the state.", of_equation=True)
     layers: int = constant("layers", "N; an error where the inputs of a call say it.", read=settings.known_layers)
     step: float = constant("step", "h.")
@@ -146,6 +153,7 @@ class Flow(nn.Module):
         hamiltonian = Hamiltonian(features, structure, interconnection, activation_of(activation), space)
         self._choose(hamiltonian, integrator_of(integrator), backend, memory)
         parameters.register(self, self._slots(), device, dtype)
+        settings.check_damping(self, self.integrator, memory)
         self._indices = Indices(self.hamiltonian, self._layers)
         self.register_load_state_dict_post_hook(_after_loading)  # type: ignore[no-untyped-call]
         self.reset_parameters()
@@ -169,6 +177,7 @@ class Flow(nn.Module):
             plan = make_plan(hamiltonian, integrator, self.step, self._layers, self.shared)
         settings.check_memory(memory, integrator)
         check_backend(backend, plan, memory == "store")
+        settings.check_damping(self, integrator, memory)
         self.hamiltonian, self._integrator, self.plan = hamiltonian, integrator, plan
         self._backend, self._memory = backend, memory
 
@@ -182,7 +191,8 @@ class Flow(nn.Module):
 
     def _slots(self) -> dict[str, Slot]:
         stored = 1 if self.shared or self._layers is None else self._layers
-        return self.hamiltonian.slots(self._layers or 0, stored, self._inputs, self.init_std)
+        of_equation = self.hamiltonian.slots(self._layers or 0, stored, self._inputs, self.init_std)
+        return of_equation | slots(self.integrator.damping, self.integrator.learn_damping)
 
     @property
     def recurrent(self) -> bool:
@@ -215,23 +225,6 @@ class Flow(nn.Module):
             return J
         J = inverse_transpose(self.K)
         return J[0] if self.shared else J
-
-    @property
-    def preserves_structure(self) -> bool:
-        """Whether M J Mᵀ = J with this flow's `J` at every input (M = ∂y_N/∂y_0), up to rounding.
-
-        True when all layers share one constant skew J and the integrator keeps it. For a canonical J this is
-        symplecticity. J acts at every position of a state; that of `Inverse` and weights of several taps is an operator
-        that `flow.J` cannot print.
-        """
-        J = self.interconnection
-        inverse = J.is_inverse and self.shared and self.features % 2 == 0 and self.space.transposes
-        return self._layers == 0 or ((J.constant_over_layers or inverse) and J.skew and self.integrator.symplectic)
-
-    @property
-    def preserves_volume(self) -> bool:
-        """Whether det M = 1 at every input, also where J varies by layer."""
-        return self._layers == 0 or (self.interconnection.skew and self.integrator.symplectic)
 
     def forward(self, y: Tensor, *, inputs: Tensor | None = None, **call: Any) -> Tensor:
         """The state after the last layer.
@@ -314,7 +307,8 @@ class Flow(nn.Module):
         """
         space, b = bound(self, y, inputs, call)
         layers = len(b) if self._layers is None else self._layers
-        return self.hamiltonian.fields(self.K, b, self._J(), layers, self.integrator.separable_only, space)
+        H, J = self.hamiltonian, self._J()
+        return H.fields(self.K, b, J, layers, self.integrator.separable_only, space, self._learned_damping())
 
     def smoothness(self) -> tuple[Tensor, Tensor]:
         """How much neighbouring layers differ: R_K = (h/2) Σ ‖K_j − K_{j−1}‖_F², R_b = (h/2) Σ ‖b_j − b_{j−1}‖².
@@ -373,6 +367,9 @@ class Flow(nn.Module):
             return self.interconnection.build(None, J.to(self.weight.dtype))
         free = self.interconnection_weight
         return self.interconnection.build(free, None if free is None else self.places(free.device).interconnection)
+
+    def _learned_damping(self) -> Tensor | None:
+        return None if self.damping_weight is None else self.damping_weight.square()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(upgraded(restored(state)))  # type: ignore[no-untyped-call]

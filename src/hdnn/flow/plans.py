@@ -31,7 +31,9 @@ def make_plan(hamiltonian: Hamiltonian, integrator: Integrator, step: float, lay
     """
     method, structure, activation = integrator.kernel, hamiltonian.structure.kernel, hamiltonian.activation
     space = hamiltonian.space
-    if not (method and structure and activation.kernel and space.kernel and space.pointwise):
+    if integrator.learn_damping or not (
+        method and structure and activation.kernel and space.kernel and space.pointwise
+    ):
         return None
     units = hamiltonian.units if integrator.separable_only else (slice(0, 0), slice(0, 0))
     p, q = units
@@ -54,6 +56,7 @@ def make_plan(hamiltonian: Hamiltonian, integrator: Integrator, step: float, lay
         p_units=(p.start, p.stop - p.start),
         q_units=(q.start, q.stop - q.start),
         fractions=tuple(map(float, integrator.fractions)),
+        damping=integrator.damping,
     )
 
 
@@ -82,4 +85,4 @@ def layers_of(
         W = factors.interconnection.drive(flow._J(), weight, factors.space)
     if plan is not None and flow._backend != "auto":
         return Layers(weight, b, W)  # what is named never falls back
-    return Layers(weight, b, W, partial(loop, flow, space, full))
+    return Layers(weight, b, W, partial(loop, flow, space, full, flow._learned_damping()))

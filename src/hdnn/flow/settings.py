@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hdnn import entries
 from hdnn.arguments import real, require_room, shown, whole
+from hdnn.damping import check_way_back
 from hdnn.doors import shelled
 from hdnn.entries import Slot
 from hdnn.hamiltonian import Hamiltonian
@@ -18,6 +20,9 @@ from hdnn.integrators import Integrator
 from hdnn.interconnections import Interconnection
 from hdnn.spaces import Space
 from hdnn.structures import Structure
+
+if TYPE_CHECKING:
+    from hdnn.flow.module import Flow
 
 
 def checked_sizes(features: int, layers: int | None, inputs: int | None, shared: bool) -> tuple[int, int | None]:
@@ -135,8 +140,20 @@ def warn_of_rounding(dtype: torch.dtype, step: float, layers: int | None) -> Non
 
 def check_separable(integrator: Integrator, hamiltonian: Hamiltonian) -> None:
     """Refuse an integrator that moves halves where the field is not separable."""
+    if integrator.damping and not hamiltonian.interconnection.skew:
+        raise ValueError(
+            f"The two dampings are never mixed: `{integrator!r}` damps the momenta, and "
+            f"`{hamiltonian.interconnection!r}` is a J - R. Leave one of them out."
+        )
     if not integrator.separable_only or hamiltonian.separable:
         return
+    if not hamiltonian.interconnection.skew:
+        raise ValueError(
+            f"`{type(integrator).__name__}` moves one half of the state by the other, so neither half may drive "
+            f"itself; `{hamiltonian.interconnection!r}` lets it, for R acts on each half. Use `ForwardEuler()`, "
+            f"`ImplicitMidpoint()` or `DiscreteGradient()`; or a skew J with the damping of the momenta, "
+            f"`SymplecticEuler(damping=0.1)`."
+        )
     entries.half(hamiltonian.features)  # an odd size has an answer of its own
     raise shelled(
         ValueError(
@@ -147,6 +164,18 @@ def check_separable(integrator: Integrator, hamiltonian: Hamiltonian) -> None:
         "The integrator moves one half of the state by the other, so neither half may drive itself; this model with "
         "this J lets it. Use `model=h2` with `interconnection=canonical`, or `integrator=forward_euler`.",
     )
+
+
+def check_damping(flow: Flow, integrator: Integrator, memory: str | None) -> None:
+    """Refuse a learned damping that came later than the numbers of the flow, and a way back that undoes too much."""
+    made = "damping_weight" in flow._parameters
+    if made and integrator.learn_damping != (flow.damping_weight is not None):
+        raise ValueError(
+            "Whether damping is learned is fixed when a flow is made, for its parameter is made with it. Make another "
+            f"flow with integrator={integrator!r}."
+        )
+    if made and memory == "reverse" and integrator.damping and not flow.recurrent:
+        check_way_back(integrator.damping, integrator.learn_damping, flow.horizon, flow.weight.dtype)
 
 
 def check_directed(integrator: Integrator, hamiltonian: Hamiltonian, space: Space) -> None:

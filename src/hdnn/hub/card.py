@@ -123,6 +123,7 @@ def _facts(config: RunConfig, metrics: Mapping[str, Any]) -> str:
         "activation",
         "interconnection",
         "integrator",
+        "damping",
         "width",
         "kernel_size",
         "shared",

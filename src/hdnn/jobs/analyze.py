@@ -18,6 +18,7 @@ from typing import Any
 from hdnn import plots
 from hdnn.files import make_folder, require_own, write_whole
 from hdnn.flow import Flow
+from hdnn.flow.promises import in_words
 from hdnn.jobs.findings import Drawing, Finding, LeftOut, Summary, find
 from hdnn.jobs.subjects import Subject
 from hdnn.report import Picture, Report, Section, Table, render
@@ -166,12 +167,11 @@ def _picture(folder: Path, drawing: Drawing) -> Picture:
 
 
 def _headline(summary: Summary, flow: Flow) -> list[tuple[str, object]]:
-    kept = "M J Mᵀ = J" if flow.preserves_structure else "volume" if flow.preserves_volume else "nothing exactly"
     return [
         (f"largest ‖∂y_N/∂y_{summary.get('from_layer', 0)}‖", summary["largest_norm"]),
         ("smallest ‖∂y_N/∂y_j‖, j < N", summary["smallest_norm_at_any_depth"]),
         ("guaranteed lower bound", summary["lower_bound"]),
-        ("keeps", kept),
+        ("keeps", in_words(flow)),
     ]
 
 

@@ -221,7 +221,8 @@ def _structure(subject: Subject) -> Finding | LeftOut:
         tail, start = flow[subject.first :], subject.states[subject.first]
         kept, reason = _or_reason(lambda: check_symplecticity(tail, start))
         if kept is not None:
-            found[f"‖M J Mᵀ − J‖ for J = {flow.interconnection!r}"] = kept.absolute
+            of_J = "J" if kept.factor == 1 else f"{kept.factor:.4g} J"
+            found[f"‖M J Mᵀ − {of_J}‖ for J = {flow.interconnection!r}"] = kept.absolute
             found["the same / (‖M‖² ‖J‖)"] = kept.relative
         said.append(reason.split(" To measure")[0])
         found["log |det M|" + (" (0 promised)" if flow.preserves_volume else "")] = log_volume(tail, start)
@@ -249,7 +250,8 @@ def _energy(subject: Subject) -> Finding | LeftOut:
         return LeftOut("energy", "Energy along depth", reason.split(" Use ")[0])  # what to do in Python, not here
     bands = statistics(drift)
     text = (
-        "All layers share one energy H(y) = 1ᵀ σ̃(K y + b), which the continuous field keeps exactly; what the steps of "
+        "All layers share one energy H(y) = 1ᵀ σ̃(K y + b), which the continuous field "
+        f"{'keeps exactly but for its damping' if subject.flow.damping else 'keeps exactly'}; what the steps of "
         "the integrator make of it, H(y_j) − H(y_0)."
     )
     caption = "Line: mean over the samples; band: from the smallest to the largest."
@@ -264,6 +266,10 @@ def _spectra(subject: Subject) -> Finding | LeftOut:
     if not subject.has_matrices:
         return LeftOut("spectra", "Spectra", _TOO_LARGE)
     flow, states = subject.flow, subject.states[:, :_STATES]
+    if flow.damping or not flow.interconnection.skew:
+        return LeftOut(
+            "spectra", "Spectra", "A damped step is more than a field, whose eigenvalues would say too little."
+        )
     last = flow.layers - 1
     layers = sorted({round(last * i / (_LAYERS - 1)) for i in range(_LAYERS)})
     continuous: dict[str, Tensor] = {}

@@ -22,8 +22,8 @@ from hdnn.training import Recipe
 
 _LARGEST_FILE = 2**20
 # What the flow of a set-up does not say; each but the activation is for the model it was chosen for.
-_OF_FLOW = ("activation", "width", "shared", "integrator")
-_OF_MODEL = ("width", "integrator", "interconnection")
+_OF_FLOW = ("activation", "width", "shared", "integrator", "damping")
+_OF_MODEL = ("width", "integrator", "interconnection", "damping")
 
 
 @dataclass(frozen=True)

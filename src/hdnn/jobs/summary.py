@@ -14,6 +14,7 @@ from hdnn import plots
 from hdnn.analysis import principal_components
 from hdnn.data import Dataset
 from hdnn.doors import in_options
+from hdnn.flow.promises import in_words
 from hdnn.jobs import sights, standing
 from hdnn.jobs.measures import confusion, reliability
 from hdnn.jobs.scores import finite_outputs
@@ -265,7 +266,7 @@ def _configuration(run: Run, network: Network, metrics: Metrics) -> list[Table |
         "structure": repr(network.flow.structure),
         "J": repr(network.flow.interconnection),
         "integrator": repr(network.flow.integrator),
-        "keeps": _keeps(network),
+        "keeps": in_words(network.flow, "M J Mᵀ = J (M the Jacobian of the flow), and volume"),
     }
     recipe = dict(config.recipe)
     if network.task == "regression":
@@ -279,12 +280,6 @@ def _rows(choices: Mapping[str, object]) -> list[tuple[str, object]]:
         (name.replace("_", " "), " x ".join(map(str, value)) if isinstance(value, (tuple, list)) else value)
         for name, value in choices.items()
     ]
-
-
-def _keeps(network: Network) -> str:
-    if network.flow.preserves_structure:
-        return "M J Mᵀ = J (M the Jacobian of the flow), and volume"
-    return "volume" if network.flow.preserves_volume else "nothing exactly"
 
 
 def _picture(run: Run, file: str, title: str, alt: str, caption: str) -> Picture:

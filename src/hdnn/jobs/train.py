@@ -209,6 +209,7 @@ def describe(network: Network, config: NetworkConfig, recipe: Recipe) -> str:
     parameters = sum(p.numel() for p in network.parameters())
     J = f", J {config.interconnection}" if config.interconnection else ""
     integrator = f", {config.integrator}" if config.integrator else ""
+    integrator += f", damping {config.damping:g}" if config.damping else ""
     batches = "full batches" if recipe.optimizer == "lbfgs" else f"batches of {recipe.batch_size}"
     alternating = " (alternating)" if recipe.method == "alternating" else ""
     starts = f"the best of {recipe.restarts} starts of {count(recipe.restart_epochs, 'epoch')}, then "

@@ -16,7 +16,7 @@ from torch import Tensor
 from hdnn.kernels.backend import Gradients, Layers
 from hdnn.kernels.plan import Plan
 
-_INTERFACE = 4  # what is passed to the extension, and expected of it; csrc/module.cpp has the same number
+_INTERFACE = 5  # what is passed to the extension, and expected of it; csrc/module.cpp has the same number
 
 
 def _load() -> tuple[Any, str]:
@@ -108,6 +108,7 @@ def bound(plan: Plan, one_W: bool) -> Bound:
         negative_slope=plan.negative_slope,
         moves=len(plan.fractions),
         fractions=plan.fractions + (0.0,) * (MOST_MOVES - len(plan.fractions)),
+        damping=plan.damping * plan.step,
     )
     return Bound(spec, weights, biases, drive if one_W else plan.layers * drive)
 

@@ -32,6 +32,7 @@ class Plan:
         p_units: first hidden unit that drives p, and how many; (0, 0) for euler.
         q_units: the same for q.
         fractions: what part of h each move takes in the partitioned method, the halves in turn; () for the others.
+        damping: γ, p ← e^(−γh) p before every layer of the partitioned method.
     """
 
     method: str
@@ -49,6 +50,7 @@ class Plan:
     p_units: tuple[int, int] = (0, 0)
     q_units: tuple[int, int] = (0, 0)
     fractions: tuple[float, ...] = ()
+    damping: float = 0.0
 
     def values(self) -> list[Any]:
         """As operators carry them, in the order of `SCHEMA`."""

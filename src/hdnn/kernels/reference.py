@@ -6,6 +6,7 @@ these functions in float64, in values and (through autograd) in gradients.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from itertools import cycle
 
@@ -40,6 +41,7 @@ def partitioned(
     sigma: Callable[[Tensor], Tensor],
     first: str,
     fractions: Iterable[float] = (1.0, 1.0),
+    damping: float = 0.0,
 ) -> Tensor:
     """As `euler`, but the halves of the state move in turn, and each sees where the other went.
 
@@ -54,6 +56,7 @@ def partitioned(
         sigma: σ.
         first: the half that moves first.
         fractions: what part of h each move takes, in turn.
+        damping: γ, p ← e^(−γh) p before the moves of every layer.
 
     Returns:
         (B, n), the state after the last layer.
@@ -61,6 +64,7 @@ def partitioned(
     keep_p = (y.new_ones(y.shape[1]).cumsum(0) <= y.shape[1] // 2).to(y.dtype)
     halves = (keep_p, 1 - keep_p) if first == "p" else (1 - keep_p, keep_p)
     for j in range(len(K)):
+        y = y * (1 - keep_p + keep_p * math.exp(-damping * h))
         for half, fraction in zip(cycle(halves), fractions):
             y = y + fraction * h * half * (sigma(y @ K[j].T + b[j]) @ G[j].T)
     return y

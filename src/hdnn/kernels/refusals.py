@@ -6,6 +6,8 @@ tensors. Legend: as in `calls`.
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from hdnn.kernels.backend import Backend, Layers
@@ -58,7 +60,7 @@ def _whole_fits(plan: Plan) -> bool:
 
 def _halves_fit(plan: Plan, full: bool) -> bool:
     n, m = plan.features, plan.hidden
-    if n % 2 or len(plan.fractions) < 2:
+    if n % 2 or len(plan.fractions) < 2 or not 0 <= plan.damping < math.inf:
         return False
     if full:
         return plan.drive != "identity" or plan.p_units[1] == plan.q_units[1] == n // 2
