@@ -134,14 +134,16 @@ class Dissipation(Interconnection):
         if self.R.dim() == 1:
             return self.R.sqrt()
         row, column = torch.tril_indices(*self.R.shape, device="cpu")
-        return torch.linalg.cholesky(self.R)[row, column]
+        L: Tensor = torch.linalg.cholesky(self.R)[row, column]
+        return L
 
     def _learned_R(self, free: Tensor) -> Tensor:
         if self.R.dim() == 1:
             return free.square().diag_embed()
         row, column = torch.tril_indices(*self.R.shape, device=free.device)
         L: Tensor = free.new_zeros(self.R.shape).index_put((row, column), free)
-        return L @ L.mT
+        R: Tensor = L @ L.mT
+        return R
 
     def _full(self, R: Tensor) -> Tensor:
         return R.diag_embed() if R.dim() == 1 else R

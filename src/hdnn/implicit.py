@@ -128,7 +128,7 @@ class _Stages:
         return self.field(self._apart(Y))
 
     def _apart(self, Y: Tensor) -> Tensor:
-        return Y.unflatten(1, (len(self.a), Y.shape[1] // len(self.a)))
+        return Y.reshape(len(Y), len(self.a), Y.shape[1] // len(self.a))
 
     def __call__(self, y: Tensor) -> Tensor:
         return 2 * torch.einsum("ij,sjn->sin", self.a, self.slopes(y)).flatten(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
+from hdnn.flow import Flow
 from hdnn.interconnections import Fixed, Interconnection
 from hdnn.networks import Network, vector_classifier
 from hdnn.presets import h1, h2, ms1, ms2, ms3
 
-_PRESETS = {"h1": h1, "h2": h2, "ms1": ms1, "ms2": ms2, "ms3": ms3}
+_PRESETS: dict[str, Callable[..., Flow]] = {"h1": h1, "h2": h2, "ms1": ms1, "ms2": ms2, "ms3": ms3}
 _LARGEST = 2**24
 
 
@@ -66,6 +68,6 @@ def _network(settings: dict[str, Any]) -> Network:
         activation=str(settings["activation"]),
         shared=bool(settings["shared"]),
         dtype=torch.float32,
-        **driven,  # type: ignore[arg-type]  # h1 alone has any
+        **driven,  # h1 alone has any
     )
     return vector_classifier(2, 2, flow)
