@@ -10,6 +10,7 @@ Trees of one split each show what a sum of functions of one column could do. No 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -74,6 +75,7 @@ def variants() -> dict[str, Callable[[Task], float]]:
         "a third of the rate": {"learning_rate": known.learning_rate / 3},
         "16 layers, horizon 3.2": {"layers": 16, "horizon": 3.2},
         "256 features": {"features": 256},
+        "up to 1000 categories": {"encoder": partial(contenders.one_hot, categories=1000)},
         "categories by target": {"encoder": by_target},
     }
     own = {name: partial(scored, partial(changed, **chosen)) for name, chosen in changes.items()}
@@ -102,7 +104,7 @@ def measured(folder: Path, chosen: Iterable[dict[str, Any]], seeds: int) -> dict
             found[entry["name"]] = {
                 name: 100 * statistics.mean(score(task) for task in tasks) for name, score in variants().items()
             }
-            say(f"{entry['name']} done")
+            say(f"{entry['name']}: {json.dumps(found[entry['name']])}")
     return found
 
 

@@ -83,10 +83,10 @@ def rows_of(answers: pd.Series, classes: bool, seed: int) -> tuple[NDArray[np.in
     return split(len(answers), seed=seed, labels=answers.to_numpy() if classes else None)
 
 
-def one_hot(task: Task) -> Any:
-    """Numbers with medians and indicators, a column for each category."""
+def one_hot(task: Task, categories: int = CATEGORIES) -> Any:
+    """Numbers with medians and indicators, a column for each category but the rarest."""
     numbers = make_pipeline(SimpleImputer(strategy="median", add_indicator=True))
-    texts = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=CATEGORIES, sparse_output=False)
+    texts = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=categories, sparse_output=False)
     return ColumnTransformer([("texts", texts, task.texts())], remainder=numbers)
 
 
