@@ -33,14 +33,18 @@ def test_only_who_draws_imports_what_draws() -> None:
     assert imported("import hdnn.jobs, hdnn.plots") <= {"torch", "numpy"}
 
 
+# Simple methods beside the network are scikit-learn's.
+TABLE = {"pandas", "pyarrow", "scipy", "sklearn"}
+
+
 @pytest.mark.parametrize(
     ("data", "needed"),
     [
         ("digits", set()),
         ("swiss-roll --size 40", set()),
-        ("table.csv --target y", {"pandas", "pyarrow"}),
-        ("table.csv --target y --validation-fraction 0.25", {"pandas", "pyarrow"}),
-        ("table.csv --target x", {"pandas", "pyarrow"}),
+        ("table.csv --target y", TABLE),
+        ("table.csv --target y --validation-fraction 0.25", TABLE),
+        ("table.csv --target x", TABLE),
     ],
 )
 def test_training_imports_what_its_data_and_its_figures_need(data: str, needed: set[str], tmp_path: Path) -> None:

@@ -51,9 +51,16 @@ class Worth:
             announce: told in words what is done.
 
         Returns:
-            For metrics.json: "baselines", "baselines_left_out" and "importances" where there are any, and what
-            `Repeats` returns.
+            For metrics.json: what `Repeats` returns, and of a table "baselines", "baselines_left_out" and
+            "importances" where there are any.
         """
+        found = self._beside(network, dataset, recipe) if dataset.columns else {}
+        first = {name.removeprefix("test_"): value for name, value in metrics.items() if name.startswith("test_")}
+        del first["rows"]
+        return found | self.repeats.carry_out(self.make, dataset, recipe, self.weight, first, announce)
+
+    def _beside(self, network: Network, dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
+        """Simple methods and importances: of a table alone, for on well-known data they are known."""
         output = finite_outputs(network, torch.from_numpy(dataset.x_test)).double()
         said = class_probabilities(output).numpy() if dataset.classes else dataset.target.decode(output.numpy())
         weight = None if self.weight is None else self.weight.numpy()
@@ -63,6 +70,4 @@ class Worth:
             found["baselines_left_out"] = left_out
         if columns := importances(network, dataset, recipe.seed):
             found["importances"] = columns
-        first = {name.removeprefix("test_"): value for name, value in metrics.items() if name.startswith("test_")}
-        del first["rows"]
-        return found | self.repeats.carry_out(self.make, dataset, recipe, self.weight, first, announce)
+        return found
