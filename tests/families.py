@@ -16,9 +16,7 @@ from hdnn.dissipation import Dissipation
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Hamiltonian
 from hdnn.integrators import (
-    DiscreteGradient,
     ForwardEuler,
-    GaussLegendre,
     ImplicitMidpoint,
     Integrator,
     RungeKutta4,
@@ -132,8 +130,6 @@ INTEGRATORS: dict[str, Integrator] = {
     "Suzuki4_q": Suzuki4("q"),
     "ImplicitMidpoint": ImplicitMidpoint(),
     "RungeKutta4": RungeKutta4(),
-    "GaussLegendre2": GaussLegendre(2),
-    "DiscreteGradient": DiscreteGradient(),
 }
 
 SPACES: dict[str, Callable[[], Space]] = {

@@ -16,8 +16,6 @@ from torch import Tensor
 from hdnn.arguments import factor
 from hdnn.continuation import Equations, solve
 from hdnn.hamiltonian import Field
-from hdnn.implicit import DiscreteGradient as DiscreteGradient
-from hdnn.implicit import GaussLegendre as GaussLegendre
 from hdnn.steps import Gains, log_of_inverse, moved, no_inverse
 from hdnn.steps import Integrator as Integrator
 from hdnn.steps import Splitting as Splitting
@@ -286,8 +284,6 @@ INTEGRATORS: dict[str, Integrator] = {
     "suzuki4": Suzuki4(),
     "implicit_midpoint": ImplicitMidpoint(),
     "runge_kutta4": RungeKutta4(),
-    "gauss_legendre": GaussLegendre(),
-    "discrete_gradient": DiscreteGradient(),
 }
 
 

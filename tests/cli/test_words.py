@@ -20,7 +20,7 @@ SOURCE = Path(hdnn.__file__).parent
 # Commands build networks by name, train and export them as they are, and hand whole flows and states to an analysis.
 PYTHON_ALONE = {
     "analysis", "estimator", "hub", "plots", "kernels", "report.py", "presets.py", "structures.py", "hamiltonian.py",
-    "interconnections.py", "integrators.py", "__init__.py", "spaces",
+    "interconnections.py", "dissipation.py", "integrators.py", "__init__.py", "spaces",
     "training/checks.py", "training/batches.py", "training/positions.py",  # what a user of Python made
     "arguments.py", "flow/attributes.py", "flow/states.py", "flow/module.py",  # types, tensors, whole flows
     "training/fused.py",  # reasons that a named backend gives
@@ -36,6 +36,8 @@ FUNCTIONS_ALONE = {
         "check_loaded",
         "check_directed",
         "known_layers",
+        "_check_dissipation",
+        "check_damping",
     },
     "networks.py": {"image_classifier", "_lift"},  # flows that do not fit, which names do not make
     "training/backends.py": {"chosen_backend"},  # no command chooses one
@@ -48,6 +50,7 @@ FUNCTIONS_ALONE = {
     "training/objective.py": {"_mean"},  # losses of the user's own
     "data/encoders.py": {"__post_init__", "encode"},  # arrays; statistics of an edited configuration are named
     "entries.py": {"place"},
+    "damping.py": {"decayed", "check_way_back"},  # fields bound by hand, memory
     "export.py": {"to_program"},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -75,7 +76,13 @@ def lies(given: Inputs) -> Iterator[tuple[str, Any]]:
         if isinstance(value, Tensor) or value is None or name in NO_LIES:
             continue
         pairs = [(a, b) for a in numbers for b in numbers]
-        others: list[Any] = {str: words, bool: [True, False], int: [*numbers], tuple: pairs}[type(value)]
+        others: list[Any] = {
+            str: words,
+            bool: [True, False],
+            int: [*numbers],
+            float: [-1.0, 0.0, 0.5, 1e300, math.inf, math.nan],
+            tuple: pairs,
+        }[type(value)]
         for other in others:
             small = name != "layers" or other < 2**31 or not given["shared"]  # shared ones take their time
             if other != value and small:

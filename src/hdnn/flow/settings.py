@@ -140,20 +140,9 @@ def warn_of_rounding(dtype: torch.dtype, step: float, layers: int | None) -> Non
 
 def check_separable(integrator: Integrator, hamiltonian: Hamiltonian) -> None:
     """Refuse an integrator that moves halves where the field is not separable."""
-    if integrator.damping and not hamiltonian.interconnection.skew:
-        raise ValueError(
-            f"The two dampings are never mixed: `{integrator!r}` damps the momenta, and "
-            f"`{hamiltonian.interconnection!r}` is a J - R. Leave one of them out."
-        )
+    _check_dissipation(integrator, hamiltonian)
     if not integrator.separable_only or hamiltonian.separable:
         return
-    if not hamiltonian.interconnection.skew:
-        raise ValueError(
-            f"`{type(integrator).__name__}` moves one half of the state by the other, so neither half may drive "
-            f"itself; `{hamiltonian.interconnection!r}` lets it, for R acts on each half. Use `ForwardEuler()`, "
-            f"`ImplicitMidpoint()` or `DiscreteGradient()`; or a skew J with the damping of the momenta, "
-            f"`SymplecticEuler(damping=0.1)`."
-        )
     entries.half(hamiltonian.features)  # an odd size has an answer of its own
     raise shelled(
         ValueError(
@@ -164,6 +153,22 @@ def check_separable(integrator: Integrator, hamiltonian: Hamiltonian) -> None:
         "The integrator moves one half of the state by the other, so neither half may drive itself; this model with "
         "this J lets it. Use `model=h2` with `interconnection=canonical`, or `integrator=forward_euler`.",
     )
+
+
+def _check_dissipation(integrator: Integrator, hamiltonian: Hamiltonian) -> None:
+    """Refuse a J - R, which is chosen in Python alone, to what moves halves."""
+    if integrator.damping and not hamiltonian.interconnection.skew:
+        raise ValueError(
+            f"The two dampings are never mixed: `{integrator!r}` damps the momenta, and "
+            f"`{hamiltonian.interconnection!r}` is a J - R. Leave one of them out."
+        )
+    if integrator.separable_only and not hamiltonian.separable and not hamiltonian.interconnection.skew:
+        raise ValueError(
+            f"`{type(integrator).__name__}` moves one half of the state by the other, so neither half may drive "
+            f"itself; `{hamiltonian.interconnection!r}` lets it, for R acts on each half. Use `ForwardEuler()` "
+            f"or `ImplicitMidpoint()`; or a skew J with the damping of the momenta, "
+            f"`SymplecticEuler(damping=0.1)`."
+        )
 
 
 def check_damping(flow: Flow, integrator: Integrator, memory: str | None) -> None:

@@ -66,7 +66,7 @@ def _weight(text: str, classes: tuple[str, ...]) -> tuple[int, float]:
     if not equals:
         alone = " It stands alone, without weights of single classes." if text == BALANCED else ""
         python = f"`class_weight` is ('balanced',) or texts like '{classes[0]}=2.5'; got {text!r}."
-        shell = f"--class-weight is balanced, or a class and its weight as in {classes[0]}=2.5; got {text!r}."
+        shell = f"--class-weight is balanced, or a class and its weight as in '{classes[0]}=2.5'; got {text!r}."
         raise shelled(ValueError(python + alone), shell + alone)
     if label not in classes:
         raise ValueError(unknown("class", label, classes))

@@ -10,6 +10,7 @@ from typing import Any
 
 from hdnn.files import write_whole
 
+_OPENS = '<script type="application/json" id="run">'
 _BEFORE = '<script type="application/octet-stream" id="kernels">'
 
 
@@ -37,7 +38,7 @@ def page(first: Mapping[str, Any] | None = None) -> str:
         return text
     # A policy of hashes guards what runs; this is data, which does not. "<" is written so that nothing can end it.
     data = json.dumps(first, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return text.replace(_BEFORE, f'<script type="application/json" id="run">{data}</script>\n{_BEFORE}', 1)
+    return text.replace(_BEFORE, f"{_OPENS}{data}</script>\n{_BEFORE}", 1)
 
 
 def write_page(path: str | Path, text: str, *, overwrite: bool = False) -> None:
