@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 
 import hdnn
 from estimators import SETS
-from hdnn.estimator.settings import batch_rows
+from hdnn.training.tabular import batch_for
 
 OURS, PERCEPTRON = "hdnn", "perceptron"
 NAMES = ("wine", "breast cancer", "digits")
@@ -46,11 +46,11 @@ def count(model: Any) -> int:
 
 def contenders(X: Any, y: Any) -> dict[str, Any]:
     """Both, the perceptron with as many parameters as ours."""
-    ours = hdnn.HamiltonianClassifier(random_state=0, epochs=EPOCHS).fit(X, y)
+    ours = hdnn.HamiltonianClassifier(random_state=0, epochs=EPOCHS, early_stopping=False).fit(X, y)
     outputs = ours.network_.head.out_features
     perceptron = MLPClassifier(
         (hidden_units(count(ours), X.shape[1], outputs),),
-        batch_size=batch_rows(len(X)),
+        batch_size=batch_for(len(X)),
         max_iter=EPOCHS,
         tol=0.0,
         n_iter_no_change=EPOCHS + 1,
@@ -85,7 +85,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     mine, other = (found[each]["parameters"] for each in (OURS, PERCEPTRON))
     if not abs(mine - other) <= 0.1 * mine or models[PERCEPTRON][-1].n_iter_ != EPOCHS:
         raise SystemExit(f"{name}: the work is not equal, {found}.")
-    return {"rows": len(X), "batch_size": batch_rows(len(X)), "epochs": EPOCHS, "models": found}
+    return {"rows": len(X), "batch_size": batch_for(len(X)), "epochs": EPOCHS, "models": found}
 
 
 def main() -> None:

@@ -181,7 +181,7 @@ def test_a_training_with_penalties_ends_where_that_of_autograd_does(recipe, loss
     for native_too in (True, False):
         network, batch, _ = case()
         if not native_too:
-            monkeypatch.setattr("hdnn.training.fitting.sloped_of", lambda *_: None)
+            monkeypatch.setattr("hdnn.training.lengths.sloped_of", lambda *_: None)
         y = batch.y if loss is None else batch.y[:, None].to(F64)
         history = hdnn.fit(network, batch.x, y, recipe, loss=loss, penalties=[(0.1, penalty)])
         ends.append((history[-1]["loss"], *(p.detach().clone() for p in network.parameters())))
