@@ -82,8 +82,7 @@ def test_any_training_numbers_give_finite_inputs(values):
     if all(map(math.isnan, values)):
         return
     data = pd.DataFrame({"a": values})
-    encoder = TableEncoder.fit(data)
-    x = encoder.encode(data)
+    x = TableEncoder.fit(data).encode(data)
     present = x[~np.isnan(values), 0].astype(np.float64)
     assert np.isfinite(x).all()
     numbers = [value / 2 for value in values if not math.isnan(value)]
