@@ -9,7 +9,8 @@ import torch
 
 from families import F64, PRESETS, REPRESENTATIVE, Factors, fill, preset, random, skew, state
 from hdnn.activations import identity
-from hdnn.analysis.invariants import log_volume, lyapunov_exponents
+from hdnn.analysis.invariants import log_volume
+from hdnn.analysis.lyapunov import lyapunov_exponents, lyapunov_statistics
 from hdnn.analysis.sensitivity import log_norms
 from hdnn.flow import Flow
 from hdnn.integrators import ForwardEuler
@@ -68,6 +69,30 @@ def test_symplectic_rates_come_in_pairs() -> None:
 def test_images() -> None:
     flow = preset("h2", kernel_size=3)
     assert lyapunov_exponents(flow, state(flow, 2, size=(2, 3))).shape == (2, 24)
+
+
+@pytest.mark.parametrize("name", ["h2", "ms2"])
+def test_statistics_over_a_data_set_are_those_of_all_rates(name: str) -> None:
+    """Also in batches, and in those of a loader."""
+    flow, states = preset(name, layers=12), random(23, 4)
+    rates = lyapunov_exponents(flow, states)
+    whole = lyapunov_statistics(flow, states, levels=[0.1, 0.9])
+    for found in (whole, lyapunov_statistics(flow, states, batch=5, levels=[0.1, 0.9])):
+        torch.testing.assert_close(found.mean, rates.mean(0))
+        torch.testing.assert_close(found.deviation, rates.std(0))
+        torch.testing.assert_close(found.quantiles, torch.quantile(rates, torch.tensor([0.1, 0.9], dtype=F64), dim=0))
+        torch.testing.assert_close(torch.stack((found.minimum, found.maximum)), torch.stack(rates.aminmax(dim=0)))
+    loaded = lyapunov_statistics(flow, torch.utils.data.DataLoader(states, batch_size=7), levels=[0.1, 0.9])  # type: ignore[arg-type]
+    torch.testing.assert_close(loaded.mean, whole.mean)
+
+
+def test_statistics_of_too_little() -> None:
+    flow = preset("h2")
+    assert lyapunov_statistics(flow, random(1, 4)).deviation.tolist() == [0.0] * 4
+    with pytest.raises(ValueError, match="got none"):
+        lyapunov_statistics(flow, [])
+    with pytest.raises(ValueError, match="`batch` counts samples"):
+        lyapunov_statistics(flow, random(3, 4), batch=0)
 
 
 def test_what_has_no_rates() -> None:

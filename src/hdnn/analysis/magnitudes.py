@@ -129,6 +129,7 @@ class Statistics:
         maximum: (N + 1,).
         levels: which quantiles.
         quantiles: one row per level, (len(levels), N + 1).
+        deviation: the standard deviation over the samples, with S − 1 in the denominator, (N + 1,); 0 of one sample.
     """
 
     minimum: Tensor
@@ -136,6 +137,7 @@ class Statistics:
     maximum: Tensor
     levels: tuple[float, ...]
     quantiles: Tensor
+    deviation: Tensor
 
 
 def statistics(values: Tensor, levels: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)) -> Statistics:
@@ -165,7 +167,8 @@ def statistics(values: Tensor, levels: Sequence[float] = (0.05, 0.25, 0.5, 0.75,
             f"samples, where all values are finite."
         )
     quantiles = torch.quantile(rows, rows.new_tensor(list(levels)), dim=1)
-    return Statistics(rows.amin(1), rows.mean(1), rows.amax(1), tuple(levels), quantiles)
+    deviation = rows.std(1, correction=min(1, rows.shape[1] - 1))
+    return Statistics(rows.amin(1), rows.mean(1), rows.amax(1), tuple(levels), quantiles, deviation)
 
 
 def _check_finite(matrices: Tensor) -> None:
