@@ -164,12 +164,15 @@ template <class T> struct Moves : Products<T> {
     int64_t destinations = 0;
     for (int g = 0; g < move.ranges; ++g) destinations += move.range[g].count;
     if (move.hidden != move.source_count || move.hidden != destinations) return false;
-    switch (move.hidden) {
-      case 2: run(Square<T, 2>(move, layer, negative_slope)); return true;
-      case 4: run(Square<T, 4>(move, layer, negative_slope)); return true;
-      case 8: run(Square<T, 8>(move, layer, negative_slope)); return true;
-      default: return false;
+    if constexpr (HDNN_VECTOR_BYTES >= 16) {  // else there are no vector registers that rows could stay in
+      switch (move.hidden) {
+        case 2: run(Square<T, 2>(move, layer, negative_slope)); return true;
+        case 4: run(Square<T, 4>(move, layer, negative_slope)); return true;
+        case 8: run(Square<T, 8>(move, layer, negative_slope)); return true;
+        default: return false;
+      }
     }
+    return false;
   }
 
   // s = σ(K y_src + b), y_dst += h D s; `left` gets a copy of the source where it is wanted

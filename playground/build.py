@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -30,7 +29,6 @@ _FLAGS = [
     "wasm32-wasi",
     "-std=gnu++17",
     "-Os",
-    "-msimd128",
     "-fno-rtti",
     "-fno-math-errno",
     "-fno-trapping-math",
@@ -39,8 +37,9 @@ _FLAGS = [
     "-fvisibility=hidden",
     "-Wall",
     "-Wno-division-by-zero",
-    "-DHDNN_VECTOR_BYTES=16",
 ]
+_VECTORS = ["-msimd128", "-DHDNN_VECTOR_BYTES=16"]
+_PLAIN = ["-DHDNN_VECTOR_BYTES=8"]  # for browsers without the instructions for vectors
 _NAMED = {
     "csrc/kernel.cpp": ["-DHDNN_KERNEL=kernel_baseline", '-DHDNN_KERNEL_NAME="baseline"'],
     "csrc/step.cpp": ["-DHDNN_STEP=step_baseline", '-DHDNN_KERNEL_NAME="baseline"'],
@@ -68,15 +67,17 @@ def digest() -> str:
     return found.hexdigest()
 
 
-def kernels() -> bytes:
-    """The module of WebAssembly."""
+def kernels(flags: list[str]) -> bytes:
+    """The module of WebAssembly, for some set of instructions."""
     zig = [sys.executable, "-m", "ziglang", "c++"]
     with tempfile.TemporaryDirectory() as folder:
         objects = []
         for name, more in _NAMED.items():
             objects.append(str(Path(folder) / f"{Path(name).stem}.o"))
             alone = ["-include", str(HERE / "kernels" / "alone.hpp")]
-            subprocess.run([*zig, *_FLAGS, *alone, *more, "-c", str(ROOT / name), "-o", objects[-1]], check=True)
+            subprocess.run(
+                [*zig, *_FLAGS, *flags, *alone, *more, "-c", str(ROOT / name), "-o", objects[-1]], check=True
+            )
         made = Path(folder) / "page.wasm"
         link = ["-target", "wasm32-wasi", "-mexec-model=reactor", "-Os", "-Wl,--gc-sections", "-Wl,--strip-all"]
         subprocess.run([*zig, *link, *objects, "-o", str(made)], check=True)
@@ -84,7 +85,8 @@ def kernels() -> bytes:
 
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([^"]+)";\n', re.MULTILINE)
-_DECLARED = re.compile(r"^(?:export )?(?:async )?(?:function\*?|const|let|class) (\w+)", re.MULTILINE)
+_DECLARED = re.compile(r"^(?:export )?(?:async )?(?:function\*?|class|const|let) (\w+)(.*)", re.MULTILINE)
+_ALSO = re.compile(r", (\w+) = ")  # const a = 1, b = 2
 
 
 def program(entry: str) -> str:
@@ -114,7 +116,7 @@ def program(entry: str) -> str:
     parts = []
     for name in order:
         text = (HERE / "page" / name).read_text(encoding="utf-8")
-        for each in _DECLARED.findall(text):
+        for each in (word for first, rest in _DECLARED.findall(text) for word in (first, *_ALSO.findall(rest))):
             if each in declared:
                 raise ValueError(f"{name} and {declared[each]} both declare {each}.")
             declared[each] = name
@@ -125,15 +127,14 @@ def program(entry: str) -> str:
     return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
 
 
-def policy(scripts: Iterable[str], styles: Iterable[str]) -> str:
+def policy(script: str, style: str) -> str:
     """A content security policy by hashes: nothing else runs, and nothing is asked of any server."""
 
-    def hashes(texts: Iterable[str]) -> str:
-        made = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
-        return " ".join(f"'sha256-{each}'" for each in made)
+    def hashed(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
     return (
-        f"default-src 'none'; script-src {hashes(scripts)} 'wasm-unsafe-eval'; style-src {hashes(styles)}; "
+        f"default-src 'none'; script-src {hashed(script)} 'wasm-unsafe-eval'; style-src {hashed(style)}; "
         "worker-src blob:; img-src data:; base-uri 'none'; form-action 'none'"
     )
 
@@ -141,18 +142,18 @@ def policy(scripts: Iterable[str], styles: Iterable[str]) -> str:
 def build() -> str:
     """The page."""
     style = (HERE / "page" / "style.css").read_text(encoding="utf-8")
-    main, worker = program("main.js"), program("worker.js")
-    if "</script" in main + worker:
+    script = program("program.js")
+    if "</script" in script:
         raise ValueError("A module says </script, which would end it.")
     # Fixed window bits and level: the same bytes wherever zlib is the same.
-    packed = base64.b64encode(zlib.compress(kernels(), 9)).decode()
+    packed = base64.b64encode(zlib.compress(kernels(_VECTORS), 9)).decode()
     parts = {
-        "POLICY": policy([main], [style]),
+        "POLICY": policy(script, style),
         "SOURCES": digest(),
         "STYLE": style,
         "KERNELS": packed,
-        "WORKER": worker,
-        "MAIN": main,
+        "PLAIN": kernels(_PLAIN).hex(),  # not packed, for browsers that cannot unpack: what sends the page packs it
+        "PROGRAM": script,
     }
     page = (HERE / "page" / "index.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{([A-Z]+)\}\}", lambda found: parts[found[1]], page)

@@ -94,13 +94,14 @@ HDNN_PAGE(leave) void leave(void* data) { std::free(data); }
 
 // Words of the numbers: see Spec. `index` places the free numbers of a layer in K (n, n), J (n, n) drives; or null.
 HDNN_PAGE(make) Network* make(int method, int first_is_q, int structure, int drive, int activation, int features,
-                              int layers, int shared, double step, const int* index, int free, const double* J) {
+                              int layers, int shared, double step, double damping, const int* index, int free,
+                              const double* J) {
   Network* const network = new Network;
   Training& t = network->t;
   Spec& s = t.flow;
   s.method = method, s.first_is_q = first_is_q, s.structure = structure, s.drive = drive, s.activation = activation;
   s.features = s.hidden = features, s.layers = layers, s.shared = shared, s.shared_drive = shared;
-  s.step = step, s.negative_slope = 0.01;
+  s.step = step, s.damping = damping, s.negative_slope = 0.01;
   s.moves = 2, s.fractions = {1, 1};
   const int64_t square = int64_t{features} * features;
   if (index != nullptr) {

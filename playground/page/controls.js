@@ -1,13 +1,13 @@
 // The controls, made from the table of settings.
 import { element, hint } from "./elements.js";
-import { interconnection } from "./models.js";
+import { HALVED, interconnection } from "./models.js";
 import { SETTINGS } from "./settings.js";
 import { pasted } from "./data.js";
 import { isDashed } from "./plot.js";
 
 const GROUPS = {
   Data: ["problem", "points", "noise"],
-  Model: ["model", "J", "layers", "horizon", "features", "activation", "shared"],
+  Model: ["model", "J", "layers", "horizon", "features", "activation", "shared", "damping"],
   Training: ["rate", "batch", "smoothness", "headDecay", "std", "seed", "speed"],
   "Beside it": ["beside"],
 };
@@ -105,6 +105,7 @@ export class Controls {
       }
     }
     this.inputs.J.disabled = settings.model !== "h1";
+    this.inputs.damping.disabled = !HALVED.includes(settings.model);
     this.inputs.features.disabled = settings.J === "own";
     this.clear.hidden = settings.problem !== "own";
     this.inputs.points.disabled = settings.problem === "own";

@@ -7,11 +7,11 @@ const SMALLEST = -40;  // powers of ten that fit on the axis; what is less is to
 class DepthView {
   constructor(id, title, about, words) {
     Object.assign(this, figure(id, title, about));
-    this.words = words;
+    this.words = words, this.facts = {};
   }
 
-  show({ layers, titles }) {
-    this.layers = layers, this.titles = titles, this.norms = null;
+  show({ layers, titles, ...facts }) {
+    this.layers = layers, this.titles = titles, this.facts = facts, this.norms = null;
     this.draw();
   }
 
@@ -24,8 +24,8 @@ class DepthView {
   draw() {
     const entries = Object.entries(this.norms ?? {}), x = { label: "layer j", from: 0, to: Math.max(1, this.layers ?? 1), whole: true };
     const shown = entries.flatMap(([, each]) => this.lists(each)).map((list) => Array.from(list, (v) => Math.max(v, SMALLEST)));
-    const plot = new Plot(this.canvas, x, { label: this.words.axis, log: true, ...rangeOf(shown, [-1, 1], 2) });
-    plot.level(0, this.words.level);
+    const plot = new Plot(this.canvas, x, { label: this.words.axis, log: true, ...rangeOf([...shown, [this.facts.least ?? 0]], [-1, 1], 2) });
+    this.level(plot);
     for (const [name, each] of entries) this.curve(plot, name, each);
     this.caption.textContent = entries.length
       ? `Before the first layer: ${entries.map(([name, each]) => `${this.titles[name]} ${about(this.lists(each)[0][0])}`).join("; ")}.`
@@ -43,19 +43,27 @@ export function about(v) {
 
 export class GradientView extends DepthView {
   constructor() {
-    super("gradients", "Gradients ‖∂L/∂y_j‖", "gradient", { axis: "as a multiple of that at the output", level: "1: as at the output" });
+    super("gradients", "Gradients ‖∂L/∂y_j‖", "gradient", { axis: "relative to the output" });
   }
 
   lists(each) { return [each.gradient]; }
+  level(plot) { plot.level(0, "1: as at the output"); }
   curve(plot, name, each) { plot.line(this.levels, each.gradient, name); }
 }
 
 export class JacobianView extends DepthView {
   constructor() {
-    super("jacobians", "Sensitivities ‖∂y_N/∂y_j‖", "jacobian", { axis: "spectral norm", level: "the bound 1" });
+    super("jacobians", "Sensitivities ‖∂y_N/∂y_j‖", "jacobian", { axis: "spectral norm" });
   }
 
   lists(each) { return [each.jacobian, each.least, each.most]; }
+
+  // What the flow cannot fall below; for forward Euler there is no such thing, and 1 is but a mark.
+  level(plot) {
+    const { least = null, damping } = this.facts;
+    plot.level(least ?? 0, least === null ? "1: no change" : damping ? "the bound e^(−γ(T−t)/2)" : "the bound 1", 0);
+  }
+
   curve(plot, name, each) {
     plot.band(this.levels, each.least, each.most, name);
     plot.line(this.levels, each.jacobian, name);

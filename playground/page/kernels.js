@@ -58,7 +58,7 @@ class Net {
     const { code } = kernels, d = description;
     const index = d.index && kernels.wholes(d.index.length).set(d.index), J = d.J && kernels.doubles(d.J.length).set(d.J);
     this.handle = code.make(d.method, d.firstIsQ, d.structure, d.drive, d.activation, d.features, d.layers, Number(d.shared),
-      d.step, index ? index.place : 0, d.free, J ? J.place : 0);
+      d.step, d.damping * d.step, index ? index.place : 0, d.free, J ? J.place : 0);
     const starts = kernels.wholes(5);
     code.parts(this.handle, starts.place);
     [this.weight, this.bias, this.head, this.offset, this.size] = starts.view;

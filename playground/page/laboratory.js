@@ -5,7 +5,8 @@ import { begin, describe } from "./models.js";
 import { generator, permutation } from "./random.js";
 import { BASELINES } from "./settings.js";
 
-const WATCHED = 32, JACOBIANS = 6, SHOWN = 200, GRID = 64;
+const WATCHED = 32, JACOBIANS = 6, WALKED = 200;
+export const GRID = 64;  // of regions
 const PATIENT = 40;  // ms that a part of a picture may take
 
 export class Laboratory {
@@ -21,9 +22,9 @@ export class Laboratory {
     this.blocks.forEach((block) => block.free());
     this.nets.clear();
     this.settings = settings;
-    const { layers, horizon, features, activation, shared, seed } = settings;
+    const { layers, horizon, features, activation, shared, seed, damping } = settings;
     const step = layers ? horizon / layers : 0, common = { features, layers, activation, J: settings.J, ownJ: settings.ownJ };
-    const flow = describe({ ...common, kind: settings.model, step, shared });
+    const flow = describe({ ...common, kind: settings.model, step, shared, damping });
     this.nets.set("flow", this.kernels.network(flow, given.parameters ?? begin(flow, seed, { std: settings.std })));
     for (const name of settings.beside) {
       const { kind, start, step: own } = BASELINES[name];
@@ -131,7 +132,7 @@ export class Laboratory {
   }
 
   walk(wants, found) {
-    const { train } = this.data, points = Math.min(SHOWN, train.y.length), { layers, shared, features: n } = this.settings;
+    const { train } = this.data, points = Math.min(WALKED, train.y.length), { layers, shared, features: n } = this.settings;
     const net = this.nets.get("flow");
     if (!points) return;
     if (wants.course || wants.energy) {

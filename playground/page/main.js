@@ -1,5 +1,5 @@
 // The page: settings, views, and one session between them.
-import { Assistant, unpacked } from "./assistant.js";
+import { Assistant, kernelsFor } from "./assistant.js";
 import { Controls } from "./controls.js";
 import { CourseView } from "./courseview.js";
 import { PROBLEMS } from "./data.js";
@@ -7,6 +7,7 @@ import { closeHints, element, find } from "./elements.js";
 import { GradientView, JacobianView, about } from "./gradientview.js";
 import { AccuracyView, History, LossView } from "./historyview.js";
 import { LESSONS } from "./lessons.js";
+import { HALVED } from "./models.js";
 import { PlaneView } from "./planeview.js";
 import { forgetColours } from "./plot.js";
 import { Session } from "./session.js";
@@ -15,6 +16,7 @@ import { sharing } from "./sharing.js";
 import { EnergyView, SingularView, SpectrumView } from "./spectrumview.js";
 import { Table } from "./table.js";
 
+// A layer in symbols.
 const EQUATIONS = {
   h1: "y⁺ = y + h J Kᵀ σ(K y + b)",
   h2: "p⁺ = p + h K_qᵀ σ(K_q q + b_q),  q⁺ = q − h K_pᵀ σ(K_p p⁺ + b_p)",
@@ -141,7 +143,10 @@ class Page {
   }
 
   began(data) {
-    const { features, layers, shared, model, problem } = this.settings, titles = this.titles(), facts = { features, layers, shared, titles, pairs: model === "h2" || model === "ms3" };
+    const { features, layers, shared, model, problem, damping, horizon } = this.settings, titles = this.titles();
+    // ‖∂y_N/∂y_0‖ is at least `least`, a power of ten, where anything is promised.
+    const least = HALVED.includes(model) ? (-damping * horizon) / 2 / Math.LN10 : null;
+    const facts = { features, layers, shared, titles, least, pairs: model === "h2" || model === "ms3", damping };
     this.data = data, this.epoch = 0;
     this.frame = this.given?.data ? frameOf(data) : PROBLEMS[problem];
     this.frame = { middle: this.frame.middle, half: this.frame.half };
@@ -153,8 +158,9 @@ class Page {
     this.of = this.plane.of;
     this.plane.show(data, this.frame, problem === "own" && !this.given?.data);
     for (const view of [this.course, this.gradients, this.jacobians, this.spectrum, this.energy, this.singular]) view.show(facts);
-    find("equation").textContent = EQUATIONS[model];
-    find("equation").setAttribute("aria-label", `The equation of a layer: ${EQUATIONS[model]}`);
+    const equation = `${damping ? "p ← e^(−γh) p,  then  " : ""}${EQUATIONS[model]}`;
+    find("equation").textContent = equation;
+    find("equation").setAttribute("aria-label", `The equation of a layer: ${equation}`);
     if (!data.train.y.length) this.say("There are no points yet. Draw some, or paste them.");
   }
 
@@ -234,15 +240,16 @@ function frameOf({ train, test }) {
   return { middle: [(left + right) / 2, (low + high) / 2], half: (Math.max(right - left, high - low) / 2 || 1) * 1.15 };
 }
 
-async function start() {
+// `program` is what a worker runs.
+export async function start(program) {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   document.documentElement.dataset.theme = dark.matches ? "dark" : "light";
   try {
     if (typeof WebAssembly !== "object") throw new Error("this browser has no WebAssembly");
-    const packed = find("kernels").textContent.trim();
-    if (!packed) throw new Error("its compiled kernels are missing");
-    const assistant = new Assistant(find("worker").textContent);
-    await assistant.ask("start", { bytes: await unpacked(packed) });
+    const [packed, plain] = ["kernels", "plain"].map((id) => find(id).textContent);
+    if (!packed || !plain) throw new Error("its compiled kernels are missing");
+    const assistant = new Assistant(program);
+    await assistant.ask("start", { bytes: await kernelsFor(packed, plain) });
     const brought = find("run"), page = new Page(assistant, brought && given(JSON.parse(brought.textContent)));
     dark.addEventListener("change", () => page.paint(dark.matches ? "dark" : "light"));
     window.playground = { page, ask: (what, question) => assistant.ask(what, question) };
@@ -259,5 +266,3 @@ function given({ settings, parameters, data, title }) {
   const part = ({ x, y }) => ({ x: Float32Array.from(x), y: Int32Array.from(y) });
   return { settings, title, parameters: Float32Array.from(parameters), data: { train: part(data.train), test: part(data.test) } };
 }
-
-start();

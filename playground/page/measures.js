@@ -82,7 +82,7 @@ export function lifted(x, points, n) {
   return y;
 }
 
-// Eigenvalues [re, im, …] of the Jacobian of the field D σ(K y + b) at some states (points, n) before layer j.
+// Eigenvalues [re, im, …] of the Jacobian of the field D σ(K y + b) − (γ p, 0) at some states (points, n) before layer j.
 export function spectrum(net, j, states, points) {
   const d = net.description, n = net.features, { K, b } = layerOf(d, net.parameters.view, j), D = driveOf(d, K);
   const slope = SLOPE[ACTIVATIONS[d.activation]], found = new Float64Array(2 * n * points), S = new Float64Array(n);
@@ -98,6 +98,7 @@ export function spectrum(net, j, states, points) {
         const left = D[r * n + k] * S[k];
         if (left) for (let c = 0; c < n; ++c) F[r * n + c] += left * K[k * n + c];
       }
+    for (let r = 0; r < n / 2; ++r) F[r * n + r] -= d.damping;
     found.set(eigenvalues(F, n), 2 * n * i);
   }
   return found;

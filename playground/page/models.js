@@ -4,6 +4,9 @@ import { orthogonal } from "./matrices.js";
 
 export const ACTIVATIONS = ["identity", "relu", "leaky_relu", "tanh", "sigmoid", "softplus"];  // as csrc counts them
 export const FLOWS = ["h1", "h2", "ms1", "ms2", "ms3"];
+// Flows that move one half of the state by the other. Their momenta, the first half, can be damped, and they keep the
+// form (M J Mᵀ = e^(−γT) J) or the volume: that is why ‖M‖ ≥ e^(−γT/2).
+export const HALVED = ["h2", "ms1", "ms3"];
 const EULER = 0, PARTITIONED = 1, PERCEPTRON = 2;
 const FULL = 0, BLOCK_DIAGONAL = 1, OFF_DIAGONAL = 2, BLOCK_SKEW = 3;
 const IDENTITY = 0, CANONICAL = 1, MATRIX = 2;
@@ -32,10 +35,10 @@ function skewIndex(n) {
   return index;
 }
 
-// What the kernels must know of a network. `kind` is one of FLOWS, "perceptron" or "resnet".
-export function describe({ kind, features: n, layers, step, activation, shared, J, ownJ }) {
+// What the kernels must know of a network. `kind` is one of FLOWS, "perceptron" or "resnet"; `damping` is γ.
+export function describe({ kind, features: n, layers, step, activation, shared, J, ownJ, damping = 0 }) {
   const plain = { kind, features: n, layers, step, shared, activation: ACTIVATIONS.indexOf(activation), firstIsQ: 0,
-    index: null, free: 0, J: null, method: EULER, structure: FULL, drive: IDENTITY };
+    damping: HALVED.includes(kind) ? damping : 0, index: null, free: 0, J: null, method: EULER, structure: FULL, drive: IDENTITY };
   switch (kind) {
     case "h1": return J === "J1" ? { ...plain, drive: CANONICAL } : { ...plain, drive: MATRIX, J: interconnection(J, n, ownJ) };
     case "h2": return { ...plain, method: PARTITIONED, structure: BLOCK_DIAGONAL, drive: CANONICAL };

@@ -1,8 +1,9 @@
 // The data, and what a network makes of the plane around them.
 import { element, figure } from "./elements.js";
+import { GRID } from "./laboratory.js";
 import { colour, mark, surface } from "./plot.js";
 
-const GRID = 64, SHOWN = 350;
+const SHOWN = 350;
 export const SHAPES = ["circle", "triangle"];
 
 export class PlaneView {

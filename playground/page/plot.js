@@ -113,19 +113,16 @@ export class Plot {
     });
   }
 
-  // A horizontal line with words at its right end.
-  level(y, words) {
-    this.inside((g) => {
-      g.strokeStyle = colour("bound"), g.lineWidth = 1.5;
-      this.segment(this.box.left, this.py(y), this.box.right, this.py(y));
-      if (!words) return;
-      g.font = "12px system-ui, sans-serif", g.textAlign = "right";
-      const below = this.py(y) < this.box.top + 18;
-      g.textBaseline = below ? "top" : "bottom";
-      const width = g.measureText(words).width, top = this.py(y) + (below ? 2 : -17);
-      g.fillStyle = colour("panel"), g.globalAlpha = 0.8, g.fillRect(this.box.right - width - 8, top, width + 6, 15), g.globalAlpha = 1;
-      g.fillStyle = colour("bound"), g.fillText(words, this.box.right - 5, this.py(y) + (below ? 3 : -3));
-    });
+  // A line from y at the left to `end` at the right, level unless told. Its words stand above the picture, where no curve is.
+  level(y, words, end = y) {
+    const { g, box } = this;
+    g.strokeStyle = g.fillStyle = colour("bound"), g.lineWidth = 1.5;
+    this.inside(() => this.segment(box.left, this.py(y), box.right, this.py(end)));
+    if (!words) return;
+    g.textAlign = "right", g.textBaseline = "bottom";
+    g.fillText(words, box.right, box.top - 6);
+    const left = box.right - g.measureText(words).width - 5;
+    this.segment(left - 14, box.top - 13, left, box.top - 13);
   }
 
   dots(xs, ys, name, { size = 3, shape = "circle", alpha = 1, hollow = false } = {}) {

@@ -21,12 +21,13 @@ function data({ problem, points, noise, seed }) {
 }
 
 export function python(settings, epochs) {
-  const { model, features, layers, horizon, activation, shared, rate, batch, smoothness, headDecay, seed, std, J, ownJ } = settings;
+  const { model, features, layers, horizon, activation, shared, rate, batch, smoothness, headDecay, seed, std, J, ownJ, damping } = settings;
   const options = [`horizon=${horizon}`];
   if (J === "J2") options.push('interconnection="upper_ones"');
   if (J === "own") options.push("interconnection=hdnn.Fixed(J - J.T)");
   if (activation !== "tanh") options.push(`activation="${activation}"`);
   if (shared) options.push("shared=True");
+  if (damping) options.push(`damping=${damping}`);
   if (std) options.push(`init_std=${std}`);
   const recipe = [`epochs=${Math.max(1, Math.round(epochs))}`, `batch_size=${batch}`, `learning_rate=${rate}`, 'schedule="constant"'];
   if (smoothness) recipe.push(`smoothness=${smoothness}`);

@@ -1,5 +1,6 @@
 // What can be turned: one table that checks, the controls, links and Python all read.
 import { PROBLEMS } from "./data.js";
+import { HALVED } from "./models.js";
 
 // Networks beside the flow. `step: null` is that of the flow, T/N.
 export const BASELINES = {
@@ -32,6 +33,7 @@ export const SETTINGS = {
   features: number(4, "Features n", [2, 4, 6, 8, 10, 12, 14, 16], "features"),
   activation: choice("tanh", "Activation σ", { tanh: "tanh", sigmoid: "sigmoid", softplus: "softplus", relu: "ReLU", leaky_relu: "leaky ReLU", identity: "identity" }, "activation"),
   shared: { kind: "switch", start: false, label: "Shared weights", hint: "shared" },
+  damping: number(0, "Damping γ", [0, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2], "damping"),
   rate: { ...number(0.02, "Learning rate", [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2], "rate"), fresh: false },
   batch: { ...number(125, "Batch", [1, 5, 10, 25, 50, 125, 250, 500], "batch"), fresh: false },
   smoothness: { ...number(0, "Smoothness α", [0, ...steps(1e-5, 0.1, Math.sqrt(10), 1)], "smoothness"), fresh: false },
@@ -64,6 +66,7 @@ export function checked(given) {
   found.features += found.features % 2;
   if (found.model !== "h1") found.J = "J1";
   if (found.J === "own") found.features = 4;
+  if (!HALVED.includes(found.model)) found.damping = 0;
   if (Array.isArray(given.own))
     found.own = given.own.filter((p) => Array.isArray(p) && p.length === 3 && p.slice(0, 2).every(Number.isFinite) && (p[2] === 0 || p[2] === 1)).slice(0, 20000);
   if (Array.isArray(given.ownJ) && given.ownJ.length === 6 && given.ownJ.every(Number.isFinite)) found.ownJ = [...given.ownJ];

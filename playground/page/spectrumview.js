@@ -66,8 +66,8 @@ export class SingularView {
     Object.assign(this, figure("singular", "Singular values of ∂y_N/∂y_0", "singular"));
   }
 
-  show({ titles, features, pairs }) {
-    this.titles = titles, this.features = features, this.pairs = pairs, this.norms = null;
+  show({ titles, features, pairs, least }) {
+    this.titles = titles, this.features = features, this.pairs = pairs, this.middle = least ?? 0, this.norms = null;
     this.draw();
   }
 
@@ -82,17 +82,17 @@ export class SingularView {
     const logs = entries.map(([name, each]) => [name, each.singular.map((values) => Array.from(values, (s) => Math.max(Math.log10(s), -40)))]);
     const plot = new Plot(this.canvas, { label: "number of the singular value", from: 0.5, to: n + 0.5, whole: true },
       { label: "s", log: true, ...rangeOf(logs.flatMap(([, lists]) => lists), [-1, 1], 2) });
-    plot.level(0, "1");
-    const { g } = plot, flow = logs.find(([name]) => name === "flow")?.[1] ?? [];
-    plot.inside(() => {  // where 1/s of the partner would lie
+    plot.level(this.middle, this.middle ? "e^(−γT/2)" : "1");
+    const { g } = plot, mirrored = (v) => 2 * this.middle - v, flow = logs.find(([name]) => name === "flow")?.[1] ?? [];
+    plot.inside(() => {  // where the partner would lie
       g.strokeStyle = colour("flow"), g.lineWidth = 1.2;
-      for (const values of flow) values.forEach((_, k) => mark(g, plot.px(k + 1), plot.py(-values[n - 1 - k]), 6, "circle", true));
+      for (const values of flow) values.forEach((_, k) => mark(g, plot.px(k + 1), plot.py(mirrored(values[n - 1 - k])), 6, "circle", true));
     });
     for (const [name, lists] of logs)
       for (const values of lists) plot.dots(values.map((_, k) => k + 1), values, name, { shape: SHAPE[name], size: 3, alpha: 0.8 });
-    const off = Math.max(0, ...flow.map((values) => Math.max(...values.map((v, k) => Math.abs(v + values[n - 1 - k])))));
+    const off = Math.max(0, ...flow.map((values) => Math.max(...values.map((v, k) => Math.abs(v - mirrored(values[n - 1 - k]))))));
     this.caption.textContent = flow.length
-      ? `Rings mark 1/s of the partner. For the flow a point and its ring differ by a factor of at most ${Number((10 ** off).toPrecision(3))}${this.pairs ? ": M J Mᵀ = J holds exactly" : ""}.`
+      ? `Rings mark ${this.middle ? "e^(−γT)/s" : "1/s"} of the partner. For the flow a point and its ring differ by a factor of at most ${Number((10 ** off).toPrecision(3))}${this.pairs ? `: M J Mᵀ = ${this.middle ? "e^(−γT) " : ""}J holds exactly` : ""}.`
       : "";
   }
 }

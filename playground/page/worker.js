@@ -47,11 +47,13 @@ const ANSWERS = {
   beginning: ({ network, seed, options }) => begin(describe(network), seed, options),
 };
 
-onmessage = async ({ data: { id, ask, ...question } }) => {
-  try {
-    const answer = await ANSWERS[ask](question);
-    postMessage({ id, answer });
-  } catch (error) {
-    postMessage({ id, error: error instanceof WebAssembly.RuntimeError ? "The kernels ran out of memory. Choose fewer layers, features or points." : error.message });
-  }
-};
+export function serve() {
+  self.onmessage = async ({ data: { id, ask, ...question } }) => {
+    try {
+      const answer = await ANSWERS[ask](question);
+      postMessage({ id, answer });
+    } catch (error) {
+      postMessage({ id, error: error instanceof WebAssembly.RuntimeError ? "The kernels ran out of memory. Choose fewer layers, features or points." : error.message });
+    }
+  };
+}

@@ -1,10 +1,12 @@
 """The page in a real browser: it trains, it shows why, and everybody can use it."""
 
+import math
 import re
 
 import pytest
 
 from hdnn.playground.page import page as built
+from visits import without_vectors
 
 MOONS = "#problem=double-moons&noise=0.15&points=2000"
 # Reached well before: on every seed that was tried 97 % by step 500, and 95 % by step 1000.
@@ -73,6 +75,39 @@ def test_singular_values_of_a_symplectic_flow_come_in_pairs(visit):
             assert s * partner == pytest.approx(1, rel=1e-5)
 
 
+@pytest.mark.parametrize("model", ["h2", "ms1", "ms3"])
+def test_a_damped_flow_forgets_at_a_known_rate(visit, model):
+    """‖∂y_N/∂y_j‖ is at least e^(−γ(T − t_j)/2), which is drawn; where form is kept, s and e^(−γT)/s are pairs."""
+    found = visit(MOONS + f"&model={model}&layers=32&horizon=6.4&damping=0.5&beside=").ready()
+    assert "e^(−γh) p" in found.page.inner_text("#equation")
+    found.page.click("#play")
+    found.until(100)
+    found.page.click("#play")
+    found.wait("!window.playground.page.session.running && !window.playground.page.session.busy")
+    norms = "({ singular, least }) => [singular.map((s) => [...s]), [...least]]"
+    singular, least = found.page.evaluate(f"({norms})(window.playground.page.last.norms.flow)")
+    total = 0.5 * 6.4
+    for level, norm in enumerate(least):
+        assert norm >= -total * (1 - level / 32) / 2 / math.log(10) - 1e-6
+    assert found.page.evaluate("window.playground.page.jacobians.facts.least") == pytest.approx(-1.6 / math.log(10))
+    for each in singular:
+        assert math.prod(each) == pytest.approx(math.exp(-2 * total), rel=1e-4)
+        if model != "ms1":
+            for s, partner in zip(each, each[::-1], strict=True):
+                assert s * partner == pytest.approx(math.exp(-total), rel=1e-4)
+    assert found.errors == []
+
+
+def test_only_what_has_halves_can_be_damped(visit):
+    found = visit(MOONS + "&model=h2&layers=4&damping=0.5&beside=").ready()
+    assert found.page.input_value("#set-damping") == "0.5"
+    found.page.select_option("#set-model", "h1")
+    found.wait("window.playground.page.settings.model === 'h1' && !window.playground.page.session.busy")
+    assert found.page.evaluate("window.playground.page.settings.damping") == 0
+    assert found.page.is_disabled("#set-damping")
+    assert "damping" not in found.page.evaluate("location.hash")
+
+
 def test_eigenvalues_of_a_flow_are_imaginary_and_the_energy_is_kept(visit):
     link = MOONS + "&model=h2&layers=64&horizon=1.6&shared=1&beside=resnet"
     found = visit(link, viewport={"width": 1400, "height": 2400}).ready()
@@ -89,7 +124,9 @@ def test_eigenvalues_of_a_flow_are_imaginary_and_the_energy_is_kept(visit):
 
 
 def test_a_link_restores_a_state(visit):
-    found = visit("#problem=checkerboard&model=ms1&layers=12&horizon=3.3&features=6&seed=7&shared=1").ready()
+    found = visit(
+        "#problem=checkerboard&model=ms1&layers=12&horizon=3.3&features=6&seed=7&shared=1&damping=0.3"
+    ).ready()
     found.page.select_option("#set-activation", "sigmoid")
     found.wait("location.hash.includes('sigmoid')")
     found.page.click("#play")
@@ -213,13 +250,23 @@ def test_without_its_kernels_the_page_refuses_to_train(visit):
     assert found.page.is_disabled("#play")
 
 
-def test_without_webassembly_the_page_says_so(visit, browser):
-    found = visit()
-    found.page.add_init_script("delete window.WebAssembly")
-    found.page.reload()
+def test_without_webassembly_the_page_says_so(visit):
+    found = visit(script="delete window.WebAssembly")
     found.wait("document.getElementById('trouble').textContent !== ''")
     assert "no WebAssembly" in found.page.inner_text("#trouble")
     assert found.page.is_disabled("#play")
+
+
+@pytest.mark.parametrize("lacks", ["vectors", "unpacking"])
+def test_older_browsers_train_by_plain_kernels(visit, lacks):
+    text, script = without_vectors(built())
+    script = {"vectors": script, "unpacking": "delete window.DecompressionStream"}[lacks]
+    found = visit(MOONS + "&layers=16&beside=", text=text, script=script).ready()
+    found.page.click("#play")
+    found.until(300)
+    losses = found.page.evaluate("window.playground.page.history.losses.flow")
+    assert min(losses[-3:]) < 0.5 * losses[0]
+    assert found.errors == []
 
 
 def test_reduced_motion_is_respected(visit):

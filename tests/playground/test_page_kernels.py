@@ -10,18 +10,19 @@ from hdnn.kernels import reference
 from hdnn.presets import h1, h2, ms1, ms2, ms3
 
 FLOWS = {"h1": h1, "h2": h2, "ms1": ms1, "ms2": ms2, "ms3": ms3}
+HALVED = ("h2", "ms1", "ms3")  # that can be damped
 J_OWN = [0.5, 1.0, -0.3, 0.2, 1.5, 0.7]  # above the diagonal, row by row
 
 
-def network_of(kind, n, layers, step, activation="tanh", shared=False, J="J1"):
+def network_of(kind, n, layers, step, activation="tanh", shared=False, J="J1", damping=0):
     """A network in the words of the page."""
     return {
         **{"kind": kind, "features": n, "layers": layers, "step": step, "activation": activation, "shared": shared},
-        **{"J": J, "ownJ": J_OWN},
+        **{"J": J, "ownJ": J_OWN, "damping": damping},
     }
 
 
-def flow_of(kind, n, layers, step, activation="tanh", shared=False, J="J1"):
+def flow_of(kind, n, layers, step, activation="tanh", shared=False, J="J1", damping=0):
     upper = torch.zeros(4, 4, dtype=torch.float64)
     upper[*torch.triu_indices(4, 4, 1)] = torch.tensor(J_OWN, dtype=torch.float64)
     driven = {
@@ -29,6 +30,8 @@ def flow_of(kind, n, layers, step, activation="tanh", shared=False, J="J1"):
         "J2": {"interconnection": "upper_ones"},
         "own": {"interconnection": hdnn.Fixed(upper - upper.T)},
     }
+    if damping:
+        driven["J1"]["damping"] = damping
     options = {"step": step, "activation": activation, "shared": shared, "dtype": torch.float64}
     return FLOWS[kind](n, layers, **options, **driven[J])
 
@@ -41,21 +44,22 @@ def oracle(flow, y):
     sigma = flow.activation.value
     if flow.integrator.kernel == "euler":
         return reference.euler(y, K, b, G, flow.step, sigma)
-    return reference.partitioned(y, K, b, G, flow.step, sigma, flow.integrator.first)
+    return reference.partitioned(y, K, b, G, flow.step, sigma, flow.integrator.first, damping=flow.damping)
 
 
 CASES = [
-    *((kind, n, "tanh", False, "J1") for kind in FLOWS for n in (2, 4, 6, 16)),
-    *((kind, 4, activation, False, "J1") for kind in FLOWS for activation in ACTIVATIONS if activation != "tanh"),
-    *((kind, 4, "tanh", True, "J1") for kind in FLOWS),
-    *(("h1", 4, "tanh", shared, J) for J in ("J2", "own") for shared in (False, True)),
+    *((kind, n, "tanh", False, "J1", 0) for kind in FLOWS for n in (2, 4, 6, 16)),
+    *((kind, 4, activation, False, "J1", 0) for kind in FLOWS for activation in ACTIVATIONS if activation != "tanh"),
+    *((kind, 4, "tanh", True, "J1", 0) for kind in FLOWS),
+    *(("h1", 4, "tanh", shared, J, 0) for J in ("J2", "own") for shared in (False, True)),
+    *((kind, n, "tanh", shared, "J1", 0.7) for kind in HALVED for n, shared in ((4, False), (6, True))),
 ]
 
 
-@pytest.mark.parametrize(("kind", "n", "activation", "shared", "J"), CASES)
-def test_flows_agree_with_the_oracle(laboratory, kind, n, activation, shared, J):
+@pytest.mark.parametrize(("kind", "n", "activation", "shared", "J", "damping"), CASES)
+def test_flows_agree_with_the_oracle(laboratory, kind, n, activation, shared, J, damping):
     torch.manual_seed(n)
-    layers, rows, choices = 7, 37, {"activation": activation, "shared": shared, "J": J}
+    layers, rows, choices = 7, 37, {"activation": activation, "shared": shared, "J": J, "damping": damping}
     flow = flow_of(kind, n, layers, 0.2, **choices)
     y, g = torch.randn(rows, n, dtype=torch.float64, requires_grad=True), torch.randn(rows, n, dtype=torch.float64)
     expected = oracle(flow, y)
@@ -108,21 +112,24 @@ def close(found, expected):
     assert np.abs(np.array(found) - expected).max() <= 2e-5 * max(1.0, np.abs(expected).max())
 
 
-@pytest.mark.parametrize(("kind", "J"), [*((kind, "J1") for kind in FLOWS), ("h1", "J2")])
-def test_an_epoch_is_that_of_python(laboratory, kind, J):
+EPOCHS = [*((kind, "J1", 0) for kind in FLOWS), ("h1", "J2", 0), *((kind, "J1", 0.5) for kind in HALVED)]
+
+
+@pytest.mark.parametrize(("kind", "J", "damping"), EPOCHS)
+def test_an_epoch_is_that_of_python(laboratory, kind, J, damping):
     """Weights from Python, the same order of batches: every loss to 1e-5, and the weights after it."""
     torch.manual_seed(3)
     n, layers, h, rate, batch = 4, 16, 0.1, 0.01, 50
     x, y = (torch.from_numpy(each) for each in hdnn.data.swiss_roll(1000, seed=1))
     x = x.float()
-    network = hdnn.vector_classifier(2, 2, flow_of(kind, n, layers, h, J=J).float())
+    network = hdnn.vector_classifier(2, 2, flow_of(kind, n, layers, h, J=J, damping=damping).float())
     torch.nn.init.normal_(network.head.weight)
     before = [network.flow.weight, network.flow.bias, network.head.weight, network.head.bias]
     numbers = torch.cat([each.detach().flatten() for each in before])
     order = torch.randperm(1000)
     found = laboratory(
         "epoch",
-        network=network_of(kind, n, layers, h, J=J),
+        network=network_of(kind, n, layers, h, J=J, damping=damping),
         parameters=numbers.numpy(),
         **{"x": x.flatten().numpy(), "y": y.numpy(), "order": order.numpy(), "batch": batch},
         **{"rate": rate, "smoothness": 1e-3, "headDecay": 1e-3},

@@ -14,16 +14,18 @@ POINTS, LAYERS, STEP = 5, 6, 0.2
 
 
 @pytest.mark.parametrize(
-    ("kind", "activation", "shared"),
+    ("kind", "activation", "shared", "damping"),
     [
-        *((kind, "tanh", shared) for kind in FLOWS for shared in (False, True)),
-        *(("h2", name, True) for name in ACTIVATIONS),
+        *((kind, "tanh", shared, 0) for kind in FLOWS for shared in (False, True)),
+        *(("h2", name, True, 0) for name in ACTIVATIONS),
+        *((kind, "tanh", False, 0.7) for kind in ("h2", "ms1", "ms3")),
     ],
 )
-def test_measures_are_those_of_python(laboratory, kind, activation, shared):
+def test_measures_are_those_of_python(laboratory, kind, activation, shared, damping):
     torch.manual_seed(2)
     n = 4
-    flow = FLOWS[kind](n, LAYERS, step=STEP, activation=activation, shared=shared, dtype=torch.float64)
+    damped = {"damping": damping} if damping else {}  # which not all take
+    flow = FLOWS[kind](n, LAYERS, step=STEP, activation=activation, shared=shared, dtype=torch.float64, **damped)
     with torch.no_grad():  # numbers that float32 holds
         for p in flow.parameters():
             p.copy_(p.float().double())
@@ -37,7 +39,7 @@ def test_measures_are_those_of_python(laboratory, kind, activation, shared):
         "measures",
         network={
             **{"kind": kind, "features": n, "layers": LAYERS, "step": STEP, "activation": activation},
-            **{"shared": shared, "J": "J1", "ownJ": []},
+            **{"shared": shared, "J": "J1", "ownJ": [], "damping": damping},
         },
         parameters=torch.cat([each.detach().flatten() for each in state]).numpy(),
         **{"x": x.flatten().numpy(), "y": y.numpy(), "layer": 2},
@@ -70,8 +72,9 @@ def test_measures_are_those_of_python(laboratory, kind, activation, shared):
 
 
 def field_jacobian(flow, layer, y):
-    """Of J Kᵀ σ(K y + b), or σ(K y + b) where J Kᵀ = I."""
+    """Of J Kᵀ σ(K y + b) − (γ p, 0), or with σ(K y + b) where J Kᵀ = I."""
     stored = 0 if len(flow.weight) == 1 else layer
     K, b = flow.K[stored].detach(), flow.bias[stored].detach()
     drive = torch.eye(len(K)).double() if flow.hamiltonian.interconnection.is_inverse else flow.J @ K.T
-    return (drive @ torch.diag(flow.activation.slope(K @ y + b)) @ K).numpy()
+    damped = torch.diag(flow.damping * (torch.arange(len(K)) < len(K) // 2).double())
+    return (drive @ torch.diag(flow.activation.slope(K @ y + b)) @ K - damped).numpy()

@@ -60,6 +60,15 @@ def test_a_run_opens_in_the_page(visit, run):
     assert found.errors == []
 
 
+def test_a_damped_run_opens_damped(visit, tmp_path, quick):
+    train(Source("swiss-roll", size=400), CHOICES | {"model": "h2", "damping": 0.5}, tmp_path / "run", seed=3)
+    found = visit(text=built(brought(tmp_path / "run"))).ready()
+    logits, points = regions(found)
+    network = hdnn.runs.Run.open(tmp_path / "run").load_network()
+    assert network.flow.damping == found.page.evaluate("window.playground.page.settings.damping") == 0.5
+    assert logits == pytest.approx(logits_of(network, points), abs=2e-4)
+
+
 def test_what_a_run_brings_cannot_end_its_place():
     text = built({"title": "</script><script>alert(1)</script>"})
     assert "<script>alert" not in text
@@ -74,6 +83,8 @@ def test_what_a_run_brings_cannot_end_its_place():
         ({"integrator": "yoshida4", "model": "h2"}, "integrator"),
         ({"lift": "linear"}, "lift"),
         ({"width": 8}, "width"),
+        ({"step": 20.0}, "its horizon is 120"),
+        ({"model": "h2", "damping": 3.0}, "its damping is 3"),
     ],
 )
 def test_runs_that_the_page_cannot_show_are_refused_in_words(tmp_path, quick, choices, words):
@@ -94,8 +105,11 @@ def test_a_run_on_no_plane_is_refused(tmp_path, quick):
 
 MODELS = [
     "model=h1&J=own&ownJ=0.5,1,-0.3,0.2,1.5,0.7",
-    "model=h2&shared=1&activation=softplus&features=6",
-    *(pytest.param(f"model={model}", marks=pytest.mark.slow) for model in ("h1", "h1&J=J2", "h2", "ms1", "ms2", "ms3")),
+    "model=h2&shared=1&activation=softplus&features=6&damping=0.5",
+    *(
+        pytest.param(f"model={model}", marks=pytest.mark.slow)
+        for model in ("h1", "h1&J=J2", "h2", "ms1&damping=1", "ms2", "ms3")
+    ),
 ]
 
 
@@ -138,7 +152,7 @@ def test_damaged_weights_are_refused_by_both(visit, tmp_path, content):
     [
         "#points=200&layers=3&beside=",
         "#problem=double-moons&noise=0.15&points=200&layers=3&model=h2&shared=1&smoothness=0",
-        "#problem=double-circles&noise=0.2&points=200&layers=3&model=ms1&std=0.5&activation=sigmoid",
+        "#problem=double-circles&noise=0.2&points=200&layers=3&model=ms1&std=0.5&activation=sigmoid&damping=0.2",
         "#problem=spirals&noise=0.05&points=200&layers=3&model=h1&J=own&smoothness=0.001",
         "#problem=checkerboard&points=200&layers=3&model=h1&J=J2&headDecay=0.001",
         "#problem=swiss-roll&noise=0.05&points=200&layers=3&model=ms2",
@@ -155,6 +169,7 @@ def test_ten_lines_of_python_run_and_make_the_same_network(visit, link, capsys):
     settings = found.page.evaluate("window.playground.page.settings")
     flow = made["flow"]
     assert (flow.layers, flow.features, flow.shared) == (settings["layers"], settings["features"], settings["shared"])
+    assert flow.damping == settings["damping"]
     assert flow.step * flow.layers == pytest.approx(settings["horizon"])
     assert made["M"].shape[0] == settings["layers"] + 1
     parameters = found.page.evaluate("async () => (await window.playground.ask('parameters')).length")

@@ -1,6 +1,6 @@
 """A run on points of the plane, as the page takes it.
 
-Legend: N layers, n features, T = N h.
+Legend: N layers, n features, h step, T = N h, γ damping.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from hdnn.jobs.sources import PLANAR, DataSource, reloaded, source_of
 from hdnn.networks import NetworkConfig
 
 _LAYERS, _FEATURES = 1024, 16
+_HORIZON, _DAMPING = (0.1, 64.0), 2.0
 _SHOWN = 4000  # points of each part
 
 
@@ -39,8 +40,8 @@ def brought(folder: str | Path, source: DataSource | None = None) -> dict[str, A
     if reason := _why_not(config, network.flow.weight):
         raise ValueError(
             f"The playground cannot show the run {folder}: {reason}. It shows networks of two inputs and two classes "
-            f"with zeros appended, up to {_LAYERS} layers and {_FEATURES} features, in float32, such as "
-            f"`hdnn train swiss-roll` makes."
+            f"with zeros appended, up to {_LAYERS} layers and {_FEATURES} features, horizons of {_HORIZON[0]:g} to "
+            f"{_HORIZON[1]:g} and damping up to {_DAMPING:g}, in float32, such as `hdnn train swiss-roll` makes."
         )
     dataset = reloaded(run, source_of(run, None, source))
     parts = {
@@ -62,6 +63,7 @@ def brought(folder: str | Path, source: DataSource | None = None) -> dict[str, A
 
 def _why_not(config: NetworkConfig, weight: Tensor) -> str:
     """Why the page cannot show a network, in words; empty if it can."""
+    low, high = _HORIZON
     facts = {
         f"it is for {config.task}": config.task != "classification",
         f"its inputs are {config.inputs}": config.inputs != (2,),
@@ -70,6 +72,8 @@ def _why_not(config: NetworkConfig, weight: Tensor) -> str:
         f"its width is {config.width}": config.width not in (None, config.features),
         f"its integrator is {config.integrator}": config.integrator is not None,
         f"its J is {config.interconnection}": config.interconnection not in _INTERCONNECTIONS[config.model],
+        f"its horizon is {config.layers * config.step:g}": not low <= config.layers * config.step <= high,
+        f"its damping is {config.damping}": (config.damping or 0) > _DAMPING,
         f"it has {config.layers} layers": not 1 <= config.layers <= _LAYERS,
         f"it has {config.features} features": config.features % 2 != 0 or config.features > _FEATURES,
         f"its numbers are {weight.dtype}": weight.element_size() != 4,
@@ -97,6 +101,7 @@ def _settings(config: NetworkConfig, recipe: Any, seed: int, name: object) -> di
         "horizon": config.layers * config.step,
         "features": config.features,
         "activation": config.activation,
+        "damping": config.damping or 0,
         "shared": config.shared,
         "seed": seed,
         **{word: recipe[key] for key, word in said.items() if key in recipe},

@@ -54,13 +54,16 @@ def _network(settings: dict[str, Any]) -> Network:
     features, layers = int(settings["features"]), int(settings["layers"])
     if not (1 <= layers <= 1024 and 2 <= features <= 16):
         raise ValueError(f"{layers} layers of {features} features are more than the playground has")
-    driven: dict[str, Interconnection | str] = {}
+    driven: dict[str, Interconnection | str | float] = {}
     if settings["model"] == "h1" and settings["J"] == "J2":
         driven["interconnection"] = "upper_ones"
     if settings["model"] == "h1" and settings["J"] == "own":
         upper = torch.zeros(4, 4)
         upper[*torch.triu_indices(4, 4, 1)] = torch.tensor([float(entry) for entry in settings["ownJ"]])
         driven["interconnection"] = Fixed(upper - upper.T)
+    damping = float(settings.get("damping", 0))
+    if damping:
+        driven["damping"] = damping
     flow = _PRESETS[settings["model"]](
         features,
         layers,
@@ -68,6 +71,6 @@ def _network(settings: dict[str, Any]) -> Network:
         activation=str(settings["activation"]),
         shared=bool(settings["shared"]),
         dtype=torch.float32,
-        **driven,  # h1 alone has any
+        **driven,  # what not all models take
     )
     return vector_classifier(2, 2, flow)
