@@ -193,3 +193,48 @@ def test_decisions_are_kept_for_another_reading(tmp_path):
     assert (again.encoder, again.target) == (first.encoder, first.target)
     read = type(first.encoder).from_dict(first.encoder.to_dict()), type(first.target).from_dict(first.target.to_dict())
     assert read == (first.encoder, first.target)
+
+
+def rains(words=("T",), times=15, rows=200):
+    """A table whose column of numbers holds words here and there."""
+    frame = houses(rows)
+    rain = frame["size"].astype(str).astype(object)
+    for k, word in enumerate(words):
+        rain[k * times : (k + 1) * times] = word
+    return frame.drop(columns="size").assign(rain=rain)
+
+
+def test_a_word_that_comes_again_among_numbers_is_a_value_of_its_own(tmp_path):
+    frame = rains(("T", "below limit"))
+    frame.loc[199, "rain"] = ""
+    data = table(saved(tmp_path, frame), "price", bins=4)
+    column = data.encoder.columns[-1]
+    assert column.apart == ("T", "below limit")
+    assert "'T' in 15 rows, 'below limit' in 15 rows among numbers" in data.cautions[0]
+    assert "1 missing value (rain 1) filled in" in data.description
+    cells = read_table(tmp_path / "t.csv")["rain"]
+    encoded, _ = column.encode(cells)
+    assert np.array_equal(encoded[:, -2:] == 1, np.stack([cells == "T", cells == "below limit"], axis=1))
+    median, _ = column.encode(pd.Series([column.fill]))
+    assert np.array_equal(encoded[0, :5], median[0, :5])
+    assert type(data.encoder).from_dict(data.encoder.to_dict()) == data.encoder
+
+
+def test_words_among_numbers_are_read_part_by_part_as_in_one_piece(tmp_path):
+    data = table(saved(tmp_path, rains()), "price", bins=4)
+    assert "rain" not in data.encoder.plain_columns
+    parts = table_parts(tmp_path / "t.csv", part=500, numeric=data.encoder.plain_columns)
+    encoded = np.concatenate([data.encoder.encode(part) for part in parts])
+    assert np.array_equal(encoded, data.encoder.encode(read_table(tmp_path / "t.csv")))
+
+
+@pytest.mark.parametrize(("words", "times"), [(("T",), 4), (("1O5",), 15)])
+def test_a_slip_of_the_pen_among_numbers_is_refused(words, times):
+    with pytest.raises(ValueError, match=f"holds numbers, except for '{words[0]}' in data row 1"):
+        table(rains(words, times), "price")
+
+
+def test_a_target_of_numbers_and_words_is_refused_in_words_that_help():
+    with pytest.raises(ValueError, match="Target 'rain' holds numbers and 'T'. Give `missing='T'` to leave those rows"):
+        table(rains(), "rain")
+    assert "left out: 15 rows without rain" in table(rains(), "rain", missing=["T"]).description

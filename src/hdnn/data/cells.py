@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hdnn.data.notation import TRUTH, USUAL_MARKS, Notation, plain, tidy
+from hdnn.data.notation import TRUTH, USUAL_MARKS, Notation, alike, plain, tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -189,6 +189,16 @@ def texts(name: str, column: pd.Series[Any], missing: tuple[str, ...] = ()) -> t
         code.append(places.setdefault(label, len(places)) if label and label not in missing else -1)
     # The last entry serves code -1, which numpy reads as "last".
     return np.array([*code, -1], dtype=np.int64)[raw], list(places)
+
+
+def standing(name: str, column: pd.Series[Any], words: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Where each of some words stands in a column: (s, words)."""
+    found = np.zeros((len(column), len(words)), dtype=bool)
+    if words:
+        codes, labels = texts(name, column)
+        for k, word in enumerate(words):
+            found[:, k] = np.array([*(alike(label) == word for label in labels), False])[codes]
+    return found
 
 
 def label_of(cell: object) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdnn.data import documents
-from hdnn.data.cells import PLAIN, FloatArray, IntArray, center, numbers, ordered, row_number, texts
+from hdnn.data.cells import PLAIN, FloatArray, IntArray, center, numbers, ordered, row_number, standing, texts
 from hdnn.data.notation import Notation
 from hdnn.data.pieces import edges_of, pieces
 
@@ -37,6 +37,7 @@ class Numeric:
         bins: How many bins of the training part were asked for; 0 asks for the number alone.
         edges: Of these bins, see `pieces`; none where they would say no more than the number.
         indicator: Whether one more input is 1 where x is missing.
+        apart: Those of `missing` that are a value of their own, as `T` for a trace: one more input each, 1 there.
 
     Raises:
         ValueError: If a number is not finite, the scale is not above 0, or edges are out of order.
@@ -53,6 +54,7 @@ class Numeric:
     bins: int = 0
     edges: tuple[float, ...] = ()
     indicator: bool = False
+    apart: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         documents.text(self.name, "The name of a column")
@@ -74,11 +76,13 @@ class Numeric:
             raise ValueError(f"Column {self.name!r} has {len(self.edges)} edges, too many for {self.bins} bins.")
         if type(self.indicator) is not bool:
             raise ValueError(f"The indicator of column {self.name!r} is true or false; got {self.indicator!r}.")
+        if odd := set(marks(self.apart, self.name)) - set(self.missing):
+            raise ValueError(f"{sorted(odd)[0]!r} stands apart in column {self.name!r}, but not for a missing value.")
 
     @property
     def width(self) -> int:
         """The number of inputs."""
-        return 1 + max(0, len(self.edges) - 1) + self.indicator
+        return 1 + max(0, len(self.edges) - 1) + self.indicator + len(self.apart)
 
     @classmethod
     def fit(
@@ -88,6 +92,7 @@ class Numeric:
         notation: Notation = PLAIN,
         missing: tuple[str, ...] = (),
         bins: int = 0,
+        apart: tuple[str, ...] = (),
     ) -> Numeric:
         """Take mean, standard deviation (1 for a constant column), median, range and edges from the training part.
 
@@ -103,12 +108,13 @@ class Numeric:
         mean, scale = center(x)
         size = float(np.abs(x).max()) or 1.0
         fill = float(np.median(x / size)) * size
-        ends, lacks = (float(x.min()), float(x.max())), bool(bins) and len(x) < len(every)
-        return cls(name, mean, scale, fill, notation, missing, ends, bins, edges_of(x, bins), lacks)
+        ends, lacking = (float(x.min()), float(x.max())), np.isnan(every) & ~standing(name, column, apart).any(axis=1)
+        lacks = bool(bins) and bool(lacking.any())
+        return cls(name, mean, scale, fill, notation, missing, ends, bins, edges_of(x, bins), lacks, apart)
 
     def again(self, column: pd.Series[Any]) -> Numeric:
         """The same column fitted to other rows, its cells read in the same way."""
-        fitted = self.fit(self.name, column, self.notation, self.missing, self.bins)
+        fitted = self.fit(self.name, column, self.notation, self.missing, self.bins, self.apart)
         return fitted if self.range else replace(fitted, range=())
 
     def values(self, column: pd.Series[Any]) -> FloatArray:
@@ -137,7 +143,9 @@ class Numeric:
                 f"values (mean {self.mean:.6g}, scale {self.scale:.6g}) for 32-bit numbers. Correct that value."
             )
         parts: list[NDArray[Any]] = [scaled[:, None], pieces(x, self.edges)]
-        parts += [absent[:, None]] if self.indicator else []
+        words = standing(self.name, column, self.apart)
+        parts += [(absent & ~words.any(axis=1))[:, None]] if self.indicator else []
+        parts += [words]
         inputs = np.concatenate([part.astype(np.float32) for part in parts], axis=1)
         return inputs, np.zeros(0, dtype=np.int64)
 
@@ -153,16 +161,20 @@ class Numeric:
             **({"missing": list(self.missing)} if self.missing else {}),
             **({"range": list(self.range)} if self.range else {}),
             **({"bins": self.bins, "edges": list(self.edges), "indicator": self.indicator} if self.bins else {}),
+            **({"apart": list(self.apart)} if self.apart else {}),
         }
 
     @classmethod
     def from_dict(cls, document: object) -> Numeric:
         """Read what `to_dict` wrote; anything else raises ValueError."""
         later = {"notation": PLAIN.to_dict(), "missing": [], "range": [], "bins": 0, "edges": [], "indicator": False}
+        later["apart"] = []
         keys = ("kind", "name", "mean", "scale", "fill", *later)
         read = documents.mapping(grown(document, later), "a numeric column", keys)
         read["notation"] = Notation.from_dict(read["notation"])
-        read |= {key: documents.items(read[key], f"The {key} of a column") for key in ("missing", "range", "edges")}
+        read |= {
+            key: documents.items(read[key], f"The {key} of a column") for key in ("missing", "range", "edges", "apart")
+        }
         return cls(*(read[key] for key in keys[1:]))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdnn.data import documents
-from hdnn.data.cells import label_of, texts
+from hdnn.data.cells import label_of, standing, texts
 from hdnn.data.columns import Categorical, Numeric, as_named
 from hdnn.data.dialect import Dialect
 from hdnn.data.kinds import kinds
@@ -152,7 +152,7 @@ class TableEncoder:
             if kind.what == "other" or kind.doubt:
                 raise ValueError(f"Column {name!r}: {kind.doubt or kind.note}. Leave it out, or turn it into numbers.")
             if kind.what == "number":
-                columns.append(Numeric.fit(name, frame[name], kind.notation, kind.missing, bins))
+                columns.append(Numeric.fit(name, frame[name], kind.notation, kind.missing, bins, kind.apart))
             elif kind.what == "date":
                 columns.append(Moment.fit(name, frame[name], kind.format, kind.missing))
             else:
@@ -192,6 +192,7 @@ class TableEncoder:
             x = column.values(cells)
             missing[column.name] = int(np.isnan(x).sum())
             if isinstance(column, Numeric):
+                missing[column.name] -= int(standing(column.name, cells, column.apart).sum())
                 beyond = x[column.beyond(x)]
                 outside[column.name] = len(beyond)
                 found, counts = np.unique(beyond[np.isin(beyond, SENTINELS)], return_counts=True)

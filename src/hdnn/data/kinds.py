@@ -26,13 +26,16 @@ from hdnn.data.notation import (
     shows_decimal,
     tidy,
 )
-from hdnn.names import few
+from hdnn.names import count, few
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _EXACT = 2.0**53
 _TYPING_ERRORS, _LEAST_NUMBERS = 0.2, 10
+
+FREQUENT = 5
+"""Rows that a text has at least to be more than a slip: a word among numbers, or one of very many categories."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Kind:
         notation: How its numbers are written.
         format: How its dates are written.
         missing: Marks in it that stand for a missing value, beside the usual ones.
+        apart: Words among them that stand in place of a number often enough to be a value of their own.
         values: Of a number: "truth", "whole" or "decimal".
         note: How it is read where that is not plain, in words.
         caution: What a user should look at.
@@ -54,6 +58,7 @@ class Kind:
     notation: Notation = PLAIN
     format: str = moments.TYPED
     missing: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
     values: Literal["truth", "whole", "decimal"] = "decimal"
     note: str = ""
     caution: str = ""
@@ -66,6 +71,16 @@ class Kind:
             return self.note
         what = {"truth": "true or false", "whole": "whole numbers", "decimal": "numbers"}[self.values]
         return ", ".join(filter(None, [what if self.what == "number" else f"{self.what}s", self.note]))
+
+    def as_answer(self) -> Kind:
+        """The kind as that of a target: a word among numbers is no number that a network could give."""
+        if not self.apart:
+            return self
+        missing = tuple(mark for mark in self.missing if mark not in self.apart)
+        doubt = (
+            f"holds numbers and {few(map(repr, self.apart))}. Give `missing={self.apart[0]!r}` to leave those rows out"
+        )
+        return replace(self, what="text", missing=missing, apart=(), doubt=doubt)
 
 
 class _Writing(NamedTuple):
@@ -150,7 +165,48 @@ def _written(column: pd.Series[Any], given: Dialect) -> Kind | _Writing:
         read = _read(rest, PLAIN.read(rest), marks + doubtful, given)
         if read is not None:
             return read
-    return _text(column, distinct, strange, given)
+    return _beside_words(column, distinct, strange, marks, given) or _text(column, distinct, strange, given)
+
+
+def _beside_words(
+    column: pd.Series[Any], distinct: Any, strange: list[str], missing: tuple[str, ...], given: Dialect
+) -> _Writing | Kind | None:
+    """The kind of numbers among which a few words stand, as `T` for a trace; None if that is not beyond doubt.
+
+    A slip of the pen has a digit in it, or happens once; a word that comes again and again is meant.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    signs = {text for text in strange if text in DOUBTFUL_MARKS}
+    words = sorted(text for text in strange if text not in signs and is_word(text))
+    rest = distinct.filter(pc.invert(pc.is_in(distinct, pa.array([*words, *signs], distinct.type))))
+    if not words or len(words) > _TYPING_ERRORS * len(distinct) or len(rest) < _LEAST_NUMBERS:
+        return None
+    cells = tidy(column)
+    times = [pc.sum(pc.equal(cells, word)).as_py() for word in words]
+    if min(times) < FREQUENT:
+        return None
+    read = _read(rest, PLAIN.read(rest), (*missing, *sorted(signs), *words), given)
+    kind = read if isinstance(read, Kind) or read is None else read.kind
+    if kind is None or kind.what != "number":
+        return None
+    said = few(f"{word!r} in {count(n, 'row')}" for word, n in zip(words, times, strict=True))
+    caution = (
+        f"{said} among numbers: an input of its own says "
+        f"where, and the median stands in for the number. If it stands for a missing value, give "
+        f"`missing={words[0]!r}`"
+    )
+    note = ", ".join(
+        [*([f"{few(map(repr, sorted(signs)))} as missing"] if signs else []), f"{few(map(repr, words))} apart"]
+    )
+    kind = replace(kind, apart=tuple(words), note=note, caution=caution)
+    return kind if isinstance(read, Kind) or read is None else read._replace(kind=kind)
+
+
+def is_word(text: str) -> bool:
+    """Whether a text has letters, and no digit."""
+    return any(sign.isalpha() for sign in text) and not any(sign.isdigit() for sign in text)
 
 
 def _plain(distinct: Any, x: FloatArray, missing: tuple[str, ...], decimal: str | None) -> Kind | _Writing:
@@ -290,6 +346,7 @@ def _resolved(name: str, writing: _Writing, decimal: str | None, separator: str 
         notation = Notation(",")  # whole numbers so far, in a table of decimal commas
         return replace(kind, notation=notation)
     note = ", ".join(filter(None, [notation.words, kind.note]))
+    caution = "; ".join(filter(None, [kind.caution, caution]))
     return replace(kind, notation=notation, values=_values(notation.read(texts)), note=note, caution=caution)
 
 
@@ -308,7 +365,7 @@ def typed(frame: pd.DataFrame, given: Dialect, separator: str | None, text: Coll
     read = {
         name: _numbers(name, frame[name], kind)
         for name, kind in found.items()
-        if kind.what == "number" and not kind.doubt
+        if kind.what == "number" and not kind.doubt and not kind.apart
     }
     return pd.DataFrame({name: read.get(name, frame[name]) for name in frame.columns}) if read else frame
 

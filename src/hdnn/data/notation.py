@@ -190,13 +190,12 @@ def tidy(cells: pd.Series[Any]) -> Any:
     if pc.all(pc.string_is_ascii(texts)).as_py() is not False:
         return texts
     coded = texts.dictionary_encode()
-    alike = pa.array(
-        [None if text is None else _alike(text) for text in coded.dictionary.to_pylist()], pa.large_string()
-    )
-    return alike.take(coded.indices)
+    same = pa.array([None if text is None else alike(text) for text in coded.dictionary.to_pylist()], pa.large_string())
+    return same.take(coded.indices)
 
 
-def _alike(text: str) -> str:
+def alike(text: str) -> str:
+    """A text whose digits and signs are those of ASCII where they mean the same."""
     if text.isascii():
         return text
     return "".join(

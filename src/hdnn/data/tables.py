@@ -16,7 +16,7 @@ from hdnn.data.columns import Categorical, Numeric
 from hdnn.data.dataset import Dataset, split
 from hdnn.data.dialect import Dialect
 from hdnn.data.encoders import Column, TableEncoder
-from hdnn.data.kinds import Kind, kinds
+from hdnn.data.kinds import FREQUENT, Kind, kinds
 from hdnn.data.moments import Moment, days
 from hdnn.data.overview import described
 from hdnn.data.targets import TargetEncoder, Task, complete, labels_of
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 MOST_CATEGORIES, MOST_KEPT = 100, 256
 """Of a text column with more categories, the frequent ones are kept, and no more than these."""
-
-FREQUENT = 5
-"""Training rows that a category of such a column has at least."""
 
 MOST_INTEGER_CLASSES = 10
 """A target of whole numbers with more different values than this is a quantity, not a class."""
@@ -220,7 +217,7 @@ def _aim(frame: pd.DataFrame, targets: list[str], task: Task | None, found: dict
     """Decide between classes and numbers, and say why."""
     if task not in (None, "classification", "regression"):
         raise ValueError(f"`task` must be 'classification' or 'regression'; got {task!r}.")
-    first = found[targets[0]]
+    first = found[targets[0]].as_answer()
     notation = None if first.notation.is_plain else first.notation
     if len(targets) > 1:
         if task == "classification":
@@ -380,7 +377,7 @@ def _require_usable(chosen: list[str], found: dict[str, Kind]) -> None:
 def _column(name: str, column: pd.Series[Any], kind: Kind, bins: int) -> Column:
     """The encoder of a column, fitted to its training part."""
     if kind.what == "number":
-        return Numeric.fit(name, column, kind.notation, kind.missing, bins)
+        return Numeric.fit(name, column, kind.notation, kind.missing, bins, kind.apart)
     if kind.what == "date":
         return Moment.fit(name, column, kind.format, kind.missing)
     codes, labels = texts(name, column, kind.missing)
