@@ -235,6 +235,8 @@ def test_a_slip_of_the_pen_among_numbers_is_refused(words, times):
 
 
 def test_a_target_of_numbers_and_words_is_refused_in_words_that_help():
-    with pytest.raises(ValueError, match="Target 'rain' holds numbers and 'T'. Give `missing='T'` to leave those rows"):
+    with pytest.raises(
+        ValueError, match=r"Target 'rain' holds numbers and 'T'\. Give `missing='T'` to leave those rows"
+    ):
         table(rains(), "rain")
     assert "left out: 15 rows without rain" in table(rains(), "rain", missing=["T"]).description

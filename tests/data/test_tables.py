@@ -248,19 +248,28 @@ def test_each_refusal_teaches(frame, arguments, message):
         table(frame, **arguments)
 
 
-def test_of_many_categories_the_frequent_ones_are_kept():
-    x = np.random.default_rng(1).normal(size=600)
-    few_rows = np.resize([f"town {i}" for i in range(150)], 600)
-    data = table(pd.DataFrame({"a": x, "town": few_rows, "t": np.resize([0, 1], 600)}), "t")
-    assert "town (many different texts, most of them in fewer than 5 rows)" in data.description
-    assert data.inputs == (1,)
-    few_rows[:400] = np.resize(["Bern", "Lund"], 400)
-    data = table(pd.DataFrame({"a": x, "town": few_rows, "t": np.resize([0, 1], 600)}), "t")
-    assert data.encoder.columns[1].categories == ("Bern", "Lund")
-    assert "200 rare or new values (town 200) encoded as zeros" in data.description
-    several = np.resize([f"town {i}" for i in range(60)] + [f"village {i}" for i in range(60)], 1200)
-    data = table(pd.DataFrame({"a": np.resize(x, 1200), "town": several, "t": np.resize([0, 1, 1], 1200)}), "t")
-    assert data.inputs == (121,)  # all of them: each is in enough rows
+def of_towns(town):
+    """A table of 1200 rows with this column."""
+    x = np.random.default_rng(1).normal(size=1200)
+    return table(pd.DataFrame({"a": x, "town": np.resize(town, 1200), "t": np.resize([0, 1, 1, 0, 1], 1200)}), "t")
+
+
+def test_many_categories_are_kept_where_frequent_ones_make_up_half_of_the_rows():
+    rare = of_towns([f"town {i}" for i in range(600)])
+    assert "town (many different texts, most of them in fewer than 5 rows)" in rare.description
+    assert rare.inputs == (1,)
+    frequent = of_towns([f"town {i}" for i in range(120)])
+    assert frequent.inputs == (121,)
+    mixed = of_towns(["Bern", "Lund"] * 500 + [f"town {i}" for i in range(200)])
+    assert len(mixed.encoder.columns[1].categories) > 150  # a rare one says more than none
+    assert "rare" not in mixed.description
+
+
+def test_of_very_many_categories_the_most_frequent_are_kept():
+    data = of_towns(["Bern", "Lund"] * 400 + [f"town {i}" for i in range(400)])
+    assert len(data.encoder.columns[1].categories) == 256
+    assert {"Bern", "Lund"} < set(data.encoder.columns[1].categories)
+    assert "rare or new values (town " in data.description
 
 
 def test_dates_become_numbers():

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_CATEGORIES, MOST_KEPT = 100, 256
-"""Of a text column with more categories, the frequent ones are kept, and no more than these."""
+"""A text column with more categories than the first is of use if frequent ones make up half of its rows; of more than
+the second, the most frequent are kept."""
 
 MOST_INTEGER_CLASSES = 10
 """A target of whole numbers with more different values than this is a quantity, not a class."""
@@ -380,11 +381,8 @@ def _column(name: str, column: pd.Series[Any], kind: Kind, bins: int) -> Column:
         return Numeric.fit(name, column, kind.notation, kind.missing, bins, kind.apart)
     if kind.what == "date":
         return Moment.fit(name, column, kind.format, kind.missing)
-    codes, labels = texts(name, column, kind.missing)
-    most = None
-    if len(labels) > MOST_CATEGORIES:
-        most = min(MOST_KEPT, int((np.bincount(codes[codes >= 0]) >= FREQUENT).sum()) or MOST_CATEGORIES)
-    return Categorical.fit(name, column, kind.missing, most)
+    many = len(texts(name, column, kind.missing)[1]) > MOST_KEPT
+    return Categorical.fit(name, column, kind.missing, MOST_KEPT if many else None)
 
 
 def _require_spread(frame: pd.DataFrame, aim: _Aim, train: NDArray[np.int64]) -> None:
