@@ -41,8 +41,8 @@ from hdnn.jobs.worth import Worth
 TREES, PATIENT_TREES, NETWORK = "boosted trees", "boosted trees, early stopping", "perceptron"
 COMMAND, ESTIMATOR = "hdnn train", "hdnn estimator"
 CATEGORIES = 250
-"""Most categories of a column of texts, for all methods; the rarest share one. (Until 27 November 100 where each is a
-column of its own: on the half for choices that cost the methods without trees up to 24 points of a table.)"""
+"""Most categories of a column of texts, for all methods; the rarest share one. It was 100 where each is a column of its
+own until 27 November: on the half for choices, that cost the estimators up to 21 points of a table."""
 
 
 class Task(NamedTuple):

@@ -4,6 +4,7 @@ import datetime
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
@@ -210,6 +211,14 @@ def test_blanks_that_align_columns_separate_them(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        (
+            "x,y,z\na,b,c\n" + "1,2,\n3,4,q\n" * 2,
+            "second line.*'a,b,c', looks like another line of names.*`skip_lines=1`",
+        ),
+        (
+            "x,y,z\nmm,mm,\n" + "1,,r\n3,4,q\n" * 2,
+            "second line.*'mm,mm,', looks like another line of names, or of units",
+        ),
         ("Prices 2026\n\nx,y\n1,2\n3,4\n", "first line.*'Prices 2026', looks like a title.*`skip_lines=1`"),
         ("# a\n# b\nx,y\n1,2\n3,4\n", "first 2 lines.*`skip_lines=2`"),
         ("a:b\n\nc\nx,y,\n1,2\n3,4\n", "first 3 lines.*`skip_lines=3`"),
@@ -267,3 +276,37 @@ def test_a_class_may_be_called_none(tmp_path):
     assert table(tmp_path / "t.csv", "kind", missing=[""]).classes == ("None", "oak")
     with pytest.raises(ValueError, match="Every row has the class 'oak'"):
         table(tmp_path / "t.csv", "kind")
+
+
+@pytest.mark.parametrize(
+    ("written", "numbers"),
+    [
+        (["950", "1.2K", "3.4M", "-4.35k"], [950, 1200, 3.4e6, -4350]),
+        (["$1.25M", "$800K", "$2B"], [1.25e6, 8e5, 2e9]),
+        (["0:45", "1:30", "75:05"], [45, 90, 4505]),
+        (["0:45:00", "101:00:30.5"], [2700, 363630.5]),
+        (["2h 15m", "45 min", "1 day, 2 hours", "3 hrs 5 mins 2 secs"], [8100, 2700, 93600, 11102]),
+        (["0 days 00:05:00", "1 days 02:03:04.5"], [300, 93784.5]),
+    ],
+)
+def test_letters_and_colons_among_digits_are_read_exactly(written, numbers):
+    (notation,) = notations(pa.array(written, pa.large_string()))
+    assert notation.words
+    assert not notation.is_plain
+    assert notation.read([*written, "x"]).tolist()[:-1] == numbers
+    assert np.isnan(notation.read([*written, "x"])[-1])
+    assert Notation.from_dict(notation.to_dict()) == notation
+
+
+@pytest.mark.parametrize(
+    "written", [["12", "12B", "14K"], ["5.5 m", "3 s"], ["1:05", "1:05:03"], ["1:75", "2:10"], ["XL", "2XL"]]
+)
+def test_what_only_looks_like_them_is_no_number(written):
+    assert notations(pa.array(written, pa.large_string())) == []
+
+
+def test_a_column_of_durations_says_nothing_of_the_decimals_of_others():
+    frame = pd.DataFrame({"lap": [f"{30 + i}:{i}5" for i in range(6)] * 5, "x": ["1.234", "567", "2.001"] * 10})
+    found = kinds(frame, Dialect())
+    assert found["lap"].words == "whole numbers, durations such as 1:30"
+    assert "which may be 1.234 or 1234" in found["x"].doubt

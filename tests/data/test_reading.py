@@ -144,3 +144,11 @@ def test_whole_tables_are_read_to_the_nearest_number(tmp_path):
     expected = [float(cell) for cell in cells]
     assert read_table(tmp_path / "t.csv")["n"].tolist() == expected
     assert joined(tmp_path / "t.csv", part=50)["n"].tolist() == expected
+
+
+def test_of_a_packed_file_it_is_said_how_to_unpack_it(tmp_path):
+    (tmp_path / "t.csv.xz").write_bytes(b"xz")
+    with pytest.raises(
+        ValueError, match=r"t\.csv\.xz is no table that can be read. It is packed: unpack it with `unxz`"
+    ):
+        read_table(tmp_path / "t.csv.xz")

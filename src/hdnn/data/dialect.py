@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from hdnn.data.notation import DOUBTFUL_MARKS, USUAL_MARKS
 from hdnn.names import few
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -32,7 +33,7 @@ SAMPLE = 2**18
 MOST_COLUMNS = 2**16
 """A text table with more columns than this is refused before it is read: each takes memory, also an empty one."""
 
-_ROWS = 500
+_ROWS, _LEAST_ROWS = 500, 3
 _PIECE = 2**20
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -336,6 +337,12 @@ def _require_header(rows: Sequence[Sequence[str]], text: str, separator: str, pl
             f"The second line of {place}, {few([separator.join(body[0])])!r}, looks like types of the columns, not "
             f"like data. Delete it, and what else stands between the names and the data."
         )
+    if _names_again(body):
+        raise ValueError(
+            f"The second line of {place}, {few([separator.join(body[0])])!r}, looks like another line of names, or of "
+            f"units: below it stand numbers. Delete it; or leave out what is above it with "
+            f"`skip_lines={skipped + _lines(text, separator, 1)}`, if it holds the names."
+        )
     places = [i for i in range(len(head)) if body and all(_is_number(row[i]) for row in body)]
     if not places or not all(_is_number(head[i]) for i in places):
         return
@@ -358,6 +365,16 @@ def _are_types(body: Sequence[Sequence[str]]) -> bool:
     first, second = ([field.lower() for field in row] for row in body[:2])
     letters = _LETTERS if _ROLES.issuperset(second) else set()
     return sum(field in _TYPES | letters for field in first) > len(first) / 2
+
+
+def _names_again(body: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row holds words, perhaps with gaps, where all others hold numbers, in two columns at least."""
+    if len(body) < _LEAST_ROWS:
+        return False
+    absent = {"", *USUAL_MARKS, *DOUBTFUL_MARKS}
+    below = [{row[i] for row in body[1:]} - absent for i in range(len(body[0]))]
+    words = [body[0][i] for i, cells in enumerate(below) if cells and all(map(_is_number, cells)) and body[0][i]]
+    return len(words) > 1 and not any(_is_number(word) or word in absent for word in words)
 
 
 def _is_number(field: str) -> bool:

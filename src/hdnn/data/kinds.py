@@ -313,7 +313,7 @@ def _decimal(columns: list[_Writing]) -> str | None:
     for _, texts, found in columns:
         if found == [PLAIN]:
             shown |= {"."} if shows_decimal(texts) else set()
-        elif len({notation.decimal for notation in found}) == 1:
+        elif len({notation.decimal for notation in found}) == 1 and not found[0].form:
             other = "," if found[0].decimal == "." else "."
             shown |= set() if notations(texts, other) else {found[0].decimal}
     return shown.pop() if len(shown) == 1 else None

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdnn.data import documents
+from hdnn.data.forms import FORMS, form_of, numbers_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,6 +72,7 @@ class Notation:
         thousands: Between groups of digits: ".", ",", "'", a blank, or nothing.
         prefix: Before every number, as a currency.
         suffix: Behind every number, as a unit; "%" makes 12 % the number 0.12.
+        form: Of numbers with letters or colons among their digits, see `FORMS`; the rest then says nothing.
 
     Example:
         >>> Notation(",", ".", suffix="€").read(["1.234,50 €", "12 €", "1.234.5"]).tolist()
@@ -81,6 +83,7 @@ class Notation:
     thousands: str = ""
     prefix: str = ""
     suffix: str = ""
+    form: str = ""
 
     def __post_init__(self) -> None:
         if self.decimal not in _TWINS or self.thousands not in _TWINS[self.decimal]:
@@ -90,6 +93,8 @@ class Notation:
             )
         if not all(isinstance(affix, str) and len(affix) <= 20 for affix in (self.prefix, self.suffix)):
             raise ValueError("What stands before and behind the numbers of a column must be a short text.")
+        if self.form not in ("", *FORMS):
+            raise ValueError(f"Numbers cannot have the form {documents.shown(self.form)}. Update hdnn.")
 
     @property
     def is_plain(self) -> bool:
@@ -99,6 +104,8 @@ class Notation:
     @property
     def words(self) -> str:
         """How numbers are written, in words; empty for the plain notation."""
+        if self.form:
+            return FORMS[self.form]
         names = {",": "commas", ".": "points", "'": "apostrophes", " ": "blanks"}
         parts = ["decimal comma"] if self.decimal == "," else []
         parts += [f"{names[self.thousands]} between thousands"] if self.thousands else []
@@ -118,6 +125,8 @@ class Notation:
         texts = (
             written if isinstance(written, pa.Array | pa.ChunkedArray) else pa.array(list(written), pa.large_string())
         )
+        if self.form:
+            return numbers_of(self.form, texts)
         if self.is_plain:
             fits = pc.match_substring_regex(texts, f"^(?:{_PLAIN}|{_STRANGE})$")
             bodies = pc.if_else(fits, texts, None)
@@ -145,12 +154,14 @@ class Notation:
 
     def to_dict(self) -> dict[str, str]:
         """Return plain values for JSON."""
-        return {name: getattr(self, name) for name in ("decimal", "thousands", "prefix", "suffix")}
+        plain = {name: getattr(self, name) for name in ("decimal", "thousands", "prefix", "suffix")}
+        return plain | ({"form": self.form} if self.form else {})
 
     @classmethod
     def from_dict(cls, document: object) -> Notation:
         """Read what `to_dict` wrote; anything else raises ValueError."""
-        keys = ("decimal", "thousands", "prefix", "suffix")
+        keys = ("decimal", "thousands", "prefix", "suffix", "form")
+        document = {"form": "", **document} if isinstance(document, dict) else document
         values = documents.mapping(document, "how numbers are written", keys)
         if not all(isinstance(value, str) for value in values.values()):
             raise ValueError("How numbers are written is described by texts.")
@@ -211,6 +222,8 @@ def notations(texts: Any, decimal: str | None = None) -> list[Notation]:
         texts: At least one text, as `tidy` leaves them; none is missing.
         decimal: "." or "," where that is known.
     """
+    if form := form_of(texts):
+        return [Notation(form=form)]
     first = texts[0].as_py()
     prefix, suffix = _affixes(first)
     if not (_is_known(prefix, _CURRENCIES) and _is_known(suffix, _UNITS | _CURRENCIES)):

@@ -30,6 +30,7 @@ KINDS = ".csv, .tsv, .tab or .txt (each also .gz), .parquet or .xlsx"
 
 SHEET = ".xlsx"
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ""}
+_UNPACKED_BY = {".bz2": "bunzip2", ".xz": "unxz", ".zst": "unzstd", ".zip": "unzip", ".7z": "7z x"}
 _LONGEST = 2**25  # letters of one row, and what stands in memory for a part: a quote that is never closed has no end
 _LEAST_BOUND, _LARGEST_RATIO = 2**28, 100
 _MOST_ROWS = 2**16
@@ -374,7 +375,8 @@ def _require_table(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
         raise FileNotFoundError(f"There is no file {place}. A table was expected there: {KINDS}.")
     suffix = ending(place)
     if suffix not in (*_SEPARATORS, ".parquet", SHEET) or not place.is_file():
-        raise ValueError(f"{place} is no table that can be read. Give a {KINDS} file.")
+        packed = f" It is packed: unpack it with `{_UNPACKED_BY[suffix]}`." if suffix in _UNPACKED_BY else ""
+        raise ValueError(f"{place} is no table that can be read.{packed} Give a {KINDS} file.")
     if not place.stat().st_size:
         raise ValueError(f"{place} is empty (0 bytes). It needs a header line and data rows.")
     return place, _SEPARATORS.get(suffix)
