@@ -4,6 +4,7 @@ import math
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hdnn import plots
@@ -76,3 +77,27 @@ def test_long_names_of_many_classes_are_cut():
     text = of_regions([f"{i} {'long ' * 50}" for i in range(100)], 5, 1)
     assert len(text) < 800
     assert re.search("and 92 more", text)
+
+
+def test_of_two_numbers_in_pieces_the_regions_are_those_of_the_network(tmp_path, monkeypatch):
+    x = np.random.default_rng(0).normal(size=(300, 2)) * [1.0, 50.0] + [0.0, 1000.0]
+    inside = (np.abs(x[:, 0]) < 0.7) & (np.abs(x[:, 1] - 1000) < 40)
+    pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "kind": np.where(inside, "in", "out")}).to_csv(tmp_path / "t.csv")
+    drawn = {}
+    original = plots.decision_regions
+
+    def remember(*axes_and_grid, **more):
+        drawn["axes"], drawn["said"], drawn["points"] = axes_and_grid[:2], axes_and_grid[2], axes_and_grid[3]
+        drawn["predicted"] = more["predicted"]
+        return original(*axes_and_grid, **more)
+
+    monkeypatch.setattr(plots, "decision_regions", remember)
+    source = Source(str(tmp_path / "t.csv"), target="kind", columns=("a", "b"), bins=8)
+    outcome = train(source, Choices(layers=4, epochs=15), tmp_path / "run")
+    assert outcome.run.config.network.inputs == (18,)
+    columns, rows = (
+        np.abs(axis[None] - drawn["points"][:, [i]]).argmin(axis=1) for i, axis in enumerate(drawn["axes"])
+    )
+    near = (drawn["said"][rows, columns] > 0.5).astype(int)
+    assert 0 < near.mean() < 1
+    assert (near == drawn["predicted"]).mean() > 0.95

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hdnn import plots
 from hdnn.analysis import principal_components
-from hdnn.data import Dataset
+from hdnn.data import Dataset, Numeric, TableEncoder
 from hdnn.doors import in_options
 from hdnn.flow.promises import in_words
 from hdnn.jobs import sights, standing
@@ -60,8 +60,8 @@ def write_summary(
     sections = [Section("Results", _result_parts(run, dataset, output, metrics))]
     if (worth := standing.section(dataset, metrics)) is not None:
         sections.append(worth)
-    if network.task == "classification" and dataset.inputs == (2,):
-        sections.append(Section("Decision regions", [_regions(run, network, dataset, output)]))
+    if network.task == "classification" and (plane := _plane(dataset)) is not None:
+        sections.append(Section("Decision regions", [_regions(run, network, dataset, output, plane)]))
     if history:
         sections.append(Section("Training", [_training(run, dataset, history)]))
     if search:
@@ -203,13 +203,35 @@ def _reliability(run: Run, dataset: Dataset, output: torch.Tensor) -> Picture:
     return _picture(run, "reliability.png", "Calibration", sights.of_reliability(*bins), caption)
 
 
-def _regions(run: Run, network: Network, dataset: Dataset, output: torch.Tensor) -> Picture:
-    x = dataset.x_test
+def _plane(dataset: Dataset) -> list[int] | None:
+    """Where among the inputs the two numbers stand of which all others are made; None if it takes more than two."""
+    if dataset.inputs == (2,):
+        return [0, 1]
+    columns = dataset.encoder.columns if isinstance(dataset.encoder, TableEncoder) else ()
+    if len(columns) != 2 or not all(isinstance(column, Numeric) for column in columns):
+        return None
+    return [0, columns[0].width]
+
+
+def _encoded(dataset: Dataset, points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The inputs of points (s, 2) of that plane."""
+    if dataset.inputs == (2,):
+        return points
+    import pandas as pd
+
+    columns: Any = dataset.encoder.columns  # type: ignore[union-attr]
+    numbers = points.astype(np.float64) * [c.scale for c in columns] + [c.mean for c in columns]
+    return dataset.encoder.encode(pd.DataFrame(numbers, columns=[c.name for c in columns]))  # type: ignore[arg-type]
+
+
+def _regions(run: Run, network: Network, dataset: Dataset, output: torch.Tensor, plane: list[int]) -> Picture:
+    x = dataset.x_test[:, plane]
     low, high = x.min(0), x.max(0)
     margin = 0.08 * (high - low)
     axes = [np.linspace(low[i] - margin[i], high[i] + margin[i], _GRID, dtype=np.float32) for i in range(2)]
     grid = np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
-    probabilities = class_probabilities(outputs(network, torch.from_numpy(grid)).cpu()).numpy()
+    inputs = torch.from_numpy(_encoded(dataset, grid))
+    probabilities = class_probabilities(outputs(network, inputs).cpu()).numpy()
     said: NDArray[Any] = probabilities[:, 1] if len(dataset.classes) == 2 else probabilities.argmax(1)
     chosen = _sample(len(x), 5 * _SHOWN)
     predicted = predicted_classes(output).numpy()[chosen]
