@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hdnn import entries
+from hdnn import entries, nodes
 from hdnn.arguments import factor, require_room, shown, whole
 from hdnn.entries import Slot
 from hdnn.facts import restated
@@ -80,36 +80,6 @@ def block(X: Tensor) -> Tensor:
     if not isinstance(X, Tensor):
         raise TypeError(f"X must be a tensor (n/2, n/2); got {shown(X)}. Use torch.as_tensor(X).")
     return entries.two_by_two(None, -X.mT, X, None, axes=(-2, -1))
-
-
-def inverse_transpose(K: Tensor) -> Tensor:
-    """J = K⁻ᵀ, the interconnection that `Inverse` implies.
-
-    Args:
-        K: (N, n, n), or (N, n, n, 1, ...) of a pointwise flow of images or signals.
-
-    Returns:
-        (N, n, n).
-
-    Raises:
-        ValueError: if a K has no inverse: an odd number of features, a singular K, or a convolution of several taps.
-    """
-    if (taps := K.shape[3:]).numel() > 1:
-        raise ValueError(
-            f"J = K⁻ᵀ of weights with {' x '.join(map(str, taps))} taps is an operator on whole states, not a matrix. "
-            f"Only kernel_size=1 has one per position."
-        )
-    features = K.shape[1]
-    if features % 2:
-        raise ValueError(
-            f"J = K⁻ᵀ does not exist: a skew K with an odd number of features, {features}, is singular. "
-            f"The flow itself never inverts K and is fine."
-        )
-    try:
-        inverse: Tensor = torch.linalg.inv(K.reshape(-1, features, features))
-    except RuntimeError as error:
-        raise ValueError(f"J = K⁻ᵀ does not exist: a K is singular ({error}). The flow itself is fine.") from error
-    return inverse.mT
 
 
 class Interconnection(ABC):
@@ -343,6 +313,28 @@ class Learned(Interconnection):
             raise ValueError("`initial` must be zero where `mask` is zero: those entries are never stored.")
         self.initial = start
         self.mask = kept
+
+    @classmethod
+    def from_graph(cls, adjacency: Tensor, node_size: int) -> Learned:
+        """J = [0 −Xᵀ; X 0] whose X couples nodes along the edges of a graph alone; it starts canonical.
+
+        Args:
+            adjacency: (V, V), nonzero where two nodes are neighbours; symmetric, for J acts both ways.
+            node_size: d, even: features of a node, half of them of p and half of q.
+
+        Raises:
+            ValueError: if the adjacency is not symmetric, or `node_size` is odd.
+
+        Example:
+            >>> ring = torch.eye(4).roll(1, 0) + torch.eye(4).roll(-1, 0)
+            >>> Learned.from_graph(ring, node_size=2).free_shape(8)  # 12 of the 16 entries of X
+            (12,)
+        """
+        near = nodes.mask(adjacency, node_size)
+        if not torch.equal(near, near.mT):
+            raise ValueError("J = −Jᵀ acts both ways along an edge, so `adjacency` must be symmetric. Use `A + A.mT`.")
+        n = len(near)
+        return cls(canonical(n, device="cpu"), near & (block(torch.ones(n // 2, n // 2, device="cpu")) != 0))
 
     def free_shape(self, features: int) -> tuple[int, ...]:
         """(number of entries above the diagonal that the mask keeps,)."""

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hdnn import entries
+from hdnn import entries, nodes
 from hdnn.arguments import factor, shown, whole
 from hdnn.facts import restated
 from hdnn.spaces import VECTORS, Images, Space
@@ -317,6 +317,30 @@ class Masked(Structure):
         self.inner = inner
         self.mask = mask.detach().to("cpu", torch.bool, copy=True)
         self._copies = inner._copies
+
+    @classmethod
+    def from_graph(
+        cls, adjacency: Tensor, node_size: int, inner: Structure | None = None, *, halves: bool = True
+    ) -> Masked:
+        """The members of a structure whose nodes act on each other along the edges of a graph alone.
+
+        A unit belongs to a node as a feature does, so K is square. K goes along an edge and Kᵀ back, so that a step
+        reaches farther than one edge: `hdnn.analysis.check_topology` counts.
+
+        Args:
+            adjacency: (V, V), A[target, source] nonzero for an edge; every node sees itself. Symmetric for a skew K.
+            node_size: d, features of a node; n = V d.
+            inner: the structure that is masked; None is `BlockDiagonal()`, that of `h2`.
+            halves: whether half of a node's features are of p and half of q, as `BlockDiagonal` wants them; False
+                gives each node a stretch of the state, for `Dense()` and `Skew()`.
+
+        Example:
+            >>> import torch
+            >>> ring = torch.eye(8).roll(1, 0) + torch.eye(8).roll(-1, 0)
+            >>> Masked.from_graph(ring, node_size=2).free_shape(16)  # 24 of 64 entries of K_p, and as many of K_q
+            (48,)
+        """
+        return cls(inner or BlockDiagonal(), nodes.mask(adjacency, node_size, halves))
 
     @property
     def skew(self) -> bool:

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from hdnn.analysis.spectra import MarginalStability as MarginalStability
     from hdnn.analysis.spectra import linearize as linearize
     from hdnn.analysis.spectra import marginal_stability as marginal_stability
+    from hdnn.analysis.topology import Topology as Topology
+    from hdnn.analysis.topology import check_topology as check_topology
     from hdnn.analysis.transient import TransientGrowth as TransientGrowth
     from hdnn.analysis.transient import kreiss_constant as kreiss_constant
     from hdnn.analysis.transient import numerical_abscissa as numerical_abscissa
@@ -71,6 +73,7 @@ _HOME = {
     "portraits": "PhasePortrait phase_portrait",
     "sensitivity": "log_norms sensitivities",
     "spectra": "Linearization MarginalStability linearize marginal_stability",
+    "topology": "Topology check_topology",
     "transient": "TransientGrowth kreiss_constant numerical_abscissa transient_growth",
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names.split()}

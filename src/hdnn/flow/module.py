@@ -26,7 +26,7 @@ from hdnn.flow.plans import layers_of, make_plan
 from hdnn.flow.states import check_numbers, in_full, is_jagged, over_rows, read
 from hdnn.hamiltonian import Field, Hamiltonian
 from hdnn.integrators import Integrator, integrator_of
-from hdnn.interconnections import Interconnection, interconnection_of, inverse_transpose
+from hdnn.interconnections import Interconnection, interconnection_of
 from hdnn.kernels import backend as contract
 from hdnn.kernels.choice import check_backend, chosen
 from hdnn.kernels.operators import run
@@ -223,7 +223,7 @@ class Flow(nn.Module):
         """
         if (J := self._J()) is not None:
             return J
-        J = inverse_transpose(self.K)
+        J = parameters.inverse_transpose(self.K)
         return J[0] if self.shared else J
 
     def forward(self, y: Tensor, *, inputs: Tensor | None = None, **call: Any) -> Tensor:

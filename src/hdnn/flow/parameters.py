@@ -120,3 +120,33 @@ def _spread(value: Tensor, parameter: Tensor) -> Tensor:
     if not isinstance(parameter, DTensor):
         return value
     return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
+
+
+def inverse_transpose(K: Tensor) -> Tensor:
+    """J = K⁻ᵀ, the interconnection that `Inverse` implies.
+
+    Args:
+        K: (N, n, n), or (N, n, n, 1, ...) of a pointwise flow of images or signals.
+
+    Returns:
+        (N, n, n).
+
+    Raises:
+        ValueError: if a K has no inverse: an odd number of features, a singular K, or a convolution of several taps.
+    """
+    if (taps := K.shape[3:]).numel() > 1:
+        raise ValueError(
+            f"J = K⁻ᵀ of weights with {' x '.join(map(str, taps))} taps is an operator on whole states, not a matrix. "
+            f"Only kernel_size=1 has one per position."
+        )
+    features = K.shape[1]
+    if features % 2:
+        raise ValueError(
+            f"J = K⁻ᵀ does not exist: a skew K with an odd number of features, {features}, is singular. "
+            f"The flow itself never inverts K and is fine."
+        )
+    try:
+        inverse: Tensor = torch.linalg.inv(K.reshape(-1, features, features))
+    except RuntimeError as error:
+        raise ValueError(f"J = K⁻ᵀ does not exist: a K is singular ({error}). The flow itself is fine.") from error
+    return inverse.mT
