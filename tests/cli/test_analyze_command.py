@@ -46,6 +46,16 @@ def test_an_untrained_flow_as_json(hdnn, place):
 
 
 @pytest.mark.usefixtures("sketched")
+def test_peers_stand_beside_it_and_numbers_say_what_they_mean(hdnn):
+    code, out, _ = hdnn(f"analyze --model h2 {FLOW} --compare resnet,perceptron -o found")
+    assert code == 0
+    lines = {line.split(":")[0]: line for line in out.splitlines()}
+    assert "grows by at most this factor" in lines["largest norm"]
+    assert "orthogonal weights" in lines["gradient passage of perceptron orthogonal"]
+    assert all("(" in line for name, line in lines.items() if name != "Report")
+
+
+@pytest.mark.usefixtures("sketched")
 def test_without_an_output_folder_one_is_named_after_the_model(hdnn, place):
     assert hdnn(f"analyze --model ms2 {FLOW} --features 5")[0] == 0
     (folder,) = (place / "analyses").iterdir()
@@ -72,6 +82,7 @@ def test_an_analysis_is_replaced_only_where_asked(hdnn, place):
         ("analyze --model h2 --features 5", "even"),
         ("analyze --model h2 --layers 0", "identity"),
         ("analyze --model h2 --samples 0", "--samples"),
+        (f"analyze --model h2 {FLOW} --compare resnets", "Did you mean 'resnet'"),
         ("analyze --model h2 --step 0.1 --horizon 2", "not both"),
         ("analyze --model h2 --data-folder .", "for runs on MNIST"),
         (f"analyze --model h2 {FLOW} -o flowers.csv", "is a file"),

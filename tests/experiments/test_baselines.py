@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from hdnn.experiments.baselines import SMALLEST, Chains, passage, train_chains
+from hdnn.chains import SMALLEST, Chains, passage
+from hdnn.experiments.baselines import train_chains
 from hdnn.networks import Network, ZeroPadding
 from hdnn.training import Recipe, fit
 

@@ -1,5 +1,6 @@
 """The report on a flow: what it finds, what it leaves out and why, and what it does to folders."""
 
+import html
 import json
 import math
 import re
@@ -8,8 +9,12 @@ import pytest
 import torch
 
 from hdnn.analysis import norms, sensitivities
+from hdnn.chains import Chains, passage
 from hdnn.jobs import Choices, Source, analyze, train, trained, untrained
-from hdnn.jobs.findings import Finding, LeftOut, find
+from hdnn.jobs.evidence import Finding, LeftOut
+from hdnn.jobs.findings import find
+from hdnn.jobs.meanings import MEANINGS
+from hdnn.jobs.peers import PEERS, beside, named
 from hdnn.networks import PRESETS
 
 # The smallest file that a report takes for a picture.
@@ -185,3 +190,65 @@ class TestFolders:
         with pytest.raises(FloatingPointError):
             analyze(subject, tmp_path / "a")
         assert not (tmp_path / "a").exists()
+
+
+def test_every_number_of_a_summary_says_what_it_means(fresh):
+    """Also those of other flows; and nothing is explained that is never found."""
+    _, analysis = fresh
+    page = html.unescape(analysis.report.read_text(encoding="utf-8"))
+    numbers = read(analysis.folder)
+    for name in analysis.summary:
+        assert numbers["meanings"][name] == MEANINGS[name]
+        assert MEANINGS[name] in page or analysis.summary[name] is None
+    found = [*find(untrained("h2", layers=4, samples=3)), beside(untrained("h2", layers=2, samples=3), tuple(PEERS))]
+    names = {name for each in found if isinstance(each, Finding) for name in each.summary} | set(analysis.summary)
+    assert set(MEANINGS) - names == {"from_layer", "contracting_share"}  # of wild flows and of runs
+    assert names <= set(MEANINGS)
+
+
+def test_tables_of_numbers_say_how_to_read_them():
+    for finding in find(untrained("h2", layers=4, shared=True, samples=3)):
+        for table in getattr(finding, "tables", []):
+            assert table.note or not any(isinstance(cell, float) for row in table.rows for cell in row)
+
+
+@pytest.mark.parametrize("model", ["h2", "ms2"])
+def test_plain_networks_stand_beside_a_flow(model):
+    """Same layers, features, step and states; those with orthogonal weights pass gradients as careful users know."""
+    subject = untrained(model, layers=40, step=0.05, samples=30)
+    found = beside(subject, ("resnet", "perceptron"))
+    assert isinstance(found, Finding)
+    rows = {row[0]: row[1:] for row in found.tables[0].rows}
+    assert len(rows) == 6
+    assert found.summary["gradient_passage"] == pytest.approx(passage(subject.flow, subject.y0[:20])[0])
+    step = Chains(range(5), 4, 40, steps=[0.05] * 5, weights="orthogonal")
+    shares = [passage(step.layers(e), subject.y0[:20])[0] for e in range(5)]
+    assert rows["ResNet, step h, orthogonal weights"][0] == pytest.approx(sum(shares) / 5)
+    assert abs(found.summary["gradient_passage_of_resnet"]) < 0.5
+    assert found.summary["gradient_passage_of_perceptron"] < -8
+    assert found.summary["gradient_passage_of_perceptron_orthogonal"] > -4
+    assert abs(found.summary["gradient_passage_of_fresh_flows"]) < 1
+    assert "None of them has been trained" in found.text
+    (drawing,) = found.drawings
+    assert drawing.file == "peers.png"
+    json.dumps(found.numbers, allow_nan=False)
+    alone = beside(subject, ["resnet"])
+    assert set(alone.summary) == {name for name in found.summary if "perceptron" not in name}
+
+
+def test_peers_are_named():
+    assert named("resnet, perceptron,resnet") == ("resnet", "perceptron")
+    with pytest.raises(ValueError, match=r"no network to compare with 'resnets'\. Did you mean 'resnet'"):
+        named("resnets")
+    with pytest.raises(ValueError, match="one or more of resnet, perceptron"):
+        named(" , ")
+
+
+def test_the_peers_are_in_the_folder_and_replaced_with_it(tmp_path):
+    subject = untrained("h2", layers=3, samples=3)
+    folder = tmp_path / "found"
+    analyze(subject, folder, compare=["perceptron"])
+    assert (folder / "figures" / "peers.png").is_file()
+    assert "Beside plain networks" in (folder / "report.html").read_text(encoding="utf-8")
+    analyze(subject, folder, overwrite=True)
+    assert not (folder / "figures" / "peers.png").exists()

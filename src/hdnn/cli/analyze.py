@@ -40,6 +40,10 @@ def analyze(
         Path | None,
         option(OUTPUT, "Folder to write.", "--output", "-o", default="RUN/analysis, or analyses/MODEL-TIME"),
     ] = None,
+    compare: Annotated[
+        str | None,
+        option(None, "Plain networks to set beside it, as they begin: resnet, perceptron or both.", default="none"),
+    ] = None,
     overwrite: Annotated[
         bool, option(OUTPUT, "Replace the analysis in the output folder.", "--overwrite", default="off")
     ] = False,
@@ -48,20 +52,25 @@ def analyze(
 ) -> None:
     """See what the flow of a run, or an untrained one, does to states and gradients: numbers, figures, a report."""
     from hdnn.jobs import analyze, choose_subject
+    from hdnn.jobs.meanings import MEANINGS
+    from hdnn.jobs.peers import named
 
+    kinds = named(compare) if compare is not None else ()
     network = taken(ModelChoice, chosen) | taken(FlowChoices, chosen)
     folder = output or (
         run / "analysis" if run else Path("analyses") / f"{chosen['model']}-{datetime.now():%Y%m%d-%H%M%S}"
     )
     subject = choose_subject(run, network, samples, seed, str(data_folder) if data_folder else None)
     say(subject.lead)
-    found = analyze(subject, folder, overwrite=overwrite, command=shlex.join(["hdnn", *sys.argv[1:]]))
+    command = shlex.join(["hdnn", *sys.argv[1:]])
+    found = analyze(subject, folder, compare=kinds, overwrite=overwrite, command=command)
     if as_json:
         show(json.dumps({**found.summary, "left_out": found.left_out, "report": str(found.report)}))
         return
     for name, value in found.summary.items():
         if value is not None:
-            show(f"{name.replace('_', ' ')}: {value if isinstance(value, str) else shown(name, value)}")
+            number = value if isinstance(value, str) else shown(name, value)
+            show(f"{name.replace('_', ' ')}: {number} ({MEANINGS[name]})")
     for title, reason in found.left_out.items():
         say(f"Left out: {title}. {reason}")
     show(f"Report: {found.report}")

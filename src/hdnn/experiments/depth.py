@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from hdnn import data
-from hdnn.experiments.baselines import SMALLEST, Chains, Weights, passage, train_chains
+from hdnn.chains import SMALLEST, Chains, Weights, passage
+from hdnn.experiments.baselines import train_chains
 from hdnn.experiments.experiment import Experiment, Found, Measure, Outcome, Paper
 from hdnn.experiments.planar import layers_of
 from hdnn.networks import Network, vector_classifier

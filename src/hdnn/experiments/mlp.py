@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hdnn.experiments.baselines import passage
+from hdnn.chains import passage
 from hdnn.experiments.experiment import Experiment, Found, Measure, Outcome, Paper
 from hdnn.experiments.planar import PUBLISHED, PlanarCell, train
 from hdnn.plots import curves

@@ -19,7 +19,10 @@ from hdnn import plots
 from hdnn.files import make_folder, require_own, write_whole
 from hdnn.flow import Flow
 from hdnn.flow.promises import in_words
-from hdnn.jobs.findings import Drawing, Finding, LeftOut, Summary, find
+from hdnn.jobs.evidence import Drawing, Finding, LeftOut, Summary
+from hdnn.jobs.findings import find
+from hdnn.jobs.meanings import MEANINGS
+from hdnn.jobs.peers import beside
 from hdnn.jobs.subjects import Subject
 from hdnn.report import Picture, Report, Section, Table, render
 from hdnn.runs import versions
@@ -27,7 +30,10 @@ from hdnn.runs import versions
 FORMAT = 1
 _NUMBERS, _REPORT, _FIGURES = "numbers.json", "report.html", "figures"
 _KIND = "hdnn analysis"
-_DRAWN = ("norms.png", "singular_values.png", "energy.png", "spectrum.png", "layer_spectrum.png", "gradients.png")
+_DRAWN = (
+    *("norms.png", "singular_values.png", "energy.png", "spectrum.png", "layer_spectrum.png", "gradients.png"),
+    "peers.png",
+)
 
 
 @dataclass(frozen=True)
@@ -50,11 +56,14 @@ class Analysis:
         return self.folder / _REPORT
 
 
-def analyze(subject: Subject, folder: Path, *, overwrite: bool = False, command: str = "") -> Analysis:
+def analyze(
+    subject: Subject, folder: Path, *, compare: Sequence[str] = (), overwrite: bool = False, command: str = ""
+) -> Analysis:
     """Look into a flow and write what is found: those analyses that apply, and why the others do not.
 
     Args:
         subject: a flow and its states, made by `trained` or `untrained`.
+        compare: which plain networks to set beside it, "resnet" and "perceptron", both as they begin.
         folder: to write to; new or empty, or with `overwrite` one that holds an analysis.
         overwrite: replace the analysis in it.
         command: what repeats it, for the record.
@@ -74,7 +83,7 @@ def analyze(subject: Subject, folder: Path, *, overwrite: bool = False, command:
     """
     require_free(folder, overwrite=overwrite)
     _ = subject.states  # divergence is found before anything is written
-    findings = find(subject)
+    findings = [*find(subject), *([beside(subject, compare)] if compare else [])]
     found = [finding for finding in findings if isinstance(finding, Finding)]
     left_out = [finding for finding in findings if isinstance(finding, LeftOut)]
     summary = {name: value for finding in found for name, value in finding.summary.items()}
@@ -85,19 +94,21 @@ def analyze(subject: Subject, folder: Path, *, overwrite: bool = False, command:
         "command": command,
         "versions": versions(),
         "summary": summary,
+        "meanings": {name: MEANINGS[name] for name in summary},
         **{finding.key: finding.numbers for finding in found},
         "left_out": {each.key: each.reason for each in left_out},
     }
     document = json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     _clear(folder)
     write_whole(folder / _NUMBERS, document)
+    rows = [(name.replace("_", " "), value, MEANINGS[name]) for name, value in summary.items() if value is not None]
     sections = [
-        Section(finding.title, [*[_picture(folder, each) for each in finding.drawings], *finding.tables], finding.text)
-        for finding in found
+        Section("In numbers", [Table("What was found", ("", "value", "which means"), rows)]),
+        *(_section(finding, folder) for finding in found),
     ]
     if left_out:
-        rows = [(each.title, each.reason) for each in left_out]
-        sections.append(Section("Left out", [Table("What does not apply", ("analysis", "reason"), rows)]))
+        reasons = [(each.title, each.reason) for each in left_out]
+        sections.append(Section("Left out", [Table("What does not apply", ("analysis", "reason"), reasons)]))
     sections.append(Section("Flow", [Table("Factors", ("", ""), _factors(subject.flow))]))
     report = Report(
         title=f"{folder.resolve().name}: {subject.title}",
@@ -159,6 +170,11 @@ def _clear(folder: Path) -> None:
         raise OSError(
             f"The folder {folder} cannot be written: {error.strerror or error}. Choose another with --output."
         ) from error
+
+
+def _section(finding: Finding, folder: Path) -> Section:
+    pictures = [_picture(folder, each) for each in finding.drawings]
+    return Section(finding.title, [*pictures, *finding.tables], finding.text)
 
 
 def _picture(folder: Path, drawing: Drawing) -> Picture:

@@ -5,20 +5,19 @@ Legend: M_j = ∂y_N/∂y_j, L_j = ∂y_{j+1}/∂y_j the Jacobian of a layer, A 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from hdnn import plots
 from hdnn.analysis import (
-    Statistics,
     check_symplecticity,
     contracting_share,
     energy_drift,
+    kreiss_constant,
     largest_singular_values,
     layer_jacobians,
     linearize,
@@ -28,18 +27,16 @@ from hdnn.analysis import (
     lyapunov_exponents,
     marginal_stability,
     norms,
+    numerical_abscissa,
     reversibility_error,
     singular_values,
     statistics,
 )
-from hdnn.doors import in_options
 from hdnn.flow import Flow
 from hdnn.jobs import sights
+from hdnn.jobs.evidence import Drawing, Finding, LeftOut, Summary, or_reason, plain
 from hdnn.jobs.subjects import TAME, Subject
 from hdnn.report import Table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Images, or states too large for matrices: products with them take long, so few samples at few depths are looked at.
 _FEW_SAMPLES, _FEW_DEPTHS = 2, 5
@@ -50,66 +47,6 @@ _ROWS = 9
 _NOISE = 1e-13
 
 _ENDS = (("largest", 0), ("smallest", -1))
-
-T = TypeVar("T")
-Summary = dict[str, float | str | None]
-
-
-@dataclass(frozen=True, eq=False)
-class Drawing:
-    """A figure with the words that belong to it.
-
-    Attributes:
-        file: its name.
-        figure: drawn.
-        title: what it shows.
-        alt: what is seen, for those who do not see it.
-        caption: how to read it.
-    """
-
-    file: str
-    figure: Figure
-    title: str
-    alt: str
-    caption: str
-
-
-@dataclass(frozen=True, eq=False)
-class Finding:
-    """One analysis of a flow.
-
-    Attributes:
-        key: its name among the numbers.
-        title: its head in the report.
-        text: what was asked, in one or two sentences.
-        numbers: plain values, for a JSON file.
-        summary: the few of them that fit a line.
-        tables: to show.
-        drawings: to show.
-    """
-
-    key: str
-    title: str
-    text: str
-    numbers: dict[str, Any]
-    summary: Summary = field(default_factory=dict)
-    tables: list[Table] = field(default_factory=list)
-    drawings: list[Drawing] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """An analysis that does not apply.
-
-    Attributes:
-        key: its name among the numbers.
-        title: what it would have been.
-        reason: one or two sentences.
-    """
-
-    key: str
-    title: str
-    reason: str
 
 
 def find(subject: Subject) -> list[Finding | LeftOut]:
@@ -130,8 +67,8 @@ def _norms(subject: Subject) -> Finding:
         values = torch.stack([_matrix_free_norm(subject, j) for j in depths])
         how = f"at {len(values[0])} states and {len(depths)} depths, by products with M and Mᵀ alone"
     bands = statistics(values)
-    lower, why_no_lower = _or_reason(lambda: lower_bound(flow))
-    upper, why_no_upper = _or_reason(lambda: _log_upper_bounds(flow, depths))
+    lower, why_no_lower = or_reason(lambda: lower_bound(flow))
+    upper, why_no_upper = or_reason(lambda: _log_upper_bounds(flow, depths))
     said = [
         f"How strongly the output answers to the state before every layer, ‖∂y_N/∂y_j‖₂, {how}; gradients of any loss "
         f"grow by at most this factor on their way back. Norms are taken sample by sample.",
@@ -154,7 +91,8 @@ def _norms(subject: Subject) -> Finding:
     rows = [
         (depths[i], float(bands.minimum[i]), float(bands.mean[i]), float(bands.maximum[i])) for i in _some(len(depths))
     ]
-    table = Table("Norms", ("state before layer", "smallest", "mean", "largest"), rows)
+    note = "A gradient at the output reaches the state before this layer at most so many times as long."
+    table = Table("Norms", ("state before layer", "smallest", "mean", "largest"), rows, note)
     drawn_upper = None if upper is None else {subject.model: upper.exp()}
     figure = plots.norms_by_depth({subject.model: bands}, lower=lower, upper=drawn_upper, depths=depths)
     caption = (
@@ -165,7 +103,7 @@ def _norms(subject: Subject) -> Finding:
         "norms",
         "Sensitivities by depth",
         " ".join(filter(None, said)),
-        {"depths": depths, **_plain(bands), **bounds},
+        {"depths": depths, **plain(bands), **bounds},
         summary,
         [table],
         [Drawing("norms.png", figure, "Norms by depth", sights.of_bands("Norms", bands, depths), caption)],
@@ -206,7 +144,7 @@ def _singular_values(subject: Subject) -> Finding | LeftOut:
     caption = (
         "Lines: means over the samples; bands: from the smallest to the largest; dashed: neither grows nor decays."
     )
-    numbers = {"depths": subject.depths, "shrinking_share": shrinking, "values": [_plain(band) for band in bands]}
+    numbers = {"depths": subject.depths, "shrinking_share": shrinking, "values": [plain(band) for band in bands]}
     summary: Summary = {"smallest_singular_value": smallest, "shrinking_share": shrinking}
     seen = [sights.of_bands(f"The {which} singular value", bands[i], subject.depths) for which, i in _ENDS]
     drawing = Drawing("singular_values.png", figure, title, " ".join(seen), caption)
@@ -219,7 +157,7 @@ def _structure(subject: Subject) -> Finding | LeftOut:
     said: list[str] = []
     if subject.has_matrices:
         tail, start = flow[subject.first :], subject.states[subject.first]
-        kept, reason = _or_reason(lambda: check_symplecticity(tail, start))
+        kept, reason = or_reason(lambda: check_symplecticity(tail, start))
         if kept is not None:
             of_J = "J" if kept.factor == 1 else f"{kept.factor:.4g} J"
             found[f"‖M J Mᵀ − {of_J}‖ for J = {flow.interconnection!r}"] = kept.absolute
@@ -227,7 +165,7 @@ def _structure(subject: Subject) -> Finding | LeftOut:
         said.append(reason.split(" To measure")[0])
         found["log |det M|" + (" (0 promised)" if flow.preserves_volume else "")] = log_volume(tail, start)
     with torch.no_grad():
-        error, reason = _or_reason(lambda: reversibility_error(flow, subject.y0))
+        error, reason = or_reason(lambda: reversibility_error(flow, subject.y0))
     if error is not None and error.isfinite().all():
         found["‖inverse(flow(y₀)) − y₀‖"] = error
     said.append(reason if error is None or error.isfinite().all() else "The way back to the input overflows.")
@@ -238,14 +176,15 @@ def _structure(subject: Subject) -> Finding | LeftOut:
     numbers = {name: {"minimum": low, "mean": mean, "maximum": high} for name, low, mean, high in rows}
     symplecticity = rows[0][3] if "J Mᵀ" in rows[0][0] else None
     summary: Summary = {"symplecticity_residual": symplecticity}
-    table = Table("Residuals over the samples", ("", "smallest", "mean", "largest"), rows)
+    note = "Zero but for rounding where the flow keeps what the row names; rounding grows with ‖M‖²."
+    table = Table("Residuals over the samples", ("", "smallest", "mean", "largest"), rows, note)
     text += " ".join(sentence for sentence in said if sentence)
     return Finding("structure", "Structure", text.strip(), numbers, summary, [table])
 
 
 def _energy(subject: Subject) -> Finding | LeftOut:
     with torch.no_grad():
-        drift, reason = _or_reason(lambda: energy_drift(subject.flow, subject.y0))
+        drift, reason = or_reason(lambda: energy_drift(subject.flow, subject.y0))
     if drift is None:
         return LeftOut("energy", "Energy along depth", reason.split(" Use ")[0])  # what to do in Python, not here
     bands = statistics(drift)
@@ -259,7 +198,7 @@ def _energy(subject: Subject) -> Finding | LeftOut:
     alt = sights.of_bands("The drift of the energy", bands, range(subject.flow.layers + 1))
     drawing = Drawing("energy.png", figure, "Energy along depth", alt, caption)
     summary: Summary = {"largest_energy_drift": float(drift.abs().max())}
-    return Finding("energy", "Energy along depth", text, _plain(bands), summary, [], [drawing])
+    return Finding("energy", "Energy along depth", text, plain(bands), summary, [], [drawing])
 
 
 def _spectra(subject: Subject) -> Finding | LeftOut:
@@ -274,19 +213,26 @@ def _spectra(subject: Subject) -> Finding | LeftOut:
     layers = sorted({round(last * i / (_LAYERS - 1)) for i in range(_LAYERS)})
     continuous: dict[str, Tensor] = {}
     discrete: dict[str, Tensor] = {}
-    evidence = []
+    evidence, constants, abscissas = [], [], []
     for j in layers:
-        continuous[f"layer {j}"] = linearize(flow, states[j], j).eigenvalues
+        system = linearize(flow, states[j], j)
+        continuous[f"layer {j}"] = system.eigenvalues
+        abscissas.append(float(numerical_abscissa(system.A).max()))
+        constants.append(kreiss_constant(system.A[0]))
         discrete[f"layer {j}"] = torch.linalg.eigvals(layer_jacobians(flow[j], states[j])[0])
         evidence += [marginal_stability(linearize(flow, y, j)) for y in states[j]]
     answers = Counter(found.answer for found in evidence)
     radius = max(float(values.abs().max()) for values in discrete.values())
+    constant = max((each for each in constants if math.isfinite(each)), default=None)
     text = (
         f"Left to itself at a state, the field y' = A y is marginally stable if its eigenvalues are imaginary and have "
         f"no Jordan blocks. Of {len(evidence)} states in {len(layers)} layers the answer is "
         f"{', '.join(f'{answer}: {number}' for answer, number in answers.items())}. Along a trajectory A moves, so "
         f"this promises nothing about the whole flow. The eigenvalues of a layer, a step of the integrator, have "
-        f"moduli of up to {radius:.4g}."
+        f"moduli of up to {radius:.4g}. How far a frozen layer grows before it comes back, eigenvalues do not tell: at "
+        f"one state of each of these layers the Kreiss constant, which exp(t A) reaches, is up to "
+        f"{'∞' if math.inf in constants else f'{constant:.4g}'}, and no direction grows faster than at the rate "
+        f"{max(abscissas):.4g}, the numerical abscissa."
     )
     rows = sorted({(found.answer, found.reason) for found in evidence if found.answer != "yes"})[:_ROWS]
     tables = [Table("States that are not marginally stable", ("answer", "reason"), rows)] if rows else []
@@ -311,12 +257,16 @@ def _spectra(subject: Subject) -> Finding | LeftOut:
         "states": states.shape[1],
         "answers": dict(answers),
         "largest_real_part": max(found.real_part for found in evidence),
+        "kreiss_constants": [each if math.isfinite(each) else None for each in constants],
+        "numerical_abscissas": abscissas,
         "spectral_radius": {name: float(values.abs().max()) for name, values in discrete.items()},
         "imaginary_parts": {name: values.imag.flatten().tolist() for name, values in continuous.items()},
     }
     summary: Summary = {
         "marginally_stable": f"{answers['yes']} of {len(evidence)}",
         "spectral_radius_of_a_layer": radius,
+        "largest_kreiss_constant": None if math.inf in constants else constant,
+        "largest_numerical_abscissa": max(abscissas),
     }
     return Finding("spectra", "Spectra", text, numbers, summary, tables, drawings)
 
@@ -327,16 +277,24 @@ def _rates(subject: Subject) -> Finding | LeftOut:
         return LeftOut("lyapunov", title, _TOO_LARGE)
     rates = lyapunov_exponents(subject.flow, subject.y0)
     chosen = _some(rates.shape[-1])
-    rows = [(i + 1, float(r.min()), float(r.mean()), float(r.max())) for i in chosen for r in [rates[:, i]]]
+    bands = statistics(rates.mT)
+    rows = [
+        (i + 1, *(float(of[i]) for of in (bands.minimum, bands.mean, bands.deviation, bands.maximum))) for i in chosen
+    ]
     text = (
         f"Mean growth rates of {rates.shape[-1]} directions over the horizon T = {subject.flow.horizon:.4g}, by QR "
         f"factorisations. Their sum is log |det M| / T. For M J Mᵀ = J with the canonical J their limits, as the "
         f"horizon grows, come in pairs λ and −λ."
     )
-    bands = statistics(rates.mT)
-    summary: Summary = {"largest_lyapunov_exponent": float(rates.max())}
-    table = Table("Exponents over the samples", ("rank", "smallest", "mean", "largest"), rows)
-    return Finding("lyapunov", title, text, _plain(bands), summary, [table])
+    summary: Summary = {
+        "largest_lyapunov_exponent": float(rates.max()),
+        "deviation_of_largest_lyapunov_exponent": float(bands.deviation[0]),
+    }
+    note = "In 1/time: a direction of the rate λ grows by e^(λT) over the whole depth, and shrinks where λ < 0."
+    columns = ("rank", "smallest", "mean", "standard deviation", "largest")
+    table = Table("Exponents over the samples", columns, rows, note)
+    numbers = plain(bands) | {"deviation": bands.deviation.tolist()}
+    return Finding("lyapunov", title, text, numbers, summary, [table])
 
 
 def _loss(subject: Subject) -> Finding | LeftOut:
@@ -363,30 +321,11 @@ def _loss(subject: Subject) -> Finding | LeftOut:
     drawing = Drawing("gradients.png", figure, title, alt, caption)
     numbers = {
         "loss": found.loss,
-        "states": _plain(bands),
+        "states": plain(bands),
         "parameters": {name: norms.tolist() for name, norms in found.parameter_norms.items()},
         "contracting_share": share,
     }
     return Finding("gradients", title, text, numbers, {"contracting_share": share}, [], [drawing])
-
-
-def _or_reason(compute: Callable[[], T]) -> tuple[T | None, str]:
-    """A result, or the reason why the library refuses to give one."""
-    try:
-        return compute(), ""
-    except ValueError as error:
-        return None, in_options(error, {})  # a page for those who typed a command
-
-
-def _plain(bands: Statistics) -> dict[str, Any]:
-    """Statistics as numbers that a file can hold."""
-    quantiles = {f"{level:g}": row.tolist() for level, row in zip(bands.levels, bands.quantiles, strict=True)}
-    return {
-        "minimum": bands.minimum.tolist(),
-        "mean": bands.mean.tolist(),
-        "maximum": bands.maximum.tolist(),
-        "quantiles": quantiles,
-    }
 
 
 def _some(count: int) -> Sequence[int]:

@@ -16,6 +16,7 @@ from hdnn.analysis import Gradients, gradients, log_norms, sensitivities
 from hdnn.data import Dataset
 from hdnn.flow import Flow
 from hdnn.flow.settings import step_size
+from hdnn.jobs.beginnings import deviation, started
 from hdnn.jobs.choices import given, seeded_network
 from hdnn.jobs.prediction import alike, opened
 from hdnn.jobs.sources import DataSource, reloaded, source_of
@@ -47,6 +48,7 @@ class Subject:
         y0: (S, n) or (B, n, H, W).
         notes: what a reader must know of the choice of states.
         gradients: computes the gradients of the loss; None for an untrained flow.
+        fresh: an untrained flow like this one, by seed; None where none is made.
     """
 
     title: str
@@ -56,6 +58,7 @@ class Subject:
     y0: Tensor
     notes: list[str] = field(default_factory=list)
     gradients: Callable[[], Gradients] | None = None
+    fresh: Callable[[int], Flow] | None = None
 
     @cached_property
     def states(self) -> Tensor:
@@ -175,7 +178,13 @@ def trained(
         )
     where = f"{count(len(chosen), 'test sample')} of {dataset.name}"
     model = run.config.network.model
-    return _subject(model, f"{model} trained on {dataset.name}", where, flow, states, notes, found)
+    init_std = deviation(run, started(run))
+
+    def fresh(number: int) -> Flow:
+        other = seeded_network(run.config.network, init_std, number).flow.double()
+        return of_vectors(other) if flow is not network.flow else other
+
+    return _subject(model, f"{model} trained on {dataset.name}", where, flow, states, notes, found, fresh)
 
 
 def untrained(model: str = "h2", *, samples: int = 100, seed: int = 0, **choices: Unpack[FlowChoices]) -> Subject:
@@ -196,10 +205,16 @@ def untrained(model: str = "h2", *, samples: int = 100, seed: int = 0, **choices
     step, horizon = chosen.pop("step", None), chosen.pop("horizon", None)
     step = step_size(chosen["layers"], 0.1 if step is None and horizon is None else step, horizon)
     config = NetworkConfig("classification", (features,), 2, model=model, step=step, **chosen)
-    flow = seeded_network(config, init_std, seed).flow.double()
+
+    def fresh(number: int) -> Flow:
+        return seeded_network(config, init_std, number).flow.double()
+
+    flow = fresh(seed)
     # Other numbers than the weights were drawn from, whatever the seed.
     y0 = torch.randn(samples, features, generator=torch.Generator().manual_seed(seed + 2**32), dtype=torch.float64)
-    return _subject(model, f"{model}, untrained", f"{count(samples, 'random state')} N(0, 1)", flow, y0, [], None)
+    return _subject(
+        model, f"{model}, untrained", f"{count(samples, 'random state')} N(0, 1)", flow, y0, [], None, fresh
+    )
 
 
 def of_vectors(flow: Flow) -> Flow:
@@ -222,7 +237,14 @@ def of_vectors(flow: Flow) -> Flow:
 
 
 def _subject(
-    model: str, title: str, where: str, flow: Flow, y0: Tensor, notes: list[str], found: Callable[[], Gradients] | None
+    model: str,
+    title: str,
+    where: str,
+    flow: Flow,
+    y0: Tensor,
+    notes: list[str],
+    found: Callable[[], Gradients] | None,
+    fresh: Callable[[int], Flow],
 ) -> Subject:
     if flow.layers == 0:
         raise ValueError("A flow without layers is the identity, so there is nothing to analyse. Give it layers.")
@@ -232,7 +254,7 @@ def _subject(
             notes.append(f"For {count(len(y0), 'sample')} this would take too long, or too much memory: {kept} used.")
             y0 = y0[:kept]
     shape = f"{count(flow.layers, 'layer')}, {flow.features} features, step {flow.step:.4g}"
-    return Subject(title, f"{model} with {shape}, at {where}.", model, flow.eval(), y0, notes, found)
+    return Subject(title, f"{model} with {shape}, at {where}.", model, flow.eval(), y0, notes, found, fresh)
 
 
 def _affordable(flow: Flow) -> int:
