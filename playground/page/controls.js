@@ -58,7 +58,7 @@ export class Controls {
       return box;
     });
     this.inputs[name] = boxes;
-    return element("div", {}, list, hint(about, label));
+    return element("div", { class: "control beside" }, list, hint(about, label));
   }
 
   ownPoints() {

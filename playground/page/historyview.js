@@ -55,7 +55,7 @@ export class AccuracyView {
 
   draw() {
     const { steps, accuracy } = this.history;
-    const plot = new Plot(this.canvas, { label: "step", from: 0, to: Math.max(10, steps.at(-1) ?? 10), whole: true }, { label: "%", from: 40, to: 102 });
+    const plot = new Plot(this.canvas, { label: "step", from: 0, to: Math.max(10, steps.at(-1) ?? 10), whole: true }, { label: "%", ...rangeOf(Object.values(accuracy), [40, 100]) });
     plot.level(50, "a guess");
     for (const [name, list] of Object.entries(accuracy)) plot.line(steps, list, name);
     this.caption.textContent = "Share of test points in the right class.";

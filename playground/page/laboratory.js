@@ -108,7 +108,7 @@ export class Laboratory {
 
   // What the page asked to see; `wants` names it.
   picture(wants) {
-    const { layers, batch } = this.settings, found = { step: this.step, epoch: this.step * batch / Math.max(1, this.classes.length) };
+    const { layers } = this.settings, found = { step: this.step, epoch: this.epoch && this.epoch - 1 + this.position / this.classes.length };
     found.failed = Object.fromEntries([...this.nets].map(([name, net]) => [name, net.failed]));
     found.accuracy = { ...this.score(wants.full) };
     found.levels = levels(layers);

@@ -3,7 +3,7 @@ import { Assistant, kernelsFor } from "./assistant.js";
 import { Controls } from "./controls.js";
 import { CourseView } from "./courseview.js";
 import { PROBLEMS } from "./data.js";
-import { closeHints, element, find } from "./elements.js";
+import { closeHints, element, find, hint } from "./elements.js";
 import { GradientView, JacobianView, about } from "./gradientview.js";
 import { AccuracyView, History, LossView } from "./historyview.js";
 import { LESSONS } from "./lessons.js";
@@ -55,6 +55,7 @@ class Page {
     find("once").onclick = () => { this.pause(); this.session.look(1); };
     find("reset").onclick = () => this.restart(this.settings);
     for (const id of ["play", "once", "reset"]) find(id).disabled = false;
+    find("bar").append(hint("equation", "The equation of a layer"));
     // No links: the address holds the state.
     find("skip").onclick = () => find("networks").focus();
     find("down").onclick = () => find("controls").scrollIntoView();

@@ -2,11 +2,11 @@
 import { eigenvalues, singularValues, spectralNorm } from "./matrices.js";
 import { ACTIVATIONS, POTENTIAL, SLOPE, driveOf, layerOf } from "./models.js";
 
-export const LEVELS = 129;  // of a deep network as many are measured, evenly spread
+const LEVELS = 129;  // of a deep network as many are measured, evenly spread
 
 // Which of the states 0 … N are shown.
-export function levels(layers, most = LEVELS) {
-  const count = Math.min(layers + 1, most);
+export function levels(layers) {
+  const count = Math.min(layers + 1, LEVELS);
   return Int32Array.from({ length: count }, (_, i) => (count < 2 ? 0 : Math.round((i * layers) / (count - 1))));
 }
 

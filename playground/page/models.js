@@ -111,8 +111,6 @@ export function driveOf(description, K) {
 
 const softplus = (u) => Math.max(u, 0) + Math.log1p(Math.exp(-Math.abs(u)));
 const logistic = (u) => 1 / (1 + Math.exp(-u));
-export const VALUE = { identity: (u) => u, relu: (u) => Math.max(u, 0), leaky_relu: (u) => (u > 0 ? u : 0.01 * u),
-  tanh: Math.tanh, sigmoid: logistic, softplus };
 export const SLOPE = { identity: () => 1, relu: (u) => (u > 0 ? 1 : 0), leaky_relu: (u) => (u > 0 ? 1 : 0.01),
   tanh: (u) => 1 - Math.tanh(u) ** 2, sigmoid: (u) => logistic(u) * (1 - logistic(u)), softplus: logistic };
 // σ̃ with σ̃′ = σ, which the energy sums. Of softplus none is elementary: it is a sum over small steps.

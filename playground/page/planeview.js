@@ -103,6 +103,6 @@ export class PlaneView {
 }
 
 // [r, g, b] of #rrggbb.
-export function channels(hex) {
+function channels(hex) {
   return [1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16));
 }

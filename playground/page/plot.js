@@ -1,6 +1,6 @@
 // Plots on a canvas: a frame with axes, and lines, bands and dots inside it.
 
-const STYLE = { margin: { left: 46, right: 10, top: 22, bottom: 34 } };
+const MARGIN = { left: 46, right: 10, top: 28, bottom: 34 };
 
 // The colour of a name in style.css, as the theme has it now.
 const colours = new Map();
@@ -38,7 +38,7 @@ export class Plot {
   constructor(canvas, x, y) {
     Object.assign(this, surface(canvas));
     this.x = x, this.y = y;
-    const { left, right, top, bottom } = STYLE.margin;
+    const { left, right, top, bottom } = MARGIN;
     this.box = { left, top, right: this.width - right, bottom: this.height - bottom };
     this.axes();
   }
@@ -66,12 +66,13 @@ export class Plot {
     g.textAlign = "center", g.textBaseline = "top";
     for (const v of this.ticks(this.x, Math.max(2, (box.right - box.left) / 70))) {
       this.segment(this.px(v), box.bottom, this.px(v), box.bottom + 4);
-      g.fillText(label(v, this.x), this.px(v), box.bottom + 6);
+      const words = label(v, this.x), half = g.measureText(words).width / 2;
+      g.fillText(words, Math.min(this.px(v), this.width - half), box.bottom + 6);
     }
     g.textAlign = "right", g.textBaseline = "bottom";
     g.fillText(this.x.label ?? "", box.right, this.height - 1);
     g.textAlign = "left";
-    g.fillText(this.y.label ?? "", 4, box.top - 6);
+    g.fillText(this.y.label ?? "", 4, box.top - 10);
   }
 
   segment(x1, y1, x2, y2) {
@@ -120,9 +121,9 @@ export class Plot {
     this.inside(() => this.segment(box.left, this.py(y), box.right, this.py(end)));
     if (!words) return;
     g.textAlign = "right", g.textBaseline = "bottom";
-    g.fillText(words, box.right, box.top - 6);
+    g.fillText(words, box.right, box.top - 10);
     const left = box.right - g.measureText(words).width - 5;
-    this.segment(left - 14, box.top - 13, left, box.top - 13);
+    this.segment(left - 14, box.top - 17, left, box.top - 17);
   }
 
   dots(xs, ys, name, { size = 3, shape = "circle", alpha = 1, hollow = false } = {}) {

@@ -28,10 +28,13 @@ export class SpectrumView {
     g.strokeStyle = colour("bound"), g.lineWidth = 1.5;
     plot.segment(plot.px(0), box.top, plot.px(0), box.bottom);
     for (const [name, list] of entries.reverse()) plot.dots(part(list, 0), part(list, 1), name, { shape: SHAPE[name], alpha: 0.75, size: 3.2 });
-    const worst = entries.map(([name, list]) => `${this.titles[name]} ${Number(Math.max(...part(list, 0)).toPrecision(2)) || 0}`).reverse();
+    const worst = entries.map(([name, list]) => `${this.titles[name]} ${rounded(Math.max(...part(list, 0)))}`).reverse();
     this.caption.textContent = worst.length ? `At layer ${this.layer + 1}, for some points. Largest real part: ${worst.join("; ")}.` : "";
   }
 }
+
+// To two digits, and none of what rounding has left.
+const rounded = (v) => (Math.abs(v) < 1e-4 ? 0 : Number(v.toPrecision(2)));
 
 export class EnergyView {
   constructor() {
@@ -79,7 +82,9 @@ export class SingularView {
 
   draw() {
     const n = this.features ?? 4, entries = Object.entries(this.norms ?? {});
-    const logs = entries.map(([name, each]) => [name, each.singular.map((values) => Array.from(values, (s) => Math.max(Math.log10(s), -40)))]);
+    // So far below those of the flow, values stand at the lower edge: else nothing could be seen of the pairs.
+    const own = this.norms?.flow?.singular.flatMap((values) => [...values]) ?? [], floor = Math.log10(Math.min(1, ...own)) - 6;
+    const logs = entries.map(([name, each]) => [name, each.singular.map((values) => Array.from(values, (s) => Math.max(Math.log10(s), floor)))]);
     const plot = new Plot(this.canvas, { label: "number of the singular value", from: 0.5, to: n + 0.5, whole: true },
       { label: "s", log: true, ...rangeOf(logs.flatMap(([, lists]) => lists), [-1, 1], 2) });
     plot.level(this.middle, this.middle ? "e^(−γT/2)" : "1");

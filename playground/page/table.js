@@ -5,7 +5,7 @@ import { isDashed } from "./plot.js";
 const PATIENCE = 300;  // steps before anything is said
 
 // What accuracies (of training and test points, in percent) amount to after some steps.
-export function verdict({ failed, accuracy, step, chance }) {
+function verdict({ failed, accuracy, step, chance }) {
   if (failed >= 0) return `broke down at step ${failed + 1}: its loss is no number`;
   if (!accuracy || step < PATIENCE) return "…";
   if (accuracy[0] > 95) return "has learned";

@@ -44,7 +44,7 @@ const ANSWERS = {
     net.free();
     return found;
   },
-  beginning: ({ network, seed, options }) => begin(describe(network), seed, options),
+  beginning: ({ network, seed, options }) => ({ parameters: begin(describe(network), seed, options) }),
 };
 
 export function serve() {

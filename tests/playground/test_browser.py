@@ -37,6 +37,15 @@ def test_press_play_and_the_loss_falls(visit):
     assert found.errors == []
 
 
+def test_epochs_are_counted_where_a_batch_is_all_points(visit):
+    points = ";".join(f"{x / 10},{x % 3 / 3},{x % 2}" for x in range(10))
+    found = visit(f"#problem=own&layers=2&beside=&batch=250&own={points}").ready()
+    for _ in range(3):
+        found.page.click("#once")
+        found.wait("!window.playground.page.session.busy")
+    found.wait("document.getElementById('count').textContent === 'step 3 · epoch 3.0'")
+
+
 def test_double_moons_are_learned(visit):
     assert best(play(visit, MOONS + "&layers=16&beside=", MOONS_STEPS)) > 97
 

@@ -106,6 +106,27 @@ def test_plain_networks_agree_with_theirs(laboratory, kind, activation):
         close(found[name][: value.numel()], value)
 
 
+def test_networks_begin_as_their_names_say(laboratory):
+    def begun(kind, **options):
+        found = laboratory("beginning", network=network_of(kind, 4, 500, 0.1), seed=1, options=options)["parameters"]
+        numbers = np.array(found)
+        assert not numbers[-5:].any(), "the head is zero"
+        return numbers[:8000].reshape(500, 4, 4), numbers[8000:-5]
+
+    K, b = begun("h1")
+    assert (K.std(), b.std()) == (pytest.approx(0.5, rel=0.05), pytest.approx(0.5, rel=0.05))
+    K, _ = begun("h1", std=2)
+    assert K.std() == pytest.approx(2, rel=0.05)
+    for kind in ("perceptron", "resnet"):
+        K, b = begun(kind, start="default")  # as torch.nn.Linear
+        for each in (K, b):
+            assert np.abs(each).max() <= 0.5
+            assert each.std() == pytest.approx(1 / np.sqrt(12), rel=0.05)
+        K, b = begun(kind, start="orthogonal")
+        assert pytest.approx(np.broadcast_to(np.eye(4), K.shape), abs=1e-6) == K @ K.transpose(0, 2, 1)
+        assert not b.any()
+
+
 def close(found, expected):
     """To the rounding of float32, as a share of the largest number."""
     expected = expected.detach().flatten().numpy()

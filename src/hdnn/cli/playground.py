@@ -11,13 +11,13 @@ from hdnn.cli.options import OUTPUT, option
 
 def playground(
     run: Annotated[
-        Path | None, typer.Argument(help="Folder that `hdnn train` wrote, of a run on points of the plane; or none.")
+        Path | None, typer.Argument(help="Folder of a run on points of the plane, which the page shows first; or none.")
     ] = None,
     output: Annotated[
-        Path | None, option(OUTPUT, "Write the page to this file and end.", "--output", "-o", default="none")
+        Path | None, option(OUTPUT, "Write the page to this one file, and end.", "--output", "-o", default="none")
     ] = None,
     overwrite: Annotated[bool, option(OUTPUT, "Replace the file.", "--overwrite", default="off")] = False,
-    port: Annotated[int, option(None, "Port of this machine that the page is on; 0 is a free one.")] = 0,
+    port: Annotated[int, option(None, "Port of this machine that the page is on; 0 takes a free one.")] = 0,
     no_browser: Annotated[bool, option(None, "Open no browser.", "--no-browser", default="off")] = False,
 ) -> None:
     """Train deep networks in a page of your browser, and see whether their gradients reach the first layer."""
