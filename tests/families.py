@@ -16,7 +16,9 @@ from hdnn.dissipation import Dissipation
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Hamiltonian
 from hdnn.integrators import (
+    DiscreteGradient,
     ForwardEuler,
+    GaussLegendre,
     ImplicitMidpoint,
     Integrator,
     RungeKutta4,
@@ -130,7 +132,11 @@ INTEGRATORS: dict[str, Integrator] = {
     "Suzuki4_q": Suzuki4("q"),
     "ImplicitMidpoint": ImplicitMidpoint(),
     "RungeKutta4": RungeKutta4(),
+    "GaussLegendre2": GaussLegendre(2),
+    "DiscreteGradient": DiscreteGradient(),
 }
+
+IMPLICIT = ("ImplicitMidpoint", "GaussLegendre2", "DiscreteGradient")  # steps that solve an equation
 
 SPACES: dict[str, Callable[[], Space]] = {
     "Vectors": lambda: VECTORS,

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from families import F64, Factors, preset
+from families import F64, IMPLICIT, Factors, preset
 from hdnn.flow import Flow
 
 Make = Callable[..., Flow]
 
 
 SPARING = ("recompute", "reverse")
-REVERSIBLE = ("SymplecticEuler", "StormerVerlet", "Yoshida4", "Suzuki4", "ImplicitMidpoint", "ms1", "ms3", "h2")
+REVERSIBLE = ("SymplecticEuler", "StormerVerlet", "Yoshida4", "Suzuki4", *IMPLICIT, "ms1", "ms3", "h2")
 sparing = pytest.mark.parametrize("memory", SPARING)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import hdnn
 from families import ACTIVATIONS, DISSIPATIONS, F64, fill, gram, random, tight
-from hdnn import Dissipation, ForwardEuler, ImplicitMidpoint, RungeKutta4
+from hdnn import DiscreteGradient, Dissipation, ForwardEuler, GaussLegendre, ImplicitMidpoint, RungeKutta4
 from hdnn.analysis import (
     check_symplecticity,
     continuous_sensitivities,
@@ -25,7 +25,7 @@ from hdnn.analysis import (
 from hdnn.integrators import Integrator
 from hdnn.kernels import native
 
-WHOLE: list[Integrator] = [ForwardEuler(), RungeKutta4(), ImplicitMidpoint()]
+WHOLE: list[Integrator] = [ForwardEuler(), RungeKutta4(), ImplicitMidpoint(), GaussLegendre(2), DiscreteGradient()]
 NAMED = pytest.mark.parametrize("name", DISSIPATIONS)
 STEPS = pytest.mark.parametrize("integrator", WHOLE, ids=repr)
 
@@ -129,15 +129,18 @@ def test_gradients(name: str, integrator: Integrator) -> None:
     assert torch.autograd.gradcheck(run, (y, *(p.detach().requires_grad_() for p in parameters.values())))
 
 
-@STEPS
-def test_no_step_keeps_the_balance(integrator: Integrator) -> None:
-    """H may grow along a step of every method, though the field only loses energy."""
+@pytest.mark.parametrize("integrator", [i for i in WHOLE if not isinstance(i, DiscreteGradient)], ids=repr)
+def test_no_other_step_keeps_the_balance(integrator: Integrator) -> None:
+    """H may grow along a step of every method but `DiscreteGradient`, though the field only loses energy."""
     S = Dissipation(hdnn.canonical(4), torch.full((4,), 0.3))
     flow, grew = hdnn.h1(4, 1, step=3.0, dtype=F64, interconnection=S, integrator=integrator), 0
     for number, x in enumerate(random(100, 1, 4)):
         fill(flow, 2.0, seed=number % 5)
-        with torch.no_grad():
-            grew += int(flow.energy(flow(x)) > flow.energy(x) + 1e-9)
+        try:
+            with torch.no_grad():
+                grew += int(flow.energy(flow(x)) > flow.energy(x) + 1e-9)
+        except RuntimeError:  # two stages have no solution there
+            assert isinstance(integrator, GaussLegendre)
     assert grew > 0
 
 

@@ -130,6 +130,16 @@ def test_what_a_page_computes_is_true(page):
         assert doctest.DocTestRunner().run(examples).failed == 0
 
 
+@pytest.mark.parametrize("page", ["general"])
+def test_what_a_page_asserts_is_true(page):
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
+    assert len(blocks) > 1
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        exec("\n".join(blocks), {})
+
+
 WRITTEN = [path for path in DOCS.parent.rglob("*.md") if not {".venv", "build", "docs"} & set(path.parts)]
 
 

@@ -146,7 +146,7 @@ def test_what_is_claimed() -> None:
     for factors in REPRESENTATIVE:
         for shared in (False, True):
             flow = factors.flow(4, 3, shared=shared)
-            symplectic = factors.integrator not in ("ForwardEuler", "RungeKutta4")
+            symplectic = factors.integrator not in ("ForwardEuler", "RungeKutta4", "DiscreteGradient")
             one_J = factors.interconnection not in ("Inverse", "per_layer", "per_layer_skew")
             one_J |= shared and factors.interconnection == "Inverse"
             assert flow.preserves_structure is (symplectic and one_J)

@@ -14,7 +14,7 @@ PYTHON = re.compile(
 # Names of products and of choices, mathematics, and what cells of a table may hold.
 PROPER = re.compile(
     r"NaN, None and null|CLASS=WEIGHT|None can|PyTorch|ResNets?|AdamW|TensorBoard|GiB|MiB"
-    r"|leaky_relu|upper_ones|(forward|symplectic)_euler|stormer_verlet|implicit_midpoint|runge_kutta4"
+    r"|leaky_relu|upper_ones|(forward|symplectic)_euler|stormer_verlet|implicit_midpoint|runge_kutta4|gauss_legendre|discrete_gradient"
     r"|\bH\(|\bNaN\b|[dy∂]+_[Nj0]|[\w.-]*\.(csv|json)|'[^']*'"
 )
 

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from hdnn.hamiltonian import Field as Field
     from hdnn.hamiltonian import Hamiltonian as Hamiltonian
     from hdnn.hamiltonian import Layer as Layer
+    from hdnn.integrators import DiscreteGradient as DiscreteGradient
     from hdnn.integrators import ForwardEuler as ForwardEuler
+    from hdnn.integrators import GaussLegendre as GaussLegendre
     from hdnn.integrators import ImplicitMidpoint as ImplicitMidpoint
     from hdnn.integrators import Integrator as Integrator
     from hdnn.integrators import RungeKutta4 as RungeKutta4
@@ -91,7 +93,7 @@ _HOME = {
     "estimator": "HamiltonianClassifier HamiltonianFeatures HamiltonianRegressor PiecewiseLinearEncoder",
     "flow": "Flow",
     "hamiltonian": "Drive Field Hamiltonian Layer",
-    "integrators": "ForwardEuler ImplicitMidpoint Integrator RungeKutta4 Splitting "
+    "integrators": "DiscreteGradient ForwardEuler GaussLegendre ImplicitMidpoint Integrator RungeKutta4 Splitting "
     "StormerVerlet Suzuki4 SymplecticEuler Yoshida4",
     "interconnections": "Fixed Interconnection Inverse Learned block canonical upper_ones",
     "networks": "Network image_classifier vector_classifier vector_regressor",

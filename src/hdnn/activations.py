@@ -21,6 +21,16 @@ from hdnn.facts import restated
 # torch's softplus switches to the identity above this argument. Its default of 20 costs 2e-9, visible in
 # float64; at 40 the switch changes no bit, and exp(40) is finite in float32.
 _SOFTPLUS_SWITCH = 40.0
+# Weights and places of the five nodes of Gauss on [0, 1].
+_GAUSS = tuple(
+    (weight, (1 + sign * node) / 2)
+    for node, weight in (
+        (0.0, 64 / 225),
+        (math.sqrt(5 - 2 * math.sqrt(10 / 7)) / 3, (322 + 13 * math.sqrt(70)) / 1800),
+        (math.sqrt(5 + 2 * math.sqrt(10 / 7)) / 3, (322 - 13 * math.sqrt(70)) / 1800),
+    )
+    for sign in ((1,) if node == 0 else (-1, 1))
+)
 
 
 class Activation(ABC):
@@ -40,10 +50,12 @@ class Activation(ABC):
     kernel: ClassVar[str | None] = None
     increasing: ClassVar[bool] = False
     negative_slope: float = 0.0
+    CLOSE: ClassVar[float] = 0.2  # |v − u| below which `mean` takes no difference of potentials
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        restated(cls, ["value", "potential", "slope"], {"kernel": None, "slopes": None, "increasing": False})
+        facts = {"kernel": None, "slopes": None, "increasing": False, "mean": Activation.mean}
+        restated(cls, ["value", "potential", "slope"], facts)
 
     @property
     def slopes(self) -> tuple[float, float] | None:
@@ -61,6 +73,23 @@ class Activation(ABC):
     @abstractmethod
     def slope(self, u: Tensor) -> Tensor:
         """σ′(u), which enters the Jacobian J Kᵀ diag(σ′) K of the field."""
+
+    def mean(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """δ = (σ̃(v) − σ̃(u)) / (v − u), the mean of σ between u and v, and its derivative ∂δ/∂v.
+
+        Where u and v are too close for a difference to keep its digits, five nodes of Gauss take the mean, to rounding
+        where σ is smooth; an activation with kinks should know better.
+        """
+        d = v - u
+        close = d.abs() < self.CLOSE
+        wide, far = torch.where(close, 1, d), torch.where(close, u + 1, v)  # no 0/0 may reach a gradient
+        delta = (self.potential(far) - self.potential(u)) / wide
+        slope = (self.value(far) - delta) / wide
+        short = torch.where(close, d, 0)
+        nodes = [(weight, share, u + share * short) for weight, share in _GAUSS]
+        near: Tensor = sum((weight * self.value(x) for weight, _, x in nodes), start=torch.zeros_like(u))
+        near_slope = sum((weight * share * self.slope(x) for weight, share, x in nodes), start=torch.zeros_like(u))
+        return torch.where(close, near, delta), torch.where(close, near_slope, slope)
 
     def __repr__(self) -> str:
         return type(self).__name__.lower()
@@ -115,6 +144,15 @@ class ReLU(Activation):
         """1 where u > 0, else 0."""
         return (u > 0).to(u.dtype)
 
+    def mean(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """(u + v) / 2 above zero, 0 below, and (larger)² / (2 |v − u|) across the kink, where nothing cancels."""
+        above, below, across = (u > 0) & (v > 0), (u <= 0) & (v <= 0), (u > 0) != (v > 0)
+        width = torch.where(across, (v - u).abs(), 1)
+        share = torch.where(across, torch.maximum(u, v), 0) / width  # of the way that is above zero
+        delta = torch.where(above, (u + v) / 2, share * torch.where(across, torch.maximum(u, v), 0) / 2)
+        slope = torch.where(above, 0.5, torch.where(v > u, share - share.square() / 2, share.square() / 2))
+        return delta, slope.masked_fill(below, 0.0)
+
 
 @dataclass(frozen=True, repr=False)
 class LeakyReLU(Activation):
@@ -153,6 +191,12 @@ class LeakyReLU(Activation):
     def slope(self, u: Tensor) -> Tensor:
         """1 for u > 0, else a."""
         return torch.full_like(u, self.negative_slope).masked_fill(u > 0, 1.0)
+
+    def mean(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """a times that of the identity, and 1 − a times that of `relu`."""
+        delta, slope = relu.mean(u, v)
+        a = self.negative_slope
+        return a * (u + v) / 2 + (1 - a) * delta, a / 2 + (1 - a) * slope
 
     def __repr__(self) -> str:
         return f"LeakyReLU(negative_slope={self.negative_slope})"
@@ -240,6 +284,10 @@ class Identity(Activation):
     def slope(self, u: Tensor) -> Tensor:
         """1."""
         return torch.ones_like(u)
+
+    def mean(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """(u + v) / 2."""
+        return (u + v) / 2, torch.full_like(u, 0.5)
 
 
 tanh = Tanh()

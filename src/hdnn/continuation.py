@@ -1,8 +1,9 @@
-"""The equation of the implicit midpoint rule, m = y + (h/2) f(m), by Newton's method and by continuation in h.
+"""Equations of implicit steps, m = y + (h/2) f(m), by Newton's method and by continuation in h.
 
 Legend: y states (S, n), one sample a row; m midpoints, h step, f the field, A its Jacobian, r = m − y − (h/2) f(m).
+Other implicit steps have other unknowns in the place of m, and other f.
 
-Why there is one solution: u = K m + b solves u = K y + b + (h/2) Ω σ(u) with the skew Ω = K J Kᵀ. Of two solutions the
+Why there is one midpoint: u = K m + b solves u = K y + b + (h/2) Ω σ(u) with the skew Ω = K J Kᵀ. Of two solutions the
 difference d has d = (h/2) Ω D d, where D ≥ 0 is diagonal and holds the secant slopes of σ; then dᵀ D d = 0, so D d = 0
 and d = 0. The same holds on the way from h = 0, where m = y: a path of solutions, which never turns back, leads to m.
 """
@@ -36,6 +37,9 @@ class VectorField(Protocol):
 
     def magnitude(self, y: Tensor) -> Tensor:
         """The size of the numbers that f(y) is summed from, (S, n)."""
+
+    def of(self, which: Tensor) -> VectorField:
+        """That of some samples, where it knows something of each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +83,7 @@ class Equations:
 
     def of(self, which: Tensor) -> Equations:
         """Those of some samples."""
-        return replace(self, y=self.y[which], h=self.h[which])
+        return replace(self, field=self.field.of(which), y=self.y[which], h=self.h[which])
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 Legend: n features; J = −Jᵀ an interconnection, R = Rᵀ ≥ 0 the dissipation, L with R = L Lᵀ; H the energy of a layer.
 
 The field y' = (J − R) ∂H/∂y loses energy, dH/dt = −∂Hᵀ R ∂H ≤ 0 at frozen weights. Its steps need not: midpoint steps
-let H grow where it is far from quadratic, and no method here has steps that keep the balance. What
+let H grow where it is far from quadratic; `DiscreteGradient` is the one method here whose steps keep the balance. What
 rests on J = −Jᵀ falls: M J Mᵀ = J, volume, and every lower bound of ‖M‖. Each half of the state drives itself, so no
 step that moves the halves in turn applies; for those see `hdnn.damping`, another thing, never mixed with this one.
 """
@@ -22,7 +22,7 @@ from hdnn.interconnections import Fixed, Interconnection
 class Dissipation(Interconnection):
     """S = J − R, with R = Rᵀ ≥ 0 fixed or learned.
 
-    In a flow `flow.J` is S. For `ForwardEuler`, `RungeKutta4` and `ImplicitMidpoint`.
+    In a flow `flow.J` is S. For steps that move the whole state: `ForwardEuler`, `RungeKutta4`, and those that solve.
 
     Args:
         interconnection: J, or an interconnection that has one: `Fixed` or `Learned`.

@@ -62,6 +62,11 @@ class Drive:
         z = self.activation.value(self.space.map(K, y, b))
         return z if W is None else self.space.adjoint(W, z)
 
+    def of(self, which: Tensor) -> Drive:
+        """That of some samples, rows that have biases of their own."""
+        layer = self.layer
+        return self if layer.b.dim() == 1 else Drive(layer._replace(b=layer.b[which]), self.space, self.activation)
+
 
 class Field:
     """The vector field of one layer, f(y) = J Kᵀ σ(K y + b), bound to its weights.
@@ -121,6 +126,23 @@ class Field:
             return self
         return Field(tuple(_of_positions(drive) for drive in self.drives), -1)
 
+    def of_rows(self, y: Tensor) -> Field:
+        """The same field of vectors (S, n), the features of all positions of all samples of y, one a row.
+
+        Raises:
+            ValueError: where the weights couple positions.
+        """
+        fields = self.of_positions()
+        if all(drive.layer.b.dim() == 1 for drive in fields.drives):
+            return fields
+        positions = (1,) * (self.drives[0].space.rank - 1 if self.axis != -1 else 0)
+        size = y.movedim(self.axis, -1).shape[:-1]
+        return Field(tuple(_of_rows(drive, positions, size) for drive in fields.drives), -1)
+
+    def of(self, which: Tensor) -> Field:
+        """That of some samples, rows that have biases of their own."""
+        return Field(tuple(drive.of(which) for drive in self.drives), self.axis)
+
     def jacobian(self, y: Tensor) -> Tensor:
         """A(y) = J Kᵀ diag(σ′(K y + b)) K, per sample.
 
@@ -175,6 +197,13 @@ def _of_positions(drive: Drive) -> Drive:
     K, b, W, damping = drive.layer
     matrix = drive.space.matrix
     return Drive(Layer(matrix(K), b, None if W is None else matrix(W), damping), VECTORS, drive.activation)
+
+
+def _of_rows(drive: Drive, positions: tuple[int, ...], size: torch.Size) -> Drive:
+    """With a bias for every row, those of samples spread over their positions."""
+    b = drive.layer.b
+    spread = b.reshape(*b.shape[:-1], *positions, b.shape[-1]).expand(*size, b.shape[-1])
+    return Drive(drive.layer._replace(b=spread.flatten(0, -2)), drive.space, drive.activation)
 
 
 @dataclass(frozen=True)

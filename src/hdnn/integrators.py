@@ -1,12 +1,11 @@
 """Integrators: one step of length h along y' = f(y), each with the facts that it states about its steps.
 
-Legend: y state, (p, q) its halves, h step size, f field of the layer, m midpoint, A Jacobian of f, F = ∂y⁺/∂y that of a
-step; x = h s ‖W‖ ‖K‖ the gain of a drive of f, where σ′ is at most s; D = diag σ′, R = √D K.
+Legend: y state, (p, q) its halves, h step size, f field of the layer, A Jacobian of f, F = ∂y⁺/∂y that of a step;
+x = h s ‖W‖ ‖K‖ the gain of a drive of f, where σ′ is at most s; D = diag σ′, R = √D K.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,8 +13,10 @@ import torch
 from torch import Tensor
 
 from hdnn.arguments import factor
-from hdnn.continuation import Equations, solve
 from hdnn.hamiltonian import Field
+from hdnn.implicit import DiscreteGradient as DiscreteGradient
+from hdnn.implicit import GaussLegendre as GaussLegendre
+from hdnn.implicit import ImplicitMidpoint as ImplicitMidpoint
 from hdnn.steps import Gains, log_of_inverse, moved, no_inverse
 from hdnn.steps import Integrator as Integrator
 from hdnn.steps import Splitting as Splitting
@@ -142,104 +143,6 @@ class Suzuki4(Splitting):
 
 
 @dataclass(frozen=True)
-class ImplicitMidpoint(Integrator):
-    """y⁺ = y + h f((y + y⁺) / 2). Order 2, symmetric, keeps every constant J, separable or not.
-
-    The midpoint m = y + (h/2) f(m) exists and is the only one for every h and every σ with σ′ ≥ 0, ReLU included. It is
-    found per sample by Newton's method with halved steps; where these get stuck, by continuation: the equation is
-    solved for a part of h, and that solution followed to the whole of h. N(0, 1) weights on 64 features allow h = 1
-    and more, linear flows any h. The cost is a solve of n equations per sample and iteration, a dozen times that where
-    continuation is needed.
-    Gradients follow from the implicit function theorem: the derivatives of a Newton step at the solution are those of
-    the solution itself. Two such steps are differentiated, which makes the second and third derivatives right as well.
-
-    It reads the residual on the host to decide when to stop, so it does not run under `torch.func.vmap`, in a
-    fullgraph `torch.compile` or in `torch.export`. It needs vectors, or images and signals with kernel_size=1.
-
-    Args:
-        tolerance: accepted residual |m − y − (h/2) f(m)|, relative to 1 + ‖m‖₁. None means what rounding leaves: 64
-            units of it, or 8 units of the numbers that the residual is summed from, which grow with h ‖J‖ ‖K‖².
-        iterations: Newton steps after which it gives up; and a quarter of the stages of the continuation.
-
-    References:
-        Hairer, Lubich, Wanner, Geometric Numerical Integration, 2nd ed., section VI.4.
-    """
-
-    tolerance: float | None = None
-    iterations: int = 50
-    order: ClassVar[int] = 2
-    symplectic: ClassVar[bool] = True
-    reversible: ClassVar[bool] = True
-    traceable: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if self.tolerance is not None and not self.tolerance > 0:
-            raise ValueError(f"`tolerance` must be positive; got {self.tolerance}. Use None for the dtype's rounding.")
-        if self.iterations < 1:
-            raise ValueError(f"`iterations` must be at least 1; got {self.iterations}.")
-
-    def step(self, field: Field, y: Tensor, h: float) -> Tensor:
-        """y + h f(m), with m solved to the tolerance.
-
-        Raises:
-            RuntimeError: if the tolerance is not reached; the message names the step size.
-        """
-        # Features last, so that the pixels of a pointwise image flow are samples like any other.
-        start = y.movedim(field.axis, -1)
-        with torch.no_grad():
-            m = self._solve(field, start.detach(), h)
-        for _ in range(2):
-            m = self._newton(field, start, m, h)
-        return (2 * m - start).movedim(-1, field.axis)
-
-    def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
-        """The method is symmetric: a step back is its inverse."""
-        return self.step(field, y, -h)
-
-    def jacobian(self, A: Callable[[Tensor], Tensor], y: Tensor, after: Tensor, h: float) -> Tensor:
-        """y⁺ = y + h f(m) with m = (y + y⁺) / 2, hence F = I + (h/2) A(m) (I + F)."""
-        of_m = A((y + after) / 2)
-        eye = torch.eye(of_m.shape[-1], dtype=of_m.dtype, device=of_m.device)
-        F: Tensor = torch.linalg.solve(eye - (h / 2) * of_m, eye + (h / 2) * of_m)
-        return F
-
-    def log_growth(self, x: Gains, *, monotone: bool) -> Tensor:
-        """F = I + h J Rᵀ (I − (h/2) R J Rᵀ)⁻¹ R, the inverse of norm ≤ 1: 1 + x; else (1 + x/2) / (1 − x/2)."""
-        return torch.log1p(x[0]) if monotone else log_of_inverse((1 - x[0] / 2) / (1 + x[0] / 2))
-
-    def log_inverse_growth(self, x: Gains, *, monotone: bool) -> Tensor:
-        """The inverse is the step with −h."""
-        return self.log_growth(x, monotone=monotone)
-
-    def _solve(self, field: Field, y: Tensor, h: float) -> Tensor:
-        rows = y.reshape(-1, y.shape[-1])
-        steps = torch.full_like(rows[:, :1], h)
-        m, solved = solve(Equations(field.of_positions(), rows, steps, self.tolerance), self.iterations)
-        if not bool(solved.all()):
-            raise RuntimeError(self._excuse(int((~solved).sum()), rows, h))
-        return m.reshape(y.shape)
-
-    def _excuse(self, unsolved: int, y: Tensor, h: float) -> str:
-        why = "" if y.isfinite().all() else "The state holds NaN or infinity. "
-        accepted = "what rounding leaves" if self.tolerance is None else f"the tolerance {self.tolerance:g}"
-        return (
-            f"ImplicitMidpoint did not converge in {self.iterations} Newton steps at step size {h:g}, nor by "
-            f"approaching it in {4 * self.iterations} stages: {unsolved} of {len(y)} samples miss {accepted}. {why}"
-            f"Use a smaller step, smaller weights or float64."
-        )
-
-    def _residual(self, field: Field, y: Tensor, m: Tensor, h: float) -> Tensor:
-        f = field(m.movedim(-1, field.axis)).movedim(field.axis, -1)
-        return torch.sub(m, y).sub(f, alpha=h / 2)
-
-    def _newton(self, field: Field, y: Tensor, m: Tensor, h: float) -> Tensor:
-        A = field.jacobian(m)
-        system = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device) - (h / 2) * A
-        step: Tensor = torch.linalg.solve(system, self._residual(field, y, m, h).unsqueeze(-1))
-        return m - step.squeeze(-1)
-
-
-@dataclass(frozen=True)
 class RungeKutta4(Integrator):
     """The classical fourth-order method. Accurate, but it keeps no J and may damp: norms of M can fall below 1.
 
@@ -284,6 +187,8 @@ INTEGRATORS: dict[str, Integrator] = {
     "suzuki4": Suzuki4(),
     "implicit_midpoint": ImplicitMidpoint(),
     "runge_kutta4": RungeKutta4(),
+    "gauss_legendre": GaussLegendre(),
+    "discrete_gradient": DiscreteGradient(),
 }
 
 

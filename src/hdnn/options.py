@@ -87,8 +87,8 @@ class FlowChoices(TypedDict, total=False):
     integrator: Annotated[
         str | None,
         Option(
-            "forward_euler, symplectic_euler, stormer_verlet, yoshida4, suzuki4, implicit_midpoint or runge_kutta4, "
-            "where it fits the model."
+            "forward_euler, symplectic_euler, stormer_verlet, yoshida4, suzuki4, implicit_midpoint, runge_kutta4, "
+            "gauss_legendre or discrete_gradient, where it fits the model."
         ),
     ]
     damping: Annotated[float | None, _amount("Rate at which the momenta are damped (h2, ms1, ms3).")]

@@ -237,7 +237,7 @@ def no_inverse(name: str) -> ValueError:
     return shelled(
         ValueError(
             f"`{name}` {reason} Use `SymplecticEuler`, `StormerVerlet`, `Yoshida4` or `Suzuki4` (`h2`, `ms1`, `ms3`), "
-            f"or `ImplicitMidpoint`."
+            f"`ImplicitMidpoint` or `GaussLegendre`."
         ),
         f"The integrator {reason} Those of h2, ms1 and ms3 have one.",
     )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from families import ACTIVATIONS, F64, PRESETS, REPRESENTATIVE, SWEEP, Factors, fill, preset, random, state
+from families import ACTIVATIONS, F64, IMPLICIT, PRESETS, REPRESENTATIVE, SWEEP, Factors, fill, preset, random, state
 from hdnn.activations import LeakyReLU, Tanh, identity, sigmoid
 from hdnn.analysis.bounds import log_layer_bounds, log_upper_bound, lower_bound, upper_bound
 from hdnn.analysis.jacobians import has_closed_form, layer_jacobians
@@ -48,7 +48,11 @@ def test_no_jacobian_exceeds_its_bound(factors: Factors) -> None:
     for name, activation in ACTIVATIONS.items():
         for step in (0.05, 1.0):
             flow = factors.flow(4, 3, std=1.0, step=step, activation=activation)
-            bounds = log_layer_bounds(flow)
+            try:
+                bounds = log_layer_bounds(flow)
+            except ValueError:  # two stages have a bound for x < 2 √3 only
+                assert (factors.integrator, step) == ("GaussLegendre2", 1.0)
+                continue
             assert bounds.shape == (3,)
             y0 = 2 * state(flow, 20)
             assert (norm(layer_jacobians(flow, y0)).log() <= bounds[:, None] + 1e-12).all(), name
@@ -76,6 +80,8 @@ def test_the_formulas(factors: Factors) -> None:
     expected = {
         "ForwardEuler": 1 + x,
         "ImplicitMidpoint": 1 + x,
+        "GaussLegendre2": 1 + x / (1 - math.sqrt(3) / 6 * x),
+        "DiscreteGradient": (1 + x / 2) ** 2,
         "RungeKutta4": x.exp(),
         "SymplecticEuler": (1 + p) * (1 + q),
         "StormerVerlet": (1 + twice / 2) ** 2 * (1 + once),
@@ -89,7 +95,7 @@ def test_the_formulas(factors: Factors) -> None:
     found = log_layer_bounds(flow)
     assert (found <= expected.log() + 1e-12).all()
     if factors.interconnection in ("Inverse", "canonical"):  # J Kᵀ is as large as K: nothing is lost but what is proved
-        if name in ("ForwardEuler", "ImplicitMidpoint"):
+        if name in ("ForwardEuler", *IMPLICIT):
             torch.testing.assert_close(found, expected.log())
         assert (found >= 0.45 * expected.log()).all()
 
@@ -198,9 +204,10 @@ def test_all_presets_have_it(name: str, activation: object) -> None:
 
 @pytest.mark.parametrize("factors", SWEEP, ids=lambda c: "-".join(c))
 def test_it_holds_for_every_norm_where_it_is_given(factors: Factors) -> None:
-    flow = factors.flow(4, 3, std=1.5, step=0.5)
-    if factors.integrator == "RungeKutta4":
-        with pytest.raises(ValueError, match=r"`RungeKutta4` does not guarantee.*`ForwardEuler`"):
+    two_stages = factors.integrator == "GaussLegendre2"  # which need not exist at larger steps
+    flow = factors.flow(4, 3, std=1.5, step=0.1 if two_stages else 0.5)
+    if factors.integrator in ("RungeKutta4", "DiscreteGradient"):
+        with pytest.raises(ValueError, match=rf"`{factors.integrator}` does not guarantee.*`ForwardEuler`"):
             lower_bound(flow)
         return
     for order in (1, 2, math.inf, "fro"):

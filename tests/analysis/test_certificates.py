@@ -66,6 +66,8 @@ def check(flow: Flow, y0: Tensor) -> None:
 @pytest.mark.parametrize("factors", SWEEP, ids=lambda c: "-".join(c))
 def test_no_singular_value_is_smaller(factors: Factors) -> None:
     for name, step in (("tanh", 1.0), ("relu", 0.3), ("softplus", 0.05)):
+        if factors.integrator == "GaussLegendre2":
+            step = min(step, 0.3)  # where its stages exist
         check(factors.flow(4, 3, std=1.0, step=step, activation=ACTIVATIONS[name]), 2 * random(10, 4))
 
 

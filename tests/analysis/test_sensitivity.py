@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from families import (
     ACTIVATIONS,
     F64,
+    IMPLICIT,
     PRESETS,
     REPRESENTATIVE,
     SWEEP,
@@ -102,7 +103,7 @@ WITH_IMAGES = [c for c in REPRESENTATIVE if c.interconnection in ("canonical", "
 @pytest.mark.parametrize("factors", WITH_IMAGES, ids=str)
 def test_images_of_every_integrator_are_jacrev(factors: Factors) -> None:
     for k in (1, 3):
-        if k == 1 or factors.integrator != "ImplicitMidpoint":
+        if k == 1 or factors.integrator not in IMPLICIT:
             flow = factors.flow(4, 2, std=1.0, step=0.2, kernel_size=k)
             check(flow, state(flow, 2, size=(2, 2)))
 

@@ -19,6 +19,7 @@ KEEPS = (
     "Yoshida4_p",
     "Suzuki4_q",
     "ImplicitMidpoint",
+    "GaussLegendre2",
 )
 ONE_J = ("canonical", "upper_ones", "skew", "block", "Learned", "Learned_block")
 

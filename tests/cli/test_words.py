@@ -20,7 +20,7 @@ SOURCE = Path(hdnn.__file__).parent
 # Commands build networks by name, train and export them as they are, and hand whole flows and states to an analysis.
 PYTHON_ALONE = {
     "analysis", "estimator", "hub", "plots", "kernels", "report.py", "presets.py", "structures.py", "hamiltonian.py",
-    "interconnections.py", "dissipation.py", "integrators.py", "__init__.py", "spaces",
+    "interconnections.py", "dissipation.py", "integrators.py", "implicit.py", "__init__.py", "spaces",
     "training/checks.py", "training/batches.py", "training/positions.py",  # what a user of Python made
     "arguments.py", "flow/attributes.py", "flow/states.py", "flow/module.py",  # types, tensors, whole flows
     "training/fused.py",  # reasons that a named backend gives

@@ -170,6 +170,8 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
     - `ImplicitMidpoint`, σ′ ≥ 0 and J skew: 1 + x at any h. With R = √D K, Woodbury's identity gives
       F = I + h J Rᵀ (I − (h/2) R J Rᵀ)⁻¹ R, where R J Rᵀ is skew and the inverse therefore has norm ≤ 1
       (where J Kᵀ = I, √D takes the place of J Rᵀ, and √D K √D that of R J Rᵀ). Else (1 + x/2) / (1 − x/2), for x < 2.
+    - `GaussLegendre`: the same with x / (1 − κ x) in the place of x, κ = √3/6 for two stages, where κ x < 1.
+    - `DiscreteGradient`, σ′ ≥ 0 and J skew: (1 + x/2)² at any h; else as the midpoint rule.
     - `SymplecticEuler`: a move with x has norm ‖[I B; 0 I]‖ = (‖B‖ + √(‖B‖² + 4)) / 2 = exp asinh(‖B‖/2),
       ‖B‖ ≤ x, so asinh(x_p/2) + asinh(x_q/2): below log (1 + x_p)(1 + x_q), and half of it where x is small.
     - every other `Splitting`, such as `StormerVerlet`: the same for its moves, c x for one of c h, whatever its sign.

@@ -51,7 +51,7 @@ def gradient_lower_bound(
       and e^(−γh) a layer less where the momenta are damped.
     - `ForwardEuler`, `ImplicitMidpoint` with J skew and σ′ ≥ 0: ‖F⁻¹‖ ≤ 1 + x for any x. With R = √D K, Woodbury's
       identity gives (I + hA)⁻¹ = I − h J Rᵀ (I + h R J Rᵀ)⁻¹ R, and the inverse of the identity plus a skew matrix has
-      norm ≤ 1; likewise for the midpoint, whose inverse is the step with −h.
+      norm ≤ 1; likewise for the midpoint, whose inverse is the step with −h, as that of every step that solves is.
     - without these facts: s_n(F) ≥ 1 − x for `ForwardEuler`, (1 − x/2) / (1 + x/2) for `ImplicitMidpoint`, where that
       is positive; `RungeKutta4` always, with s_n(F) ≥ 1 − (x + x²/2 + x³/6 + x⁴/24).
 

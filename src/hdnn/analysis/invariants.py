@@ -85,9 +85,9 @@ def symplecticity_residual(M: Tensor, J: Tensor, *, relative: bool = False, fact
 def check_symplecticity(flow: Flow, y0: Tensor, J: Tensor | None = None, **call: Any) -> Symplecticity:
     """How exactly a flow keeps its J, measured; refused where its factors do not promise to keep it.
 
-    A flow keeps J when all its layers share this skew J, and its integrator is ImplicitMidpoint or a `Splitting`:
-    SymplecticEuler, StormerVerlet, Yoshida4, Suzuki4. What is left is rounding. With `damping` γ of the momenta it
-    scales J = block(X) instead, M J Mᵀ = e^(−γT) J, and that is measured.
+    A flow keeps J when all its layers share this skew J, and its integrator is ImplicitMidpoint, GaussLegendre or a
+    `Splitting`: SymplecticEuler, StormerVerlet, Yoshida4, Suzuki4. What is left is rounding. With `damping` γ of the
+    momenta it scales J = block(X) instead, M J Mᵀ = e^(−γT) J, and that is measured.
 
     Args:
         flow: on vectors. On other spaces J acts at every position, on the whole state as kron(I, J) where the features

@@ -27,7 +27,8 @@ class HamiltonianRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[mi
         activation: σ: "tanh", "relu", "leaky_relu", "sigmoid", "softplus" or "identity".
         interconnection: J of h1 and h2, "canonical" or "upper_ones"; None is canonical.
         integrator: the method, where it fits the model: "forward_euler", "symplectic_euler", "stormer_verlet",
-            "yoshida4", "suzuki4", "implicit_midpoint" or "runge_kutta4"; None is the model's own.
+            "yoshida4", "suzuki4", "implicit_midpoint", "runge_kutta4", "gauss_legendre" or "discrete_gradient"; None is
+            the model's own.
         damping: rate at which the momenta decay, for h2, ms1 and ms3; None damps nothing.
         width: hidden units a layer, for h1 and h2; None means n.
         shared: one K and b for all layers.

@@ -165,8 +165,8 @@ def _check_dissipation(integrator: Integrator, hamiltonian: Hamiltonian) -> None
     if integrator.separable_only and not hamiltonian.separable and not hamiltonian.interconnection.skew:
         raise ValueError(
             f"`{type(integrator).__name__}` moves one half of the state by the other, so neither half may drive "
-            f"itself; `{hamiltonian.interconnection!r}` lets it, for R acts on each half. Use `ForwardEuler()` "
-            f"or `ImplicitMidpoint()`; or a skew J with the damping of the momenta, "
+            f"itself; `{hamiltonian.interconnection!r}` lets it, for R acts on each half. Use `ForwardEuler()`, "
+            f"`ImplicitMidpoint()` or `DiscreteGradient()`; or a skew J with the damping of the momenta, "
             f"`SymplecticEuler(damping=0.1)`."
         )
 
