@@ -22,6 +22,14 @@ export function hint(name, title) {
     element("summary", { "aria-label": `What is this: ${title}` }, "?"), element("p", {}, about));
 }
 
+// Moves what an open hint says into the window.
+export function placeHint(hint) {
+  const words = hint.lastElementChild;
+  words.style.left = "0";
+  const { left, right } = words.getBoundingClientRect(), room = document.documentElement.clientWidth - 8;
+  words.style.left = `${Math.max(Math.min(0, room - right), 8 - left)}px`;
+}
+
 // One hint at a time is open; Escape closes it.
 export function closeHints(except) {
   for (const each of document.querySelectorAll("details.hint[open]")) if (each !== except) each.open = false;

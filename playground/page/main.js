@@ -3,7 +3,7 @@ import { Assistant, kernelsFor } from "./assistant.js";
 import { Controls } from "./controls.js";
 import { CourseView } from "./courseview.js";
 import { PROBLEMS } from "./data.js";
-import { closeHints, element, find, hint } from "./elements.js";
+import { closeHints, element, find, hint, placeHint } from "./elements.js";
 import { GradientView, JacobianView, about } from "./gradientview.js";
 import { AccuracyView, History, LossView } from "./historyview.js";
 import { LESSONS } from "./lessons.js";
@@ -61,7 +61,11 @@ class Page {
     find("down").onclick = () => find("controls").scrollIntoView();
     find("theme").onclick = () => this.paint(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
     window.onhashchange = () => { if (toLink(this.settings) !== (location.hash || "#")) this.restart(fromLink(location.hash)); };
-    document.addEventListener("toggle", (event) => { if (event.target.matches?.("details.hint") && event.target.open) closeHints(event.target); }, true);
+    document.addEventListener("toggle", ({ target }) => {
+      if (!target.matches?.("details.hint") || !target.open) return;
+      closeHints(target);
+      placeHint(target);
+    }, true);
     document.addEventListener("keydown", (event) => { if (event.key === "Escape") closeHints(); });
     document.addEventListener("click", (event) => { if (!event.target.closest?.("details.hint")) closeHints(); });
   }

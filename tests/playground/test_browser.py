@@ -238,6 +238,23 @@ def test_a_phone_shows_everything_without_scrolling_sideways(visit):
     assert found.page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+@pytest.mark.parametrize("width", [360, 800, 1400])
+def test_hints_are_seen_whole(visit, width):
+    found = visit("#layers=2&points=200&beside=", viewport={"width": width, "height": 740}).ready()
+    where = """(hint) => new Promise((done) => {
+      hint.open = true;
+      setTimeout(() => {
+        const { left, right } = hint.lastElementChild.getBoundingClientRect();
+        done([hint.firstElementChild.ariaLabel, left, right, document.documentElement.scrollWidth]);
+      }, 20);
+    })"""
+    hints = found.page.query_selector_all("details.hint")
+    assert len(hints) > 20
+    for name, left, right, scrolled in (hint.evaluate(where) for hint in hints):
+        assert 0 <= left < right <= width, name
+        assert scrolled <= width, name
+
+
 def test_no_request_leaves_the_page(visit):
     found = visit("#layers=8&points=500").ready()
     for number in range(6):
