@@ -111,6 +111,7 @@ def test_the_gallery_has_an_order():
         "tables",
         "choosing",
         "fast-training",
+        "recipe",
         "scikit-learn",
         "tuning",
         "surviving-runs",
