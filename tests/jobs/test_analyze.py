@@ -228,7 +228,7 @@ def test_plain_networks_stand_beside_a_flow(model):
     assert found.summary["gradient_passage_of_perceptron"] < -8
     assert found.summary["gradient_passage_of_perceptron_orthogonal"] > -4
     assert abs(found.summary["gradient_passage_of_fresh_flows"]) < 1
-    assert "None of them has been trained" in found.text
+    assert "They have not been trained" in found.text
     (drawing,) = found.drawings
     assert drawing.file == "peers.png"
     json.dumps(found.numbers, allow_nan=False)

@@ -107,8 +107,8 @@ def beside(subject: Subject, kinds: Sequence[str]) -> Finding | LeftOut:
     text = (
         f"Networks of {flow.layers} layers and {flow.features} features at the same {len(y0)} states, {STARTS} starts "
         f"of each. A layer of a ResNet is y + h tanh(K y + b) with the flow's step h = {flow.step:.4g}, one of a "
-        f"perceptron tanh(K y + b); K and b begin as PyTorch's linear layers do, or K orthogonal and b = 0. None of "
-        f"them has been trained, so that this tells how gradients pass at the start, not which network learns better: "
+        f"perceptron tanh(K y + b); K and b begin as PyTorch's linear layers do, or K orthogonal and b = 0. They "
+        f"have not been trained, so that this tells how gradients pass at the start, not which network learns better: "
         f"`hdnn reproduce depth` trains them."
     )
     note = (
