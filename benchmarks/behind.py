@@ -75,6 +75,7 @@ def variants() -> dict[str, Callable[[Task], float]]:
         "a third of the rate": {"learning_rate": known.learning_rate / 3},
         "16 layers, horizon 3.2": {"layers": 16, "horizon": 3.2},
         "256 features": {"features": 256},
+        "up to 100 categories": {"encoder": partial(contenders.one_hot, categories=100)},
         "up to 1000 categories": {"encoder": partial(contenders.one_hot, categories=1000)},
         "categories by target": {"encoder": by_target},
     }

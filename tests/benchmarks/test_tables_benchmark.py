@@ -10,7 +10,9 @@ import pytest
 import behind
 import catalogue
 import contenders
+import machine
 import tables
+import tuned
 import verdicts
 from hdnn.data import table
 from shelves import Found, missing, shelves, stem_of
@@ -250,3 +252,17 @@ def test_changes_reach_the_estimator(exported):
     assert behind.scored(lambda task: model, task) >= 0
     assert model[-1].epochs == 1
     assert model[0].transform(task.inputs).shape == (500, 6)  # four numbers, one of them with gaps, and a category
+
+
+def test_tuning_is_measured_on_rows_that_no_trial_saw(tmp_path):
+    frame(150)[["a", "b", "answer"]].to_csv(tmp_path / "t.csv", index=False)
+    entry = {"name": "p/t", "file": "t.csv", "target": "answer", "task": "regression"}
+    found = tuned.measured(tmp_path, entry, seed=3, trials=2)
+    assert found["test_rows"] == 30
+    assert 0 < found["defaults"] < 100
+    assert "learning_rate" in found["choices"]
+    page = "\n".join(
+        tuned.report(machine.facts(), [{**found, "defaults": 70.0, "tuned": 71.5}, {**found, "seed": 4}], 2)
+    )
+    assert "| p/t | 30 |" in page
+    assert "better " in page
