@@ -55,7 +55,11 @@ if TYPE_CHECKING:
     from hdnn.interconnections import canonical as canonical
     from hdnn.interconnections import upper_ones as upper_ones
     from hdnn.networks import Network as Network
+    from hdnn.networks import hamiltonian74 as hamiltonian74
+    from hdnn.networks import hamiltonian218 as hamiltonian218
+    from hdnn.networks import hamiltonian1202 as hamiltonian1202
     from hdnn.networks import image_classifier as image_classifier
+    from hdnn.networks import image_network as image_network
     from hdnn.networks import vector_classifier as vector_classifier
     from hdnn.networks import vector_regressor as vector_regressor
     from hdnn.presets import h1 as h1
@@ -68,6 +72,9 @@ if TYPE_CHECKING:
     from hdnn.spaces import Signals as Signals
     from hdnn.spaces import Space as Space
     from hdnn.spaces import Vectors as Vectors
+    from hdnn.stages import Pool as Pool
+    from hdnn.stages import Stage as Stage
+    from hdnn.stages import Widen as Widen
     from hdnn.structures import BlockDiagonal as BlockDiagonal
     from hdnn.structures import BlockSkew as BlockSkew
     from hdnn.structures import Dense as Dense
@@ -96,9 +103,11 @@ _HOME = {
     "integrators": "DiscreteGradient ForwardEuler GaussLegendre ImplicitMidpoint Integrator RungeKutta4 Splitting "
     "StormerVerlet Suzuki4 SymplecticEuler Yoshida4",
     "interconnections": "Fixed Interconnection Inverse Learned block canonical upper_ones",
-    "networks": "Network image_classifier vector_classifier vector_regressor",
+    "networks": "Network hamiltonian74 hamiltonian218 hamiltonian1202 image_classifier image_network "
+    "vector_classifier vector_regressor",
     "presets": "h1 h2 ms1 ms2 ms3",
     "spaces": "Graph Images Signals Space Vectors",
+    "stages": "Pool Stage Widen",
     "structures": "BlockDiagonal BlockSkew Dense Masked OffDiagonal Skew Structure",
     "training": "GradientRecorder Objective Recipe SensitivityRecorder evaluate every fit fit_together "
     "training_backend",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -127,6 +128,24 @@ def place(free: Tensor, index: Tensor | None) -> Tensor:
     # A leading zero serves the structural zeros, so that one gather fills the whole matrix.
     values = functional.pad(free, (1, 0)).index_select(-1, flat.abs())
     return (values * flat.sign().to(free.dtype)).reshape(free.shape[:-1] + index.shape)
+
+
+def taken(matrix: Tensor, index: Tensor) -> Tensor | None:
+    """The free numbers that `place` makes a matrix of, exactly; None where there are none.
+
+    Args:
+        matrix: (m, n, *taps), or many.
+        index: (m, n, *taps), numbering 1 … F.
+
+    Returns:
+        (..., F).
+    """
+    if tuple(matrix.shape[-index.dim() :]) != tuple(index.shape):
+        return None
+    index = index.to(matrix.device)
+    _, first = np.unique(index[index != 0].abs().cpu(), return_index=True)
+    free = (matrix * index.sign())[..., index != 0][..., torch.from_numpy(first).to(matrix.device)]
+    return free if torch.equal(matrix, place(free, index).expand_as(matrix)) else None
 
 
 def two_by_two(

@@ -7,9 +7,9 @@ W = K Jᵀ, so that f(y) = Wᵀ σ(K y + b). Nothing here holds parameters or kn
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -55,6 +55,11 @@ class Drive:
         self.layer = layer
         self.space = space
         self.activation = activation
+
+    @property
+    def rebound(self) -> Callable[[Sequence[Tensor | None], Space], Drive]:
+        """Makes the same drive of other numbers, on a space; it holds no tensors."""
+        return partial(_rebound, self.activation)
 
     def __call__(self, y: Tensor) -> Tensor:
         """Wᵀ σ(K y + b)."""
@@ -191,6 +196,10 @@ class Field:
         if len(self.drives) == 1:
             raise ValueError("This field was bound whole; only a separable field has halves p and q.")
         return self.drives[which]
+
+
+def _rebound(activation: Activation, numbers: Sequence[Tensor | None], space: Space) -> Drive:
+    return Drive(Layer(*numbers), space, activation)  # type: ignore[arg-type]
 
 
 def _of_positions(drive: Drive) -> Drive:

@@ -85,6 +85,12 @@ class Integrator(ABC):
     def step(self, field: Field, y: Tensor, h: float) -> Tensor:
         """The state one step later, of the shape of y."""
 
+    def steps(self, fields: Iterable[Field], y: Tensor, h: float) -> Tensor:
+        """The state after a step in each field, to the bit that of `step` after `step`."""
+        for field in fields:
+            y = self.step(field, y, h)
+        return y
+
     @abstractmethod
     def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
         """The state one step earlier: step(inverse(y)) = y.
@@ -119,6 +125,7 @@ class Integrator(ABC):
 
 
 _OF_STEPS = (
+    "steps",
     "symplectic",
     "conformal",
     "reversible",
@@ -189,8 +196,16 @@ class Splitting(Integrator):
 
     def step(self, field: Field, y: Tensor, h: float) -> Tensor:
         """The momenta decay, then move after move."""
-        p, q = field.split(y)
-        return field.join(*_walked(self._moves(), field, self._decayed(field, p, h), q, h))
+        return self.steps([field], y, h)
+
+    def steps(self, fields: Iterable[Field], y: Tensor, h: float) -> Tensor:
+        """The halves are cut once and joined once, for all steps."""
+        p = q = field = None
+        for field in fields:
+            if p is None or q is None:
+                p, q = field.split(y)
+            p, q = _walked(self._moves(), field, self._decayed(field, p, h), q, h)
+        return y if p is None or q is None or field is None else field.join(p, q)
 
     def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
         """The same moves undone in reverse order, then the decay."""

@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -127,18 +126,13 @@ class Structure(ABC):
         """
         if space is None:
             space = VECTORS if K.dim() < 4 else Images(K.shape[-1])
-        K = K.detach().cpu()
         try:
             index = self.index(K.shape[-1 - len(space.taps)], space)
         except ValueError:  # the structure has no members of this size
             return False
         if index is None:
             raise TypeError(f"`{type(self).__name__}` has no index to look K up in. Implement `contains`.")
-        if tuple(K.shape[-index.dim() :]) != tuple(index.shape):
-            return False
-        _, first = np.unique(index[index != 0].abs(), return_index=True)
-        free = (K * index.sign())[..., index != 0][..., torch.from_numpy(first)]
-        return torch.equal(K, entries.place(free, index).expand_as(K))
+        return entries.taken(K.detach().cpu(), index) is not None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ drives of all layers, and those of the space that a call has brought.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from hdnn.activations import Activation
 from hdnn.damping import check_way_back
-from hdnn.hamiltonian import Drive, Field, Layer
+from hdnn.hamiltonian import Drive, Field
 from hdnn.integrators import Integrator
 from hdnn.kernels.transforms import autocasting, batched, exporting, forward_mode, pulled_back, transformed, watched
 from hdnn.spaces import Space
@@ -55,9 +54,7 @@ def layer_by_layer(
         The shape of y.
     """
     if memory in (None, "store") or not fields or not torch.is_grad_enabled() or _only_the_loop_serves():
-        for field in fields:
-            y = integrator.step(field, y, step)
-        return y
+        return integrator.steps(fields, y, step)
     if torch.compiler.is_compiling():
         # With dynamic=True h is a symbol, which two stretches cannot share; what is made of its digits is a number.
         step = float.fromhex(step.hex())
@@ -127,7 +124,7 @@ class _Layers:
     integrator: Integrator
     step: float
     axis: int
-    activation: Activation
+    drives: tuple[Callable[[Sequence[Tensor | None], Space], Drive], ...]
     space: Space
     of_space: tuple[int, ...]  # places of its tensors
     places: tuple[tuple[tuple[int | None, ...], ...], ...]  # of every layer, of its drives, of their numbers
@@ -136,9 +133,7 @@ class _Layers:
     def run(self, start: int, stop: int, y: Tensor, weights: _Weights) -> Tensor:
         """The state after the layers start … stop − 1."""
         with self._precision(y):
-            for j in range(start, stop):
-                y = self.integrator.step(self._field(j, weights), y, self.step)
-            return y
+            return self.integrator.steps((self._field(j, weights) for j in range(start, stop)), y, self.step)
 
     def undo(self, j: int, y: Tensor, weights: _Weights) -> Tensor:
         """The state before layer j."""
@@ -170,8 +165,8 @@ class _Layers:
 
     def _field(self, j: int, weights: _Weights) -> Field:
         space = self.space.rebound(tuple(weights[i] for i in self.of_space)) if self.of_space else self.space
-        layers = [Layer(*[None if i is None else weights[i] for i in drive]) for drive in self.places[j]]  # type: ignore[arg-type]
-        return Field(tuple(Drive(layer, space, self.activation) for layer in layers), self.axis)
+        numbers = [[None if i is None else weights[i] for i in drive] for drive in self.places[j]]
+        return Field(tuple(drive(of, space) for drive, of in zip(self.drives, numbers, strict=True)), self.axis)
 
     def _precision(self, y: Tensor) -> AbstractContextManager[object]:
         """Autocast as it was in the forward pass: a layer undone in another precision is another layer."""
@@ -197,7 +192,7 @@ def _bind(integrator: Integrator, fields: Sequence[Field], y: Tensor, step: floa
         integrator=integrator,
         step=step,
         axis=fields[0].axis,
-        activation=first.activation,
+        drives=tuple(drive.rebound for drive in fields[0].drives),
         space=first.space,
         of_space=of_space,
         places=tuple(map(tuple, places)),

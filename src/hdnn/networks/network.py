@@ -6,24 +6,13 @@ logit, more have one each; class probabilities are its logistic function or thei
 
 from __future__ import annotations
 
-import reprlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hdnn import options
-from hdnn.activations import ACTIVATIONS
 from hdnn.flow import Flow
-from hdnn.integrators import INTEGRATORS
-from hdnn.interconnections import INTERCONNECTIONS
 from hdnn.modes import evaluating
-from hdnn.names import unknown
-from hdnn.options import Lift as Lift
-from hdnn.options import Task as Task
-from hdnn.presets import h1, h2, ms1, ms2, ms3
+from hdnn.options import Lift, Task
 
 
 class ZeroPadding(nn.Module):
@@ -72,14 +61,19 @@ class Network(nn.Module):
         flow: the Hamiltonian flow, or any module from states to states.
         head: linear layer from the flattened last state to the outputs.
         task: "classification" or "regression".
+        readout: from the last state to what the head takes; None flattens it.
     """
 
-    def __init__(self, lift: nn.Module, flow: Flow, head: nn.Linear, task: Task) -> None:
+    def __init__(
+        self, lift: nn.Module, flow: Flow, head: nn.Linear, task: Task, *, readout: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.lift = lift
         self.flow = flow
         self.head = head
         self.task: Task = task
+        if readout is not None:
+            self.readout = readout
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, or predictions for regression.
@@ -94,9 +88,11 @@ class Network(nn.Module):
         return output
 
     def features(self, x: Tensor) -> Tensor:
-        """The flattened state after the flow, (B, n) or (B, n H W): what the output layer sees."""
+        """What the output layer sees, (B, features): the state after the flow, flattened or read out."""
         states: Tensor = self.flow(self.lift(x))
-        return states.flatten(1)
+        readout = self._modules.get("readout")
+        found: Tensor = states.flatten(1) if readout is None else readout(states)
+        return found
 
     def trajectory(self, x: Tensor) -> Tensor:
         """The lifted input and the state after every layer: (N + 1, B, n) or (N + 1, B, n, H, W).
@@ -157,7 +153,7 @@ def vector_classifier(inputs: int, classes: int, flow: Flow, *, lift: Lift = "ze
         >>> network(torch.randn(5, 2)).shape, network.probabilities(torch.randn(5, 2)).shape
         (torch.Size([5, 1]), torch.Size([5, 2]))
     """
-    return Network(_lift(inputs, flow, lift), flow, _head(flow.features, _logits(classes), flow), "classification")
+    return Network(_lift(inputs, flow, lift), flow, _head(flow.features, logits(classes), flow), "classification")
 
 
 def vector_regressor(inputs: int, outputs: int, flow: Flow, *, lift: Lift = "zeros") -> Network:
@@ -201,7 +197,7 @@ def image_classifier(channels: int, size: tuple[int, int], classes: int, flow: F
         raise ValueError("An image classifier needs a flow of images; make it with kernel_size=1 (pointwise) or 3.")
     device, dtype = flow.weight.device, flow.weight.dtype
     lift = nn.Conv2d(channels, flow.features, kernel_size=3, padding=1, device=device, dtype=dtype)
-    head = _head(flow.features * size[0] * size[1], _logits(classes), flow)
+    head = _head(flow.features * size[0] * size[1], logits(classes), flow)
     return Network(lift, flow, head, "classification")
 
 
@@ -221,147 +217,29 @@ def _lift(inputs: int, flow: Flow, lift: Lift) -> nn.Module:
 
 
 def _head(inputs: int, outputs: int, flow: Flow) -> nn.Linear:
-    """The output layer W y + μ, started at zero as in the paper."""
+    """The output layer of a flow that is called with states alone."""
     if names := asked(flow):
         raise ValueError(
             f"A network is called with its inputs alone, and every call of this flow brings {names}. Write a module "
             f"that calls it with them, such as self.head(self.flow(self.lift(x), ...))."
         )
-    head = nn.Linear(inputs, outputs, device=flow.weight.device, dtype=flow.weight.dtype)
+    return output_layer(inputs, outputs, flow.weight)
+
+
+def output_layer(inputs: int, outputs: int, like: Tensor) -> nn.Linear:
+    """The output layer W y + μ, started at zero as in the paper; of the device and the numbers of a tensor."""
+    head = nn.Linear(inputs, outputs, device=like.device, dtype=like.dtype)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
 
 
-def _logits(classes: int) -> int:
+def logits(classes: int) -> int:
+    """Outputs of a classifier: one for two classes, one each for more.
+
+    Raises:
+        ValueError: if there are fewer than two.
+    """
     if classes < 2:
         raise ValueError(f"A classifier needs at least two classes; got {classes}.")
     return 1 if classes == 2 else classes
-
-
-# Beyond these a slip of the pen, or a configuration from elsewhere, would ask for more than a memory holds.
-_LARGEST_INPUT = 2**24
-_LARGEST_FLOW = 2**31
-PRESETS: dict[str, Callable[..., Flow]] = {"ms1": ms1, "ms2": ms2, "ms3": ms3, "h1": h1, "h2": h2}
-_NAMES: dict[str, Mapping[str, object]] = {
-    "model": PRESETS,
-    "activation": ACTIVATIONS,
-    "interconnection": INTERCONNECTIONS,
-    "integrator": INTEGRATORS,
-}
-
-
-def check_names(choices: Mapping[str, object]) -> None:
-    """See that there are a model, an activation, an interconnection and an integrator of the names that were chosen.
-
-    Raises:
-        ValueError: if there is none; the message names those that there are.
-    """
-    for kind, known in _NAMES.items():
-        if choices.get(kind) is not None and choices[kind] not in known:
-            raise ValueError(unknown(kind, choices[kind], known))
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """What a network is but its weights, in plain values that a file can hold.
-
-    Args:
-        task: "classification" or "regression".
-        inputs: (d,) for vectors, (C, H, W) for images.
-        outputs: classes, or numbers to predict.
-        model: "ms1", "ms2", "ms3", "h1" or "h2".
-        features: n.
-        layers: N.
-        step: h.
-        lift: "zeros" or "linear" for vectors; images are lifted by a 3 x 3 convolution.
-        interconnection: J of h1 and h2, "canonical" or "upper_ones"; None where the model has its own.
-        activation: name of σ.
-        width: hidden units a layer, for h1 and h2; None means n.
-        kernel_size: None for vectors; odd k for images.
-        shared: one K and b for all layers.
-        integrator: name of the method; None is the model's own.
-        damping: rate at which the momenta decay, for h2, ms1 and ms3; None damps nothing.
-
-    Raises:
-        ValueError: if a name is unknown, a choice does not apply to the model, or a size is out of all proportion.
-    """
-
-    task: Task
-    inputs: tuple[int, ...]
-    outputs: int
-    model: str
-    features: int
-    layers: int
-    step: float
-    lift: Lift = "zeros"
-    interconnection: str | None = None
-    activation: str = "tanh"
-    width: int | None = None
-    kernel_size: int | None = None
-    shared: bool = False
-    integrator: str | None = None
-    damping: float | None = None
-
-    def __post_init__(self) -> None:
-        check_names(vars(self))
-        if self.model not in ("h1", "h2"):
-            for name in ("interconnection", "width"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"`{self.model}` fixes its {name}; got {getattr(self, name)}. Use h1 or h2.")
-        if self.model in ("h1", "ms2") and self.damping is not None:
-            raise ValueError(
-                f"`{self.model}` moves the whole state at once, and `damping` is that of one half of it; got "
-                f"{self.damping}. Use h2, ms1 or ms3."
-            )
-        if len(self.inputs) not in (1, 3) or min(self.inputs) < 1:
-            raise ValueError(f"`inputs` must be (d,) or (C, H, W), each at least 1; got {reprlib.repr(self.inputs)}.")
-        if max(self.inputs) > _LARGEST_INPUT:
-            raise ValueError(f"`inputs` may be at most {_LARGEST_INPUT:,}; got {self.inputs}.")
-        if (len(self.inputs) == 3) != (self.kernel_size is not None):
-            raise ValueError(
-                f"Images need a `kernel_size`, vectors none; got inputs {self.inputs}, kernel size {self.kernel_size}."
-            )
-        options.check(options.NetworkOptions, vars(self))
-        weights = self.layers * self.features * (self.width or self.features) * (self.kernel_size or 1) ** 2
-        if weights > _LARGEST_FLOW:
-            raise ValueError(
-                f"{self.layers:,} layers of {self.features:,} features make {weights:,} weights; at most "
-                f"{_LARGEST_FLOW:,} are allowed. Use fewer layers or features."
-            )
-
-
-def build_network(
-    config: NetworkConfig, *, init_std: float | None = None, device: torch.device | str | None = None
-) -> Network:
-    """The network that a configuration describes, with fresh random weights.
-
-    Args:
-        config: what to build.
-        init_std: see `Flow`.
-        device: where the parameters are created; "meta" allocates nothing.
-
-    Example:
-        >>> config = NetworkConfig("classification", (2,), 2, model="h1", features=4, layers=8, step=0.1)
-        >>> sum(p.numel() for p in build_network(config).parameters())
-        165
-    """
-    own = ("interconnection", "width", "integrator", "damping")  # that not every model takes
-    choices = {name: getattr(config, name) for name in own if getattr(config, name) is not None}
-    flow = PRESETS[config.model](
-        config.features,
-        config.layers,
-        step=config.step,
-        activation=config.activation,
-        kernel_size=config.kernel_size,
-        shared=config.shared,
-        init_std=init_std,
-        device=device,
-        **choices,
-    )
-    if config.task == "regression":
-        return vector_regressor(config.inputs[0], config.outputs, flow, lift=config.lift)
-    if len(config.inputs) == 3:
-        channels, height, width = config.inputs
-        return image_classifier(channels, (height, width), config.outputs, flow)
-    return vector_classifier(config.inputs[0], config.outputs, flow, lift=config.lift)

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 import hdnn
+from hdnn.activations import ACTIVATIONS
+from hdnn.interconnections import INTERCONNECTIONS
 from hdnn.networks import (
-    ACTIVATIONS,
-    INTERCONNECTIONS,
     PRESETS,
     NetworkConfig,
     ZeroPadding,

@@ -1,0 +1,112 @@
+"""Maps between the stages of a network: fewer positions, more channels, and no parameters.
+
+Legend: y = (p, q) a state of c channels, p the first half; J interconnections of the states before and after.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hdnn.arguments import truth, whole
+
+
+class Pool(nn.Module):
+    """The mean over cells of size x size positions: P J Pᵀ = J / size² for images, J / size for signals.
+
+    Where positions do not come out even, the cells at the far edge are smaller, and J is divided by less there.
+
+    Args:
+        size: positions along each axis that become one.
+        scaled: multiply by size, √size for signals, so that P J Pᵀ = J; the published networks do not. Positions must
+            come out even then.
+
+    References:
+        Chang et al., Reversible architectures for arbitrarily deep residual neural networks, AAAI 2018,
+        https://arxiv.org/abs/1709.03698
+
+    Example:
+        >>> import torch
+        >>> Pool(2)(torch.ones(5, 8, 28, 28)).shape, Pool(2, scaled=True)(torch.ones(5, 8, 28)).max()
+        (torch.Size([5, 8, 14, 14]), tensor(1.4142))
+    """
+
+    def __init__(self, size: int = 2, *, scaled: bool = False) -> None:
+        super().__init__()
+        self.size = whole("size", size)
+        if self.size < 1:
+            raise ValueError(f"`size` counts the positions that become one, so it must be at least 1; got {size}.")
+        self.scaled = truth("scaled", scaled)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """(B, c, H, W) to (B, c, ⌈H / size⌉, ⌈W / size⌉), (B, c, L) to (B, c, ⌈L / size⌉).
+
+        Raises:
+            ValueError: if y is neither, or scaled cells do not come out even.
+        """
+        axes = _positions(y)
+        if self.scaled and any(length % self.size for length in y.shape[-axes:]):
+            raise ValueError(
+                f"Scaled pools keep J where cells of {self.size} positions come out even; got {tuple(y.shape[-axes:])}."
+            )
+        pool = functional.avg_pool2d if axes == 2 else functional.avg_pool1d
+        pooled = pool(y, self.size, ceil_mode=True, count_include_pad=False)
+        return pooled * math.sqrt(self.size**axes) if self.scaled else pooled
+
+    def extra_repr(self) -> str:
+        """The size, and whether J is kept."""
+        return f"{self.size}, scaled=True" if self.scaled else f"{self.size}"
+
+
+class Widen(nn.Module):
+    """Zero channels around each half of the state, half of them before it and half behind: Wᵀ J W = J, J canonical.
+
+    p stays in the first half and q in the second, which zeros at the end of the state alone would undo.
+
+    Args:
+        channels: c of the state that comes out, even.
+
+    References:
+        Chang et al., AAAI 2018, https://arxiv.org/abs/1709.03698
+
+    Example:
+        >>> import torch
+        >>> Widen(8)(torch.ones(1, 4, 1, 1)).flatten()
+        tensor([0., 1., 1., 0., 0., 1., 1., 0.])
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = whole("channels", channels)
+        if self.channels < 2 or self.channels % 2:
+            raise ValueError(f"`channels` are two halves, (p, q), so they must be even; got {channels}.")
+
+    def forward(self, y: Tensor) -> Tensor:
+        """(B, c, H, W) to (B, channels, H, W), (B, c, L) to (B, channels, L).
+
+        Raises:
+            ValueError: if y has more channels already, or an odd number of them.
+        """
+        axes = _positions(y)
+        channels = y.shape[-axes - 1]
+        if channels > self.channels or channels % 2:
+            raise ValueError(
+                f"Expected a state of an even number of channels, at most {self.channels}; got {tuple(y.shape)}."
+            )
+        more = (self.channels - channels) // 2
+        around = (*[0] * (2 * axes), more // 2, more - more // 2)
+        return torch.cat([functional.pad(half, around) for half in y.chunk(2, -axes - 1)], -axes - 1)
+
+    def extra_repr(self) -> str:
+        """The channels that come out."""
+        return str(self.channels)
+
+
+def _positions(y: Tensor) -> int:
+    """How many axes of positions a batch of states has: two for images, one for signals."""
+    if y.dim() not in (3, 4):
+        raise ValueError(f"Expected images of shape (B, c, H, W), or signals (B, c, L); got {tuple(y.shape)}.")
+    return y.dim() - 2

@@ -1,0 +1,278 @@
+"""A stage: a flow whose hidden units are kept in range, as deep networks of images need it.
+
+Legend: as in `normalization`; N layers, n features, m hidden units.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from hdnn import entries
+from hdnn.flow import Flow
+from hdnn.flow.memory import layer_by_layer
+from hdnn.hamiltonian import Field
+from hdnn.stages.normalization import Moments, Normalization, NormalizedDrive, Numbers, folded
+
+_UNITS, _INPUTS = ("mean", "variance"), ("input_mean", "input_variance")
+
+
+class Stage(nn.Module):
+    """A flow with normalised hidden units, or with none normalised.
+
+    "units" scales the units and their way back alike, so that every layer in evaluation mode is one of a plain flow
+    (`folded()`): whatever the flow keeps, M J Mᵀ = J, it keeps. "batch" is the published block, batch norm before and
+    after K: reversible, det M = 1, and no gradient of an energy, so that M J Mᵀ = J falls. "bias" has no statistics,
+    two biases instead, and keeps what the flow keeps. None is the flow itself. While training, the statistics of the
+    batch tie its samples to each other, and what is kept is kept for them together.
+
+    Parameters are those of `flow`, and `gain` (N, m) for "units" and "batch", `input_shift` (N, n) for "batch" and
+    "bias", `input_gain` (N, n) for "batch". Under `torch.autocast` states stay as they are, and convolutions run in the
+    lower precision.
+
+    Args:
+        flow: of images or signals, with an explicit integrator; its `memory` says what is kept for gradients.
+        normalization: "units", "batch", "bias" or None.
+        momentum: share of a batch in running means and variances, as of `torch.nn.BatchNorm2d`.
+
+    Raises:
+        ValueError: if the flow has no weights of its own to normalise, positions or an explicit step.
+
+    References:
+        Chang et al., Reversible architectures for arbitrarily deep residual neural networks, AAAI 2018,
+        https://arxiv.org/abs/1709.03698 (the block of "batch" and "bias")
+
+    Example:
+        >>> import torch, hdnn
+        >>> flow = hdnn.h2(16, layers=3, step=0.5, kernel_size=3, activation="relu", memory="reverse")
+        >>> stage = Stage(flow)
+        >>> y = stage(torch.randn(8, 16, 12, 12))
+        >>> plain = stage.eval().folded()
+        >>> bool(plain.preserves_structure)
+        True
+    """
+
+    mean: Tensor | None
+    variance: Tensor | None
+    input_mean: Tensor | None
+    input_variance: Tensor | None
+    gain: nn.Parameter | None
+    input_gain: nn.Parameter | None
+    input_shift: nn.Parameter | None
+
+    def __init__(self, flow: Flow, normalization: Normalization | None = "units", *, momentum: float = 0.1) -> None:
+        super().__init__()
+        check(flow, normalization)
+        if not 0 < momentum <= 1:
+            raise ValueError(f"`momentum` is the share of a batch in running numbers, in (0, 1]; got {momentum}.")
+        self.flow = flow
+        self.normalization = normalization
+        self.momentum = momentum
+        stored, m, n = *flow.bias.shape, flow.features
+        kept = {"units": _UNITS, "batch": (*_UNITS, *_INPUTS)}.get(str(normalization), ())
+        for name in (*_UNITS, *_INPUTS):
+            size = n if name.startswith("input") else m
+            start = torch.ones if name.endswith("variance") else torch.zeros
+            self.register_buffer(name, start(stored, size).to(flow.bias) if name in kept else None)
+        trained = {"units": ("gain",), "batch": ("gain", "input_gain", "input_shift"), "bias": ("input_shift",)}
+        for name in ("gain", "input_gain", "input_shift"):
+            has = name in trained.get(str(normalization), ())
+            size = m if name == "gain" else n
+            self.register_parameter(name, nn.Parameter(flow.bias.new_empty(stored, size)) if has else None)
+        self.reset_parameters(of_flow=False)
+
+    @torch.no_grad()
+    def reset_parameters(self, *, of_flow: bool = True) -> None:
+        """Gains 1, shifts and biases of units 0, running means 0 and variances 1, and a flow drawn anew.
+
+        Args:
+            of_flow: draw K anew, too.
+        """
+        if of_flow:
+            self.flow.reset_parameters()
+        if self.normalization is not None:
+            self.flow.bias.zero_()
+        for numbers, value in (
+            (self.gain, 1.0),
+            (self.input_gain, 1.0),
+            (self.input_shift, 0.0),
+            (self.mean, 0.0),
+            (self.variance, 1.0),
+            (self.input_mean, 0.0),
+            (self.input_variance, 1.0),
+        ):
+            if numbers is not None:
+                numbers.fill_(value)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """The state after the last layer.
+
+        Args:
+            y: (B, n, H, W) or (B, n, L), as the flow says.
+
+        Returns:
+            The shape of y.
+        """
+        flow, moments = self.flow, Moments()
+        flow.space.check(y, flow.features)
+        fields = self.fields(moments)
+        y = layer_by_layer(flow.integrator, fields, y, flow.step, flow.memory)
+        moments.open = False
+        if moments.seen:
+            self._track(moments)
+        return y
+
+    def trajectory(self, y: Tensor) -> Tensor:
+        """The state before the first layer and after every layer, (N + 1, *shape of y), in evaluation mode.
+
+        While training, a pass of its own would count in the running moments; call `eval()` first, or `forward`.
+        """
+        states = [y]
+        for field in self.fields(None):
+            states.append(self.flow.integrator.step(field, states[-1], self.flow.step))
+        return torch.stack(states)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """The input whose output is y; while training, that of the whole batch.
+
+        Raises:
+            ValueError: if the integrator has no explicit inverse.
+        """
+        for field in reversed(self.fields(None)):
+            y = self.flow.integrator.inverse(field, y, self.flow.step)
+        return y
+
+    def folded(self) -> Flow:
+        """The plain flow that this stage is in evaluation mode: a copy, with the running moments in its weights.
+
+        Analysis, export and fused kernels take it as any other flow.
+
+        Raises:
+            ValueError: for "batch", which no plain flow is, and for "bias", whose shift before a zero-padded K is
+                none of its biases.
+        """
+        if self.normalization in ("batch", "bias"):
+            reason = {
+                "batch": "batch norm before K is no gradient of an energy",
+                "bias": "a shift before a zero-padded K is no bias behind it",
+            }[self.normalization]
+            raise ValueError(
+                f'A stage with normalization="{self.normalization}" is no plain flow: {reason}. Use '
+                f'normalization="units", or `sensitivity` functions that take any module.'
+            )
+        flow = copy.deepcopy(self.flow)
+        if self.gain is not None and self.mean is not None and self.variance is not None:
+            K, b = folded(self.flow.K, self.gain, self.flow.bias, self.mean, self.variance)
+            index = flow.structure.index(flow.features, flow.space)
+            free = None if index is None else entries.taken(K.detach(), index)
+            if free is None:
+                raise ValueError(f"`{flow.structure!r}` has no members whose rows are scaled one by one. Use `h2`.")
+            with torch.no_grad():
+                flow.weight.copy_(free.reshape(flow.weight.shape))
+                flow.bias.copy_(b)
+        return flow
+
+    def fields(self, moments: Moments | None = None) -> list[Field]:
+        """The vector field of every layer as it is now, in training or evaluation mode."""
+        flow = self.flow
+        numbers = Numbers(
+            flow.K,
+            flow.bias,
+            flow.interconnection.drive(flow._J(), flow.K, flow.space),
+            self.gain,
+            self.input_gain,
+            self.input_shift,
+            *([None] * 4 if self.training else (self.mean, self.variance, self.input_mean, self.input_variance)),
+        )
+        parts = [numbers]
+        if flow.integrator.separable_only:
+            (p, q), (of_p, of_q) = flow.hamiltonian._halves, flow.hamiltonian.units
+            parts = [_half(numbers, of_p, q, p), _half(numbers, of_q, p, q)]
+        stacks = [zip(*(_per_layer(x, flow.layers) for x in part), strict=True) for part in parts]
+        space, sigma = flow.space, flow.activation
+        layers = [
+            tuple(NormalizedDrive(Numbers(*of), space, sigma, half, moments) for half, of in enumerate(of_layer))
+            for of_layer in zip(*stacks, strict=True)
+        ]
+        return [Field(drives, space.axis) for drives in layers]  # type: ignore[arg-type]  # they drive as others do
+
+    @torch.no_grad()
+    def _track(self, moments: Moments) -> None:
+        """Let the running moments take up what a pass has met; of several calls of a drive in a layer, the last."""
+        flow = self.flow
+        calls = len(moments.seen) // flow.layers
+        separable = flow.integrator.separable_only
+        (p, q), (of_p, of_q) = flow.hamiltonian._halves, flow.hamiltonian.units
+        places = {0: (of_p, q), 1: (of_q, p)} if separable else {0: (slice(None), slice(None))}
+        for name in (*_UNITS, *_INPUTS):
+            running: Tensor | None = getattr(self, name)
+            if running is None:
+                continue
+            met = torch.empty(flow.layers, running.shape[1], device=running.device, dtype=running.dtype)
+            for count, (half, found) in enumerate(moments.seen):
+                met[count // calls, places[half][name.startswith("input")]] = found[name].to(running.dtype)
+            running.lerp_(met if len(running) > 1 else met.mean(0, keepdim=True), self.momentum)
+
+    def extra_repr(self) -> str:
+        """How units are kept in range."""
+        return f"normalization={self.normalization!r}"
+
+
+def check(flow: Any, normalization: object) -> None:
+    """Refuse what is no stage.
+
+    Raises:
+        TypeError: if `flow` is no flow.
+        ValueError: see `Stage`.
+    """
+    if not isinstance(flow, Flow):
+        raise TypeError(f"A stage is made of a flow, such as `hdnn.h2(...)`; got {type(flow).__name__}.")
+    if normalization is not None and normalization not in get_args(Normalization):
+        raise ValueError(f'`normalization` must be "units", "batch", "bias" or None; got {normalization!r}.')
+    if flow.space.axis == -1:
+        raise ValueError("A stage has positions: give its flow `kernel_size=3`, or `space=hdnn.Signals(5)`.")
+    if flow.interconnection.is_inverse and normalization is not None:
+        raise ValueError(
+            f"`Inverse` sets J = K⁻ᵀ, and a K whose units are scaled or shifted has another; got {normalization!r}. "
+            f"Use `h2`, `h1` or `ms3`, or normalization=None."
+        )
+    if not flow.integrator.explicit:
+        raise ValueError(f"`{flow.integrator!r}` solves for its step. Use `SymplecticEuler()` or another explicit one.")
+    if flow.damping_weight is not None:
+        raise ValueError("A stage takes no learned damping; give the integrator a fixed `damping=`.")
+    if flow.recurrent or flow.inputs is not None:
+        raise ValueError("A stage is called with a state alone; make its flow without `inputs=` and with `layers=`.")
+
+
+def _half(numbers: Numbers, units: Any, inputs: slice, moved: slice) -> Numbers:
+    """Those of the drive of one half, by the other."""
+
+    def rows(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x[:, units]
+
+    def columns(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x[:, inputs]
+
+    K, b, W, gain, input_gain, input_shift, mean, variance, input_mean, input_variance = numbers
+    return Numbers(
+        K[:, units, inputs],
+        b[:, units],
+        None if W is None else W[:, units, moved],
+        rows(gain),
+        columns(input_gain),
+        columns(input_shift),
+        rows(mean),
+        rows(variance),
+        columns(input_mean),
+        columns(input_variance),
+    )
+
+
+def _per_layer(stacked: Tensor | None, layers: int) -> Any:
+    if stacked is None:
+        return [None] * layers
+    parts = stacked.unbind(0)
+    return parts if len(parts) == layers else parts * layers
