@@ -79,16 +79,25 @@ def test_flows_agree_with_the_oracle(laboratory, kind, n, activation, shared, J,
     close(found["bias"][: by_b.numel()], by_b)
 
 
+PLAIN = [
+    *((4, activation, False) for activation in ACTIVATIONS),
+    (4, "tanh", True),
+    (2, "tanh", False),
+    (16, "tanh", False),
+]
+
+
 @pytest.mark.parametrize("kind", ["perceptron", "resnet"])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_plain_networks_agree_with_theirs(laboratory, kind, activation):
+@pytest.mark.parametrize(("n", "activation", "shared"), PLAIN)
+def test_plain_networks_agree_with_theirs(laboratory, kind, n, activation, shared):
     torch.manual_seed(1)
-    n, layers, rows, h = 4, 6, 33, 0.3
-    K, b = (0.5 * torch.randn(layers, *shape, dtype=torch.float64) for shape in ((n, n), (n,)))
+    layers, rows, h = 6, 33, 0.3
+    stored = 1 if shared else layers
+    K, b = (torch.randn(stored, *shape, dtype=torch.float64) / n**0.5 for shape in ((n, n), (n,)))
     K.requires_grad_(), b.requires_grad_()
     y = torch.randn(rows, n, dtype=torch.float64, requires_grad=True)
     state, sigma = y, ACTIVATIONS[activation].value
-    for K_j, b_j in zip(K, b, strict=True):
+    for K_j, b_j in zip(K.expand(layers, n, n), b.expand(layers, n), strict=True):
         z = sigma(state @ K_j.T + b_j)
         state = z if kind == "perceptron" else state + h * z
     g = torch.randn(rows, n, dtype=torch.float64)
@@ -96,7 +105,7 @@ def test_plain_networks_agree_with_theirs(laboratory, kind, activation):
     numbers = torch.cat([K.detach().flatten(), b.detach().flatten(), torch.zeros(n + 1)])
     found = laboratory(
         "gradients",
-        network=network_of(kind, n, layers, h, activation),
+        network=network_of(kind, n, layers, h, activation, shared),
         parameters=numbers.numpy(),
         y=y.detach().flatten().numpy(),
         g=g.flatten().numpy(),
@@ -133,24 +142,30 @@ def close(found, expected):
     assert np.abs(np.array(found) - expected).max() <= 2e-5 * max(1.0, np.abs(expected).max())
 
 
-EPOCHS = [*((kind, "J1", 0) for kind in FLOWS), ("h1", "J2", 0), *((kind, "J1", 0.5) for kind in HALVED)]
+EPOCHS = [
+    *((kind, {}) for kind in FLOWS),
+    *((kind, {"shared": True}) for kind in FLOWS),
+    ("h1", {"J": "J2"}),
+    *((kind, {"damping": 0.5}) for kind in HALVED),
+    *(("h2", {"activation": activation}) for activation in ACTIVATIONS if activation != "tanh"),
+]
 
 
-@pytest.mark.parametrize(("kind", "J", "damping"), EPOCHS)
-def test_an_epoch_is_that_of_python(laboratory, kind, J, damping):
+@pytest.mark.parametrize(("kind", "options"), EPOCHS)
+def test_an_epoch_is_that_of_python(laboratory, kind, options):
     """Weights from Python, the same order of batches: every loss to 1e-5, and the weights after it."""
     torch.manual_seed(3)
     n, layers, h, rate, batch = 4, 16, 0.1, 0.01, 50
     x, y = (torch.from_numpy(each) for each in hdnn.data.swiss_roll(1000, seed=1))
     x = x.float()
-    network = hdnn.vector_classifier(2, 2, flow_of(kind, n, layers, h, J=J, damping=damping).float())
+    network = hdnn.vector_classifier(2, 2, flow_of(kind, n, layers, h, **options).float())
     torch.nn.init.normal_(network.head.weight)
     before = [network.flow.weight, network.flow.bias, network.head.weight, network.head.bias]
     numbers = torch.cat([each.detach().flatten() for each in before])
     order = torch.randperm(1000)
     found = laboratory(
         "epoch",
-        network=network_of(kind, n, layers, h, J=J, damping=damping),
+        network=network_of(kind, n, layers, h, **options),
         parameters=numbers.numpy(),
         **{"x": x.flatten().numpy(), "y": y.numpy(), "order": order.numpy(), "batch": batch},
         **{"rate": rate, "smoothness": 1e-3, "headDecay": 1e-3},
