@@ -26,6 +26,12 @@ def test_what_can_be_built_without_a_compiler_is_what_is_there():
     assert build.program("program.js") in page()
 
 
+@pytest.mark.slow
+def test_building_it_again_gives_the_same_bytes():
+    pytest.importorskip("ziglang", reason="ziglang is not installed (pip install ziglang), which compiles the page.")
+    assert build.build() == page()
+
+
 def test_it_is_small():
     assert len(gzip.compress(page().encode(), 9)) <= 300_000
 
