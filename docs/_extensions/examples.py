@@ -8,7 +8,15 @@ from weakref import WeakSet
 from matplotlib.figure import Figure
 from sphinx_gallery.scrapers import figure_rst
 
-ORDER = ("flow_in_your_model", "vanishing_gradients", "spectra", "counterexample", "swiss_roll", "graph_transfer")
+ORDER = (
+    "flow_in_your_model",
+    "vanishing_gradients",
+    "spectra",
+    "counterexample",
+    "swiss_roll",
+    "signals_and_graphs",
+    "graph_transfer",
+)
 # What is seen in the figures of each, in their order, for those who do not see them.
 SEEN = {
     "flow_in_your_model": [
@@ -44,6 +52,10 @@ SEEN = {
         "layer 64 apart, so that a line divides them.",
         "Norms of ∂y_N/∂y_j against the iteration, a line for every eighth layer. All are above 1; those of early "
         "layers grow to about 10 while the network learns, with jumps of single samples to several hundred.",
+    ],
+    "signals_and_graphs": [
+        "Two panels of accuracy against size, with the sizes that were learned from in grey. Signals: near 100 % from "
+        "24 to 96 positions, about 70 % at 192. Graphs: 100 % from 5 to 12 nodes, guessing from 16 on.",
     ],
     "graph_transfer": [
         "A map of layers against nodes. Nothing is felt beyond a diagonal: what happens at the source reaches about "

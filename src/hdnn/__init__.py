@@ -54,12 +54,19 @@ if TYPE_CHECKING:
     from hdnn.interconnections import block as block
     from hdnn.interconnections import canonical as canonical
     from hdnn.interconnections import upper_ones as upper_ones
+    from hdnn.networks import GraphNetwork as GraphNetwork
     from hdnn.networks import Network as Network
+    from hdnn.networks import graph_classifier as graph_classifier
+    from hdnn.networks import graph_regressor as graph_regressor
     from hdnn.networks import hamiltonian74 as hamiltonian74
     from hdnn.networks import hamiltonian218 as hamiltonian218
     from hdnn.networks import hamiltonian1202 as hamiltonian1202
     from hdnn.networks import image_classifier as image_classifier
     from hdnn.networks import image_network as image_network
+    from hdnn.networks import node_classifier as node_classifier
+    from hdnn.networks import node_regressor as node_regressor
+    from hdnn.networks import signal_classifier as signal_classifier
+    from hdnn.networks import signal_regressor as signal_regressor
     from hdnn.networks import vector_classifier as vector_classifier
     from hdnn.networks import vector_regressor as vector_regressor
     from hdnn.presets import h1 as h1
@@ -103,7 +110,8 @@ _HOME = {
     "integrators": "DiscreteGradient ForwardEuler GaussLegendre ImplicitMidpoint Integrator RungeKutta4 Splitting "
     "StormerVerlet Suzuki4 SymplecticEuler Yoshida4",
     "interconnections": "Fixed Interconnection Inverse Learned block canonical upper_ones",
-    "networks": "Network hamiltonian74 hamiltonian218 hamiltonian1202 image_classifier image_network "
+    "networks": "GraphNetwork Network graph_classifier graph_regressor hamiltonian74 hamiltonian218 hamiltonian1202 "
+    "image_classifier image_network node_classifier node_regressor signal_classifier signal_regressor "
     "vector_classifier vector_regressor",
     "presets": "h1 h2 ms1 ms2 ms3",
     "spaces": "Graph Images Signals Space Vectors",

@@ -33,9 +33,14 @@ def test_the_closed_forms_of_the_plane(eps: float) -> None:
     assert float(numerical_abscissa(A)) == pytest.approx((1 - eps) / 2, rel=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_the_kreiss_constant_is_the_supremum_over_the_half_plane(seed: int) -> None:
-    A = stable(seed)
+def turning(seed: int) -> Tensor:
+    """One whose resolvent is largest between the frequencies of its eigenvalues."""
+    A = random(6, 6, seed=seed) + 6 * random(6, 6, seed=seed + 100).triu(1)
+    return A - (float(torch.linalg.eigvals(A).real.max()) + 0.3) * torch.eye(6, dtype=F64)
+
+
+@pytest.mark.parametrize("A", [*(stable(seed) for seed in range(3)), *(turning(seed) for seed in (90, 95))])
+def test_the_kreiss_constant_is_the_supremum_over_the_half_plane(A: Tensor) -> None:
     x, ω = torch.logspace(-3, 2, 200, dtype=F64), torch.linspace(-20, 20, 401, dtype=F64)
     resolvents = torch.complex(x[:, None], ω)[..., None, None] * torch.eye(6) - A
     brute = float((x[:, None] / torch.linalg.svdvals(resolvents)[..., -1]).max())

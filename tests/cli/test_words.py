@@ -41,6 +41,8 @@ FUNCTIONS_ALONE = {
         "check_damping",
     },
     "networks/network.py": {"image_classifier", "_lift"},  # flows that do not fit, which names do not make
+    "networks/graphs.py": {"__init__", "over_graphs", "probabilities", "_of_graphs"},  # nor these
+    "networks/signals.py": {"_of_signals"},
     "networks/images.py": {"_checked"},  # no command makes these networks yet
     "stages/maps.py": {"__init__", "forward", "_positions"},  # as the networks that they are part of
     "stages/stage.py": {"__init__", "check", "folded"},

@@ -4,6 +4,11 @@ from hdnn.networks.config import PRESETS as PRESETS
 from hdnn.networks.config import NetworkConfig as NetworkConfig
 from hdnn.networks.config import build_network as build_network
 from hdnn.networks.config import check_names as check_names
+from hdnn.networks.graphs import GraphNetwork as GraphNetwork
+from hdnn.networks.graphs import graph_classifier as graph_classifier
+from hdnn.networks.graphs import graph_regressor as graph_regressor
+from hdnn.networks.graphs import node_classifier as node_classifier
+from hdnn.networks.graphs import node_regressor as node_regressor
 from hdnn.networks.images import hamiltonian74 as hamiltonian74
 from hdnn.networks.images import hamiltonian218 as hamiltonian218
 from hdnn.networks.images import hamiltonian1202 as hamiltonian1202
@@ -18,5 +23,7 @@ from hdnn.networks.network import output_layer as output_layer
 from hdnn.networks.network import predicted_classes as predicted_classes
 from hdnn.networks.network import vector_classifier as vector_classifier
 from hdnn.networks.network import vector_regressor as vector_regressor
+from hdnn.networks.signals import signal_classifier as signal_classifier
+from hdnn.networks.signals import signal_regressor as signal_regressor
 from hdnn.options import Lift as Lift
 from hdnn.options import Task as Task

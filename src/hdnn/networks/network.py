@@ -221,7 +221,8 @@ def _head(inputs: int, outputs: int, flow: Flow) -> nn.Linear:
     if names := asked(flow):
         raise ValueError(
             f"A network is called with its inputs alone, and every call of this flow brings {names}. Write a module "
-            f"that calls it with them, such as self.head(self.flow(self.lift(x), ...))."
+            f"that calls it with them, such as self.head(self.flow(self.lift(x), ...)); of graphs, take "
+            f"`graph_classifier` or `node_classifier`."
         )
     return output_layer(inputs, outputs, flow.weight)
 
