@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 from torch.nn import functional
 
 import hdnn
@@ -242,3 +243,28 @@ def test_under_autocast_states_stay_as_they_are(kind):
 def test_what_is_no_stage_is_refused(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+@pytest.mark.parametrize("kind", ["units", "batch"])
+def test_second_derivatives_of_training_are_right(kind):
+    stage = stage_of(kind, layers=1, channels=2)
+    y = torch.randn(2, 2, 2, 2, dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in stage.named_parameters()]
+
+    def run(y, *values):
+        return torch.func.functional_call(stage, dict(zip(names, values, strict=True)), (y,))
+
+    values = [p.detach().clone().requires_grad_() for p in stage.parameters()]
+    assert torch.autograd.gradcheck(run, (y, *values))
+    assert torch.autograd.gradgradcheck(run, (y, *values))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+def test_forward_mode_agrees_with_backward():
+    stage = stage_of("units")
+    y, v = (torch.randn(2, 4, 3, 3, dtype=torch.float64) for _ in range(2))
+    with forward_ad.dual_level():
+        forward = forward_ad.unpack_dual(stage(forward_ad.make_dual(y, v))).tangent
+    g = torch.randn_like(forward)
+    (backward,) = torch.autograd.grad(stage(y.requires_grad_()), y, g)
+    torch.testing.assert_close((forward * g).sum(), (backward * v).sum())

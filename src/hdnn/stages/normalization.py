@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from hdnn.activations import Activation
+from hdnn.kernels.transforms import forward_mode
 from hdnn.spaces import Space
 
 Normalization = Literal["units", "batch", "bias"]
@@ -112,9 +113,8 @@ class NormalizedDrive:
             met |= {f"input_{name}": value for name, value in of_x.items()}
         elif of.gain is not None:  # "units"
             z = self.space.map(of.K, x)
-            mean, variance, met = _moments(z, of.mean, of.variance, axis)
-            D = of.gain * torch.rsqrt(variance + EPSILON)
-            u = torch.addcmul(_channels(of.b - D * mean, axis), z, _channels(D, axis))
+            u, scale, met = _scaled(z, of.gain, of.b, of.mean, of.variance, axis)
+            D = of.gain * scale
             W = W * D.reshape(-1, *[1] * (W.dim() - 1))
         else:
             u = self.space.map(of.K, x if of.input_shift is None else x + _channels(of.input_shift, axis), of.b)
@@ -143,15 +143,66 @@ def folded(K: Tensor, gain: Tensor, b: Tensor, mean: Tensor, variance: Tensor) -
     return K * D.reshape(*D.shape, *[1] * (K.dim() - D.dim())), b - D * mean
 
 
-def _moments(
-    z: Tensor, mean: Tensor | None, variance: Tensor | None, axis: int
+def _scaled(
+    z: Tensor, gain: Tensor, shift: Tensor, mean: Tensor | None, variance: Tensor | None, axis: int
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """μ and s², running or of the batch, and what was met of the batch; in full precision."""
+    """(z − μ) r γ + β, and r = (s² + ε)^(−1/2) to be differentiated, and what was met of the batch."""
     if mean is not None and variance is not None:
-        return mean, variance, {}
-    others = [i for i in range(z.dim()) if i != z.dim() + axis]
-    variance, mean = torch.var_mean(z.float() if z.dtype in _HALF else z, dim=others, correction=0)
-    return mean, variance, _met(mean, variance, z)
+        r = torch.rsqrt(variance + EPSILON)
+        return torch.addcmul(_channels(shift - gain * r * mean, axis), z, _channels(gain * r, axis)), r, {}
+    images = z if z.dim() + axis == 1 else z.unsqueeze(0)
+    if torch.compiler.is_compiling() or forward_mode():
+        others = [i for i in range(images.dim()) if i != 1]
+        variance, mean = torch.var_mean(images, dim=others, correction=0)
+        r = torch.rsqrt(variance + EPSILON)
+        u = torch.addcmul(_channels(shift - gain * r * mean, axis), images, _channels(gain * r, axis))
+    else:
+        u, mean, r = _applied(images, gain, shift)
+    return u.reshape(z.shape), r, _met(mean, r, z)
+
+
+class _Normalize(torch.autograd.Function):
+    """(z − μ) r γ + β, μ and r of a batch (B, c, ...); derivatives by μ and r too, which batch norm leaves out."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(z: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """In one pass of PyTorch's own."""
+        return torch.native_batch_norm(z, gain, shift, None, None, True, 0.0, EPSILON)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        """What backward reads; μ and r are outputs, so that second derivatives find their way through them."""
+        z, gain, _ = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(z, gain, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None, of_mean: Tensor | None, of_r: Tensor | None) -> Any:
+        """Batch norm's own, and ∂μ/∂z = 1/M, ∂r/∂z = −r³ (z − μ)/M, M numbers a channel."""
+        z, gain, mean, r = ctx.saved_tensors
+        count = z.numel() // mean.numel()
+        of_z = of_gain = of_shift = None
+        if g is not None:  # its own second derivatives know how μ and r depend on z
+            of_z, of_gain, of_shift = torch.ops.aten.native_batch_norm_backward(
+                g, z, gain, None, None, mean.detach(), r.detach(), True, EPSILON, [True, True, True]
+            )
+        shape = (-1, *[1] * (z.dim() - 2))
+        more = None if of_mean is None else of_mean / count
+        if of_r is not None:
+            slope = -of_r * r**3 / count
+            more = -slope * mean if more is None else more - slope * mean
+            scaled = (z * slope.reshape(shape).to(z.dtype)) if of_z is None else None
+            of_z = scaled if of_z is None else torch.addcmul(of_z, z, slope.reshape(shape).to(z.dtype))
+        if more is not None:
+            constant = more.reshape(shape).to(z.dtype)
+            of_z = constant.expand_as(z) if of_z is None else of_z + constant
+        return of_z, of_gain, of_shift
+
+
+def _applied(z: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return _Normalize.apply(z, gain, shift)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _normalized(
@@ -162,19 +213,17 @@ def _normalized(
     if mean is not None:
         y = functional.batch_norm(images, mean, variance, gain, shift, False, 0.0, EPSILON)
         return y.reshape(x.shape), {}
-    y, mean, deviation = torch.native_batch_norm(images, gain, shift, None, None, True, 0.0, EPSILON)
-    return y.reshape(x.shape), _met(mean, deviation.detach() ** -2 - EPSILON, x)
+    y, mean, r = torch.native_batch_norm(images, gain, shift, None, None, True, 0.0, EPSILON)
+    return y.reshape(x.shape), _met(mean, r, x)
 
 
-def _met(mean: Tensor, variance: Tensor, z: Tensor) -> dict[str, Tensor]:
+def _met(mean: Tensor, r: Tensor, z: Tensor) -> dict[str, Tensor]:
     """What running moments take up: variances of a population, not of its sample."""
     count = z.numel() // mean.numel()
-    return {"mean": mean.detach(), "variance": variance.detach() * (count / max(count - 1, 1))}
+    variance = r.detach() ** -2 - EPSILON
+    return {"mean": mean.detach(), "variance": variance * (count / max(count - 1, 1))}
 
 
 def _channels(numbers: Tensor, axis: int) -> Tensor:
     """One number a channel, to be used with states."""
     return numbers.reshape(-1, *[1] * (-axis - 1))
-
-
-_HALF = (torch.bfloat16, torch.float16)
