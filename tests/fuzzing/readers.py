@@ -63,6 +63,8 @@ def make(folder: Path) -> dict[str, list[bytes]]:
     place.mkdir()
     frame.to_csv(place / "a.csv", index=False)
     frame.assign(colour='a "b",\nc').to_csv(place / "b.csv", index=False)
+    ways = {"lap": "1:30", "long": "1:30:00", "span": "2h 15m", "price": "$1.2K", "rain": "T"}
+    frame.assign(**ways).to_csv(place / "c.csv", index=False)
     frame.to_parquet(place / "a.parquet")
     frame.set_index("kind").astype({"colour": "category"}).to_parquet(place / "b.parquet", compression="zstd")
     frame.to_parquet(place / "c.parquet", compression=None, use_dictionary=False, data_page_version="2.0")
@@ -74,7 +76,7 @@ def make(folder: Path) -> dict[str, list[bytes]]:
     other = {**document, "encoder": image, "network": {**document["network"], "inputs": [1, 4, 4], "kernel_size": 1}}
     return {
         "idx": [(place / name).read_bytes() for name in ("a.idx", "a.idx.gz")],
-        "csv": [(place / name).read_bytes() for name in ("a.csv", "b.csv")],
+        "csv": [(place / name).read_bytes() for name in ("a.csv", "b.csv", "c.csv")],
         "parquet": [(place / f"{name}.parquet").read_bytes() for name in "abc"],
         "config": [json.dumps(each).encode() for each in (document, other)],
         "weights": [(run.folder / "model.safetensors").read_bytes()],

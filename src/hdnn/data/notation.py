@@ -223,7 +223,7 @@ def notations(texts: Any, decimal: str | None = None) -> list[Notation]:
         decimal: "." or "," where that is known.
     """
     if form := form_of(texts):
-        return [Notation(form=form)]
+        return [] if np.isnan(numbers_of(form, texts)).any() else [Notation(form=form)]
     first = texts[0].as_py()
     prefix, suffix = _affixes(first)
     if not (_is_known(prefix, _CURRENCIES) and _is_known(suffix, _UNITS | _CURRENCIES)):
