@@ -30,6 +30,10 @@ def test_a_run(hdnn, place):
     assert "Left out: Energy along depth. Each of the 3 layers" in err
     assert (place / "run" / "analysis" / "report.html").is_file()
     assert hdnn("evaluate run")[0] == 0
+    code, out, _ = hdnn("analyze run --samples 5 --compare resnet --overwrite")
+    assert code == 0
+    assert "gradient passage of fresh flows: " in out
+    assert "h1 trained on" in (place / "run" / "analysis" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("sketched")
