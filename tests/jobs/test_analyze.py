@@ -252,3 +252,12 @@ def test_the_peers_are_in_the_folder_and_replaced_with_it(tmp_path):
     assert "Beside plain networks" in (folder / "report.html").read_text(encoding="utf-8")
     analyze(subject, folder, overwrite=True)
     assert not (folder / "figures" / "peers.png").exists()
+
+
+def test_the_kreiss_constant_is_left_out_where_it_takes_long():
+    few, many = (found_in(untrained("h2", layers=2, features=n, samples=4))["spectra"] for n in (8, 34))
+    assert few.summary["largest_kreiss_constant"] > 1
+    assert "Kreiss constant" in few.text
+    assert many.summary["largest_kreiss_constant"] is None
+    assert "Kreiss" not in many.text
+    assert many.summary["largest_numerical_abscissa"] > 0
