@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from hdnn.presets import ms1 as ms1
     from hdnn.presets import ms2 as ms2
     from hdnn.presets import ms3 as ms3
+    from hdnn.recurrent import HamiltonianRNN as HamiltonianRNN
     from hdnn.spaces import Graph as Graph
     from hdnn.spaces import Images as Images
     from hdnn.spaces import Signals as Signals
@@ -114,6 +115,7 @@ _HOME = {
     "image_classifier image_network node_classifier node_regressor signal_classifier signal_regressor "
     "vector_classifier vector_regressor",
     "presets": "h1 h2 ms1 ms2 ms3",
+    "recurrent": "HamiltonianRNN",
     "spaces": "Graph Images Signals Space Vectors",
     "stages": "Pool Stage Widen",
     "structures": "BlockDiagonal BlockSkew Dense Masked OffDiagonal Skew Structure",

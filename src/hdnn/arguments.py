@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -36,6 +37,24 @@ def real(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number; got {shown(value)}.")
     return float(value)
+
+
+def finite(name: str, value: object) -> float:
+    """A number that is neither infinite nor NaN.
+
+    Raises:
+        TypeError: if it is no number.
+        ValueError: if it is not finite.
+    """
+    if not math.isfinite(number := real(name, value)):
+        raise ValueError(f"`{name}` must be finite; got {number}.")
+    return number
+
+
+def check_width(width: int | None) -> None:
+    """Refuse a number of hidden units that is none."""
+    if width is not None and whole("width", width) < 1:
+        raise ValueError(f"`width` counts hidden units, so it must be at least 1; got {width}.")
 
 
 def truth(name: str, value: object) -> bool:

@@ -7,6 +7,7 @@ free to speak.) Shapes are (m, n, *taps), see `hdnn.spaces`.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -146,6 +147,21 @@ def taken(matrix: Tensor, index: Tensor) -> Tensor | None:
     _, first = np.unique(index[index != 0].abs().cpu(), return_index=True)
     free = (matrix * index.sign())[..., index != 0][..., torch.from_numpy(first).to(matrix.device)]
     return free if torch.equal(matrix, place(free, index).expand_as(matrix)) else None
+
+
+def shifted(free: Tensor, shift: float) -> Tensor:
+    """The skew matrices with the given numbers above their diagonals, plus a multiple of I.
+
+    Args:
+        free: (..., n (n − 1) / 2).
+        shift: what stands on the diagonals.
+
+    Returns:
+        (..., n, n).
+    """
+    n = (1 + math.isqrt(1 + 8 * free.shape[-1])) // 2
+    A = place(free, skew(counted(n, n).mT).to(free.device))
+    return A + shift * torch.eye(n, dtype=free.dtype, device=free.device)
 
 
 def two_by_two(

@@ -237,10 +237,10 @@ class Hamiltonian:
     space: Space = VECTORS
 
     def __post_init__(self) -> None:
-        if self.interconnection.is_inverse and not self.structure.skew:
+        if self.interconnection.is_inverse and self.interconnection.skew and not self.structure.skew:
             raise ValueError(
                 f"`Inverse` sets J = K⁻ᵀ, skew only if K is; `{self.structure!r}` is not. "
-                f"Use `Skew()` or `BlockSkew()`."
+                f"Use `Skew()` or `BlockSkew()`; or `Inverse(skew=False)`, of which nothing is promised."
             )
         # Read here, once: they raise where a factor does not exist for this size, and tracing (torch.compile,
         # torch.export) must meet plain numbers, never values read from a tensor.

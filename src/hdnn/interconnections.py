@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hdnn import entries, nodes
-from hdnn.arguments import factor, require_room, shown, whole
+from hdnn.arguments import factor, require_room, shown, truth, whole
 from hdnn.entries import Slot
 from hdnn.facts import restated
 from hdnn.names import unknown
@@ -253,17 +253,17 @@ class Fixed(Interconnection):
 class Inverse(Interconnection):
     """J = K⁻ᵀ, so that J Kᵀ = I and the layer is y' = σ(K y + b) (MS1, MS2). K must be skew for J to be.
 
-    The layer never inverts K, so an odd number of features (where a skew K is singular) is accepted; J is then not
-    defined.
+    The layer never inverts K, so odd features (a skew K is then singular) are accepted; J is then not defined.
+    `skew=False` lets K be any square matrix, as `Skew(shift=-0.1)`: nothing that rests on a skew J is promised.
     """
 
-    constant_over_layers = False
-    is_inverse = True
-    skew = True  # for K is
+    constant_over_layers, is_inverse, skew = False, True, True
+
+    def __init__(self, skew: bool = True) -> None:
+        self.skew = truth("skew", skew)
 
     def constant(self, features: int, layers: int) -> Tensor | None:
-        """Nothing is stored."""
-        return None
+        """None: nothing is stored."""
 
     def build(self, free: Tensor | None, constant: Tensor | None) -> Tensor | None:
         """None: J follows from K."""
@@ -276,7 +276,7 @@ class Inverse(Interconnection):
         return self
 
     def __repr__(self) -> str:
-        return "Inverse()"
+        return "Inverse()" if self.skew else "Inverse(skew=False)"
 
 
 class Learned(Interconnection):

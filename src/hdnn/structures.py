@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hdnn import entries, nodes
-from hdnn.arguments import factor, shown, whole
+from hdnn.arguments import check_width, factor, finite, shown
 from hdnn.facts import restated
 from hdnn.spaces import VECTORS, Images, Space
 
@@ -148,7 +148,7 @@ class Dense(Structure):
     _copies = 1
 
     def __post_init__(self) -> None:
-        _check_width(self.width)
+        check_width(self.width)
 
     def free_shape(self, features: int, space: Space = VECTORS) -> tuple[int, ...]:
         """(m, n), or (m, n, k, k)."""
@@ -165,28 +165,38 @@ class Dense(Structure):
 
 @dataclass(frozen=True)
 class Skew(Structure):
-    """K = −Kᵀ, as in MS2; a convolution is skew when K[i, j, a, b] = −K[j, i, −a, −b]."""
+    """K = −Kᵀ, as in MS2; a convolution is skew when K[i, j, a, b] = −K[j, i, −a, −b].
 
+    With `shift=s` K = A + s I, A = −Aᵀ, of vectors: s = −γ damps the AntisymmetricRNN. `Inverse(skew=False)` takes it.
+    """
+
+    shift: float = 0.0
     indexed: ClassVar[bool] = True
     kernel: ClassVar[str | None] = "skew"
     _copies = 2
 
+    def __post_init__(self) -> None:
+        finite("shift", self.shift)
+
     @property
     def skew(self) -> bool:
-        """True."""
-        return True
+        """True without a shift."""
+        return self.shift == 0
 
     def free_shape(self, features: int, space: Space = VECTORS) -> tuple[int, ...]:
         """(n (n − 1) / 2,), or (n (n k² − 1) / 2,)."""
+        if self.shift and space.taps:
+            raise ValueError(f"`{self!r}` shifts the diagonal of a matrix, for vectors; got `{space!r}`.")
         return (features * (features * math.prod(space.taps) - space.fixed_taps) // 2,)
 
-    def index(self, features: int, space: Space = VECTORS) -> Tensor:
-        """Upper entries counted row by row, lower ones their negatives."""
-        return entries.skew(space.transposed(entries.counted(*space.weights(features, features))))
+    def index(self, features: int, space: Space = VECTORS) -> Tensor | None:
+        """Upper entries counted row by row, lower ones their negatives; None with a shift, which is no free number."""
+        counted = entries.counted(*space.weights(features, features))
+        return None if self.shift else entries.skew(space.transposed(counted))
 
     def build(self, free: Tensor, index: Tensor | None) -> Tensor:
         """K with the free numbers above the diagonal."""
-        return entries.place(free, index)
+        return entries.shifted(free, self.shift) if self.shift else entries.place(free, index)
 
 
 @dataclass(frozen=True)
@@ -252,7 +262,7 @@ class BlockDiagonal(Structure):
     _copies = 1
 
     def __post_init__(self) -> None:
-        _check_width(self.width)
+        check_width(self.width)
         if self.width is not None and self.width % 2:
             raise ValueError(
                 f"`width` must be even, half of the hidden units for p and half for q; got {self.width}. "
@@ -383,8 +393,3 @@ def structure_of(given: Structure | type[Structure]) -> Structure:
     """The structure that was given itself or by its class."""
     remedy = "Use `Dense()`, `Skew()`, `BlockSkew()`, `OffDiagonal()`, `BlockDiagonal()` or `Masked(inner, mask)`."
     return factor("structure", given, Structure, {}, remedy)  # type: ignore[type-abstract]
-
-
-def _check_width(width: int | None) -> None:
-    if width is not None and whole("width", width) < 1:
-        raise ValueError(f"`width` counts hidden units, so it must be at least 1; got {width}.")

@@ -311,3 +311,11 @@ def test_compiles_where_the_samples_of_the_state_alone_are_of_an_open_number() -
     y, u = random(5, FEATURES), random(N, 5, D)
     torch._dynamo.maybe_mark_dynamic(y, 0)
     tight(compiled(y, inputs=u), flow(y, inputs=u))
+
+
+def test_copies_keep_the_order_of_parameters() -> None:
+    """Optimizers count them: those of the second parameter must not go to the third."""
+    flow = recurrent("h2")
+    names = [name for name, _ in flow.named_parameters()]
+    for other in (copy.deepcopy(flow), pickle.loads(pickle.dumps(flow))):
+        assert [name for name, _ in other.named_parameters()] == names

@@ -77,5 +77,6 @@ def upgraded(state: dict[str, Any]) -> dict[str, Any]:
     if "_indices" not in state:
         state["_indices"] = Indices(state["hamiltonian"], state["_layers"])
     state.setdefault("_inputs", None)
-    state["_parameters"] = {"input_weight": None, "damping_weight": None, **state["_parameters"]}
+    late = dict.fromkeys(("input_weight", "damping_weight"))  # behind the others: optimizers count parameters
+    state["_parameters"] = {**state["_parameters"], **{k: v for k, v in late.items() if k not in state["_parameters"]}}
     return {name: value for name, value in state.items() if name not in old}

@@ -71,6 +71,8 @@ def _network_refuses(network: Network) -> str:
         return f'the flow has backend="{flow.backend}", memory="{flow.memory}"'
     if head.in_features != flow.features and (not flow.plan.images or head.in_features % flow.features):
         return f"the head reads {head.in_features} numbers of {flow.features} features"
+    if flow.structure.index(flow.features, flow.space) is None:
+        return f"the entries of K are no free numbers under `{flow.structure!r}`"
     if type(flow.interconnection) not in (Fixed, Inverse, Learned):
         return f"it knows the library's interconnections, not {type(flow.interconnection).__name__}"
     return ""

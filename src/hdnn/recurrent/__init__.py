@@ -1,0 +1,3 @@
+"""Recurrent networks: sequences drive a Hamiltonian state at every step, and whole sequences are classified."""
+
+from hdnn.recurrent.rnn import HamiltonianRNN as HamiltonianRNN
