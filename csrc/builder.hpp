@@ -80,23 +80,23 @@ struct Builder {
       case Spec::block_diagonal:  // (K_p, K_q): p is moved by K_q, q by K_p
         move.hidden = units;
         move.K = K(of_q ? 0 : units * half, half, 1);
-        move.b = b(of_q ? 0 : units);
+        move.b = b(move.unit = of_q ? 0 : units);
         break;
       case Spec::off_diagonal:  // (K_1, K_2): p is moved by K_1 q, q by K_2 p
         move.hidden = units;
         move.K = K(of_q ? units * half : 0, half, 1);
-        move.b = b(of_q ? units : 0);
+        move.b = b(move.unit = of_q ? units : 0);
         break;
       case Spec::block_skew:  // p is moved by K_0 q, q by −K_0ᵀ p
         move.hidden = half;
         move.K = of_q ? K(0, 1, half, -1) : K(0, half, 1);
-        move.b = b(of_q ? half : 0);
+        move.b = b(move.unit = of_q ? half : 0);
         break;
       default: {
         const int64_t start = of_q ? spec.q_units : spec.p_units;
         move.hidden = of_q ? spec.q_count : spec.p_count;
         move.K = K(start * spec.features + move.source, spec.features, 1);
-        move.b = b(start);
+        move.b = b(move.unit = start);
         if (spec.drive == Spec::matrix) move.W = W(start * spec.features + (of_q ? half : 0));
       }
     }
@@ -106,6 +106,7 @@ struct Builder {
   Job job() const {
     Job job{};
     job.features = spec.features;
+    job.hidden = spec.hidden;
     job.layers = spec.layers;
     job.negative_slope = spec.negative_slope;
     job.activation = static_cast<Activation>(spec.activation);

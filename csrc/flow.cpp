@@ -116,6 +116,12 @@ Job job_of(const Spec& spec, const Arrays& a, const Weights& at, int64_t flow, i
   job.out_row_stride = a.out_row;
   job.out_feature_stride = a.out_feature;
   job.kept = offset(a.kept, flow * kept, size);
+  if (spec.states) job.out_layer = a.out_layer, job.g_layer = a.g_layer;
+  if (spec.states) job.states = {offset(a.states, flow * a.states_flow, size), a.rows * spec.features, spec.features, 1};
+  if (spec.driven) {
+    job.driven = {offset(a.bias, flow * a.bias_flow, size), a.bias_layer, a.bias_row, a.bias_unit};
+    job.driven_gradient = offset(a.bias_gradient, flow * spec.layers * a.rows * spec.hidden, size);
+  }
   job.weights_too = a.weight_gradient != nullptr;
   return job;
 }
@@ -153,7 +159,7 @@ int64_t weight_size(const Spec& s) {
     default: return stored * s.hidden * s.features;
   }
 }
-int64_t bias_size(const Spec& s) { return (s.shared ? 1 : s.layers) * s.hidden; }
+int64_t bias_size(const Spec& s) { return s.driven ? 0 : (s.shared ? 1 : s.layers) * s.hidden; }
 int64_t drive_size(const Spec& s) {
   return s.drive == Spec::matrix ? (s.shared_drive ? 1 : s.layers) * s.hidden * s.features : 0;
 }

@@ -20,6 +20,8 @@ struct Spec {
   double step, negative_slope;
   int64_t moves;  // partitioned: how many a layer has, the halves in turn, and what part of the step each takes
   std::array<double, kMostMoves> fractions;
+  int64_t driven;   // inputs drive every layer and sample: the bias is (N, rows, m)
+  int64_t states;   // the output is (N, rows, n), the states after all layers
   double damping;  // partitioned: γ h, p ← exp(−γ h) p before the moves of every layer
 };
 
@@ -29,8 +31,12 @@ struct Arrays {
   const void *y, *weight, *bias, *drive, *g;
   int64_t y_flow, y_row, y_feature, g_flow, g_row, g_feature;
   int64_t weight_flow, bias_flow, drive_flow;
+  int64_t bias_layer, bias_row, bias_unit;  // where inputs drive it; its gradient lies without gaps
+  int64_t g_layer;
+  const void* states;                       // backward: the output of forward, without gaps; or null
+  int64_t states_flow;
   void *out, *weight_gradient, *bias_gradient, *drive_gradient;
-  int64_t out_flow, out_row, out_feature;
+  int64_t out_flow, out_layer, out_row, out_feature;
   void* kept;  // room for `kept` numbers, or null
 };
 

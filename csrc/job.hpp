@@ -32,6 +32,7 @@ struct Matrix {
 struct Move {
   double step;                    // h
   int64_t hidden;                 // m
+  int64_t unit;                   // the first of its hidden values among those of the layer
   int64_t source, source_count;   // features that are read
   Matrix K;
   Matrix b;                       // row stride only
@@ -43,9 +44,15 @@ struct Move {
   Range range[2];
 };
 
+// Numbers of every sample in every layer, through strides.
+struct Layered {
+  const void* data;  // or null
+  int64_t layer, row, column;
+};
+
 // Samples of one flow. Vectors: `rows` samples of one pixel. Images: `rows` images of `pixels` pixels.
 struct Job {
-  int64_t features, layers, rows, pixels;
+  int64_t features, hidden, layers, rows, pixels;
   int64_t row_stride, feature_stride;  // of y and of the arrays that share its layout, in numbers
   int64_t out_row_stride, out_feature_stride;
   int64_t g_row_stride, g_feature_stride;
@@ -57,6 +64,10 @@ struct Job {
   const void* y;          // input states
   void* out;              // forward: output states; backward: gradient of the input states
   const void* g;          // backward: gradient of the output states
+  Layered driven;         // what stands in the place of b, one number a hidden value
+  Layered states;         // backward: those after each layer, as forward has left them
+  void* driven_gradient;  // (layers, rows, hidden)
+  int64_t out_layer, g_layer;  // strides where the states after all layers are the output; 0 where the last alone is
   void* kept;             // the trajectory of all blocks, left by forward for backward; null: backward recomputes it
   bool weights_too;       // backward: whether gradients of weights, biases and W are wanted
   bool (*stopped)(void* team);  // asked now and then: whether to leave the rest undone

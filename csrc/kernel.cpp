@@ -18,6 +18,7 @@ namespace {
 
 using hdnn::Activation;
 using hdnn::Job;
+using hdnn::Layered;
 using hdnn::Matrix;
 using hdnn::Move;
 
@@ -28,6 +29,7 @@ using hdnn::Move;
 
 constexpr int64_t kLayersBetween = 64;  // between two questions whether to stop
 constexpr int64_t kSegmentBytes = 4 << 20;  // trajectory of a segment: memory costs less than recomputing twice
+constexpr int64_t kStatesBytes = 1 << 19;   // the same where every state is known, so that no layer is computed twice
 
 template <class T> struct Run : Moves<T> {
   using Base = Moves<T>;
@@ -64,23 +66,45 @@ template <class T> struct Run : Moves<T> {
 
   // Idle lanes repeat the last sample, with a gradient of zero: a state of zeros may overflow where no sample does.
   void load(const void* from, int64_t row, int64_t feature, int64_t block, Vec* y, bool repeat) const {
+    load(from, row, feature, job.features, block, y, repeat);
+  }
+  void load(const void* from, int64_t row, int64_t feature, int64_t features, int64_t block, Vec* y, bool repeat) const {
     const T* data = static_cast<const T*>(from);
     T* out = reinterpret_cast<T*>(y);
     const int64_t used = runs(block, row, [&](int64_t place, int64_t step, int64_t lane, int64_t count) {
-      if (feature == 1) return Base::transpose(count, job.features, data + place, step, out + lane, lanes);
-      for (int64_t i = 0; i < job.features; ++i) spread(count, data + place + i * feature, step, out + i * lanes + lane, 1);
+      if (feature == 1) return Base::transpose(count, features, data + place, step, out + lane, lanes);
+      for (int64_t i = 0; i < features; ++i) spread(count, data + place + i * feature, step, out + i * lanes + lane, 1);
     });
-    for (int64_t i = 0; i < job.features; ++i)
+    for (int64_t i = 0; i < features; ++i)
       for (int64_t k = used; k < lanes; ++k) out[i * lanes + k] = repeat ? out[i * lanes + used - 1] : T(0);
+  }
+  // Numbers of every sample in one layer.
+  void load(const Layered& all, int64_t layer, int64_t features, int64_t block, Vec* y) const {
+    load(static_cast<const T*>(all.data) + layer * all.layer, all.row, all.column, features, block, y, true);
   }
 
   void store(void* to, int64_t row, int64_t feature, int64_t block, const Vec* y) const {
+    store(to, row, feature, job.features, block, y);
+  }
+  void store(void* to, int64_t row, int64_t feature, int64_t features, int64_t block, const Vec* y) const {
     T* data = static_cast<T*>(to);
     const T* in = reinterpret_cast<const T*>(y);
     runs(block, row, [&](int64_t place, int64_t step, int64_t lane, int64_t count) {
-      if (feature == 1) return Base::transpose(job.features, count, in + lane, lanes, data + place, step);
-      for (int64_t i = 0; i < job.features; ++i) spread(count, in + i * lanes + lane, 1, data + place + i * feature, step);
+      if (feature == 1) return Base::transpose(features, count, in + lane, lanes, data + place, step);
+      for (int64_t i = 0; i < features; ++i) spread(count, in + i * lanes + lane, 1, data + place + i * feature, step);
     });
+  }
+
+  // What drives the units of a layer, in `room`; null where biases do.
+  const Vec* driven(int64_t layer, int64_t block, Vec* room) const {
+    if (job.driven.data == nullptr) return nullptr;
+    load(job.driven, layer, job.hidden, block, room);
+    return room;
+  }
+  // Rows of the units of a layer that inputs drive, or of a state that comes in between.
+  int64_t between_rows() const {
+    const bool any = job.driven.data != nullptr || job.g_layer != 0;
+    return any ? (job.hidden > job.features ? job.hidden : job.features) : 0;
   }
 
   int64_t hidden_rows() const {
@@ -101,7 +125,9 @@ template <class T> struct Run : Moves<T> {
   }
 
   int64_t segment() const {
-    const int64_t fits = kSegmentBytes / (layer_rows() * lanes * int64_t{sizeof(T)});
+    const int64_t bytes = job.states.data == nullptr ? kSegmentBytes : kStatesBytes;
+    const int64_t fits = bytes / (layer_rows() * lanes * int64_t{sizeof(T)});
+    if (job.states.data != nullptr) return fits < 1 || job.layers < 1 ? 1 : (fits < job.layers ? fits : job.layers);
     // Checkpoints and segments share the memory best near the square root of the depth.
     int64_t root = 1;
     while (root * root < job.layers) ++root;
@@ -116,7 +142,7 @@ template <class T> struct Run : Moves<T> {
     int64_t rows = job.features + hidden_rows();
     if (backward) rows += 2 * job.features + hidden_rows();
     if (backward && job.kept == nullptr) rows += segments() * job.features + segment() * layer_rows();
-    return rows * row;
+    return (rows + between_rows()) * row;
   }
 
   int64_t trajectory() const { return job.layers * layer_rows() * lanes; }
@@ -131,17 +157,21 @@ template <class T> struct Run : Moves<T> {
   template <Activation A> void forward(int64_t first, int64_t last, void* memory) const {
     Vec* y = static_cast<Vec*>(memory);
     Vec* s = y + job.features * vectors;
+    Vec* room = s + hidden_rows() * vectors;
     for (int64_t block = first; block < last; ++block) {
       load(job.y, job.row_stride, job.feature_stride, block, y, true);
       Vec* left = kept(block);
       for (int64_t layer = 0; layer < job.layers; ++layer) {
         if (stopped(layer)) return;
+        const Vec* u = driven(layer, block, room);
         if (left == nullptr)
-          advance<A>(layer, y, s);
+          advance<A>(layer, y, s, u);
         else
-          record<A>(layer, y, left + layer * layer_rows() * vectors);
+          record<A>(layer, y, left + layer * layer_rows() * vectors, u);
+        if (job.out_layer != 0)
+          store(static_cast<T*>(job.out) + layer * job.out_layer, job.out_row_stride, job.out_feature_stride, block, y);
       }
-      store(job.out, job.out_row_stride, job.out_feature_stride, block, y);
+      if (job.out_layer == 0) store(job.out, job.out_row_stride, job.out_feature_stride, block, y);
     }
   }
 
@@ -152,21 +182,21 @@ template <class T> struct Run : Moves<T> {
     for (int64_t k = 0; k < job.features / 2 * vectors; ++k) y[k] *= decay;
   }
 
-  template <Activation A> void advance(int64_t layer, Vec* y, Vec* s) const {
+  template <Activation A> void advance(int64_t layer, Vec* y, Vec* s, const Vec* u) const {
     damp(y);
     for (int k = 0; k < job.moves; ++k) {
-      Base::template advance_move<A>(job.move[k], layer, y, s, nullptr, nullptr);
+      Base::template advance_move<A>(job.move[k], layer, y, s, nullptr, nullptr, u);
     }
   }
 
   // One layer, leaving behind what its backward step needs.
-  template <Activation A> void record(int64_t layer, Vec* y, Vec* left) const {
+  template <Activation A> void record(int64_t layer, Vec* y, Vec* left, const Vec* u) const {
     damp(y);
     for (int k = 0; k < job.moves; ++k) {
       const Move& move = job.move[k];
       Vec* s = left + move.source_count * vectors;
       Vec* d = s + move.hidden * vectors;
-      Base::template advance_move<A>(move, layer, y, s, d, left);
+      Base::template advance_move<A>(move, layer, y, s, d, left, u);
       left = A == Activation::softplus ? d + move.hidden * vectors : d;
     }
   }
@@ -178,54 +208,82 @@ template <class T> struct Run : Moves<T> {
     Vec* lambda = s + hidden_rows() * vectors;
     Vec* gu = lambda + state;
     Vec* flat = gu + hidden_rows() * vectors;
-    Vec* rest = flat + state;
+    Vec* room = flat + state;
+    Vec* rest = room + between_rows() * vectors;
     for (int64_t block = first; block < last; ++block) {
-      load(job.g, job.g_row_stride, job.g_feature_stride, block, lambda, false);
+      if (job.g_layer == 0)
+        load(job.g, job.g_row_stride, job.g_feature_stride, block, lambda, false);
+      else
+        for (int64_t k = 0; k < state; ++k) lambda[k] = Vec{};
       if (const Vec* left = kept(block)) {
         for (int64_t layer = job.layers - 1; layer >= 0; --layer) {
           if (stopped(layer)) return;
-          step_back<A>(layer, left + layer * layer_rows() * vectors, lambda, gu, flat);
+          step_back<A>(layer, block, left + layer * layer_rows() * vectors, lambda, gu, flat, room);
         }
       } else {
         load(job.y, job.row_stride, job.feature_stride, block, y, true);
-        walk_back<A>(y, s, lambda, gu, flat, rest);
+        walk_back<A>(block, y, s, lambda, gu, flat, room, rest);
       }
       store(job.out, job.out_row_stride, job.out_feature_stride, block, lambda);
     }
   }
 
-  // Walk back through a block of which only the first state is known, segment by segment from checkpoints.
-  template <Activation A> void walk_back(Vec* y, Vec* s, Vec* lambda, Vec* gu, Vec* flat, Vec* checkpoint) const {
+  // Walk back through a block of which only the first state is known, or the state after every layer, segment by segment
+  // from checkpoints.
+  template <Activation A>
+  void walk_back(int64_t block, Vec* y, Vec* s, Vec* lambda, Vec* gu, Vec* flat, Vec* room, Vec* checkpoint) const {
     const int64_t length = segment(), count = segments(), state = job.features * vectors;
     const int64_t per_layer = layer_rows() * vectors;
     Vec* left = checkpoint + count * state;
-    for (int64_t layer = 0; layer < (count - 1) * length; ++layer) {
+    const bool known = job.states.data != nullptr;
+    for (int64_t layer = 0; layer < (count - 1) * length && !known; ++layer) {
       if (stopped(layer)) return;
       if (layer % length == 0) copy(y, checkpoint + layer / length * state, state);
-      advance<A>(layer, y, s);
+      advance<A>(layer, y, s, driven(layer, block, room));
     }
-    if (count > 0) copy(y, checkpoint + (count - 1) * state, state);
+    if (known)
+      copy(y, checkpoint, state);
+    else if (count > 0)
+      copy(y, checkpoint + (count - 1) * state, state);
     for (int64_t part = count - 1; part >= 0; --part) {
       const int64_t start = part * length, stop = start + length < job.layers ? start + length : job.layers;
-      copy(checkpoint + part * state, y, state);
+      if (known && start > 0)
+        load(job.states, start - 1, job.features, block, y);
+      else
+        copy(checkpoint + part * state, y, state);
       for (int64_t layer = start; layer < stop; ++layer) {
         if (stopped(layer)) return;
-        record<A>(layer, y, left + (layer - start) * per_layer);
+        record<A>(layer, y, left + (layer - start) * per_layer, driven(layer, block, room));
       }
       for (int64_t layer = stop - 1; layer >= start; --layer) {
         if (stopped(layer)) return;
-        step_back<A>(layer, left + (layer - start) * per_layer, lambda, gu, flat);
+        step_back<A>(layer, block, left + (layer - start) * per_layer, lambda, gu, flat, room);
       }
     }
   }
 
-  template <Activation A> void step_back(int64_t layer, const Vec* left, Vec* lambda, Vec* gu, Vec* flat) const {
+  // λ of the state before a layer; where inputs drive it, also the gradient of what drives every sample.
+  template <Activation A>
+  void step_back(int64_t layer, int64_t block, const Vec* left, Vec* lambda, Vec* gu, Vec* flat, Vec* room) const {
+    if (job.g_layer != 0) {
+      const T* g = static_cast<const T*>(job.g) + layer * job.g_layer;
+      load(g, job.g_row_stride, job.g_feature_stride, block, room, false);
+      for (int64_t k = 0; k < job.features * vectors; ++k) lambda[k] += room[k];
+    }
+    const bool to_driven = job.driven_gradient != nullptr && job.driven.data != nullptr;
+    for (int64_t k = 0; to_driven && k < job.hidden * vectors; ++k) room[k] = Vec{};
     const Vec* of_move = left + layer_rows() * vectors;
     for (int k = job.moves - 1; k >= 0; --k) {
-      of_move -= rows_of(job.move[k], A) * vectors;
-      Base::template move_back<A>(job.move[k], layer, of_move, lambda, gu, flat);
+      const Move& move = job.move[k];
+      of_move -= rows_of(move, A) * vectors;
+      Base::template move_back<A>(move, layer, of_move, lambda, gu, flat);
+      Vec* of_units = room + move.unit * vectors;
+      for (int64_t i = 0; to_driven && i < move.hidden * vectors; ++i) of_units[i] += gu[i];
     }
     damp(lambda);
+    if (!to_driven) return;
+    T* to = static_cast<T*>(job.driven_gradient) + layer * job.rows * job.hidden;
+    store(to, job.hidden, 1, job.hidden, block, room);
   }
 
   static int64_t rows_of(const Move& move, Activation a) {

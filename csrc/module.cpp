@@ -65,7 +65,8 @@ NB_MODULE(_native, m) {
          F(Spec, method), F(Spec, first_is_q), F(Spec, structure), F(Spec, drive), F(Spec, activation),
          F(Spec, features), F(Spec, hidden), F(Spec, layers), F(Spec, shared), F(Spec, shared_drive),
          F(Spec, p_units), F(Spec, p_count), F(Spec, q_units), F(Spec, q_count), F(Spec, step),
-         F(Spec, negative_slope), F(Spec, moves), F(Spec, fractions), F(Spec, damping));
+         F(Spec, negative_slope), F(Spec, moves), F(Spec, fractions), F(Spec, damping), F(Spec, driven),
+         F(Spec, states));
   record(m, "Arrays",
          F(Arrays, flows), F(Arrays, rows), F(Arrays, pixels),
          F(Arrays, y), F(Arrays, weight), F(Arrays, bias), F(Arrays, drive), F(Arrays, g),
@@ -73,7 +74,9 @@ NB_MODULE(_native, m) {
          F(Arrays, g_flow), F(Arrays, g_row), F(Arrays, g_feature),
          F(Arrays, weight_flow), F(Arrays, bias_flow), F(Arrays, drive_flow),
          F(Arrays, out), F(Arrays, weight_gradient), F(Arrays, bias_gradient), F(Arrays, drive_gradient),
-         F(Arrays, out_flow), F(Arrays, out_row), F(Arrays, out_feature), F(Arrays, kept));
+         F(Arrays, bias_layer), F(Arrays, bias_row), F(Arrays, bias_unit), F(Arrays, g_layer),
+         F(Arrays, states), F(Arrays, states_flow),
+         F(Arrays, out_flow), F(Arrays, out_layer), F(Arrays, out_row), F(Arrays, out_feature), F(Arrays, kept));
   record(m, "Training",
          F(Training, flow), F(Training, linear), F(Training, inputs), F(Training, outputs),
          F(Training, channels), F(Training, height), F(Training, width), F(Training, loss),
@@ -98,7 +101,7 @@ NB_MODULE(_native, m) {
   m.def("train", [](bool doubles, const Training& training, const Trainees& trainees, int threads) {
     without_gil([&] { hdnn::train(doubles, training, trainees, threads, signalled); });
   });
-  m.attr("interface") = 5;  // as hdnn/kernels/calls.py counts what it passes and expects; raise both together
+  m.attr("interface") = 6;  // as hdnn/kernels/calls.py counts what it passes and expects; raise both together
   m.def("instruction_set", &hdnn::instruction_set);
   m.def("choose_instruction_set", &hdnn::choose_instruction_set);
   m.def("has_openmp", &hdnn::has_openmp);

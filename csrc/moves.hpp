@@ -24,11 +24,12 @@ template <class T> struct Moves : Products<T> {
   static const T* at(const Matrix& m, int64_t layer) { return static_cast<const T*>(m.data) + layer * m.layer; }
   static T* gradient_at(const Matrix& m, int64_t layer) { return static_cast<T*>(m.gradient) + layer * m.layer; }
 
-  // s = σ(K y_src + b); d = σ' for softplus
+  // s = σ(K y_src + b); d = σ' for softplus. Where inputs drive the layer, `driven` is b of every sample.
   template <Activation A>
-  void activate_rows(const Move& move, int64_t layer, const Vec* source, Vec* s, Vec* d) const {
+  void activate_rows(const Move& move, int64_t layer, const Vec* source, Vec* s, Vec* d, const Vec* driven) const {
     const T* K = at(move.K, layer);
-    const T* b = at(move.b, layer);
+    const T* b = driven == nullptr ? at(move.b, layer) : nullptr;
+    if (driven != nullptr) driven += move.unit * vectors;
     const T sign = T(move.K.sign);
     Base::tiles(move.hidden, [&](int64_t r, auto size) {
       constexpr int R = decltype(size)::value;
@@ -37,9 +38,13 @@ template <class T> struct Moves : Products<T> {
         Base::template multiply<R>(move.source_count, K + r * move.K.row, move.K.row, move.K.column, source + c,
                                    vectors, acc);
         for (int j = 0; j < R; ++j) {
-          const T bias = b[(r + j) * move.b.row];
           Vec u[kColumns], derivative[kColumns];
-          for (int k = 0; k < kColumns; ++k) u[k] = acc[j][k] * sign + bias;
+          if (driven == nullptr) {
+            const T bias = b[(r + j) * move.b.row];
+            for (int k = 0; k < kColumns; ++k) u[k] = acc[j][k] * sign + bias;
+          } else {
+            for (int k = 0; k < kColumns; ++k) u[k] = acc[j][k] * sign + driven[(r + j) * vectors + c + k];
+          }
           activate<T, A, kColumns>(u, negative_slope, derivative);
           for (int k = 0; k < kColumns; ++k) {
             const int64_t place = (r + j) * vectors + c + k;
@@ -160,7 +165,7 @@ template <class T> struct Moves : Products<T> {
 
   // Whether a move of one small size took the call.
   template <class F> bool as_square(const Move& move, int64_t layer, F&& run) const {
-    if (move.replaces) return false;
+    if (move.replaces || job.driven.data != nullptr) return false;
     int64_t destinations = 0;
     for (int g = 0; g < move.ranges; ++g) destinations += move.range[g].count;
     if (move.hidden != move.source_count || move.hidden != destinations) return false;
@@ -177,12 +182,12 @@ template <class T> struct Moves : Products<T> {
 
   // s = σ(K y_src + b), y_dst += h D s; `left` gets a copy of the source where it is wanted
   template <Activation A>
-  void advance_move(const Move& move, int64_t layer, Vec* y, Vec* s, Vec* d, Vec* left) const {
+  void advance_move(const Move& move, int64_t layer, Vec* y, Vec* s, Vec* d, Vec* left, const Vec* driven) const {
     const Vec* source = y + move.source * vectors;
     if (as_square(move, layer, [&](const auto& square) { square.template advance<A>(vectors, source, y, s, d, left); }))
       return;
     for (int64_t c = 0; left != nullptr && c < move.source_count * vectors; ++c) left[c] = source[c];
-    activate_rows<A>(move, layer, source, s, d);
+    activate_rows<A>(move, layer, source, s, d, driven);
     clear(move, move.range[0].start, move.range[0].count, y);
     drive(move, layer, s, y);
   }
@@ -233,6 +238,6 @@ template <class T> struct Moves : Products<T> {
                                  move.K.column);
     else
       add_outer(move.hidden, gu, move.source_count, source, sign, to_K, move.K.row, move.K.column, flat);
-    add_rows(move.hidden, gu, gradient_at(move.b, layer), move.b.row);
+    if (job.driven.data == nullptr) add_rows(move.hidden, gu, gradient_at(move.b, layer), move.b.row);
   }
 };

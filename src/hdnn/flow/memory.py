@@ -71,11 +71,20 @@ def layer_by_layer(
     return y
 
 
+def all_states(integrator: Integrator, fields: Sequence[Field], y: Tensor, step: float) -> Tensor:
+    """The state before the first layer and after every layer, (N + 1, *shape of y)."""
+    states = [y]
+    for field in fields:
+        states.append(integrator.step(field, states[-1], step))
+    return torch.stack(states)
+
+
 def loop(
     flow: Flow,
     space: Space,
     full: bool,
     damping: Tensor | None,
+    states: bool,
     y: Tensor,
     weight: Tensor,
     bias: Tensor,
@@ -88,6 +97,7 @@ def loop(
         space: as the call has bound it.
         full: whether the weights are K, not the free numbers of its structure.
         damping: γ where it is learned.
+        states: whether all states are wanted, not only the last.
         y: a state, or many.
         weight: stacked over the layers, leading size 1 where they share it.
         bias: (N, m) or (1, m); (N, ..., m) where inputs drive the layers.
@@ -101,6 +111,8 @@ def loop(
         W = factors.interconnection.drive(None if J is None else J.to(K), K, factors.space)
     fields = factors.driven(K, bias, W, layers, flow.integrator.separable_only, space, damping)
     with torch.autocast(y.device.type, enabled=False) if autocasting(y.device.type) else nullcontext():
+        if states:
+            return all_states(flow.integrator, fields, y, flow.step)
         return layer_by_layer(flow.integrator, fields, y, flow.step, flow.memory)
 
 

@@ -21,8 +21,8 @@ from hdnn.flow.attributes import SETTINGS, constant, promise, restored, setting
 from hdnn.flow.depth import part, refined
 from hdnn.flow.indices import Indices, Places, upgraded
 from hdnn.flow.inputs import bound
-from hdnn.flow.memory import Memory
-from hdnn.flow.plans import layers_of, make_plan
+from hdnn.flow.memory import Memory, all_states
+from hdnn.flow.plans import layers_of, make_plan, plan_of_call
 from hdnn.flow.states import check_numbers, in_full, is_jagged, over_rows, read
 from hdnn.hamiltonian import Field, Hamiltonian
 from hdnn.integrators import Integrator, integrator_of
@@ -172,9 +172,7 @@ class Flow(nn.Module):
         """Take what may be chosen anew during the life of a flow, if it fits together."""
         settings.check_separable(integrator, hamiltonian)
         settings.check_directed(integrator, hamiltonian, hamiltonian.space)
-        plan = None
-        if self._inputs is None and self._layers is not None:
-            plan = make_plan(hamiltonian, integrator, self.step, self._layers, self.shared)
+        plan = make_plan(hamiltonian, integrator, self.step, self._layers or 0, self.shared, self._inputs is not None)
         settings.check_memory(memory, integrator)
         check_backend(backend, plan, memory == "store")
         settings.check_damping(self, integrator, memory)
@@ -249,11 +247,11 @@ class Flow(nn.Module):
             with torch.autocast(y.device.type, enabled=False):
                 return self.forward(**in_full(self.weight, y=y, inputs=inputs, **call))
         self.hamiltonian.space.check(y, self.hamiltonian.features)
-        weight, plan = self.weight, self.plan
+        weight, plan = self.weight, self.plan if self._inputs is None else plan_of_call(self, inputs)
         backend = chosen(self._backend, plan, y, weight, self._memory == "store")
         if not backend.fused and self._layers != 0:
             check_numbers(y, weight)
-        return run(backend, plan, y, layers_of(self, backend, weight, y, inputs, call))
+        return run(backend, plan, y, layers_of(self, backend, plan, weight, y, inputs, call))
 
     @read
     def trajectory(self, y: Tensor, *, inputs: Tensor | None = None, **call: Any) -> Tensor:
@@ -261,10 +259,12 @@ class Flow(nn.Module):
 
         Arguments are those of `forward`; (N + 1, *shape of y) comes back, y itself first.
         """
-        states = [y]
-        for field in self.fields(y, inputs=inputs, **call):
-            states.append(self.integrator.step(field, states[-1], self.step))
-        return torch.stack(states)
+        weight, plan = self.weight, plan_of_call(self, inputs, states=True)
+        if plan is not None and plan.driven and plan.layers:
+            backend = chosen(self._backend, plan, y, weight, self._memory == "store")
+            if backend.fused:
+                return run(backend, plan, y, layers_of(self, backend, plan, weight, y, inputs, call))
+        return all_states(self.integrator, self.fields(y, inputs=inputs, **call), y, self.step)
 
     @read
     def inverse(self, y: Tensor, *, inputs: Tensor | None = None, **call: Any) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from hdnn.flow.module import Flow
 
 
-def make_plan(hamiltonian: Hamiltonian, integrator: Integrator, step: float, layers: int, shared: bool) -> Plan | None:
+def make_plan(
+    hamiltonian: Hamiltonian, integrator: Integrator, step: float, layers: int, shared: bool, driven: bool
+) -> Plan | None:
     """What a fused kernel would be asked to run; None where only the eager path serves.
 
     Args:
@@ -28,12 +31,15 @@ def make_plan(hamiltonian: Hamiltonian, integrator: Integrator, step: float, lay
         step: h.
         layers: N.
         shared: one K and b for all layers.
+        driven: whether inputs drive every step.
     """
     method, structure, activation = integrator.kernel, hamiltonian.structure.kernel, hamiltonian.activation
     space = hamiltonian.space
     if integrator.learn_damping or not (
         method and structure and activation.kernel and space.kernel and space.pointwise
     ):
+        return None
+    if driven and space.kernel == "images":
         return None
     units = hamiltonian.units if integrator.separable_only else (slice(0, 0), slice(0, 0))
     p, q = units
@@ -57,24 +63,42 @@ def make_plan(hamiltonian: Hamiltonian, integrator: Integrator, step: float, lay
         q_units=(q.start, q.stop - q.start),
         fractions=tuple(map(float, integrator.fractions)),
         damping=integrator.damping,
+        driven=driven,
     )
 
 
+def plan_of_call(flow: Flow, inputs: Tensor | None, states: bool = False) -> Plan | None:
+    """The plan of one call: inputs may say how many steps it takes."""
+    plan = flow.plan
+    if plan is None or not plan.driven:
+        return plan
+    layers = len(inputs) if isinstance(inputs, Tensor) and inputs.dim() else 0
+    return replace(plan, layers=layers if flow.recurrent else plan.layers, states=states)
+
+
 def layers_of(
-    flow: Flow, backend: Backend, weight: Tensor, y: Tensor, inputs: Tensor | None, call: Mapping[str, Any]
+    flow: Flow,
+    backend: Backend,
+    plan: Plan | None,
+    weight: Tensor,
+    y: Tensor,
+    inputs: Tensor | None,
+    call: Mapping[str, Any],
 ) -> Layers:
     """What a backend reads of a flow, and of what a call brings.
 
     Args:
         flow: its factors.
         backend: that runs the call.
+        plan: of the call.
         weight: the weights of the flow, read once.
         y: the state.
         inputs: as for `Flow.forward`, like all that the call brings.
         call: as for `Flow.forward`.
     """
-    factors, plan = flow.hamiltonian, flow.plan if backend.fused else None
-    if plan is None or call or inputs is not None:
+    factors, states = flow.hamiltonian, plan is not None and plan.states
+    plan = plan if backend.fused else None
+    if plan is None or call or inputs is not None or plan.driven:
         space, b = bound(flow, y, inputs, call)
     else:  # nothing to ask for; small flows notice what that costs
         space, b = factors.space, flow.bias
@@ -83,6 +107,9 @@ def layers_of(
         weight = factors.structure.build(weight, flow.places(weight.device).weight)
     if plan is None or plan.drive == "matrix":
         W = factors.interconnection.drive(flow._J(), weight, factors.space)
+    if plan is not None and plan.driven:  # one number a step, sample and unit
+        b = b.reshape(len(b), *[1] * (y.dim() + 1 - b.dim()), *b.shape[1:])
+        b = b.expand(-1, *y.shape[:-1], -1).flatten(1, -2) if y.dim() > 1 else b.unsqueeze(1)
     if plan is not None and flow._backend != "auto":
         return Layers(weight, b, W)  # what is named never falls back
-    return Layers(weight, b, W, partial(loop, flow, space, full, flow._learned_damping()))
+    return Layers(weight, b, W, partial(loop, flow, space, full, flow._learned_damping(), states))

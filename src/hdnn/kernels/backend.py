@@ -27,7 +27,7 @@ class Layers(NamedTuple):
 
     Attributes:
         weight: K (S, m, n), or the free numbers of its structure (S, ...), as `Backend.full_weights` says.
-        bias: (S, m).
+        bias: (S, m); (N, B, m) where inputs drive every step, see `Plan.driven`.
         W: (N or 1, m, n) where `plan.drive` is "matrix" or the backend is not fused; else None.
         loop: of y, weight, bias and W: the same run layer by layer, by operations of PyTorch alone. None where nobody
             may fall back.
@@ -81,11 +81,13 @@ class Backend(ABC):
         name: as in `backend="native"`.
         fused: whether it reads plans, and gives its gradients itself; else PyTorch differentiates what `forward` does.
         many: whether its arrays may lead with an axis of flows; else flows run one after the other.
+        drives: whether it knows plans whose steps inputs drive, and that ask for all states; else it meets none.
     """
 
     name: ClassVar[str]
     fused: ClassVar[bool] = True
     many: ClassVar[bool] = False
+    drives: ClassVar[bool] = False
 
     @abstractmethod
     def describe(self) -> str:
@@ -108,7 +110,7 @@ class Backend(ABC):
 
     @abstractmethod
     def forward(self, plan: Plan, y: Tensor, layers: Layers, keep: bool) -> tuple[Tensor, Any]:
-        """The states after the last layer, and what `backward` may find useful, or None.
+        """The states after the last layer, or all where `plan.states`, and what `backward` may find useful, or None.
 
         Args:
             plan: what to run; a backend that is not fused also meets flows without one.
@@ -126,6 +128,6 @@ class Backend(ABC):
             g: gradient of the output.
             y: the states before the first layer.
             layers: what was gone through.
-            kept: what `forward` left; None where that is not known any more.
+            kept: what `forward` left, of plans with `states` its result; None where that is not known any more.
             weights_too: whether more than the gradient of y is wanted; None takes the place of the others.
         """

@@ -7,6 +7,7 @@ is a matrix; g the gradient of the output. Every array may carry a leading axis 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, overload
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from hdnn.kernels.backend import Gradients, Layers
 from hdnn.kernels.plan import Plan
 
-_INTERFACE = 5  # what is passed to the extension, and expected of it; csrc/module.cpp has the same number
+_INTERFACE = 6  # what is passed to the extension, and expected of it; csrc/module.cpp has the same number
 
 
 def _load() -> tuple[Any, str]:
@@ -77,11 +78,12 @@ def knows(plan: Plan) -> bool:
 
 
 def sizes(plan: Plan) -> tuple[int, int, int]:
-    """How many numbers one flow has in weights, in biases, and in the W of one layer."""
+    """How many numbers one flow has in weights, in biases (of one sample where inputs drive it), and in one W."""
     stored, half = 1 if plan.shared else plan.layers, plan.features // 2
     whole = plan.hidden * plan.features
     free = whole if full_weights(plan) else half * half if plan.structure == "block_skew" else plan.hidden * half
-    return stored * free, stored * plan.hidden, whole if plan.drive == "matrix" else 0
+    biases = plan.hidden * (plan.layers if plan.driven else stored)
+    return stored * free, biases, whole if plan.drive == "matrix" else 0
 
 
 @lru_cache(maxsize=256)
@@ -109,6 +111,8 @@ def bound(plan: Plan, one_W: bool) -> Bound:
         moves=len(plan.fractions),
         fractions=plan.fractions + (0.0,) * (MOST_MOVES - len(plan.fractions)),
         damping=plan.damping * plan.step,
+        driven=plan.driven,
+        states=plan.states,
     )
     return Bound(spec, weights, biases, drive if one_W else plan.layers * drive)
 
@@ -133,52 +137,81 @@ def forward(plan: Plan, y: Tensor, layers: Layers, keep: bool = False) -> tuple[
     weight, bias, W, _, flows = layers
     images, run = plan.images, _run_of(plan, W, flows)
     _check(y, weight, bias, W, y, flows, plan, run)
-    y, weight, bias, W = _ready(y, images), _packed(weight, flows), _packed(bias, flows), _packed(W, flows)
-    out = _empty(y)
+    y, weight, W = _ready(y, images), _packed(weight, flows), _packed(W, flows)
+    bias = _ready(bias, False) if plan.driven else _packed(bias, flows)
     doubles, (rows, pixels) = y.dtype is torch.float64, _samples(y, flows, images)
-    numbers = extension.kept(doubles, run.spec, flows or 1, rows, pixels) if keep else 0
+    out = result = _empty(y)
+    if plan.states:
+        result, out = _with_states(plan, y, flows)
+    numbers = extension.kept(doubles, run.spec, flows or 1, rows, pixels) if keep and not plan.states else 0
     kept = y.new_empty(numbers) if numbers else None
-    arrays = _arrays(y, weight, bias, W, flows, rows, pixels, out, kept)
+    arrays = _arrays(plan, y, weight, bias, W, flows, rows, pixels, out, kept)
     try:
         layout = extension.forward(doubles, run.spec, arrays, torch.get_num_threads())
     except MemoryError as error:
         raise MemoryError(_NO_MEMORY) from error
-    return out, Kept(kept, layout)
+    return result, Kept(kept, layout)
 
 
 def backward(
-    plan: Plan, g: Tensor, y: Tensor, layers: Layers, kept: Kept | None = None, weights_too: bool = True
+    plan: Plan, g: Tensor, y: Tensor, layers: Layers, kept: Kept | Tensor | None = None, weights_too: bool = True
 ) -> Gradients:
-    """The gradients of states, weights, biases and W; layers are computed again, samples block by block, in cache."""
+    """The gradients of states, weights, biases and W; layers are computed again, samples block by block, in cache.
+
+    Of a plan that asks for all states, `kept` may be these: none is then computed twice.
+    """
     weight, bias, W, _, flows = layers
     images = plan.images
-    run, (numbers, layout) = _run_of(plan, W, flows), kept or (None, 0)
+    states, (numbers, layout) = None, (None, 0)
+    if plan.states:
+        states = kept if isinstance(kept, Tensor) and kept.is_contiguous() else None
+    elif kept is not None:
+        numbers, layout = kept
+    run = _run_of(plan, W, flows)
     _check(y, weight, bias, W, g, flows, plan, run)
-    y, weight, bias, W = _ready(y, images), _packed(weight, flows), _packed(bias, flows), _packed(W, flows)
-    g = _ready(g, images)
+    y, weight, W, g = _ready(y, images), _packed(weight, flows), _packed(W, flows), _ready(g, images)
+    bias = _ready(bias, False) if plan.driven else _packed(bias, flows)
+    if plan.states and g.stride(1 if flows else 0) == 0:
+        g = g.contiguous()  # a stride of 0 between layers says that there is one g
     out, to_weight, to_bias, to_W = _empty(y), None, None, None
     if weights_too:
         to_weight, to_bias, to_W = _empty(weight), _empty(bias), None if W is None else _empty(W)
     rows, pixels = _samples(y, flows, images)
-    arrays = _arrays(y, weight, bias, W, flows, rows, pixels, out, numbers, g, to_weight, to_bias, to_W)
+    later = g.narrow(1 if flows else 0, 1, plan.layers) if plan.states else g
+    arrays = _arrays(
+        plan, y, weight, bias, W, flows, rows, pixels, out, numbers, later, to_weight, to_bias, to_W, states
+    )
     try:
         extension.backward(y.dtype is torch.float64, run.spec, arrays, layout, torch.get_num_threads())
     except MemoryError as error:
         raise MemoryError(_NO_MEMORY) from error
+    if plan.states:
+        out += g.select(1 if flows else 0, 0)
     return out, to_weight, to_bias, to_W
+
+
+def _with_states(plan: Plan, y: Tensor, flows: int) -> tuple[Tensor, Tensor]:
+    """Room for all states, the first written, and the part of it that the layers write."""
+    axis = 1 if flows else 0
+    result = y.new_empty((*y.shape[:axis], plan.layers + 1, *y.shape[axis:]))
+    result.select(axis, 0).copy_(y)
+    return result, result.narrow(axis, 1, plan.layers)
 
 
 def _check(
     y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, g: Tensor, flows: int, plan: Plan, run: Bound
 ) -> None:
     """Refuse what the pointers would misread: parameters may be swapped for others after a flow was made."""
-    each = flows or 1
+    each, axis = flows or 1, 1 if flows else 0
+    rows = y.shape[axis] if plan.driven else 1
+    of_states = (*y.shape[:axis], plan.layers + 1, *y.shape[axis:]) if plan.states else y.shape
     if (
         weight.numel() != each * run.weights
-        or bias.numel() != each * run.biases
+        or bias.numel() != each * run.biases * rows
+        or (plan.driven and tuple(bias.shape[axis:]) != (plan.layers, rows, plan.hidden))
         or (0 if W is None else W.numel()) != each * run.drives
         or y.shape[2 if flows else 1] != plan.features
-        or (g is not y and g.shape != y.shape)
+        or (g is not y and g.shape != of_states)
     ):
         shapes = ", ".join(str(tuple(x.shape)) for x in (y, weight, bias, W) if x is not None)
         stored = 1 if plan.shared else plan.layers
@@ -232,23 +265,32 @@ def _samples(y: Tensor, flows: int, images: bool) -> tuple[int, int]:
 
 
 def _arrays(
-    y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, rows: int, pixels: int, out: Tensor,
-    kept: Tensor | None, g: Tensor | None = None, to_weight: Tensor | None = None, to_bias: Tensor | None = None,
-    to_W: Tensor | None = None,
+    plan: Plan, y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, rows: int, pixels: int,
+    out: Tensor, kept: Tensor | None, g: Tensor | None = None, to_weight: Tensor | None = None,
+    to_bias: Tensor | None = None, to_W: Tensor | None = None, states: Tensor | None = None,
 ) -> Any:  # fmt: skip
-    """Pointers, sizes and strides of a call; strides lead to the next flow, row and feature."""
-    y_strides, out_strides = y.stride(), out.stride()
-    g_strides = y_strides if g is None else g.stride()
+    """Pointers, sizes and strides of a call; strides lead to the next flow, layer, row and feature."""
+    y_strides: Sequence[int] = y.stride()
+    out_strides: Sequence[int] = out.stride()
+    g_strides = out_strides if g is None else g.stride()
+    bias_strides: Sequence[int] = (0, 0, 0)
+    out_layer = g_layer = 0
+    y_flow = g_flow = out_flow = weight_flow = bias_flow = drive_flow = states_flow = 0
     if flows:
-        y_flow, y_row, y_feature, *_ = y_strides
-        g_flow, g_row, g_feature, *_ = g_strides
-        out_flow, out_row, out_feature, *_ = out_strides
+        y_flow, out_flow, g_flow = y_strides[0], out_strides[0], g_strides[0]
+        y_strides, out_strides, g_strides = y_strides[1:], out_strides[1:], g_strides[1:]
         weight_flow, bias_flow, drive_flow = weight.stride(0), bias.stride(0), 0 if W is None else W.stride(0)
-    else:
-        y_flow, y_row, y_feature = 0, y_strides[0], y_strides[1]
-        g_flow, g_row, g_feature = 0, g_strides[0], g_strides[1]
-        out_flow, out_row, out_feature = 0, out_strides[0], out_strides[1]
-        weight_flow = bias_flow = drive_flow = 0
+        states_flow = 0 if states is None else states.stride(0)
+    if plan.driven:
+        bias_strides = bias.stride()[-3:]
+    if plan.states:
+        g_layer, g_strides = g_strides[0], g_strides[1:]
+        if g is None:
+            out_layer, out_strides = out_strides[0], out_strides[1:]
+        states = None if states is None else states.select(1 if flows else 0, 1)
+    y_row, y_feature, *_ = y_strides
+    g_row, g_feature, *_ = g_strides
+    out_row, out_feature, *_ = out_strides
     return extension.Arrays(
         flows=flows or 1,
         rows=rows,
@@ -267,11 +309,18 @@ def _arrays(
         weight_flow=weight_flow,
         bias_flow=bias_flow,
         drive_flow=drive_flow,
+        bias_layer=bias_strides[0],
+        bias_row=bias_strides[1],
+        bias_unit=bias_strides[2],
+        g_layer=g_layer,
+        states=_place(states),
+        states_flow=states_flow,
         out=out.data_ptr(),
         weight_gradient=_place(to_weight),
         bias_gradient=_place(to_bias),
         drive_gradient=_place(to_W),
         out_flow=out_flow,
+        out_layer=out_layer,
         out_row=out_row,
         out_feature=out_feature,
         kept=_place(kept),

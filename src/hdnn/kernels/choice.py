@@ -46,7 +46,8 @@ def check_backend(backend: Backend | str, plan: Plan | None, store: bool) -> Non
         raise ValueError(f'There is another backend called "{backend.name}"; give yours a name of its own.')
     for each in found:
         register(each)
-    if backend != "auto" and (reason := found[0].why_not(plan, None, None, Wants(store))):
+    known = plan if plan is None or found[0].drives or not plan.driven else None
+    if backend != "auto" and (reason := found[0].why_not(known, None, None, Wants(store))):
         raise ValueError(reason)
 
 
@@ -58,6 +59,7 @@ def chosen(backend: Backend | str, plan: Plan | None, y: Tensor, weight: Tensor,
     """
     wants = wanted(store)
     for each in candidates(backend):
-        if not (reason := each.why_not(plan, y, weight, wants)):
+        known = plan if plan is None or each.drives or not plan.driven else None
+        if not (reason := each.why_not(known, y, weight, wants)):
             return each
     raise ValueError(reason)

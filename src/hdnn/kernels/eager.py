@@ -19,6 +19,7 @@ class Eager(Backend):
     name: ClassVar[str] = "eager"
     fused: ClassVar[bool] = False
     many: ClassVar[bool] = True
+    drives: ClassVar[bool] = True
 
     def describe(self) -> str:
         """It is always there."""

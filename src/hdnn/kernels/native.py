@@ -27,6 +27,7 @@ class Native(Backend):
 
     name: ClassVar[str] = "native"
     many: ClassVar[bool] = True
+    drives: ClassVar[bool] = True
 
     def describe(self) -> str:
         """With the instruction set and whether threads share the work."""

@@ -36,7 +36,7 @@ def run(backend: Backend, plan: Plan | None, y: Tensor, layers: Layers) -> Tenso
         layers: those of one flow.
 
     Returns:
-        The shape of y.
+        The shape of y, after an axis of N + 1 states where `plan.states`.
     """
     fused = cast("Plan", plan)
     if not backend.fused:
@@ -49,7 +49,9 @@ def run(backend: Backend, plan: Plan | None, y: Tensor, layers: Layers) -> Tenso
         result: Tensor = _DIRECT(rows, weight, bias, W, backend, plan, layers)
     else:
         result = _run_apply(rows, weight, bias, W, 0, backend, plan, loop)
-    return result if rows is y else result.reshape(y.shape)
+    if rows is y:
+        return result
+    return result.reshape(len(result), *y.shape) if fused.states else result.reshape(y.shape)
 
 
 class Direct(torch.autograd.Function):
@@ -62,19 +64,20 @@ class Direct(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         """One fused run; what the backend kept of it serves the run back; `layers` are the tensors once more."""
         out, ctx.kept = backend.forward(plan, y, layers, any(ctx.needs_input_grad))
-        ctx.save_for_backward(y, weight, bias, W)
+        ctx.save_for_backward(y, weight, bias, W, *((out,) if plan.states else ()))
         ctx.backend, ctx.plan, ctx.loop = backend, plan, layers.loop
         return out
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
         """One fused run back, or the function that knows transforms and second derivatives."""
-        y, weight, bias, W = ctx.saved_tensors
+        y, weight, bias, W, *states = ctx.saved_tensors
         weights_too = any(ctx.needs_input_grad[1:])
         if torch.is_grad_enabled() or batched(g) or not _is_plain(g, y, weight, bias, W):
             found = _pull_apply(g, y, weight, bias, W, 0, ctx.backend, ctx.plan, ctx.loop, weights_too)
         else:
-            found = ctx.backend.backward(ctx.plan, g, y, Layers(weight, bias, W), ctx.kept, weights_too)
+            kept = states[0] if states else ctx.kept
+            found = ctx.backend.backward(ctx.plan, g, y, Layers(weight, bias, W), kept, weights_too)
         return (*found, None, None, None)
 
 
@@ -109,7 +112,7 @@ class Run(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
         """Samples of the mapped axis are rows like any other; mapped parameters make it an axis of flows."""
         y, *parameters, flows, backend, plan, loop = inputs
-        size, mapped = info.batch_size, in_dims[1:4] != (None, None, None)
+        size, mapped = info.batch_size, plan.driven or in_dims[1:4] != (None, None, None)
         if not mapped:
             rows = _as_rows(y, in_dims[0], size, flows)
             return _from_rows(_run_apply(rows, *parameters, flows, backend, plan, loop), size, flows), 0
@@ -167,7 +170,7 @@ class Pull(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> Any:
         """As in `Run`; gradients of parameters are one for each mapped index, so they make it an axis of flows."""
         g, y, *parameters, flows, backend, plan, loop, weights_too = inputs
-        size, mapped = info.batch_size, in_dims[2:5] != (None, None, None)
+        size, mapped = info.batch_size, plan.driven or in_dims[2:5] != (None, None, None)
         if not (mapped or weights_too):
             rows = [_as_rows(x, d, size, flows) for x, d in zip((g, y), in_dims, strict=False)]
             to_y, *_ = _pull_apply(*rows, *parameters, flows, backend, plan, loop, False)
@@ -290,8 +293,10 @@ def _pull(
     return to_y, first, second, third
 
 
-def _fake_run(y: Tensor, *others: Any) -> Tensor:
-    return torch.empty(y.shape, dtype=y.dtype, device=y.device)
+def _fake_run(y: Tensor, weight: Tensor, bias: Tensor, W: Tensor | None, flows: int, name: str, *values: Any) -> Tensor:
+    plan, axis = plan_of(*values), 1 if flows else 0
+    states = (plan.layers + 1,) if plan.states else ()
+    return torch.empty((*y.shape[:axis], *states, *y.shape[axis:]), dtype=y.dtype, device=y.device)
 
 
 def _fake_pull(
@@ -299,7 +304,7 @@ def _fake_pull(
 ) -> _Empties:
     shapes = [x.shape if weights_too and x is not None else (0,) for x in (weight, bias, W)]
     first, second, third = (torch.empty(shape, dtype=y.dtype, device=y.device) for shape in shapes)
-    return _fake_run(y), first, second, third
+    return torch.empty(y.shape, dtype=y.dtype, device=y.device), first, second, third
 
 
 def _declare() -> Any:

@@ -33,6 +33,8 @@ class Plan:
         q_units: the same for q.
         fractions: what part of h each move takes in the partitioned method, the halves in turn; () for the others.
         damping: γ, p ← e^(−γh) p before every layer of the partitioned method.
+        driven: whether inputs drive every step of every sample: the biases are then (N, B, m).
+        states: whether the state before the first layer and those after every layer are asked for, (N + 1, B, n).
     """
 
     method: str
@@ -51,6 +53,8 @@ class Plan:
     q_units: tuple[int, int] = (0, 0)
     fractions: tuple[float, ...] = ()
     damping: float = 0.0
+    driven: bool = False
+    states: bool = False
 
     def values(self) -> list[Any]:
         """As operators carry them, in the order of `SCHEMA`."""

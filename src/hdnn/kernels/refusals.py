@@ -31,7 +31,8 @@ def check(backend: Backend, plan: Plan, y: Tensor, layers: Layers, g: Tensor) ->
         got = ", ".join(f"{x.dtype} on {x.device}" for x in tensors)
         raise ValueError(f"Tensors of a run are all of one kind and on one device; got {got}.")
     axes = (4 if plan.images else 2) + (flows > 0)
-    if flows < 0 or y.dim() != axes or g.shape != y.shape:
+    states = (plan.layers + 1,) if plan.states and g is not y else ()
+    if flows < 0 or y.dim() != axes or tuple(g.shape) != (*y.shape[: flows > 0], *states, *y.shape[flows > 0 :]):
         shapes = ", ".join(str(tuple(x.shape)) for x in tensors)
         raise ValueError(
             f"States of this run have {axes} axes: rows by features, two axes of pixels where `images` says so, and a "
@@ -47,6 +48,7 @@ def _fits(plan: Plan, full: bool) -> bool:
     n, m, layers = plan.features, plan.hidden, plan.layers
     return (
         plan.method != "perceptron"
+        and not (plan.images and (plan.driven or plan.states))
         and (n >= 1 and m >= 1 and 0 <= layers < 1 << 31 and layers * m * n < 1 << 60)
         and all(len(units) == 2 and min(units) >= 0 and sum(units) <= m for units in (plan.p_units, plan.q_units))
         and (plan.drive != "canonical" or n % 2 == 0)

@@ -61,7 +61,7 @@ def _network_refuses(network: Network) -> str:
         return "lift and head must have a bias"
     if reason := training.why_not(head.weight.dtype, head.weight.device):
         return reason
-    if flow.plan is None:
+    if flow.plan is None or flow.plan.driven:
         return "no native kernel serves the flow (integrator, structure or activation)"
     if flow.plan.images != isinstance(lift, nn.Conv2d):
         return "the lift is not of the space of the flow"
