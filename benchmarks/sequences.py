@@ -1,0 +1,252 @@
+"""Train recurrent networks on the usual tasks of long memory: python benchmarks/sequences.py TASK [--model h2] ...
+
+Tasks: `adding` (T steps; two marked numbers to be added), `smnist` and `psmnist` (784 pixels, in order or permuted, one
+a step), `mnist1d` (package mnist1d, 40 steps). Models: those of `hdnn.HamiltonianRNN`, `gru` and `lstm` of PyTorch.
+The last tenth of the training data is for choices; the test data are scored once, after the last step. A run writes its
+state into --store every minute and goes on from there, bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import hdnn
+from hdnn.data.idx import read_idx
+
+MINUTE = 60.0
+
+
+class Data(NamedTuple):
+    """Sequences (T, s, d) and what to say of each, as loss and score know it."""
+
+    x: Tensor
+    y: Tensor
+
+    def part(self, chosen: Tensor | slice) -> Data:
+        """Some of the samples."""
+        return Data(self.x[:, chosen], self.y[chosen])
+
+
+class Model(nn.Module):
+    """The last state of a recurrent network, read out by a linear layer."""
+
+    def __init__(self, options: argparse.Namespace, inputs: int, outputs: int) -> None:
+        super().__init__()
+        n = options.units
+        if options.model in ("gru", "lstm"):
+            self.core: nn.Module = {"gru": nn.GRU, "lstm": nn.LSTM}[options.model](inputs, n)
+        else:
+            self.core = hdnn.HamiltonianRNN(
+                inputs, n, model=options.model, step=options.step, damping=options.damping, init_std=options.init_std
+            )
+            with torch.no_grad():
+                for cell in self.core.cells:
+                    cell.input_weight.mul_(options.input_scale)
+                    cell.bias.mul_(options.bias_scale)
+        self.out = nn.Linear(n, outputs)
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Answers (B, outputs) for sequences (T, B, d)."""
+        states, _ = self.core(u)
+        result: Tensor = self.out(states[-1])
+        return result
+
+
+def adding(count: int, steps: int, generator: torch.Generator) -> Data:
+    """Numbers of U(0, 1), one marked in each half; their sum. The constant 1 has a mean square error of 1/6."""
+    values, marks = torch.rand(steps, count, generator=generator), torch.zeros(steps, count)
+    half = steps // 2
+    for low, high in ((0, half), (half, steps)):
+        marks[torch.randint(low, high, (count,), generator=generator), torch.arange(count)] = 1
+    return Data(torch.stack((values, marks), -1), (values * marks).sum(0).unsqueeze(1))
+
+
+def mnist(folder: Path, permuted: bool, coarse: int = 1) -> tuple[Data, Data, Data]:
+    """Training, validation (the last 6,000 training images) and test images, one pixel a step."""
+    order = torch.randperm(784 // coarse**2, generator=torch.Generator().manual_seed(92916)) if permuted else None
+    parts = []
+    for name in ("train", "t10k"):
+        images = torch.as_tensor(read_idx(folder / f"{name}-images-idx3-ubyte.gz")).float() / 255
+        labels = torch.as_tensor(read_idx(folder / f"{name}-labels-idx1-ubyte.gz")).long()
+        images = functional.avg_pool2d(images.unsqueeze(1), coarse) if coarse > 1 else images
+        x = ((images.flatten(1) - 0.1307) / 0.3081).T.contiguous()
+        parts.append(Data((x if order is None else x[order]).unsqueeze(-1), labels))
+    return parts[0].part(slice(54000)), parts[0].part(slice(54000, None)), parts[1]
+
+
+def mnist1d() -> tuple[Data, Data, Data]:
+    """40 steps; the data set of the package with its default arguments."""
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    found = make_dataset(get_dataset_args())
+    train, test = (
+        Data(torch.as_tensor(found[x]).float().T.unsqueeze(-1), torch.as_tensor(found[y]).long())
+        for x, y in (("x", "y"), ("x_test", "y_test"))
+    )
+    return train.part(slice(3600)), train.part(slice(3600, None)), test
+
+
+class Task(NamedTuple):
+    """What is trained on, and how answers are scored: in percent of right ones, or as a mean square error."""
+
+    train: Data | None
+    validation: Data
+    test: Data
+    outputs: int
+
+
+def task_of(options: argparse.Namespace) -> Task:
+    """The data of a task, made or read."""
+    if options.task == "adding":
+        generator = torch.Generator().manual_seed(10**6)
+        return Task(None, *(adding(1000, options.length, generator) for _ in range(2)), 1)
+    sets = mnist1d() if options.task == "mnist1d" else mnist(options.mnist, options.task == "psmnist", options.coarse)
+    return Task(*sets, 10)
+
+
+def loss_of(output: Tensor, y: Tensor) -> Tensor:
+    """Mean square error of numbers, cross-entropy of classes."""
+    return functional.mse_loss(output, y) if y.is_floating_point() else functional.cross_entropy(output, y)
+
+
+@torch.no_grad()
+def scored(model: Model, data: Data) -> float:
+    """Percent of right answers, or the mean square error."""
+    model.eval()
+    outputs = torch.cat([model(x) for x in data.x.split(500, 1)])
+    model.train()
+    if data.y.is_floating_point():
+        return float(functional.mse_loss(outputs, data.y))
+    return 100 * float((outputs.argmax(-1) == data.y).float().mean())
+
+
+def batches(task: Task, options: argparse.Namespace, start: int) -> Iterator[tuple[int, Data]]:
+    """From step `start` on; an order of its own every epoch."""
+    for step in range(start, options.steps):
+        if task.train is None:
+            generator = torch.Generator().manual_seed(options.seed * 10**7 + step)
+            yield step, adding(options.batch, options.length, generator)
+            continue
+        per_epoch = len(task.train.y) // options.batch
+        epoch, place = divmod(step, per_epoch)
+        generator = torch.Generator().manual_seed(options.seed * 10**5 + epoch)
+        order = torch.randperm(len(task.train.y), generator=generator)
+        yield step, task.train.part(order[place * options.batch : (place + 1) * options.batch])
+
+
+def rate(options: argparse.Namespace, step: int) -> float:
+    """Warm-up over a twentieth, then a cosine to zero."""
+    warm = max(1, options.steps // 20)
+    return float(min(1, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / options.steps)))
+
+
+def run(options: argparse.Namespace) -> dict[str, object]:
+    """Train and score once."""
+    torch.manual_seed(options.seed)
+    task = task_of(options)
+    model = Model(options, task.validation.x.shape[-1], task.outputs)
+    optimizer = torch.optim.Adam(model.parameters(), lr=options.rate)
+    start, seconds, cpu, history = 0, 0.0, 0.0, []
+    if options.store and options.store.exists():
+        state = torch.load(options.store, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        start, seconds, cpu, history = state["step"], state["seconds"], state["cpu"], state["history"]
+    began, began_cpu, saved = time.monotonic(), time.process_time(), time.monotonic()
+
+    def spent() -> tuple[float, float]:
+        return seconds + time.monotonic() - began, cpu + time.process_time() - began_cpu
+
+    running = None
+    for step, batch in batches(task, options, start):
+        for group in optimizer.param_groups:
+            group["lr"] = options.rate * rate(options, step)
+        loss = loss_of(model(batch.x), batch.y)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), options.clip)
+        optimizer.step()
+        now = float(loss.detach())
+        running = now if running is None else 0.98 * running + 0.02 * now
+        if (step + 1) % options.look == 0 or step + 1 == options.steps:
+            history.append((step + 1, running, scored(model, task.validation), *spent()))
+            print(*(f"{x:.6g}" for x in history[-1]), f"gradient {float(norm):.3g}", flush=True)
+        if options.store and (time.monotonic() - saved > MINUTE or step + 1 == options.steps):
+            saved = time.monotonic()
+            wall, own = spent()
+            state = {
+                "model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1,
+                "seconds": wall, "cpu": own, "history": history,
+            }  # fmt: skip
+            torch.save(state, options.store.with_suffix(".new"))
+            options.store.with_suffix(".new").rename(options.store)
+    wall, own = spent()
+    chosen = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    return {
+        **chosen, "parameters": sum(p.numel() for p in model.parameters()), "minutes": wall / 60,
+        "cpu_minutes": own / 60, "validation": scored(model, task.validation), "history": history,
+        "test": None if options.no_test else scored(model, task.test),
+    }  # fmt: skip
+
+
+def keep_memory() -> None:
+    """Let freed memory stay with the process: a sequence's states are large, and fresh pages cost a third of a step."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:  # another system
+        return
+    for option, value in ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 1 << 28)):
+        libc.mallopt(option, value)
+
+
+def parsed() -> argparse.Namespace:
+    """The choices of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("task", choices=["adding", "smnist", "psmnist", "mnist1d"])
+    parser.add_argument("--model", default="h2")
+    parser.add_argument("--units", type=int, default=128)
+    parser.add_argument("--step", type=float, default=0.05)
+    parser.add_argument("--damping", type=float)
+    parser.add_argument("--init-std", type=float)
+    parser.add_argument("--input-scale", type=float, default=1.0)
+    parser.add_argument("--bias-scale", type=float, default=1.0)
+    parser.add_argument("--length", type=int, default=1000)
+    parser.add_argument("--coarse", type=int, default=1, help="pool images first, for quick trials")
+    parser.add_argument("--steps", type=int, default=4210)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=0.004)
+    parser.add_argument("--clip", type=float, default=1.0)
+    parser.add_argument("--look", type=int, default=100, help="steps between two looks at the validation part")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mnist", type=Path, default=Path("mnist"))
+    parser.add_argument("--store", type=Path)
+    parser.add_argument("--no-test", action="store_true")
+    parser.add_argument("--out", type=Path, help="a JSON file that gets the result as one more line")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """One run, on one thread."""
+    torch.set_num_threads(1)
+    keep_memory()
+    options = parsed()
+    result = run(options)
+    print(json.dumps({k: v for k, v in result.items() if k != "history"}))
+    if options.out:
+        with options.out.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main()
