@@ -75,6 +75,9 @@ if TYPE_CHECKING:
     from hdnn.presets import ms2 as ms2
     from hdnn.presets import ms3 as ms3
     from hdnn.recurrent import HamiltonianRNN as HamiltonianRNN
+    from hdnn.recurrent import SequenceNetwork as SequenceNetwork
+    from hdnn.recurrent import sequence_classifier as sequence_classifier
+    from hdnn.recurrent import sequence_regressor as sequence_regressor
     from hdnn.spaces import Graph as Graph
     from hdnn.spaces import Images as Images
     from hdnn.spaces import Signals as Signals
@@ -115,7 +118,7 @@ _HOME = {
     "image_classifier image_network node_classifier node_regressor signal_classifier signal_regressor "
     "vector_classifier vector_regressor",
     "presets": "h1 h2 ms1 ms2 ms3",
-    "recurrent": "HamiltonianRNN",
+    "recurrent": "HamiltonianRNN SequenceNetwork sequence_classifier sequence_regressor",
     "spaces": "Graph Images Signals Space Vectors",
     "stages": "Pool Stage Widen",
     "structures": "BlockDiagonal BlockSkew Dense Masked OffDiagonal Skew Structure",

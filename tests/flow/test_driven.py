@@ -102,7 +102,7 @@ def test_memory_changes_no_number(case: Case, memory: str) -> None:
         pytest.skip("forward Euler is refused")
     found = []
     for kind in (memory, "store"):
-        flow = driven(case.flow(N, inputs=D, shared=True, step=0.2, memory=kind))
+        flow = driven(case.flow(N, inputs=D, shared=True, step=0.2, memory=kind, backend="eager"))
         y, u = case.state(2).requires_grad_(), u_of(case).requires_grad_()
         out = flow(y, inputs=u, **case.call)
         found.append([out, *torch.autograd.grad(out.sin().sum(), [y, u, *flow.parameters()])])

@@ -201,18 +201,20 @@ def check_fit(model: Any, batch: Batch, loss: object = None) -> None:
 def _check_fit(network: Network, batch: Batch) -> None:
     x, y, _ = batch
     dtype, outputs = network.head.weight.dtype, network.head.out_features
+    steps = y.shape[1:2] if getattr(network, "every", False) else ()  # of a `SequenceNetwork` that says all of them
     if isinstance(x, Tensor) and x.dtype != dtype:
         raise ValueError(f"Inputs must be {dtype}, as the network is; got {x.dtype}. Use x.to({dtype}).")
     if network.task == "regression":
-        if y.shape != (len(y), outputs) or y.dtype != dtype:
+        if y.shape != (wanted := (len(y), *steps, outputs)) or y.dtype != dtype:
             raise ValueError(
-                f"Targets must be {dtype} of shape {(len(y), outputs)}, one number an output; got {y.dtype} of shape "
+                f"Targets must be {dtype} of shape {wanted}, one number an output; got {y.dtype} of shape "
                 f"{tuple(y.shape)}."
             )
         return
     classes = max(2, outputs)
-    if y.dtype != torch.int64 or y.dim() != 1:
-        raise ValueError(f"Targets must be class indices, int64 (s,); got {y.dtype} of shape {tuple(y.shape)}.")
+    if y.dtype != torch.int64 or y.shape != (len(y), *steps):
+        shape = "(s, T)" if steps else "(s,)"
+        raise ValueError(f"Targets must be class indices, int64 {shape}; got {y.dtype} of shape {tuple(y.shape)}.")
     if int(y.min()) < 0 or int(y.max()) >= classes:
         raise ValueError(f"Class indices run from 0 to {classes - 1}; got {int(y.min())} to {int(y.max())}.")
 

@@ -152,7 +152,8 @@ class Objective(nn.Module):
                 )
             return functional.mse_loss(output, y, reduction=reduction)
         if output.shape[-1] > 1:
-            return functional.cross_entropy(output, y, label_smoothing=self.label_smoothing, reduction=reduction)
+            classes = output.movedim(-1, 1)  # of every step of a sequence, (B, classes, T)
+            return functional.cross_entropy(classes, y, label_smoothing=self.label_smoothing, reduction=reduction)
         target = y.to(output.dtype)
         if self.label_smoothing:
             target = target * (1 - self.label_smoothing) + self.label_smoothing / 2

@@ -1,0 +1,133 @@
+"""Networks of sequences: read by a recurrent network, said by a linear layer after the last step or after every one.
+
+Legend: B samples, T steps, d inputs, n hidden features; output = W y_T + μ, or W y_t + μ of every step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hdnn.arguments import truth
+from hdnn.networks import Network, Task, logits
+from hdnn.recurrent.rnn import HamiltonianRNN
+
+
+class SequenceNetwork(Network):
+    """A network of sequences for one task, usually made by `sequence_classifier` or `sequence_regressor`.
+
+    Args:
+        rnn: from sequences to states, `HamiltonianRNN` or what is called as it is, such as `torch.nn.GRU`.
+        head: linear layer from a state to the outputs.
+        task: "classification" or "regression".
+        every: whether every step is said, not only the last.
+    """
+
+    def __init__(self, rnn: nn.Module, head: nn.Linear, task: Task, every: bool = False) -> None:
+        super().__init__(nn.Identity(), rnn, head, task)  # type: ignore[arg-type]
+        self.every = truth("every", every)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Logits, or predictions for regression.
+
+        Args:
+            x: (B, T, d), whatever the order of axes that the recurrent network itself takes.
+            lengths: (B,), steps of each sequence where shorter ones are padded at their end; None means T. With
+                `every`, what is said of the padding means nothing.
+
+        Returns:
+            (B, 1) for two classes, (B, classes) for more, (B, outputs) for regression; with `every` (B, T, the same).
+        """
+        output: Tensor = self.head(self.features(x, lengths))
+        return output
+
+    def features(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """What the output layer sees: the last state (B, n), or with `every` all states (B, T, n).
+
+        Raises:
+            ValueError: if x has not three axes, or a length is not from 1 to T.
+        """
+        states = self.states(x)
+        if self.every:
+            return states
+        if lengths is None:
+            return states[:, -1]
+        if lengths.shape != states.shape[:1] or (
+            len(lengths) and not 1 <= lengths.min() <= lengths.max() <= x.shape[1]
+        ):
+            raise ValueError(
+                f"`lengths` must be {len(x)} numbers of steps from 1 to {x.shape[1]}, one for each sequence; got shape "
+                f"{tuple(lengths.shape)}, from {int(lengths.min())} to {int(lengths.max())}."
+            )
+        return states[torch.arange(len(x), device=x.device), lengths - 1]
+
+    def states(self, x: Tensor) -> Tensor:
+        """The states after every step, (B, T, n)."""
+        if x.dim() != 3:
+            raise ValueError(f"Expected sequences of shape (B, T, d); got {tuple(x.shape)}.")
+        rnn: Any = self.flow
+        output: Tensor = rnn(x if rnn.batch_first else x.transpose(0, 1))[0]
+        return output if rnn.batch_first else output.transpose(0, 1)
+
+    def trajectory(self, x: Tensor) -> Tensor:
+        """The states after every step, (T, B, n)."""
+        return self.states(x).transpose(0, 1)
+
+
+def sequence_classifier(rnn: nn.Module, classes: int, *, every: bool = False) -> SequenceNetwork:
+    """A classifier of sequences (B, T, d), or of each of their steps.
+
+    Args:
+        rnn: `HamiltonianRNN`, or what is called as it is, such as `torch.nn.GRU`.
+        classes: number of classes, at least 2; two classes get one logit.
+        every: a class for every step, not one for the sequence.
+
+    Example:
+        >>> import torch, hdnn
+        >>> network = hdnn.sequence_classifier(hdnn.HamiltonianRNN(3, 16), classes=4)
+        >>> network(torch.randn(5, 20, 3)).shape
+        torch.Size([5, 4])
+    """
+    return SequenceNetwork(rnn, _head(rnn, logits(classes)), "classification", every)
+
+
+def sequence_regressor(rnn: nn.Module, outputs: int = 1, *, every: bool = False) -> SequenceNetwork:
+    """A regressor from sequences (B, T, d), or from each of their steps, to `outputs` numbers.
+
+    Args:
+        rnn: as for `sequence_classifier`.
+        outputs: numbers to predict.
+        every: numbers for every step, not once for the sequence.
+
+    Example:
+        >>> import torch, hdnn
+        >>> network = hdnn.sequence_regressor(hdnn.HamiltonianRNN(3, 16), every=True)
+        >>> network(torch.randn(5, 20, 3)).shape
+        torch.Size([5, 20, 1])
+    """
+    return SequenceNetwork(rnn, _head(rnn, outputs), "regression", every)
+
+
+def _head(rnn: nn.Module, outputs: int) -> nn.Linear:
+    """The output layer, started at zero as in the paper."""
+    weight = next(rnn.parameters())
+    read = rnn if isinstance(rnn, HamiltonianRNN) else _known(rnn)
+    head = nn.Linear(read.hidden_size, outputs, device=weight.device, dtype=weight.dtype)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def _known(rnn: nn.Module) -> Any:
+    """What names its sizes as PyTorch's recurrent networks do, and says one state a step."""
+    names = ("hidden_size", "batch_first")
+    if not all(hasattr(rnn, name) for name in names):
+        raise TypeError(
+            f"Expected a recurrent network such as `HamiltonianRNN(d, n)` or `torch.nn.GRU(d, n)`; got "
+            f"{type(rnn).__name__}."
+        )
+    if getattr(rnn, "bidirectional", False) or getattr(rnn, "proj_size", 0):
+        raise ValueError("A network of sequences reads states of `hidden_size`: no `bidirectional`, no `proj_size`.")
+    return rnn
