@@ -303,6 +303,7 @@ def test_inputs_of_other_samples_are_refused(space: str, leading: tuple[int, ...
         flow(y, inputs=random(N, *leading, 1, D) if space == "Graph_given" else random(N, *leading, D))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # by which the compiler meets an autograd function
 def test_compiles_where_the_samples_of_the_state_alone_are_of_an_open_number() -> None:
     """As they are for a second flow of the same class, whose states are more."""
     torch._dynamo.reset()
