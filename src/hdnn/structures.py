@@ -191,7 +191,7 @@ class Skew(Structure):
 
     def index(self, features: int, space: Space = VECTORS) -> Tensor | None:
         """Upper entries counted row by row, lower ones their negatives; None with a shift, which is no free number."""
-        return None if self.shift else entries.skew(space.transposed(entries.counted(*space.weights(features, features))))
+        return None if self.shift else entries.skew(space.transposed(entries.counted(*space.weights(*[features] * 2))))
 
     def build(self, free: Tensor, index: Tensor | None) -> Tensor:
         """K with the free numbers above the diagonal."""
