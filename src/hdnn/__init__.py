@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from hdnn.estimator import HamiltonianClassifier as HamiltonianClassifier
     from hdnn.estimator import HamiltonianFeatures as HamiltonianFeatures
     from hdnn.estimator import HamiltonianRegressor as HamiltonianRegressor
+    from hdnn.estimator import HamiltonianSequenceClassifier as HamiltonianSequenceClassifier
+    from hdnn.estimator import HamiltonianSequenceRegressor as HamiltonianSequenceRegressor
     from hdnn.estimator import PiecewiseLinearEncoder as PiecewiseLinearEncoder
     from hdnn.flow import Flow as Flow
     from hdnn.hamiltonian import Drive as Drive
@@ -108,7 +110,8 @@ __version__ = "0.1.0"
 _HOME = {
     "activations": "Activation LeakyReLU identity leaky_relu relu sigmoid softplus tanh",
     "dissipation": "Dissipation",
-    "estimator": "HamiltonianClassifier HamiltonianFeatures HamiltonianRegressor PiecewiseLinearEncoder",
+    "estimator": "HamiltonianClassifier HamiltonianFeatures HamiltonianRegressor HamiltonianSequenceClassifier "
+    "HamiltonianSequenceRegressor PiecewiseLinearEncoder",
     "flow": "Flow",
     "hamiltonian": "Drive Field Hamiltonian Layer",
     "integrators": "DiscreteGradient ForwardEuler GaussLegendre ImplicitMidpoint Integrator RungeKutta4 Splitting "
