@@ -9,6 +9,7 @@ from hdnn.data.moments import Moment
 from hdnn.data.notation import Notation
 from hdnn.data.planar import DOMAINS, double_circles, double_moons, swiss_roll
 from hdnn.data.reading import PART, read_table, table_parts
+from hdnn.data.series import Series, read_ts, series_of
 from hdnn.data.tables import table
 from hdnn.data.targets import TargetEncoder, Task
 
@@ -22,6 +23,7 @@ __all__ = [
     "Notation",
     "Numeric",
     "Report",
+    "Series",
     "TableEncoder",
     "TargetEncoder",
     "Task",
@@ -34,6 +36,8 @@ __all__ = [
     "planar",
     "read_idx",
     "read_table",
+    "read_ts",
+    "series_of",
     "split",
     "swiss_roll",
     "table",
