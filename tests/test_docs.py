@@ -119,6 +119,7 @@ def test_the_gallery_has_an_order():
         "exporting",
         "hub",
         "safe-files",
+        "sequences",
     ],
 )
 def test_what_a_page_computes_is_true(page):
