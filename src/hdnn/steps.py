@@ -39,6 +39,7 @@ class Integrator(ABC):
         separable_only: whether the field must be separable (each half of the state driven by the other half).
         symplectic: whether a step with a constant skew J keeps it, M J Mᵀ = J, where the integrator applies.
         reversible: whether `inverse` undoes a step but for rounding, as `memory="reverse"` needs.
+        exact: whether there are steps on a grid, `exact_step`, which are undone to the bit.
         explicit: whether a step is made of sums and values of the field alone: it then commutes with differentiation,
             and gives the Jacobians of all layers at once.
         conformal: whether a step with J = block(X) keeps it but for the damping γ of the momenta, F J Fᵀ = e^(−γh) J.
@@ -57,6 +58,7 @@ class Integrator(ABC):
     separable_only: ClassVar[bool] = False
     symplectic: ClassVar[bool] = False
     conformal: ClassVar[bool] = False
+    exact: ClassVar[bool] = False
     explicit: ClassVar[bool] = False
     expansive: ClassVar[bool] = False
     traceable: ClassVar[bool] = True
@@ -99,6 +101,21 @@ class Integrator(ABC):
             ValueError: if the step has no explicit inverse.
         """
 
+    def exact_step(self, field: Field, y: Tensor, h: float, kind: torch.dtype, *, back: bool = False) -> Tensor:
+        """A step, or a step back, of states in float64 on a grid, where sums have no rounding: undone to the bit.
+
+        Args:
+            field: that takes states of `kind`, and answers in any.
+            y: on the grid.
+            h: step size.
+            kind: of numbers, in which the field is computed.
+            back: undo a step.
+
+        Raises:
+            NotImplementedError: unless the integrator is `exact`.
+        """
+        raise NotImplementedError(f"`{self!r}` has no steps on a grid.")
+
     def jacobian(self, A: Callable[[Tensor], Tensor], y: Tensor, after: Tensor, h: float) -> Tensor | None:
         """F in closed form, for steps that are not explicit; None where nothing is known.
 
@@ -126,6 +143,7 @@ class Integrator(ABC):
 
 _OF_STEPS = (
     "steps",
+    "exact",
     "symplectic",
     "conformal",
     "reversible",
@@ -212,6 +230,20 @@ class Splitting(Integrator):
         p, q = _walked(self._moves()[::-1], field, *field.split(y), -h)
         return field.join(self._decayed(field, p, -h), q)
 
+    @property
+    def exact(self) -> bool:  # type: ignore[override]
+        """Whether nothing is damped: what decays loses digits that no way back finds."""
+        return not (self.damping or self.learn_damping)
+
+    def exact_step(self, field: Field, y: Tensor, h: float, kind: torch.dtype, *, back: bool = False) -> Tensor:
+        """Every move rounded to the grid before it is added, or subtracted on the way back."""
+        p, q = field.split(y)
+        for half, fraction in self._moves()[::-1] if back else self._moves():
+            f = field.p(q.to(kind)) if half == "p" else field.q(p.to(kind))
+            move = on_grid((-fraction * h if back else fraction * h) * f.to(y.dtype))
+            p, q = (p + move, q) if half == "p" else (p, q + move)
+        return field.join(p, q)
+
     def log_growth(self, x: Gains, *, monotone: bool) -> Tensor:
         """The norm of a shear is ‖[I B; 0 I]‖ = exp asinh(‖B‖/2): Σ asinh(|c| x/2) over the moves of c h."""
         counted = Counter((half, abs(fraction)) for half, fraction in self._moves())
@@ -244,6 +276,15 @@ def _walked(moves: Iterable[tuple[str, float]], field: Field, p: Tensor, q: Tens
         else:
             q = moved(q, field.q(p), fraction * h)
     return p, q
+
+
+_GRID = 2.0**-34
+
+
+def on_grid(x: Tensor) -> Tensor:
+    """The nearest multiple of 2⁻³⁴, float64: sums of such numbers are exact below 2¹⁹. Its derivative is taken as 1."""
+    rounded = torch.round(x.detach() / _GRID) * _GRID
+    return x + (rounded - x.detach()) if x.requires_grad else rounded
 
 
 def no_inverse(name: str) -> ValueError:

@@ -21,6 +21,7 @@ from hdnn.hamiltonian import Drive, Field
 from hdnn.integrators import Integrator
 from hdnn.kernels.transforms import autocasting, batched, exporting, forward_mode, pulled_back, transformed, watched
 from hdnn.spaces import Space
+from hdnn.steps import on_grid
 
 if TYPE_CHECKING:
     from hdnn.flow.module import Flow
@@ -33,7 +34,13 @@ _MISS = 1e-3
 
 
 def layer_by_layer(
-    integrator: Integrator, fields: Sequence[Field], y: Tensor, step: float, memory: Memory | None
+    integrator: Integrator,
+    fields: Sequence[Field],
+    y: Tensor,
+    step: float,
+    memory: Memory | None,
+    *,
+    exact: bool = False,
 ) -> Tensor:
     """The state after the last layer.
 
@@ -49,6 +56,8 @@ def layer_by_layer(
         y: the state before the first layer.
         step: h.
         memory: what is kept for the backward pass; None means "store".
+        exact: let "reverse" keep states in float64 on a grid, where layers are undone to the bit; of float32 only, and
+            of integrators with such steps.
 
     Returns:
         The shape of y.
@@ -61,6 +70,8 @@ def layer_by_layer(
     if memory == "reverse" and integrator.damping:
         check_way_back(integrator.damping, integrator.learn_damping, len(fields) * step, y.dtype)
     layers, weights = _bind(integrator, fields, y, step)
+    if memory == "reverse" and exact and integrator.exact and y.dtype is torch.float32:
+        return _applied(_Exact, layers, on_grid(y.double()), weights).to(y.dtype)
     if memory == "reverse":
         return _applied(_Reverse, layers, y, weights)
     if not torch.compiler.is_compiling():
@@ -151,6 +162,11 @@ class _Layers:
         """The state before layer j."""
         with self._precision(y):
             return self.integrator.inverse(self._field(j, weights), y, self.step)
+
+    def move(self, j: int, y: Tensor, weights: _Weights, *, back: bool = False) -> Tensor:
+        """The state after layer j, or before it, on the grid."""
+        with self._precision(y):
+            return self.integrator.exact_step(self._field(j, weights), y, self.step, torch.float32, back=back)
 
     def states(self, stretches: list[tuple[int, int]], y: Tensor, weights: _Weights) -> tuple[Tensor, ...]:
         """The states after every stretch."""
@@ -294,6 +310,41 @@ class _Reverse(_Stretches):
                 'Use memory="recompute", float64, or a smaller step.'
             )
         return None, g, *map(sums.get, range(len(weights)))
+
+
+class _Exact(_Stretches):
+    """In float64 on a grid, where sums are exact: every layer is undone to the bit, whatever ‖M⁻¹‖ is."""
+
+    @staticmethod
+    def forward(layers: _Layers, y: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        """The output alone; backward is told it once more."""
+        for j in range(len(layers.places)):
+            y = layers.move(j, y, weights)
+        return (y,)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep both ends, and the weights."""
+        ctx.layers, y, *weights = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(y, output[0], *weights)
+
+    @staticmethod
+    def backward(ctx: Any, *gs: Tensor | None) -> Any:
+        """Gradients of the first state and of the weights, along the very states that forward went through."""
+        layers, (g,) = ctx.layers, gs
+        first, y, *weights = ctx.saved_tensors
+        sums = _zeros(weights, ctx.needs_input_grad[2:])
+        g = None if g is None else g.float()
+        for j in reversed(range(len(layers.places))):
+            y = layers.move(j, y, weights, back=True)
+            g = None if g is None else _pull(layers, j, j + 1, y.float(), weights, sums, g)
+        if _concrete(y) and not torch.equal(y, first):
+            raise RuntimeError(
+                'memory="reverse" lost its way back from the output: states grew beyond 500,000, or the field is not '
+                'the same to the bit when it is computed once more. Use memory="recompute", or a smaller step.'
+            )
+        return None, None if g is None else g.double(), *map(sums.get, range(len(weights)))
 
 
 def _plus(g: Tensor | None, other: Tensor | None = None) -> Tensor | None:

@@ -34,7 +34,10 @@ class Stage(nn.Module):
     lower precision.
 
     Args:
-        flow: of images or signals, with an explicit integrator; its `memory` says what is kept for gradients.
+        flow: of images or signals, with an explicit integrator; its `memory` says what is kept for gradients. In
+            float32 "reverse" keeps the states of a stage in float64 on a grid of 2⁻³⁴, where sums have no rounding:
+            layers are undone to the bit at any depth and whatever ‖M⁻¹‖ is, under autocast too, with less rounding
+            than "store"; undamped `Splitting`s alone, states below 500,000.
         normalization: "units", "batch", "bias" or None.
         momentum: share of a batch in running means and variances, as of `torch.nn.BatchNorm2d`.
 
@@ -119,7 +122,7 @@ class Stage(nn.Module):
         flow, moments = self.flow, Moments()
         flow.space.check(y, flow.features)
         fields = self.fields(moments)
-        y = layer_by_layer(flow.integrator, fields, y, flow.step, flow.memory)
+        y = layer_by_layer(flow.integrator, fields, y, flow.step, flow.memory, exact=True)
         moments.open = False
         if moments.seen:
             self._track(moments)
