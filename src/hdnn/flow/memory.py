@@ -21,7 +21,6 @@ from hdnn.hamiltonian import Drive, Field
 from hdnn.integrators import Integrator
 from hdnn.kernels.transforms import autocasting, batched, exporting, forward_mode, pulled_back, transformed, watched
 from hdnn.spaces import Space
-from hdnn.steps import on_grid
 
 if TYPE_CHECKING:
     from hdnn.flow.module import Flow
@@ -34,13 +33,7 @@ _MISS = 1e-3
 
 
 def layer_by_layer(
-    integrator: Integrator,
-    fields: Sequence[Field],
-    y: Tensor,
-    step: float,
-    memory: Memory | None,
-    *,
-    exact: bool = False,
+    integrator: Integrator, fields: Sequence[Field], y: Tensor, step: float, memory: Memory | None
 ) -> Tensor:
     """The state after the last layer.
 
@@ -56,13 +49,11 @@ def layer_by_layer(
         y: the state before the first layer.
         step: h.
         memory: what is kept for the backward pass; None means "store".
-        exact: let "reverse" keep states in float64 on a grid, where layers are undone to the bit; of float32 only, and
-            of integrators with such steps.
 
     Returns:
         The shape of y.
     """
-    if memory in (None, "store") or not fields or not torch.is_grad_enabled() or _only_the_loop_serves():
+    if memory in (None, "store") or not fields or not torch.is_grad_enabled() or only_the_loop_serves():
         return integrator.steps(fields, y, step)
     if torch.compiler.is_compiling():
         # With dynamic=True h is a symbol, which two stretches cannot share; what is made of its digits is a number.
@@ -70,8 +61,6 @@ def layer_by_layer(
     if memory == "reverse" and integrator.damping:
         check_way_back(integrator.damping, integrator.learn_damping, len(fields) * step, y.dtype)
     layers, weights = _bind(integrator, fields, y, step)
-    if memory == "reverse" and exact and integrator.exact and y.dtype is torch.float32:
-        return _applied(_Exact, layers, on_grid(y.double()), weights).to(y.dtype)
     if memory == "reverse":
         return _applied(_Reverse, layers, y, weights)
     if not torch.compiler.is_compiling():
@@ -127,12 +116,12 @@ def loop(
         return layer_by_layer(flow.integrator, fields, y, flow.step, flow.memory)
 
 
-def _only_the_loop_serves() -> bool:
+def only_the_loop_serves() -> bool:
     """Whether what runs can follow nothing else: forward mode, export, and transforms inside a compiled function."""
     return forward_mode() or exporting() or (torch.compiler.is_compiling() and transformed())
 
 
-def _concrete(x: Tensor) -> bool:
+def concrete(x: Tensor) -> bool:
     """Whether a tensor is numbers that can be read and written in place, and no stand-in that something traces."""
     return not (torch.compiler.is_compiling() or batched(x) or watched(unsure=False) or x.is_meta)
 
@@ -155,18 +144,13 @@ class _Layers:
 
     def run(self, start: int, stop: int, y: Tensor, weights: _Weights) -> Tensor:
         """The state after the layers start … stop − 1."""
-        with self._precision(y):
+        with precision(y.device.type, self.autocast):
             return self.integrator.steps((self._field(j, weights) for j in range(start, stop)), y, self.step)
 
     def undo(self, j: int, y: Tensor, weights: _Weights) -> Tensor:
         """The state before layer j."""
-        with self._precision(y):
+        with precision(y.device.type, self.autocast):
             return self.integrator.inverse(self._field(j, weights), y, self.step)
-
-    def move(self, j: int, y: Tensor, weights: _Weights, *, back: bool = False) -> Tensor:
-        """The state after layer j, or before it, on the grid."""
-        with self._precision(y):
-            return self.integrator.exact_step(self._field(j, weights), y, self.step, torch.float32, back=back)
 
     def states(self, stretches: list[tuple[int, int]], y: Tensor, weights: _Weights) -> tuple[Tensor, ...]:
         """The states after every stretch."""
@@ -196,12 +180,22 @@ class _Layers:
         numbers = [[None if i is None else weights[i] for i in drive] for drive in self.places[j]]
         return Field(tuple(drive(of, space) for drive, of in zip(self.drives, numbers, strict=True)), self.axis)
 
-    def _precision(self, y: Tensor) -> AbstractContextManager[object]:
-        """Autocast as it was in the forward pass: a layer undone in another precision is another layer."""
-        device = y.device.type
-        if not torch.amp.is_autocast_available(device):
-            return nullcontext()
-        return torch.autocast(device, self.autocast, enabled=self.autocast is not None)
+
+def cast_to(device: str) -> torch.dtype | None:
+    """The kind of number of autocast as it is; None where there is none."""
+    return torch.get_autocast_dtype(device) if autocasting(device) else None
+
+
+def precision(device: str, kind: torch.dtype | None) -> AbstractContextManager[object]:
+    """Autocast as it was in the forward pass: a layer undone in another precision is another layer.
+
+    Args:
+        device: its type.
+        kind: of numbers; None where there was no autocast.
+    """
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext()
+    return torch.autocast(device, kind, enabled=kind is not None)
 
 
 def _bind(integrator: Integrator, fields: Sequence[Field], y: Tensor, step: float) -> tuple[_Layers, list[Tensor]]:
@@ -224,7 +218,7 @@ def _bind(integrator: Integrator, fields: Sequence[Field], y: Tensor, step: floa
         space=first.space,
         of_space=of_space,
         places=tuple(map(tuple, places)),
-        autocast=torch.get_autocast_dtype(device) if autocasting(device) else None,
+        autocast=cast_to(device),
     )
     return layers, weights
 
@@ -303,48 +297,13 @@ class _Reverse(_Stretches):
         for j in reversed(range(last)):
             y = layers.undo(j, y, weights)
             g = None if g is None else _pull(layers, j, j + 1, y, weights, sums, g)
-        if _concrete(y) and not torch.allclose(y, first, rtol=_MISS, atol=_MISS, equal_nan=True):
+        if concrete(y) and not torch.allclose(y, first, rtol=_MISS, atol=_MISS, equal_nan=True):
             raise RuntimeError(
                 'memory="reverse" lost its way back from the output: it misses the input by up to '
                 f"{float((y - first).abs().max()):.1e}, for rounding grows with ‖M⁻¹‖, M = ∂y_N/∂y_0. "
                 'Use memory="recompute", float64, or a smaller step.'
             )
         return None, g, *map(sums.get, range(len(weights)))
-
-
-class _Exact(_Stretches):
-    """In float64 on a grid, where sums are exact: every layer is undone to the bit, whatever ‖M⁻¹‖ is."""
-
-    @staticmethod
-    def forward(layers: _Layers, y: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
-        """The output alone; backward is told it once more."""
-        for j in range(len(layers.places)):
-            y = layers.move(j, y, weights)
-        return (y,)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Keep both ends, and the weights."""
-        ctx.layers, y, *weights = inputs
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(y, output[0], *weights)
-
-    @staticmethod
-    def backward(ctx: Any, *gs: Tensor | None) -> Any:
-        """Gradients of the first state and of the weights, along the very states that forward went through."""
-        layers, (g,) = ctx.layers, gs
-        first, y, *weights = ctx.saved_tensors
-        sums = _zeros(weights, ctx.needs_input_grad[2:])
-        g = None if g is None else g.float()
-        for j in reversed(range(len(layers.places))):
-            y = layers.move(j, y, weights, back=True)
-            g = None if g is None else _pull(layers, j, j + 1, y.float(), weights, sums, g)
-        if _concrete(y) and not torch.equal(y, first):
-            raise RuntimeError(
-                'memory="reverse" lost its way back from the output: states grew beyond 500,000, or the field is not '
-                'the same to the bit when it is computed once more. Use memory="recompute", or a smaller step.'
-            )
-        return None, None if g is None else g.double(), *map(sums.get, range(len(weights)))
 
 
 def _plus(g: Tensor | None, other: Tensor | None = None) -> Tensor | None:
@@ -374,5 +333,5 @@ def _pull(
     g, *terms = pulled_back(run, [y, *(own[i] for i in trained)], [g])
     for i, term in zip(trained, terms, strict=True):
         # In place where it may be: a term that `torch.vmap` maps would not fit into a sum that it does not.
-        sums[i] = sums[i].add_(term) if _concrete(term) else sums[i] + term
+        sums[i] = sums[i].add_(term) if concrete(term) else sums[i] + term
     return g

@@ -6,6 +6,8 @@ Legend: as in `normalization`; N layers, n features, m hidden units.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, get_args
 
 import torch
@@ -15,6 +17,7 @@ from hdnn import entries
 from hdnn.flow import Flow
 from hdnn.flow.memory import layer_by_layer
 from hdnn.hamiltonian import Field
+from hdnn.stages import reversal
 from hdnn.stages.normalization import Moments, Normalization, NormalizedDrive, Numbers, folded
 
 _UNITS, _INPUTS = ("mean", "variance"), ("input_mean", "input_variance")
@@ -121,8 +124,11 @@ class Stage(nn.Module):
         """
         flow, moments = self.flow, Moments()
         flow.space.check(y, flow.features)
-        fields = self.fields(moments)
-        y = layer_by_layer(flow.integrator, fields, y, flow.step, flow.memory, exact=True)
+        if flow.memory == "reverse" and reversal.serves(flow.integrator, y):
+            bind = partial(self._field, moments)
+            y = reversal.run(bind, flow.integrator, flow.step, flow.layers, y, self._numbers())
+        else:
+            y = layer_by_layer(flow.integrator, self.fields(moments), y, flow.step, flow.memory)
         moments.open = False
         if moments.seen:
             self._track(moments)
@@ -180,27 +186,34 @@ class Stage(nn.Module):
 
     def fields(self, moments: Moments | None = None) -> list[Field]:
         """The vector field of every layer as it is now, in training or evaluation mode."""
-        flow = self.flow
-        numbers = Numbers(
-            flow.K,
-            flow.bias,
-            flow.interconnection.drive(flow._J(), flow.K, flow.space),
-            self.gain,
-            self.input_gain,
-            self.input_shift,
-            *([None] * 4 if self.training else (self.mean, self.variance, self.input_mean, self.input_variance)),
-        )
+        return self._fields(self._numbers(), self.flow.layers, moments)
+
+    def _numbers(self) -> tuple[Tensor | None, ...]:
+        """All that a layer is made of, stacked: free weights, biases and J, then what `Numbers` has from `gain` on."""
+        running = (self.mean, self.variance, self.input_mean, self.input_variance)
+        of_units = (self.gain, self.input_gain, self.input_shift, *((None,) * 4 if self.training else running))
+        return self.flow.weight, self.flow.bias, self.flow._J(), *of_units
+
+    def _field(self, moments: Moments, numbers: Sequence[Tensor | None]) -> Field:
+        """That of one layer."""
+        return self._fields(numbers, 1, moments)[0]
+
+    def _fields(self, given: Sequence[Tensor | None], layers: int, moments: Moments | None) -> list[Field]:
+        flow, (weight, b, J, *of_units) = self.flow, given
+        K = flow.structure.build(weight, flow.places(flow.bias.device).weight)  # type: ignore[arg-type]
+        W = flow.interconnection.drive(J, K, flow.space)
+        numbers = Numbers(K, b, W, *of_units)  # type: ignore[arg-type]
         parts = [numbers]
         if flow.integrator.separable_only:
             (p, q), (of_p, of_q) = flow.hamiltonian._halves, flow.hamiltonian.units
             parts = [_half(numbers, of_p, q, p), _half(numbers, of_q, p, q)]
-        stacks = [zip(*(_per_layer(x, flow.layers) for x in part), strict=True) for part in parts]
+        stacks = [zip(*(_per_layer(x, layers) for x in part), strict=True) for part in parts]
         space, sigma = flow.space, flow.activation
-        layers = [
+        found = [
             tuple(NormalizedDrive(Numbers(*of), space, sigma, half, moments) for half, of in enumerate(of_layer))
             for of_layer in zip(*stacks, strict=True)
         ]
-        return [Field(drives, space.axis) for drives in layers]  # type: ignore[arg-type]  # they drive as others do
+        return [Field(drives, space.axis) for drives in found]  # type: ignore[arg-type]  # they drive as others do
 
     @torch.no_grad()
     def _track(self, moments: Moments) -> None:
