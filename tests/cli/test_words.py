@@ -46,6 +46,7 @@ FUNCTIONS_ALONE = {
     "networks/images.py": {"_checked"},  # no command makes these networks yet
     "stages/maps.py": {"__init__", "forward", "_positions"},  # as the networks that they are part of
     "stages/stage.py": {"__init__", "check", "folded"},
+    "stages/reversal.py": {"backward"},
     "training/backends.py": {"chosen_backend"},  # no command chooses one
     "training/block.py": {"bind", "remember"},  # callbacks of the user's, frozen parts
     "training/ensemble.py": {"failed"},  # modules that presets do not have

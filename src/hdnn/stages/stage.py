@@ -124,7 +124,7 @@ class Stage(nn.Module):
         """
         flow, moments = self.flow, Moments()
         flow.space.check(y, flow.features)
-        if flow.memory == "reverse" and reversal.serves(flow.integrator, y):
+        if flow.memory == "reverse" and flow.layers and reversal.serves(flow.integrator, y):
             bind = partial(self._field, moments)
             y = reversal.run(bind, flow.integrator, flow.step, flow.layers, y, self._numbers())
         else:
