@@ -54,6 +54,8 @@ class Model(nn.Module):
                 for cell in self.core.cells:
                     cell.input_weight.mul_(options.input_scale)
                     cell.bias.mul_(options.bias_scale)
+                if options.slow != 1 and options.model == "h2":  # q nearly rests, and p adds up what inputs do
+                    self.core.cells[0].weight[:, 0].mul_(options.slow)
         self.out = nn.Linear(n, outputs)
 
     def forward(self, u: Tensor) -> Tensor:
@@ -221,6 +223,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--init-std", type=float)
     parser.add_argument("--input-scale", type=float, default=1.0)
     parser.add_argument("--bias-scale", type=float, default=1.0)
+    parser.add_argument("--slow", type=float, default=1.0, help="factor of the initial K_p of h2, which moves q")
     parser.add_argument("--length", type=int, default=1000)
     parser.add_argument("--coarse", type=int, default=1, help="pool images first, for quick trials")
     parser.add_argument("--steps", type=int, default=4210)
