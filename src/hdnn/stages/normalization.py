@@ -14,7 +14,7 @@ Only "batch" is not the gradient of an energy: its scales do not come again afte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -61,17 +61,26 @@ class Numbers(NamedTuple):
 class Moments:
     """The means and variances that the drives of a pass have met, in the order of their calls.
 
-    A block that is run again, or undone, for its gradients meets them once more: by then it is closed.
+    A block that is run again, or undone, for its gradients meets them once more: by then it is closed. They are written
+    into tensors that were there before the pass, for small ones made between large ones would stand in the way of those
+    to come, and the process would grow with the depth.
+
+    Args:
+        calls: how many there will be at most.
+        running: what they will move, by name, (N, size) each.
     """
 
-    def __init__(self) -> None:
-        self.open = True
-        self.seen: list[tuple[int, dict[str, Tensor]]] = []
+    def __init__(self, calls: int, running: Mapping[str, Tensor]) -> None:
+        self.open = bool(running)
+        self.met = {name: torch.empty(calls, x.shape[1]).to(x) for name, x in running.items()}
+        self.halves: list[int] = []
 
-    def note(self, half: int, found: dict[str, Tensor]) -> None:
+    def note(self, half: int, found: Mapping[str, Tensor]) -> None:
         """Remember them, if this is the first time."""
         if self.open:
-            self.seen.append((half, found))
+            for name, value in found.items():
+                self.met[name][len(self.halves), : len(value)] = value
+            self.halves.append(half)
 
 
 class NormalizedDrive:

@@ -20,6 +20,7 @@ from hdnn.hamiltonian import Field
 from hdnn.stages import reversal
 from hdnn.stages.normalization import Moments, Normalization, NormalizedDrive, Numbers, folded
 
+_MOST_STAGES = 4  # calls of a field in a step of the whole state, those of Runge and Kutta
 _UNITS, _INPUTS = ("mean", "variance"), ("input_mean", "input_variance")
 
 
@@ -122,7 +123,7 @@ class Stage(nn.Module):
         Returns:
             The shape of y.
         """
-        flow, moments = self.flow, Moments()
+        flow, moments = self.flow, self._moments()
         flow.space.check(y, flow.features)
         if flow.memory == "reverse" and flow.layers and reversal.serves(flow.integrator, y):
             bind = partial(self._field, moments)
@@ -130,7 +131,7 @@ class Stage(nn.Module):
         else:
             y = layer_by_layer(flow.integrator, self.fields(moments), y, flow.step, flow.memory)
         moments.open = False
-        if moments.seen:
+        if moments.halves:
             self._track(moments)
         return y
 
@@ -194,7 +195,7 @@ class Stage(nn.Module):
         of_units = (self.gain, self.input_gain, self.input_shift, *((None,) * 4 if self.training else running))
         return self.flow.weight, self.flow.bias, self.flow._J(), *of_units
 
-    def _field(self, moments: Moments, numbers: Sequence[Tensor | None]) -> Field:
+    def _field(self, moments: Moments | None, numbers: Sequence[Tensor | None]) -> Field:
         """That of one layer."""
         return self._fields(numbers, 1, moments)[0]
 
@@ -215,21 +216,29 @@ class Stage(nn.Module):
         ]
         return [Field(drives, space.axis) for drives in found]  # type: ignore[arg-type]  # they drive as others do
 
+    def _running(self) -> dict[str, Tensor]:
+        names = (*_UNITS, *_INPUTS) if self.training else ()
+        return {name: x for name in names if (x := getattr(self, name)) is not None}
+
+    def _moments(self) -> Moments:
+        """Where a pass may note what it meets."""
+        moves = len(self.flow.integrator.fractions) or _MOST_STAGES
+        return Moments(self.flow.layers * moves, self._running())
+
     @torch.no_grad()
     def _track(self, moments: Moments) -> None:
         """Let the running moments take up what a pass has met; of several calls of a drive in a layer, the last."""
-        flow = self.flow
-        calls = len(moments.seen) // flow.layers
-        separable = flow.integrator.separable_only
-        (p, q), (of_p, of_q) = flow.hamiltonian._halves, flow.hamiltonian.units
-        places = {0: (of_p, q), 1: (of_q, p)} if separable else {0: (slice(None), slice(None))}
-        for name in (*_UNITS, *_INPUTS):
-            running: Tensor | None = getattr(self, name)
-            if running is None:
-                continue
-            met = torch.empty(flow.layers, running.shape[1], device=running.device, dtype=running.dtype)
-            for count, (half, found) in enumerate(moments.seen):
-                met[count // calls, places[half][name.startswith("input")]] = found[name].to(running.dtype)
+        flow, calls = self.flow, len(moments.halves) // self.flow.layers
+        places = [(slice(None), slice(None))]
+        if flow.integrator.separable_only:
+            (p, q), (of_p, of_q) = flow.hamiltonian._halves, flow.hamiltonian.units
+            places = [(of_p, q), (of_q, p)]  # type: ignore[list-item]
+        for name, running in self._running().items():
+            met = torch.empty_like(running).expand(flow.layers, -1).contiguous()
+            for count, half in enumerate(moments.halves):
+                place = places[half][name.startswith("input")]
+                own = met[count // calls, place]
+                met[count // calls, place] = moments.met[name][count, : own.shape[0]]
             running.lerp_(met if len(running) > 1 else met.mean(0, keepdim=True), self.momentum)
 
     def extra_repr(self) -> str:
