@@ -6,6 +6,7 @@ import types
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 import hdnn
 from families import ACTIVATIONS, DISSIPATIONS, INTEGRATORS, INTERCONNECTIONS, PRESETS, STRUCTURES
@@ -13,8 +14,14 @@ from hdnn import activations, presets
 from hdnn.activations import Activation
 from hdnn.integrators import Integrator
 from hdnn.interconnections import Interconnection
+from hdnn.poisson import StateDependent
 from hdnn.spaces import Space
 from hdnn.structures import Structure
+
+
+def j_of_state(features: int, layers: int) -> Interconnection:
+    """Of its own kind, with tests of its own: it depends on the state."""
+    return StateDependent(nn.Linear(features, features * (features - 1) // 2), features)
 
 
 def members(base: type) -> set[type]:
@@ -28,7 +35,7 @@ def members(base: type) -> set[type]:
     [
         (Activation, list(ACTIVATIONS.values())),
         (Structure, [make(4) for make in STRUCTURES.values()]),
-        (Interconnection, [make(4, 2) for make in (*INTERCONNECTIONS.values(), *DISSIPATIONS.values())]),
+        (Interconnection, [make(4, 2) for make in (*INTERCONNECTIONS.values(), *DISSIPATIONS.values(), j_of_state)]),
         (Integrator, list(INTEGRATORS.values())),
     ],
 )

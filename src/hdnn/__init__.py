@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from hdnn.activations import softplus as softplus
     from hdnn.activations import tanh as tanh
     from hdnn.dissipation import Dissipation as Dissipation
+    from hdnn.energies import Energy as Energy
+    from hdnn.energies import Quadratic as Quadratic
+    from hdnn.energies import Separable as Separable
     from hdnn.estimator import HamiltonianClassifier as HamiltonianClassifier
     from hdnn.estimator import HamiltonianFeatures as HamiltonianFeatures
     from hdnn.estimator import HamiltonianRegressor as HamiltonianRegressor
@@ -71,6 +74,7 @@ if TYPE_CHECKING:
     from hdnn.networks import signal_regressor as signal_regressor
     from hdnn.networks import vector_classifier as vector_classifier
     from hdnn.networks import vector_regressor as vector_regressor
+    from hdnn.poisson import StateDependent as StateDependent
     from hdnn.presets import h1 as h1
     from hdnn.presets import h2 as h2
     from hdnn.presets import ms1 as ms1
@@ -110,6 +114,7 @@ __version__ = "0.1.0"
 _HOME = {
     "activations": "Activation LeakyReLU identity leaky_relu relu sigmoid softplus tanh",
     "dissipation": "Dissipation",
+    "energies": "Energy Quadratic Separable",
     "estimator": "HamiltonianClassifier HamiltonianFeatures HamiltonianRegressor HamiltonianSequenceClassifier "
     "HamiltonianSequenceRegressor PiecewiseLinearEncoder",
     "flow": "Flow",
@@ -120,6 +125,7 @@ _HOME = {
     "networks": "GraphNetwork Network graph_classifier graph_regressor hamiltonian74 hamiltonian218 hamiltonian1202 "
     "image_classifier image_network node_classifier node_regressor signal_classifier signal_regressor "
     "vector_classifier vector_regressor",
+    "poisson": "StateDependent",
     "presets": "h1 h2 ms1 ms2 ms3",
     "recurrent": "HamiltonianRNN SequenceNetwork sequence_classifier sequence_regressor",
     "spaces": "Graph Images Signals Space Vectors",

@@ -22,7 +22,7 @@ from hdnn.facts import restated
 # float64; at 40 the switch changes no bit, and exp(40) is finite in float32.
 _SOFTPLUS_SWITCH = 40.0
 # Weights and places of the five nodes of Gauss on [0, 1].
-_GAUSS = tuple(
+GAUSS: tuple[tuple[float, float], ...] = tuple(
     (weight, (1 + sign * node) / 2)
     for node, weight in (
         (0.0, 64 / 225),
@@ -86,7 +86,7 @@ class Activation(ABC):
         delta = (self.potential(far) - self.potential(u)) / wide
         slope = (self.value(far) - delta) / wide
         short = torch.where(close, d, 0)
-        nodes = [(weight, share, u + share * short) for weight, share in _GAUSS]
+        nodes = [(weight, share, u + share * short) for weight, share in GAUSS]
         near: Tensor = sum((weight * self.value(x) for weight, _, x in nodes), start=torch.zeros_like(u))
         near_slope = sum((weight * share * self.slope(x) for weight, share, x in nodes), start=torch.zeros_like(u))
         return torch.where(close, near, delta), torch.where(close, near_slope, slope)

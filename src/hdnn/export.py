@@ -79,6 +79,11 @@ def to_program(network: Network, inputs: tuple[int, ...], *, units: Units | None
             f"{name} solves an equation in every layer, in as many steps as it takes, "
             f"so the network is no fixed sequence of operators. Only explicit integrators can be exported."
         )
+    if isinstance(network.flow, Flow) and network.flow.hamiltonian.beyond_units:
+        raise ValueError(
+            "Flows with an energy of their own or a J(y) are modules of yours, which the loop over the layers does not "
+            "know. Export the module that calls the flow by `torch.export.export`."
+        )
     weight = network.head.weight
     x = torch.zeros(2, *inputs, dtype=weight.dtype, device=weight.device)
     with _quiet():

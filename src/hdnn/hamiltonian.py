@@ -1,22 +1,27 @@
-"""The factors together: energy, gradient and field of one layer.
+"""The factors together: energy, gradient and fields of the layers.
 
-Legend: H(y) = 1ᵀ σ̃(K y + b), ∂H/∂y = Kᵀ σ(K y + b), field f(y) = J Kᵀ σ(K y + b); y = (p, q), p the first half.
-W = K Jᵀ, so that f(y) = Wᵀ σ(K y + b). Nothing here holds parameters or knows a step size.
+Legend: H(y) = aᵀ σ̃(K y + b) + E(y, t), with unit weights a > 0 (1) and an energy E of one's own (none); field
+f(y) = S ∂H/∂y + c, S = J or J − R, c = G u; W = K Sᵀ; y = (p, q), p the first half. Nothing here knows a step size.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hdnn.activations import Activation
+from hdnn.energies import Energy
 from hdnn.entries import Slot
+from hdnn.fields import Beyond as Beyond
+from hdnn.fields import Drive as Drive
+from hdnn.fields import Field as Field
+from hdnn.fields import Layer as Layer
 from hdnn.interconnections import Interconnection
 from hdnn.spaces import VECTORS, Space, space_of
 from hdnn.structures import Structure
@@ -24,200 +29,32 @@ from hdnn.structures import Structure
 Units = slice | list[int]
 
 
-class Layer(NamedTuple):
-    """The numbers of one layer, or of one half of it: a pytree, which autograd, transforms and exporters can walk.
+class More(NamedTuple):
+    """What layers have beside K, b and W, stacked.
 
     Attributes:
-        K: (m, n, *taps).
-        b: (m,), or (..., m) where inputs drive the layer.
-        W: K Jᵀ, of the shape of K; None where J Kᵀ = I.
-        damping: γ of the momenta where it is learned, a number; integrators know a fixed one themselves.
+        damping: γ of the momenta where it is learned, (1,).
+        a: (N, m) or (1, m), the weights of the units.
+        S: (N, n, n) or (1, n, n), what turns the gradient of an energy of one's own.
+        c: (N, n), (1, n) or (N, ..., n), what drives from outside.
+        start: the time of the first layer.
+        step: the time from one layer to the next.
     """
 
-    K: Tensor
-    b: Tensor
-    W: Tensor | None = None
     damping: Tensor | None = None
+    a: Tensor | None = None
+    S: Tensor | None = None
+    c: Tensor | None = None
+    start: float = 0.0
+    step: float = 0.0
 
 
-class Drive:
-    """The map y ↦ Wᵀ σ(K y + b) of one layer, or of one half of it.
-
-    Args:
-        layer: its numbers.
-        space: on which they act.
-        activation: σ.
-    """
-
-    __slots__ = ("activation", "layer", "space")
-
-    def __init__(self, layer: Layer, space: Space, activation: Activation) -> None:
-        self.layer = layer
-        self.space = space
-        self.activation = activation
-
-    @property
-    def rebound(self) -> Callable[[Sequence[Tensor | None], Space], Drive]:
-        """Makes the same drive of other numbers, on a space; it holds no tensors."""
-        return partial(_rebound, self.activation)
-
-    def __call__(self, y: Tensor) -> Tensor:
-        """Wᵀ σ(K y + b)."""
-        K, b, W = self.layer[:3]
-        z = self.activation.value(self.space.map(K, y, b))
-        return z if W is None else self.space.adjoint(W, z)
-
-    def of(self, which: Tensor) -> Drive:
-        """That of some samples, rows that have biases of their own."""
-        layer = self.layer
-        return self if layer.b.dim() == 1 else Drive(layer._replace(b=layer.b[which]), self.space, self.activation)
-
-
-class Field:
-    """The vector field of one layer, f(y) = J Kᵀ σ(K y + b), bound to its weights.
-
-    Calling it gives f(y). Of a separable field, `p` and `q` are its halves as functions of the *other* half:
-    p' = field.p(q) and q' = field.q(p).
-
-    Args:
-        drives: one, which moves the whole state; or two, which move p and q.
-        axis: of the features, −1 for vectors.
-    """
-
-    __slots__ = ("axis", "drives")
-
-    def __init__(self, drives: tuple[Drive, ...], axis: int) -> None:
-        self.drives = drives
-        self.axis = axis
-
-    def __call__(self, y: Tensor) -> Tensor:
-        """f(y), of the shape of y."""
-        if len(self.drives) == 1:
-            return self.drives[0](y)
-        p, q = self.split(y)
-        return self.join(self.p(q), self.q(p))
-
-    @property
-    def p(self) -> Drive:
-        """p' as a function of q."""
-        return self._half(0)
-
-    @property
-    def q(self) -> Drive:
-        """q' as a function of p."""
-        return self._half(1)
-
-    @property
-    def damping(self) -> Tensor | None:
-        """γ of the momenta where it is learned."""
-        return self.drives[0].layer.damping
-
-    def split(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The halves (p, q) of a state."""
-        p, q = y.chunk(2, self.axis)
-        return p, q
-
-    def join(self, p: Tensor, q: Tensor) -> Tensor:
-        """The state (p, q)."""
-        return torch.cat((p, q), self.axis)
-
-    def of_positions(self) -> Field:
-        """The same field of vectors: the features of one position, where the weights act on each alone.
-
-        Raises:
-            ValueError: where they couple positions.
-        """
-        if self.axis == -1 and not self.drives[0].space.taps:
-            return self
-        return Field(tuple(_of_positions(drive) for drive in self.drives), -1)
-
-    def of_rows(self, y: Tensor) -> Field:
-        """The same field of vectors (S, n), the features of all positions of all samples of y, one a row.
-
-        Raises:
-            ValueError: where the weights couple positions.
-        """
-        fields = self.of_positions()
-        if all(drive.layer.b.dim() == 1 for drive in fields.drives):
-            return fields
-        positions = (1,) * (self.drives[0].space.rank - 1 if self.axis != -1 else 0)
-        size = y.movedim(self.axis, -1).shape[:-1]
-        return Field(tuple(_of_rows(drive, positions, size) for drive in fields.drives), -1)
-
-    def of(self, which: Tensor) -> Field:
-        """That of some samples, rows that have biases of their own."""
-        return Field(tuple(drive.of(which) for drive in self.drives), self.axis)
-
-    def jacobian(self, y: Tensor) -> Tensor:
-        """A(y) = J Kᵀ diag(σ′(K y + b)) K, per sample.
-
-        Args:
-            y: (..., n), the features last, also for the pixels of a pointwise image flow.
-
-        Returns:
-            (..., n, n), A[i, k] = ∂f_i / ∂y_k.
-
-        Raises:
-            ValueError: for convolutions with more than one tap, which act on whole images.
-        """
-        drive = self._whole()
-        K, b, W = drive.layer[:3]
-        scaled = drive.activation.slope(drive.space.map(K, y, b)).unsqueeze(-1) * K
-        return scaled if W is None else torch.matmul(W.mT, scaled)
-
-    def magnitude(self, y: Tensor) -> Tensor:
-        """|W|ᵀ (|σ(u)| + |σ′(u)| (|K| |y| + |b|)) with u = K y + b: the size of the numbers that f(y) is summed from.
-
-        Rounding moves f(y) by a few units of it, however small their sum.
-
-        Args:
-            y: (..., n), the features last, as for `jacobian`.
-
-        Returns:
-            (..., n).
-
-        Raises:
-            ValueError: for convolutions with more than one tap, which act on whole images.
-        """
-        drive = self._whole()
-        K, b, W = drive.layer[:3]
-        u = drive.space.map(K, y, b)
-        of_u = drive.space.map(K.abs(), y.abs(), b.abs())
-        of_z = drive.activation.value(u).abs() + drive.activation.slope(u).abs() * of_u
-        return of_z if W is None else drive.space.adjoint(W.abs(), of_z)
-
-    def _whole(self) -> Drive:
-        """The drive of the whole state, as vectors."""
-        if len(self.drives) > 1:
-            raise ValueError("This field was bound as two halves; bind it whole to ask for its Jacobian.")
-        return self.of_positions().drives[0]
-
-    def _half(self, which: int) -> Drive:
-        if len(self.drives) == 1:
-            raise ValueError("This field was bound whole; only a separable field has halves p and q.")
-        return self.drives[which]
-
-
-def _rebound(activation: Activation, numbers: Sequence[Tensor | None], space: Space) -> Drive:
-    return Drive(Layer(*numbers), space, activation)  # type: ignore[arg-type]
-
-
-def _of_positions(drive: Drive) -> Drive:
-    K, b, W, damping = drive.layer
-    matrix = drive.space.matrix
-    return Drive(Layer(matrix(K), b, None if W is None else matrix(W), damping), VECTORS, drive.activation)
-
-
-def _of_rows(drive: Drive, positions: tuple[int, ...], size: torch.Size) -> Drive:
-    """With a bias for every row, those of samples spread over their positions."""
-    b = drive.layer.b
-    spread = b.reshape(*b.shape[:-1], *positions, b.shape[-1]).expand(*size, b.shape[-1])
-    return Drive(drive.layer._replace(b=spread.flatten(0, -2)), drive.space, drive.activation)
+NOTHING = More()
 
 
 @dataclass(frozen=True)
 class Hamiltonian:
-    """H(y) = 1ᵀ σ̃(K y + b) with its interconnection: everything of a layer but its numbers and its step.
+    """H(y) = aᵀ σ̃(K y + b) + E(y, t) with its interconnection: everything of a layer but its numbers and its step.
 
     Args:
         features: n.
@@ -225,6 +62,7 @@ class Hamiltonian:
         interconnection: which J.
         activation: σ.
         space: what a state is.
+        own: E, an energy of one's own; None where the units are all.
 
     Raises:
         ValueError: if the factors do not fit each other.
@@ -235,6 +73,7 @@ class Hamiltonian:
     interconnection: Interconnection
     activation: Activation
     space: Space = VECTORS
+    own: Energy | None = None
 
     def __post_init__(self) -> None:
         if self.interconnection.is_inverse and self.interconnection.skew and not self.structure.skew:
@@ -242,6 +81,18 @@ class Hamiltonian:
                 f"`Inverse` sets J = K⁻ᵀ, skew only if K is; `{self.structure!r}` is not. "
                 f"Use `Skew()` or `BlockSkew()`; or `Inverse(skew=False)`, of which nothing is promised."
             )
+        if self.own is not None and self.interconnection.is_inverse:
+            raise ValueError(
+                "An energy of one's own moves the state by J ∂E/∂y, and `Inverse` has J = K⁻ᵀ, which the layer never "
+                "computes and which need not exist. Use `Fixed(J)` or `Learned(J)`."
+            )
+        if self.beyond_units and self.space.rank > 1:
+            raise ValueError(
+                f"Energies of one's own and a J(y) act on vectors (..., n); this flow acts on `{self.space!r}`. Use "
+                f"`Vectors()`."
+            )
+        if self.own is None and not self.hidden:
+            raise ValueError("Without hidden units a flow needs an `energy`. Give one, or a `structure` with units.")
         # Read here, once: they raise where a factor does not exist for this size, and tracing (torch.compile,
         # torch.export) must meet plain numbers, never values read from a tensor.
         _ = self.hidden, self.units if self.separable else None
@@ -252,6 +103,11 @@ class Hamiltonian:
             state = {**state, "space": space_of(None, state["kernel_size"])}
             del state["kernel_size"]
         self.__dict__.update(state)
+
+    @property
+    def beyond_units(self) -> bool:
+        """Whether a layer is more than its numbers: an energy of one's own, or a J of the state."""
+        return self.own is not None or self.interconnection.of_state is not None
 
     @property
     def kernel_size(self) -> int | None:
@@ -306,7 +162,9 @@ class Hamiltonian:
 
         It follows from the zero patterns of K and J: both diagonal blocks of pattern(J Kᵀ) · pattern(K) are zero.
         """
-        if self.features % 2:
+        if self.features % 2 or self.interconnection.of_state is not None:
+            return False
+        if self.own is not None and not (self.off_diagonal and self.own.halves()):
             return False
         half = self.features // 2
         coupling = _compose(self._drive_pattern, self._pattern)
@@ -317,29 +175,38 @@ class Hamiltonian:
         """Whether J is block(X), each half of it leading to the other: so is J = K⁻ᵀ where the halves are separable."""
         J = self.interconnection.pattern(self.features)
         if J is None:
-            return self.separable
+            return self.separable  # with an energy of one's own J is never None
         p, q = self._halves
         return self.features % 2 == 0 and not (J[p, p].any() or J[q, q].any())
 
-    def energy(self, K: Tensor, b: Tensor, y: Tensor, space: Space | None = None) -> Tensor:
-        """H(y) = 1ᵀ σ̃(K y + b).
+    def energy(self, K: Tensor, b: Tensor, y: Tensor, space: Space | None = None, more: More | None = None) -> Tensor:
+        """H(y) = aᵀ σ̃(K y + b) + E(y, t).
 
         Args:
             K: (m, n, *taps).
             b: (m,).
             y: a state, or many.
             space: the space as a call has bound it; None takes it as it is.
+            more: what else the layer has, a (m,); and its time in the place of the first.
 
         Returns:
             One number a sample.
         """
-        space = space or self.space
-        return self.activation.potential(space.map(K, y, b)).sum(space.axes)
+        space, more = space or self.space, more or NOTHING
+        of_units = self.activation.potential(space.map(K, y, b))
+        if more.a is not None:
+            of_units = of_units * more.a.reshape(-1, *[1] * (-1 - space.axis))
+        found = of_units.sum(space.axes)
+        return found if self.own is None else found + self.own.value(y, more.start)
 
-    def gradient(self, K: Tensor, b: Tensor, y: Tensor, space: Space | None = None) -> Tensor:
-        """∂H/∂y = Kᵀ σ(K y + b), of the shape of y."""
-        space = space or self.space
-        return space.adjoint(K, self.activation.value(space.map(K, y, b)))
+    def gradient(self, K: Tensor, b: Tensor, y: Tensor, space: Space | None = None, more: More | None = None) -> Tensor:
+        """∂H/∂y = Kᵀ (a ∘ σ(K y + b)) + ∂E/∂y, of the shape of y; arguments as for `energy`."""
+        space, more = space or self.space, more or NOTHING
+        z = self.activation.value(space.map(K, y, b))
+        if more.a is not None:
+            z = z * more.a.reshape(-1, *[1] * (-1 - space.axis))
+        found = space.adjoint(K, z)
+        return found if self.own is None else found + self.own.gradient(y, more.start)
 
     def fields(
         self,
@@ -349,7 +216,7 @@ class Hamiltonian:
         layers: int,
         halves: bool,
         space: Space | None = None,
-        damping: Tensor | None = None,
+        more: More | None = None,
     ) -> list[Field]:
         """The fields of all layers, with J folded into the weights in one product.
 
@@ -360,9 +227,9 @@ class Hamiltonian:
             layers: N.
             halves: bind the two halves instead of the whole; for separable Hamiltonians only.
             space: the space as a call has bound it; None takes it as it is.
-            damping: γ of the momenta where it is learned, (1,).
+            more: what else the layers have.
         """
-        return self.driven(K, b, self.interconnection.drive(J, K, self.space), layers, halves, space, damping)
+        return self.driven(K, b, self.interconnection.drive(J, K, self.space), layers, halves, space, more)
 
     def driven(
         self,
@@ -372,22 +239,49 @@ class Hamiltonian:
         layers: int,
         halves: bool,
         space: Space | None = None,
-        damping: Tensor | None = None,
+        more: More | None = None,
     ) -> list[Field]:
         """As `fields`, from W = K Jᵀ in place of J."""
-        parts = [Layer(K, b, W)]
+        more = more or NOTHING
+        a, S, c = more.a, more.S, more.c
+        parts = [Layer(K, b, W, None, a, S, c)]
         if halves:
             (p, q), (of_p, of_q) = self._halves, self.units
             parts = [
-                Layer(K[:, of_p, q], b[..., of_p], None if W is None else W[:, of_p, p], damping),
-                Layer(K[:, of_q, p], b[..., of_q], None if W is None else W[:, of_q, q]),
+                Layer(
+                    K=K[:, of_there, there],
+                    b=b[..., of_there],
+                    W=None if W is None else W[:, of_there, here],
+                    damping=damping,
+                    a=None if a is None else a[:, of_there],
+                    S=None if S is None else S[:, here, there],
+                    c=None if c is None else c[..., here],
+                )
+                for here, there, of_there, damping in ((p, q, of_p, more.damping), (q, p, of_q, None))
             ]
         space = space or self.space
         stacks = [zip(*(_per_layer(x, layers) for x in part), strict=True) for part in parts]
+        beyond = [self._beyond(more.start + j * more.step, halves) for j in range(layers)]
         return [
-            Field(tuple(Drive(Layer(*numbers), space, self.activation) for numbers in of_layer), self.space.axis)
-            for of_layer in zip(*stacks, strict=True)
+            Field(
+                tuple(
+                    Drive(Layer(*numbers), space, self.activation, own)
+                    for numbers, own in zip(of_layer, of_parts, strict=True)
+                ),
+                self.space.axis,
+            )
+            for of_layer, of_parts in zip(zip(*stacks, strict=True), beyond, strict=True)
         ]
+
+    def _beyond(self, t: float, halves: bool) -> tuple[Beyond | None, ...]:
+        """What the drives of a layer at time t have beside their numbers; what moves p knows V(q), and q T(p)."""
+        if not self.beyond_units:
+            return (None, None) if halves else (None,)
+        parts = self.own.halves() if halves and self.own is not None else None
+        if parts is not None:
+            T, V = parts
+            return Beyond(V, t), Beyond(T, t)
+        return (Beyond(self.own, t, self.interconnection.of_state),)
 
     @property
     def _halves(self) -> tuple[slice, slice]:
@@ -398,6 +292,8 @@ class Hamiltonian:
     def units(self) -> tuple[Units, Units]:
         """The hidden units that drive p, and those that drive q."""
         p, q = (self._drive_pattern[half].any(0).nonzero().flatten().tolist() for half in self._halves)
+        if not self.hidden:
+            return slice(0, 0), slice(0, 0)
         # A half that nothing drives keeps one unit, whose weights on it are zero: convolutions refuse empty weights.
         return _as_slice(p or [0]), _as_slice(q or [0])
 

@@ -259,8 +259,9 @@ class DiscreteGradient(Implicit):
     """y⁺ = y + h S ∇̄H with H(y⁺) − H(y) = ∇̄Hᵀ (y⁺ − y): the step that keeps the balance of energy. Order 2, symmetric.
 
     The mean of ∂H/∂y along the step is ∇̄H = Kᵀ δ, exactly, with δ the mean of σ between u and u⁺ (the averaged vector
-    field). So H is kept where S = J, and falls by h ∇̄Hᵀ R ∇̄H where S = J − R, at any step size, to rounding. It keeps
-    neither J nor volume. With σ′ ≥ 0 and R ≥ 0 the equation has one solution at every h, as that of `ImplicitMidpoint`,
+    field); of energies of one's own see `Energy.mean`. So H is kept where S = J or J(y), and falls by h ∇̄Hᵀ R ∇̄H where
+    S = J − R, at any step size, to rounding; ports with one u a step feed in h (Gᵀ ∇̄H)ᵀ u. It keeps neither J nor
+    volume. With σ′ ≥ 0 and R ≥ 0 the equation has one solution at every h, as that of `ImplicitMidpoint`,
     where it is said what else holds of implicit steps.
 
     Args:
@@ -275,9 +276,8 @@ class DiscreteGradient(Implicit):
     order: ClassVar[int] = 2
 
     def _after(self, field: Field, y: Tensor, h: float) -> Tensor:
-        """y + h Wᵀ δ(u, u⁺), which is its own equation."""
-        (drive,) = field.drives
-        return self._solved(_Mean(drive, y), y, h)
+        """y + h (S ∇̄H + c), which is its own equation."""
+        return self._solved(_Mean(field.drives[0], y), y, h)
 
     def log_growth(self, x: Gains, *, monotone: bool) -> Tensor:
         """(I − h J Kᵀ D⁺ K) F = I + h J Kᵀ D⁻ K, where D⁺ and D⁻, the slopes of δ, are at most s/2.
@@ -289,35 +289,26 @@ class DiscreteGradient(Implicit):
 
 
 class _Mean:
-    """2 Wᵀ δ(u, u⁺) as a function of y⁺: twice the mean of the field from y to y⁺."""
+    """2 (S ∇̄H + c) as a function of y⁺: twice the mean of the field from y to y⁺."""
 
     def __init__(self, drive: Drive, before: Tensor) -> None:
         self.drive, self.before = drive, before
-        self.K, self.b, self.W = drive.layer[:3]
-        self.u = drive.space.map(self.K, before, self.b)
 
     def of(self, which: Tensor) -> _Mean:
         return _Mean(self.drive.of(which), self.before[which])
 
     def __call__(self, y: Tensor) -> Tensor:
-        return 2 * self._back(self._mean(y)[0], self.W)
+        return 2 * self.drive.mean(self.before, y)
 
     def jacobian(self, y: Tensor) -> Tensor:
-        scaled = 2 * self._mean(y)[1].unsqueeze(-1) * self.K
-        return scaled if self.W is None else torch.matmul(self.W.mT, scaled)
+        return 2 * self.drive.mean_jacobian(self.before, y)
 
     def magnitude(self, y: Tensor) -> Tensor:
-        sigma, K, space = self.drive.activation, self.K.abs(), self.drive.space
-        after = space.map(self.K, y, self.b)
-        delta, slope = sigma.mean(self.u, after)
-        of_u = space.map(K, torch.maximum(y.abs(), self.before.abs()), self.b.abs())
-        of_potential = sigma.potential(self.u).abs() + sigma.potential(after).abs()
-        differences = of_potential / (after - self.u).abs().clamp(min=sigma.CLOSE)
-        of_z = delta.abs() + differences + (slope.abs() + sigma.slope(self.u).abs()) * of_u
-        return 2 * self._back(of_z, None if self.W is None else self.W.abs())
-
-    def _mean(self, after: Tensor) -> tuple[Tensor, Tensor]:
-        return self.drive.activation.mean(self.u, self.drive.space.map(self.K, after, self.b))
-
-    def _back(self, z: Tensor, W: Tensor | None) -> Tensor:
-        return z if W is None else self.drive.space.adjoint(W, z)
+        """That of the field at both ends, and of differences of potentials between ends that are far enough apart."""
+        drive, (K, b, W, _, a, *_) = self.drive, self.drive.layer
+        sigma, u, after = drive.activation, *(drive.space.map(K, x, b) for x in (self.before, y))
+        potentials = sigma.potential(u).abs() + sigma.potential(after).abs()
+        of_z = potentials / (after - u).abs().clamp(min=sigma.CLOSE)
+        of_z = of_z if a is None else of_z * a
+        differences = of_z if W is None else drive.space.adjoint(W.abs(), of_z)
+        return 2 * (differences + drive.magnitude(self.before) + drive.magnitude(y))

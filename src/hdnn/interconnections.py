@@ -92,10 +92,12 @@ class Interconnection(ABC):
         constant_over_layers: whether all layers share one J whatever the weights; what a symplectic flow keeps.
         is_inverse: whether J = K⁻ᵀ follows from K, so that J Kᵀ = I.
         is_canonical: whether J is [0 I; −I 0]: kernels then need no product.
+        of_state: y ↦ J(y) (..., n, n), where J depends on the state.
     """
 
     constant_over_layers: bool
     is_inverse: ClassVar[bool] = False
+    of_state: Callable[[Tensor], Tensor] | None = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

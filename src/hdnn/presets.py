@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hdnn.activations import Activation
 from hdnn.doors import shelled
+from hdnn.energies import Energy
 from hdnn.flow import Backend, Flow, Memory
 from hdnn.integrators import INTEGRATORS, ForwardEuler, Integrator, Splitting, SymplecticEuler, integrator_of
 from hdnn.interconnections import Interconnection, Inverse
@@ -39,6 +40,10 @@ class Options(TypedDict, total=False):
     space: Space | type[Space] | None
     kernel_size: int | None
     inputs: int | None
+    energy: Energy | None
+    unit_weights: Tensor | float | None
+    learn_unit_weights: bool
+    ports: Tensor | int | None
     shared: bool
     backend: Backend
     memory: Memory | None

@@ -140,7 +140,7 @@ class Dense(Structure):
     """Every entry of K free; with `width=m`, a rectangular K (m, n): more hidden units than features.
 
     Args:
-        width: number of hidden units m; None means m = n.
+        width: number of hidden units m; None means m = n. 0 is none at all, for flows with an energy of their own.
     """
 
     width: int | None = None
@@ -148,11 +148,12 @@ class Dense(Structure):
     _copies = 1
 
     def __post_init__(self) -> None:
-        check_width(self.width)
+        if self.width != 0:
+            check_width(self.width)
 
     def free_shape(self, features: int, space: Space = VECTORS) -> tuple[int, ...]:
         """(m, n), or (m, n, k, k)."""
-        return space.weights(self.width or features, features)
+        return space.weights(features if self.width is None else self.width, features)
 
     def index(self, features: int, space: Space = VECTORS) -> Tensor:
         """Every entry its own number."""

@@ -20,7 +20,8 @@ SOURCE = Path(hdnn.__file__).parent
 # Commands build networks by name, train and export them as they are, and hand whole flows and states to an analysis.
 PYTHON_ALONE = {
     "analysis", "estimator", "hub", "plots", "kernels", "report.py", "presets.py", "structures.py", "hamiltonian.py",
-    "interconnections.py", "dissipation.py", "integrators.py", "implicit.py", "__init__.py", "spaces",
+    "interconnections.py", "dissipation.py", "integrators.py", "implicit.py", "energies.py", "fields.py",
+    "poisson.py", "flow/beside.py", "__init__.py", "spaces",
     "training/checks.py", "training/batches.py", "training/positions.py",  # what a user of Python made
     "arguments.py", "flow/attributes.py", "flow/states.py", "flow/module.py",  # types, tensors, whole flows
     "nodes.py", "recurrent",  # graphs and sequences, which no command brings
@@ -38,6 +39,7 @@ FUNCTIONS_ALONE = {
         "check_directed",
         "known_layers",
         "_check_dissipation",
+        "_check_halves",
         "check_damping",
     },
     "networks/network.py": {"image_classifier", "_lift"},  # flows that do not fit, which names do not make

@@ -92,6 +92,12 @@ def _no_lower_bound(flow: Flow, slopes: Slopes | None) -> str:
             f"symplectic integrator (`ImplicitMidpoint`, or a `Splitting`: `SymplecticEuler`, `StormerVerlet`, "
             f"`Yoshida4`, `Suzuki4`)."
         )
+    if flow.hamiltonian.own is not None and not is_convex(flow):
+        return (
+            f"`{name}` guarantees ‖∂y_N/∂y_j‖ ≥ 1 only where H is convex, which the energy "
+            f"`{type(flow.hamiltonian.own).__name__}` does not state (`curvature`). Use a symplectic integrator, which "
+            f"needs no such thing."
+        )
     smallest, _ = slope_range(flow.activation, slopes)
     if smallest < 0:
         return (
@@ -203,7 +209,7 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
     smallest, largest = slope_range(flow.activation, slopes)
     if not flow.recurrent and flow.layers == 0:
         return flow.weight.new_zeros(0)
-    monotone = smallest >= 0 and flow.interconnection.skew
+    monotone = smallest >= 0 and flow.interconnection.skew and is_convex(flow)
     found = flow.integrator.log_growth(gains(flow, slopes, image_size), monotone=monotone)
     if found is not None and bool(found.isfinite().all()):
         return found
@@ -214,17 +220,62 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
     )
 
 
+def is_convex(flow: Flow) -> bool:
+    """Whether an energy of one's own, where there is one, has no negative curvature."""
+    own = flow.hamiltonian.own
+    return own is None or (own.curvature is not None and own.curvature[0] >= 0)
+
+
 def gains(flow: Flow, slopes: Slopes | None, image_size: Size | None) -> tuple[Tensor, ...]:
-    """x = h s ‖W‖ ‖K‖ of every layer, (N,), of each drive: no direction is moved by more in a step of forward Euler."""
+    """x = h s ‖W‖ ‖K‖ of every layer, (N,), of each drive: no direction is moved by more in a step of forward Euler.
+
+    With weights a of the units ‖√a W‖ ‖√a K‖; with an energy of curvature c beside them x = h ‖S‖ (s ‖√a K‖² + |c|).
+
+    Raises:
+        ValueError: if the curvature of an energy is not known, or J depends on the state.
+    """
+    own = flow.hamiltonian.own
+    if reason := unknown_gains(flow):
+        raise ValueError(reason)
     drives = zip(*(field.drives for field in flow.fields()), strict=True)
-    scale = flow.step * max(abs(slope) for slope in slope_range(flow.activation, slopes))
-    return tuple(scale * _product_of_norms(of_layers, image_size) for of_layers in drives)
+    s = max(abs(slope) for slope in slope_range(flow.activation, slopes))
+    if own is None or own.curvature is None:
+        return tuple(flow.step * s * _product_of_norms(of_layers, image_size) for of_layers in drives)
+    most = max(map(abs, own.curvature))
+    return tuple(flow.step * _beside_units(of_layers, s, most) for of_layers in drives)
+
+
+def unknown_gains(flow: Flow) -> str:
+    """Why nothing is known of how much a step moves; nothing where something is."""
+    own = flow.hamiltonian.own
+    if flow.interconnection.of_state is None and (own is None or own.curvature is not None):
+        return ""
+    return (
+        "No bound is known of a J(y), nor of an energy that does not state its `curvature`. Measure instead: "
+        "`log_norms(flow, y0)`."
+    )
+
+
+def _beside_units(drives: Sequence[Drive], s: float, curvature: float) -> Tensor:
+    """‖S‖ (s ‖√a K‖² + |c|) of every layer."""
+    S = torch.stack([drive.layer.S for drive in drives if drive.layer.S is not None])
+    of_units = torch.stack([_of_units(drive, drive.layer.K) for drive in drives])
+    norms = torch.linalg.matrix_norm(of_units, 2) if of_units.shape[1] else of_units.new_zeros(len(of_units))
+    found: Tensor = torch.linalg.matrix_norm(S, 2) * (s * norms.square() + curvature)
+    return found
+
+
+def _of_units(drive: Drive, X: Tensor) -> Tensor:
+    """√a X, for X with a row for every unit."""
+    a = drive.layer.a
+    return X if a is None else X * a.sqrt().reshape(-1, *[1] * (X.dim() - 1))
 
 
 def _product_of_norms(drives: Sequence[Drive], image_size: Size | None) -> Tensor:
     """‖W‖ ‖K‖ of every layer: what the drive Wᵀ σ(K y + b) amplifies by where σ′ = 1."""
     space = drives[0].space
-    K, W = [drive.layer.K for drive in drives], [drive.layer.W for drive in drives if drive.layer.W is not None]
+    K = [_of_units(drive, drive.layer.K) for drive in drives]
+    W = [_of_units(drive, drive.layer.W) for drive in drives if drive.layer.W is not None]
     factors = [space.norm(torch.stack(X), image_size) for X in (K, W) if X]
     return math.prod(factors[1:], start=factors[0])
 

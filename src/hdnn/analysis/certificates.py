@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hdnn.analysis.bounds import Size, Slopes, gains, lower_bound, slope_range
+from hdnn.analysis.bounds import Size, Slopes, gains, is_convex, lower_bound, slope_range, unknown_gains
 from hdnn.analysis.checks import check_weights
 from hdnn.analysis.precision import check_precision, in_full
 from hdnn.flow import Flow
@@ -129,8 +129,10 @@ def _by_weights(
         return nothing, str(error)
     if measured and flow.space.asks:
         return nothing, f"The weights of a flow on `{flow.space!r}` have no norm without what a call brings."
+    if reason := unknown_gains(flow):
+        return nothing, reason
     x = gains(flow, slopes, image_size)
-    monotone = flow.interconnection.skew and smallest >= 0
+    monotone = flow.interconnection.skew and smallest >= 0 and is_convex(flow)
     if flow.recurrent:  # one gain, of every step
         x = tuple(gain.expand(steps) for gain in x)
     found = integrator.log_inverse_growth(x, monotone=monotone)

@@ -56,6 +56,11 @@ def check_undamped(flow: Flow, what: str) -> None:
         flow: the flow to analyse.
         what: is asked.
     """
+    if flow.hamiltonian.beyond_units or flow._beside:
+        raise ValueError(
+            f"{what} knows the field y' = J Kᵀ σ(K y + b) alone, and this flow has more: an energy of its own, weights "
+            f"of units, J(y) or ports. Look at the flow itself: `sensitivities(flow, y0)`."
+        )
     if not flow.interconnection.skew:
         raise ValueError(
             f"{what} rests on J = -Jᵀ, which `{flow.interconnection!r}` does not state (`skew = True`). Look at the "

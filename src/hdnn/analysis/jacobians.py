@@ -72,8 +72,9 @@ def identity(y: Tensor, leading: int) -> Tensor:
 
 
 def has_closed_form(flow: Flow) -> bool:
-    """Whether `jacobians_and_identity` knows the integrator, layers couple no positions, and no sample drives them."""
-    return flow.integrator.has_jacobian and flow.space.pointwise and flow.inputs is None
+    """Whether `jacobians_and_identity` knows the factors, layers couple no positions, and no sample drives them."""
+    factors = flow.integrator.has_jacobian and not flow.hamiltonian.beyond_units
+    return factors and flow.space.pointwise and flow.inputs is None and flow.ports is None
 
 
 def check_matrices(what: str, flow: Flow, y0: Tensor, count: int, per_pixel: bool, limit: int) -> None:
@@ -142,10 +143,11 @@ class _Variation(Drive):
 
     def __call__(self, y: Tensor) -> Tensor:
         """(N, n', 1 + n, S)."""
-        K, b, W = self.layer[:3]
+        K, b, W, _, a, *_ = self.layer
         U = _times(K, y)
         u = U[:, :, :1] + b[:, :, None, None]
         z = torch.cat((self.activation.value(u), self.activation.slope(u) * U[:, :, 1:]), 2)
+        z = z if a is None else z * a[:, :, None, None]
         return z if W is None else _times(W.mT, z)
 
 
@@ -161,9 +163,9 @@ def _stacked(fields: list[Field]) -> Field:
 
 
 def _variation(drives: tuple[Drive, ...]) -> _Variation:
-    Ks, bs, Ws, dampings = zip(*(drive.layer for drive in drives), strict=True)
-    W = None if Ws[0] is None else torch.stack(Ws)
-    return _Variation(Layer(torch.stack(Ks), torch.stack(bs), W, dampings[0]), VECTORS, drives[0].activation)
+    Ks, bs, Ws, dampings, weights, *_ = zip(*(drive.layer for drive in drives), strict=True)
+    W, a = (None if xs[0] is None else torch.stack(xs) for xs in (Ws, weights))
+    return _Variation(Layer(torch.stack(Ks), torch.stack(bs), W, dampings[0], a), VECTORS, drives[0].activation)
 
 
 def joined(flow: Flow, blocks: Tensor) -> Tensor:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
+from hdnn.flow.parameters import inverse_transpose
+from hdnn.spaces import VECTORS
+
 if TYPE_CHECKING:
     from hdnn.flow.module import Flow
 
@@ -69,3 +74,38 @@ def restored(state: dict[str, Any]) -> dict[str, Any]:
     """What a pickled flow holds, where hdnn 0.1.0 kept the attributes under their own names."""
     state = {name: value for name, value in state.items() if name != "features"}
     return {f"_{name}" if name in _RENAMED else name: value for name, value in state.items()}
+
+
+def built(flow: Flow) -> Tensor:
+    """The weights of all layers, (N, m, n) and the taps, as (k, k) of images; N = 1 where they are shared."""
+    weight = flow.weight
+    return flow.structure.build(weight, flow.places(weight.device).weight)
+
+
+def turning(flow: Flow) -> Tensor:
+    """The interconnection, (n, n), or (N, n, n) where it varies by layer; for `Inverse`, J = K⁻ᵀ.
+
+    Raises:
+        ValueError: for `Inverse`, where K has no inverse: odd n, a singular K, or weights of more than one tap; and for
+            a J of the state.
+    """
+    if (J := flow._J()) is not None:
+        return J
+    if flow.interconnection.of_state is not None:
+        raise ValueError("J(y) depends on the state: `flow.interconnection.of_state(y)` gives it.")
+    J = inverse_transpose(flow.K)
+    return J[0] if flow.shared else J
+
+
+def described(flow: Flow) -> str:
+    """The sizes and the factors, as a flow prints them."""
+    sizes = f"features={flow.features}, layers={flow._layers}, step={flow.step:g}"
+    sizes += f", space={flow.space!r}" if flow.space != VECTORS else ""
+    sizes += f", inputs={flow._inputs}" if flow._inputs is not None else ""
+    sizes += f", ports={flow.ports}" if flow.ports is not None else ""
+    sizes += ", shared=True" if flow.shared else ""
+    sizes += f", memory={flow.memory!r}" if flow.memory is not None else ""
+    return (
+        f"{sizes},\nstructure={flow.structure!r},\ninterconnection={flow.interconnection!r},\n"
+        f"activation={flow.activation!r},\nintegrator={flow.integrator!r}"
+    )

@@ -5,6 +5,7 @@ Legend: N layers, h step; K_j and b_j the weights of layer j, which stand for th
 
 from __future__ import annotations
 
+import copy
 import warnings
 from numbers import Integral
 from typing import TYPE_CHECKING
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from hdnn.flow.module import Flow
 
 
-_OF_LAYERS = ("weight", "bias", "input_weight")
+_OF_LAYERS = ("weight", "bias", "input_weight", "unit_weight")
+_OF_ALL = ("interconnection_weight", "interconnection_matrix", "damping_weight", "fixed_unit_weight", "port_weight")
+_MODULES = ("own_energy.", "state_dependent_interconnection.")
 
 
 def part(flow: Flow, layers: int | slice) -> Flow:
@@ -31,7 +34,9 @@ def part(flow: Flow, layers: int | slice) -> Flow:
         state.update({name: state[name][start:stop] for name in _OF_LAYERS if name in state})
     if flow.interconnection_matrix is not None and flow.interconnection_matrix.dim() == 3:
         state["interconnection_matrix"] = flow.interconnection_matrix[start:stop]
-    return _remade(flow, stop - start, flow.step, flow.interconnection.layers(start, stop), state)
+    made = _remade(flow, stop - start, flow.step, flow.interconnection.layers(start, stop), state)
+    made._start = flow._start + start * flow.step
+    return made
 
 
 def refined(flow: Flow, factor: int) -> Flow:
@@ -48,14 +53,16 @@ def refined(flow: Flow, factor: int) -> Flow:
         state["interconnection_matrix"] = flow.interconnection_matrix.repeat_interleave(factor, dim=0)
     interconnection = flow.interconnection.refined(factor)
     layers = None if flow.recurrent else flow.layers * factor
-    return _remade(flow, layers, flow.step / factor, interconnection, state)
+    made = _remade(flow, layers, flow.step / factor, interconnection, state)
+    made._start = flow._start
+    return made
 
 
 def _values(flow: Flow) -> dict[str, Tensor]:
     """What the parameters and the constants of a flow are now, also those that PyTorch computes from others."""
     refresh(flow)
-    names = (*_OF_LAYERS, "interconnection_weight", "interconnection_matrix", "damping_weight")
-    return {name: value.detach() for name in names if (value := getattr(flow, name)) is not None}
+    found = {n: value.detach() for n in (*_OF_LAYERS, *_OF_ALL) if (value := getattr(flow, n, None)) is not None}
+    return found | {name: value for name, value in flow.state_dict().items() if name.startswith(_MODULES)}
 
 
 def _interpolated(weights: Tensor, factor: int) -> Tensor:
@@ -76,14 +83,20 @@ def _remade(
     """A flow like another but for depth, step and weights; what was frozen stays frozen."""
     from hdnn.flow.module import Flow
 
-    with warnings.catch_warnings():
+    # Modules keep more than their state, such as constants that are no part of it: they are copied as they are.
+    device = flow.weight.device if flow.hamiltonian.beyond_units else torch.device("meta")
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore", UserWarning)  # what there is to say was said of the flow itself
         made = Flow(
             flow.features,
             layers,
             step=step,
             structure=flow.structure,
-            interconnection=interconnection,
+            interconnection=copy.deepcopy(interconnection) if interconnection.of_state else interconnection,
+            energy=copy.deepcopy(flow.hamiltonian.own),
+            unit_weights=flow._beside.unit_weights,
+            learn_unit_weights=flow._beside.learned,
+            ports=flow._beside.ports,
             activation=flow.activation,
             integrator=flow.integrator,
             space=flow.space,
@@ -92,10 +105,13 @@ def _remade(
             backend=flow.backend,
             memory=flow.memory,
             init_std=flow.init_std,
-            device="meta",
+            device=device,
             dtype=flow.weight.dtype,
-        ).to_empty(device=flow.weight.device)
+        )
+    if device.type == "meta":
+        made = made.to_empty(device=flow.weight.device)
     made.load_state_dict(state)
     for name, parameter in made.named_parameters():
-        parameter.requires_grad_(trained(flow, name))
+        owner, _, own = name.rpartition(".")
+        parameter.requires_grad_(trained(flow.get_submodule(owner), own))
     return made.train(flow.training)

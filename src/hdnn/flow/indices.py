@@ -77,6 +77,7 @@ def upgraded(state: dict[str, Any]) -> dict[str, Any]:
     if "_indices" not in state:
         state["_indices"] = Indices(state["hamiltonian"], state["_layers"])
     state.setdefault("_inputs", None)
-    late = dict.fromkeys(("input_weight", "damping_weight"))  # behind the others: optimizers count parameters
+    # Behind the others: optimizers count parameters.
+    late = dict.fromkeys(("input_weight", "damping_weight", "unit_weight"))
     state["_parameters"] = {**state["_parameters"], **{k: v for k, v in late.items() if k not in state["_parameters"]}}
     return {name: value for name, value in state.items() if name not in old}

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from hdnn.damping import check_way_back
-from hdnn.hamiltonian import Drive, Field
+from hdnn.hamiltonian import Drive, Field, More
 from hdnn.integrators import Integrator
 from hdnn.kernels.transforms import autocasting, batched, exporting, forward_mode, pulled_back, transformed, watched
 from hdnn.spaces import Space
@@ -83,7 +83,7 @@ def loop(
     flow: Flow,
     space: Space,
     full: bool,
-    damping: Tensor | None,
+    more: More,
     states: bool,
     y: Tensor,
     weight: Tensor,
@@ -96,7 +96,7 @@ def loop(
         flow: whose factors to follow; its parameters are not read.
         space: as the call has bound it.
         full: whether the weights are K, not the free numbers of its structure.
-        damping: γ where it is learned.
+        more: what the layers have beside K, b and J.
         states: whether all states are wanted, not only the last.
         y: a state, or many.
         weight: stacked over the layers, leading size 1 where they share it.
@@ -105,11 +105,11 @@ def loop(
     """
     factors = flow.hamiltonian
     K = weight if full else factors.structure.build(weight, flow.places(weight.device).weight)
-    layers = len(bias) if flow.recurrent else flow.layers
+    layers = (len(bias) if more.c is None else len(more.c)) if flow.recurrent else flow.layers
     if W is None and factors.canonical:
         J = factors.interconnection.constant(flow.features, layers)
         W = factors.interconnection.drive(None if J is None else J.to(K), K, factors.space)
-    fields = factors.driven(K, bias, W, layers, flow.integrator.separable_only, space, damping)
+    fields = factors.driven(K, bias, W, layers, flow.integrator.separable_only, space, more)
     with torch.autocast(y.device.type, enabled=False) if autocasting(y.device.type) else nullcontext():
         if states:
             return all_states(flow.integrator, fields, y, flow.step)

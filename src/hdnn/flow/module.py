@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from hdnn.activations import Activation, activation_of, tanh
 from hdnn.arguments import truth
 from hdnn.damping import slots
+from hdnn.energies import Energy
 from hdnn.entries import Slot
 from hdnn.flow import parameters, promises, settings
-from hdnn.flow.attributes import SETTINGS, constant, promise, restored, setting
+from hdnn.flow.attributes import SETTINGS, built, constant, described, promise, restored, setting, turning
+from hdnn.flow.beside import Beside, adopt, beside, checked_energy, width_of_ports
 from hdnn.flow.depth import part, refined
 from hdnn.flow.indices import Indices, Places, upgraded
-from hdnn.flow.inputs import bound
+from hdnn.flow.inputs import bound, more, of_layer, ported
 from hdnn.flow.memory import Memory, all_states
 from hdnn.flow.plans import layers_of, make_plan, plan_of_call
 from hdnn.flow.states import check_numbers, in_full, is_jagged, over_rows, read
@@ -31,14 +33,16 @@ from hdnn.kernels import backend as contract
 from hdnn.kernels.choice import check_backend, chosen
 from hdnn.kernels.operators import run
 from hdnn.kernels.transforms import autocasting
-from hdnn.spaces import VECTORS, Space, space_of
-from hdnn.structures import Structure, structure_of
+from hdnn.spaces import Space, space_of
+from hdnn.structures import Dense, Structure, structure_of
 
 Backend = Literal["auto", "eager", "native"] | contract.Backend
 
 
 class Flow(nn.Module):
     r"""A Hamiltonian network: N steps of an integrator along y' = J Kᵀ σ(K y + b), each step with its own K and b.
+
+    The page *The general equation* tells what else y' = S ∂H/∂y + G u has: energies of one's own, dissipation, ports.
 
     Maps a state to a state of the same shape: vectors (..., n), or what `space` says. Parameters are `weight`
     (N, \*free shape of the structure), `bias` (N, m), `input_weight` (N, m, d) where inputs drive it, `damping_weight`
@@ -50,13 +54,17 @@ class Flow(nn.Module):
         layers: N; 0 gives the identity. None, for shared driven flows: as many as the inputs of a call have entries.
         step: h, the integration step. Give exactly one of `step` and `horizon`.
         horizon: T = N h.
-        structure: which entries of K are free.
+        structure: which entries of K are free; None, with an `energy`, for no hidden units at all.
         interconnection: which J; also "canonical", "upper_ones" or a skew tensor (n, n), which become `Fixed`.
         activation: σ; also by name, as "relu". (Factors without arguments may be given by their class.)
         integrator: how a step is taken.
         space: what a state is: `Vectors()`, `Images(kernel_size)`, `Signals(kernel_size)`, `Graph()`.
         kernel_size: k, short for `space=Images(k)`.
         inputs: d, numbers that drive every step, y' = J Kᵀ σ(K y + b + V u): the calls then take `inputs=u`.
+        energy: E(y, t), an `Energy` that H has beside the units; the flow takes the module, to its device and dtype.
+        unit_weights: a > 0 of H = aᵀ σ̃(K y + b), a number or (m,); 1 where None.
+        learn_unit_weights: make a = g² a parameter of every layer, `unit_weight`, which starts there.
+        ports: G of y' = … + G u, (n, d), or d for a learned one, `port_weight`; the calls then take `ports=u`.
         shared: one K and b for all layers (the time-invariant network).
         backend: "eager" runs layer by layer in PyTorch; "native" runs all layers in one compiled call, on the CPU,
             and stores nothing per layer; "auto" takes native where it is installed and serves the call. One of your
@@ -99,6 +107,11 @@ class Flow(nn.Module):
     input_weight: nn.Parameter | None
     interconnection_weight: nn.Parameter | None
     damping_weight: nn.Parameter | None
+    unit_weight: nn.Parameter | None
+    fixed_unit_weight: Tensor
+    port_weight: Tensor
+    _beside: Beside = Beside()  # as in pickles of earlier versions
+    _start: float = 0.0  # the time of the first layer
     interconnection_matrix: Tensor | None
     damping: float = promise(promises.damping)
     preserves_structure: bool = promise(promises.preserves_structure)
@@ -113,6 +126,9 @@ class Flow(nn.Module):
     space: Space = constant("space", "What a state is.", of_equation=True)
     kernel_size: int | None = constant("kernel_size", "k of a convolution, or None.", of_equation=True)
     inputs: int | None = constant("inputs", "d, numbers that drive every step; None where nothing does.")
+    ports: int | None = promise(width_of_ports)
+    K: Tensor = promise(built)
+    J: Tensor = promise(turning)
     activation: Activation = setting("activation", "σ.", of_equation=True)
     integrator: Integrator = setting("integrator", "How a step is taken.")
     backend: Backend = setting("backend", "What runs the layers.")
@@ -126,13 +142,17 @@ class Flow(nn.Module):
         *,
         step: float | None = None,
         horizon: float | None = None,
-        structure: Structure | type[Structure],
+        structure: Structure | type[Structure] | None = None,
         interconnection: Interconnection | type[Interconnection] | Tensor | str,
         activation: Activation | type[Activation] | str = tanh,
         integrator: Integrator | type[Integrator] | str,
         space: Space | type[Space] | None = None,
         kernel_size: int | None = None,
         inputs: int | None = None,
+        energy: Energy | None = None,
+        unit_weights: Tensor | float | None = None,
+        learn_unit_weights: bool = False,
+        ports: Tensor | int | None = None,
         shared: bool = False,
         backend: Backend = "auto",
         memory: Memory | None = None,
@@ -146,11 +166,15 @@ class Flow(nn.Module):
         self._inputs = inputs
         self._step = settings.step_size(layers, step, horizon)
         self._init_std = settings.checked_deviation(init_std)
-        dtype, structure, space = settings.floating_point(dtype), structure_of(structure), space_of(space, kernel_size)
+        dtype, space = settings.floating_point(dtype), space_of(space, kernel_size)
+        structure = Dense(0) if structure is None and energy is not None else structure_of(structure)  # type: ignore[arg-type]
         stored = 1 if shared else layers or 0
         settings.check_room(structure, features, space, layers or 1, stored, dtype, device)
         interconnection = interconnection_of(interconnection, features)
-        hamiltonian = Hamiltonian(features, structure, interconnection, activation_of(activation), space)
+        own = checked_energy(energy, device, dtype)
+        hamiltonian = Hamiltonian(features, structure, interconnection, activation_of(activation), space, own)
+        self._beside = beside(unit_weights, learn_unit_weights, ports, hamiltonian)
+        adopt(self, hamiltonian, device, dtype)
         self._choose(hamiltonian, integrator_of(integrator), backend, memory)
         parameters.register(self, self._slots(), device, dtype)
         settings.check_damping(self, self.integrator, memory)
@@ -172,8 +196,10 @@ class Flow(nn.Module):
         """Take what may be chosen anew during the life of a flow, if it fits together."""
         settings.check_separable(integrator, hamiltonian)
         settings.check_directed(integrator, hamiltonian, hamiltonian.space)
-        plan = make_plan(hamiltonian, integrator, self.step, self._layers or 0, self.shared, self._inputs is not None)
-        settings.check_memory(memory, integrator)
+        driven = self._inputs is not None
+        plan = make_plan(hamiltonian, integrator, self.step, self._layers or 0, self.shared, driven)
+        plan = None if self._beside else plan
+        settings.check_memory(memory, integrator, hamiltonian)
         check_backend(backend, plan, memory == "store")
         settings.check_damping(self, integrator, memory)
         self.hamiltonian, self._integrator, self.plan = hamiltonian, integrator, plan
@@ -190,7 +216,8 @@ class Flow(nn.Module):
     def _slots(self) -> dict[str, Slot]:
         stored = 1 if self.shared or self._layers is None else self._layers
         of_equation = self.hamiltonian.slots(self._layers or 0, stored, self._inputs, self.init_std)
-        return of_equation | slots(self.integrator.damping, self.integrator.learn_damping)
+        of_steps = slots(self.integrator.damping, self.integrator.learn_damping)
+        return of_equation | of_steps | self._beside.slots(self.features, stored)
 
     @property
     def recurrent(self) -> bool:
@@ -202,27 +229,9 @@ class Flow(nn.Module):
         """T = N h."""
         return self.layers * self.step
 
-    @property
-    def K(self) -> Tensor:
-        """The weights of all layers, (N, m, n) and the taps, as (k, k) of images; N = 1 where they are shared."""
-        weight = self.weight
-        return self.structure.build(weight, self.places(weight.device).weight)
-
     def places(self, device: torch.device) -> Places:
         """Where the free numbers stand in K and J, on a device."""
         return self._indices.on(device)
-
-    @property
-    def J(self) -> Tensor:
-        """The interconnection, (n, n), or (N, n, n) where it varies by layer; for `Inverse`, J = K⁻ᵀ.
-
-        Raises:
-            ValueError: for `Inverse`, where K has no inverse: odd n, a singular K, or weights of more than one tap.
-        """
-        if (J := self._J()) is not None:
-            return J
-        J = parameters.inverse_transpose(self.K)
-        return J[0] if self.shared else J
 
     def forward(self, y: Tensor, *, inputs: Tensor | None = None, **call: Any) -> Tensor:
         """The state after the last layer.
@@ -231,7 +240,8 @@ class Flow(nn.Module):
             y: (..., n), or what the space says. Under `torch.autocast` it is cast to the kind of number of the weights,
                 in which the flow runs and answers.
             inputs: u, (N, ..., d), one entry a step, of a flow made with `inputs=d`.
-            **call: what the space asks for: `edge_index` (2, E) and `edge_weight` (E,) of a `Graph()`.
+            **call: what the factors ask for: `edge_index` (2, E) and `edge_weight` (E,) of a `Graph()`, and
+                `ports` u (N, ..., d) of a flow made with `ports=`.
 
         Returns:
             The shape of y.
@@ -281,7 +291,7 @@ class Flow(nn.Module):
 
     @read
     def energy(self, y: Tensor, layer: int = 0, *, inputs: Tensor | None = None, **call: Any) -> Tensor:
-        """The energy 1ᵀ σ̃(K y + b) of a state, with the weights of one layer; of b + V u where inputs drive it.
+        """The energy aᵀ σ̃(K y + b) + E of a state, with the weights of one layer; of b + V u where inputs drive it.
 
         Args:
             y: as for `forward`.
@@ -292,10 +302,18 @@ class Flow(nn.Module):
         Returns:
             One number a sample.
         """
-        space, b = bound(self, y, inputs, call)
-        settings.check_layer(layer, len(b) if self._layers is None else self._layers)
-        stored = 0 if self.shared else layer
-        return self.hamiltonian.energy(self.K[stored], b[stored if inputs is None else layer], y, space)
+        return self.hamiltonian.energy(*of_layer(self, y, layer, inputs, call))
+
+    @read
+    def port(self, y: Tensor, layer: int = 0, *, inputs: Tensor | None = None, **call: Any) -> Tensor:
+        """Gᵀ ∂H/∂y (..., d), what leaves by the ports: the power that they feed in is ⟨Gᵀ ∂H/∂y, u⟩.
+
+        Arguments are those of `energy`.
+        """
+        gradient = self.hamiltonian.gradient(*of_layer(self, y, layer, inputs, call))
+        if self.ports is None:
+            raise ValueError("This flow has no ports; make it with `ports=d`, or with a matrix G (n, d).")
+        return torch.matmul(gradient.movedim(self.space.axis, -1), self.port_weight)
 
     def fields(self, y: Tensor | None = None, *, inputs: Tensor | None = None, **call: Any) -> list[Field]:
         """The vector field of every layer, in order; bound as halves where the integrator moves halves.
@@ -307,8 +325,8 @@ class Flow(nn.Module):
         """
         space, b = bound(self, y, inputs, call)
         layers = len(b) if self._layers is None else self._layers
-        H, J = self.hamiltonian, self._J()
-        return H.fields(self.K, b, J, layers, self.integrator.separable_only, space, self._learned_damping())
+        extra = more(self, ported(self, call.get("ports"), y))
+        return self.hamiltonian.fields(self.K, b, self._J(), layers, self.integrator.separable_only, space, extra)
 
     def smoothness(self) -> tuple[Tensor, Tensor]:
         """How much neighbouring layers differ: R_K = (h/2) Σ ‖K_j − K_{j−1}‖_F², R_b = (h/2) Σ ‖b_j − b_{j−1}‖².
@@ -349,16 +367,8 @@ class Flow(nn.Module):
         return refined(self, factor)
 
     def extra_repr(self) -> str:
-        """The sizes and the four factors."""
-        sizes = f"features={self.features}, layers={self._layers}, step={self.step:g}"
-        sizes += f", space={self.space!r}" if self.space != VECTORS else ""
-        sizes += f", inputs={self._inputs}" if self._inputs is not None else ""
-        sizes += ", shared=True" if self.shared else ""
-        sizes += f", memory={self.memory!r}" if self.memory is not None else ""
-        return (
-            f"{sizes},\nstructure={self.structure!r},\ninterconnection={self.interconnection!r},\n"
-            f"activation={self.activation!r},\nintegrator={self.integrator!r}"
-        )
+        """The sizes and the factors."""
+        return described(self)
 
     def _J(self) -> Tensor | None:
         J = self.interconnection_matrix
@@ -367,9 +377,6 @@ class Flow(nn.Module):
             return self.interconnection.build(None, J.to(self.weight.dtype))
         free = self.interconnection_weight
         return self.interconnection.build(free, None if free is None else self.places(free.device).interconnection)
-
-    def _learned_damping(self) -> Tensor | None:
-        return None if self.damping_weight is None else self.damping_weight.square()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(upgraded(restored(state)))  # type: ignore[no-untyped-call]

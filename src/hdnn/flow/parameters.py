@@ -24,7 +24,7 @@ def register(
             module.register_parameter(name, nn.Parameter(torch.empty(slot.shape, device=device, dtype=dtype)))
         else:
             module.register_buffer(name, None)
-    for name in {"input_weight", "interconnection_weight", "damping_weight"} - slots.keys():
+    for name in {"input_weight", "interconnection_weight", "damping_weight", "unit_weight"} - slots.keys():
         module.register_parameter(name, None)
     if "interconnection_matrix" not in slots:  # a buffer that stays None would confuse torch.export
         object.__setattr__(module, "interconnection_matrix", None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from hdnn.flow.inputs import bound
+from hdnn.flow.inputs import bound, more, ported
 from hdnn.flow.memory import loop
 from hdnn.hamiltonian import Hamiltonian
 from hdnn.integrators import Integrator
@@ -35,8 +35,10 @@ def make_plan(
     """
     method, structure, activation = integrator.kernel, hamiltonian.structure.kernel, hamiltonian.activation
     space = hamiltonian.space
-    if integrator.learn_damping or not (
-        method and structure and activation.kernel and space.kernel and space.pointwise
+    if (
+        integrator.learn_damping
+        or hamiltonian.beyond_units
+        or not (method and structure and activation.kernel and space.kernel and space.pointwise)
     ):
         return None
     if driven and space.kernel == "images":
@@ -112,4 +114,5 @@ def layers_of(
         b = b.expand(-1, *y.shape[:-1], -1).flatten(1, -2) if y.dim() > 1 else b.unsqueeze(1)
     if plan is not None and flow._backend != "auto":
         return Layers(weight, b, W)  # what is named never falls back
-    return Layers(weight, b, W, partial(loop, flow, space, full, flow._learned_damping(), states))
+    extra = more(flow, ported(flow, call.get("ports"), y))
+    return Layers(weight, b, W, partial(loop, flow, space, full, extra, states))

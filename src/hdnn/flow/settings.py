@@ -55,10 +55,15 @@ def check_room(
     require_room(stored * math.prod(free) * dtype.itemsize, what, device or torch.get_default_device())
 
 
-def check_memory(memory: str | None, integrator: Integrator) -> None:
-    """Refuse what the integrator cannot do."""
+def check_memory(memory: str | None, integrator: Integrator, hamiltonian: Hamiltonian) -> None:
+    """Refuse what the integrator, or a module in the place of a factor, cannot do."""
     if memory not in (None, "store", "recompute", "reverse"):
         raise ValueError(f'`memory` must be "store", "recompute" or "reverse"; got {memory!r}.')
+    if memory in ("recompute", "reverse") and hamiltonian.beyond_units:
+        raise ValueError(
+            f'memory="{memory}" runs layers again from their numbers alone, and does not know the parameters of an '
+            f'energy of one\'s own or of a J(y). Use memory="store".'
+        )
     if memory == "reverse" and not integrator.reversible:
         raise ValueError(
             f'memory="reverse" walks back from the output, and `{type(integrator).__name__}` does not state that its '
@@ -144,6 +149,7 @@ def check_separable(integrator: Integrator, hamiltonian: Hamiltonian) -> None:
     if not integrator.separable_only or hamiltonian.separable:
         return
     entries.half(hamiltonian.features)  # an odd size has an answer of its own
+    _check_halves(integrator, hamiltonian)
     raise shelled(
         ValueError(
             f"`{type(integrator).__name__}` moves one half of the state by the other, so neither half may drive "
@@ -155,6 +161,16 @@ def check_separable(integrator: Integrator, hamiltonian: Hamiltonian) -> None:
     )
 
 
+def _check_halves(integrator: Integrator, hamiltonian: Hamiltonian) -> None:
+    """Refuse an energy of one's own, which is given in Python alone, that does not come apart."""
+    if hamiltonian.own is not None and hamiltonian.off_diagonal and not hamiltonian.own.halves():
+        raise ValueError(
+            f"`{type(integrator).__name__}` moves one half of the state by the other, and the energy "
+            f"`{type(hamiltonian.own).__name__}` does not say that it is T(p) + V(q). Use `Separable(T, V)`, or a step "
+            f"that moves the whole state, such as `ImplicitMidpoint()`."
+        )
+
+
 def _check_dissipation(integrator: Integrator, hamiltonian: Hamiltonian) -> None:
     """Refuse a J - R, which is chosen in Python alone, to what moves halves."""
     if integrator.damping and not hamiltonian.interconnection.skew:
@@ -162,7 +178,8 @@ def _check_dissipation(integrator: Integrator, hamiltonian: Hamiltonian) -> None
             f"The two dampings are never mixed: `{integrator!r}` damps the momenta, and "
             f"`{hamiltonian.interconnection!r}` is a J - R. Leave one of them out."
         )
-    if integrator.separable_only and not hamiltonian.separable and not hamiltonian.interconnection.skew:
+    dissipates = not hamiltonian.interconnection.skew and hamiltonian.interconnection.of_state is None
+    if integrator.separable_only and not hamiltonian.separable and dissipates:
         raise ValueError(
             f"`{type(integrator).__name__}` moves one half of the state by the other, so neither half may drive "
             f"itself; `{hamiltonian.interconnection!r}` lets it, for R acts on each half. Use `ForwardEuler()`, "

@@ -268,8 +268,12 @@ def check(flow: Any, normalization: object) -> None:
         raise ValueError(f"`{flow.integrator!r}` solves for its step. Use `SymplecticEuler()` or another explicit one.")
     if flow.damping_weight is not None:
         raise ValueError("A stage takes no learned damping; give the integrator a fixed `damping=`.")
-    if flow.recurrent or flow.inputs is not None:
-        raise ValueError("A stage is called with a state alone; make its flow without `inputs=` and with `layers=`.")
+    if flow.recurrent or flow.inputs is not None or flow.ports is not None:
+        raise ValueError(
+            "A stage is called with a state alone; make its flow without `inputs=` and `ports=`, and with `layers=`."
+        )
+    if flow._beside:
+        raise ValueError("A stage has gains of its own; make its flow without `unit_weights=`.")
 
 
 def _half(numbers: Numbers, units: Any, inputs: slice, moved: slice) -> Numbers:

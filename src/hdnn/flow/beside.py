@@ -1,0 +1,121 @@
+"""What a flow has beside K, b and J: an energy of one's own, weights of its units, ports.
+
+Legend: n features, m hidden units; E(y, t) the energy, a (m,) > 0 the weights in H = aᵀ σ̃(K y + b) + E, G (n, d) of
+G u.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hdnn.arguments import shown, truth, whole
+from hdnn.energies import Energy
+from hdnn.entries import Slot
+from hdnn.hamiltonian import Hamiltonian
+
+if TYPE_CHECKING:
+    from hdnn.flow.module import Flow
+
+
+class Beside(NamedTuple):
+    """Weights of units and ports, as they were given.
+
+    Attributes:
+        unit_weights: a (m,), float64 on the CPU; None where all are 1 for good.
+        learned: whether every layer trains its own a = g² from there.
+        ports: G (n, d), float64 on the CPU; d of a learned one; None without ports.
+    """
+
+    unit_weights: Tensor | None = None
+    learned: bool = False
+    ports: Tensor | int | None = None
+
+    @property
+    def width(self) -> int | None:
+        """d, of the ports."""
+        return self.ports.shape[1] if isinstance(self.ports, Tensor) else self.ports
+
+    def __bool__(self) -> bool:
+        return self.unit_weights is not None or self.ports is not None
+
+    def slots(self, features: int, stored: int) -> dict[str, Slot]:
+        """What a flow keeps of them, by name."""
+        found, a, G = {}, self.unit_weights, self.ports
+        if a is not None and self.learned:
+            found["unit_weight"] = Slot((stored, len(a)), a.sqrt().expand(stored, -1))
+        elif a is not None:
+            found["fixed_unit_weight"] = Slot((1, len(a)), a.unsqueeze(0), trained=False)
+        if isinstance(G, Tensor):
+            found["port_weight"] = Slot(tuple(G.shape), G, trained=False)
+        elif G is not None:
+            found["port_weight"] = Slot((features, G), 1 / math.sqrt(G))
+        return found
+
+
+def beside(
+    unit_weights: Tensor | float | None, learned: bool, ports: Tensor | int | None, hamiltonian: Hamiltonian
+) -> Beside:
+    """Both, checked.
+
+    Raises:
+        ValueError: if weights are not positive, or sizes do not fit.
+    """
+    return Beside(_units(unit_weights, learned, hamiltonian.hidden), learned, _ports(ports, hamiltonian.features))
+
+
+def _units(weights: Tensor | float | None, learned: bool, hidden: int) -> Tensor | None:
+    if weights is None and not truth("learn_unit_weights", learned):
+        return None
+    a = torch.as_tensor(1.0 if weights is None else weights, dtype=torch.float64, device="cpu").detach()
+    if a.dim() > 1 or (a.dim() == 1 and len(a) != hidden) or not (a.isfinite() & (a > 0)).all():
+        raise ValueError(
+            f"`unit_weights` must be positive, one number or one for each of the {hidden} hidden units; got "
+            f"{tuple(a.shape) if isinstance(weights, Tensor) else shown(weights)}."
+        )
+    return a.expand(hidden).clone()
+
+
+def _ports(ports: Tensor | int | None, features: int) -> Tensor | int | None:
+    if ports is None or not isinstance(ports, Tensor):
+        if ports is not None and whole("ports", ports) < 1:
+            raise ValueError(f"`ports` counts the numbers that drive the flow from outside, at least 1; got {ports}.")
+        return ports
+    if ports.dim() != 2 or len(ports) != features or not ports.shape[1] or not ports.isfinite().all():
+        raise ValueError(
+            f"`ports` must be a finite matrix G ({features}, d), or d where it is learned; got {tuple(ports.shape)}."
+        )
+    return ports.detach().to("cpu", torch.float64, copy=True)
+
+
+def width_of_ports(flow: Flow) -> int | None:
+    """d, numbers that drive every step from outside; None where nothing does."""
+    return flow._beside.width
+
+
+def checked_energy(energy: Energy | None, device: torch.device | str | None, dtype: torch.dtype) -> Energy | None:
+    """An energy of one's own, on the device and in the numbers of the flow.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    if energy is None:
+        return None
+    if not isinstance(energy, Energy):
+        raise TypeError(
+            f"`energy` must be an `Energy`, a module with `value(y, t)`; got {shown(energy)}. Subclass `hdnn.Energy`, "
+            f"or use `Separable(T, V)` or `Quadratic(Q)`."
+        )
+    return energy.to(device=device, dtype=dtype)
+
+
+def adopt(module: nn.Module, hamiltonian: Hamiltonian, device: torch.device | str | None, dtype: torch.dtype) -> None:
+    """Take the modules that factors bring: an energy of one's own, and what gives J(y)."""
+    if hamiltonian.own is not None:
+        module.add_module("own_energy", hamiltonian.own)
+    J = hamiltonian.interconnection.of_state
+    if isinstance(J, nn.Module):
+        module.add_module("state_dependent_interconnection", J.to(device=device, dtype=dtype))
