@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hdnn.activations import sigmoid as sigmoid
     from hdnn.activations import softplus as softplus
     from hdnn.activations import tanh as tanh
+    from hdnn.contractive import ch_node as ch_node
     from hdnn.dissipation import Dissipation as Dissipation
     from hdnn.energies import Energy as Energy
     from hdnn.energies import Quadratic as Quadratic
@@ -113,6 +114,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "activations": "Activation LeakyReLU identity leaky_relu relu sigmoid softplus tanh",
+    "contractive": "ch_node",
     "dissipation": "Dissipation",
     "energies": "Energy Quadratic Separable",
     "estimator": "HamiltonianClassifier HamiltonianFeatures HamiltonianRegressor HamiltonianSequenceClassifier "

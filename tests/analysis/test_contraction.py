@@ -13,6 +13,7 @@ from hdnn.activations import LeakyReLU
 from hdnn.analysis.contractivity import contraction
 from hdnn.analysis.transient import numerical_abscissa
 from hdnn.dissipation import Dissipation
+from hdnn.energies import Separable
 from hdnn.flow import Flow
 from hdnn.integrators import ForwardEuler, ImplicitMidpoint, Integrator, RungeKutta4
 from hdnn.interconnections import canonical
@@ -138,6 +139,31 @@ def test_where_the_activation_saturates_nothing_contracts() -> None:
     flow.activation = "tanh"
     assert not contraction(flow).contractive
     assert contraction(flow, slopes=(0.3, 1.0)).contractive
+
+
+def test_unit_weights_count_and_energies_that_are_not_known_are_asked_for_states() -> None:
+    """With a = 2 all of A doubles; of an energy of one's own nothing is known but where it is looked at."""
+    plain = damped(2.0)
+    twice = Flow(
+        4,
+        3,
+        step=0.02,
+        structure=plain.structure,
+        interconnection=plain.interconnection,
+        activation=plain.activation,
+        integrator=plain.integrator,
+        unit_weights=2.0,
+        dtype=F64,
+    )
+    twice.load_state_dict(plain.state_dict(), strict=False)
+    torch.testing.assert_close(contraction(twice).rate, 2 * contraction(plain).rate)
+    well = Separable(lambda p: p.square().sum(-1) / 2, lambda q: q.square().square().sum(-1))
+    own = preset("h1", energy=well)
+    with pytest.raises(ValueError, match="Give the states to look at"):
+        contraction(own)
+    y = random(5, 4)
+    A = torch.stack([torch.func.jacrev(own.fields()[0])(state) for state in y]).detach()
+    torch.testing.assert_close(contraction(own, y).rate[0], -numerical_abscissa(A))
 
 
 def test_what_is_refused() -> None:

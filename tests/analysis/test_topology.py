@@ -9,6 +9,7 @@ from torch import Tensor
 from families import F64, INTEGRATORS, fill, random
 from hdnn import nodes
 from hdnn.analysis import check_topology, sensitivities
+from hdnn.energies import Energy, Quadratic
 from hdnn.flow import Flow
 from hdnn.interconnections import Fixed, Interconnection, Inverse, Learned, canonical
 from hdnn.structures import BlockDiagonal, Dense, Masked, Skew, Structure
@@ -35,12 +36,20 @@ def line(count: int = NODES, *, directed: bool = False) -> Tensor:
     return along if directed else along + along.mT
 
 
+class Together(Energy):
+    """Every node feels all others."""
+
+    def value(self, y: Tensor, t: float) -> Tensor:
+        return y.sum(-1).square() / 2
+
+
 def flow_of(
     adjacency: Tensor,
     integrator: str = "SymplecticEuler_p",
     J: Interconnection | None = None,
     inner: Structure | None = None,
     layers: int = 2,
+    energy: Energy | None = None,
 ) -> Flow:
     n = 2 * len(adjacency)
     made = Flow(
@@ -50,6 +59,7 @@ def flow_of(
         structure=Masked.from_graph(adjacency, 2, inner),
         interconnection=J or Fixed(canonical(n)),
         integrator=INTEGRATORS[integrator],
+        energy=energy,
         dtype=F64,
     )
     return fill(made, std=0.7)
@@ -143,6 +153,11 @@ def test_what_reaches_farther_is_told() -> None:
     assert int(found.forward[0]) == NODES // 2
     wide = Flow(32, 1, step=0.1, structure=Dense(40), interconnection="canonical", integrator="forward_euler")
     assert "its units belong to no node" in check_topology(wide, graph).reason
+    bound = flow_of(graph, "ForwardEuler", energy=Together(), layers=1)
+    assert "energy of one's own may join any nodes" in check_topology(bound, graph).reason
+    assert int(check_topology(bound, graph).forward[0]) == NODES // 2
+    held = check_topology(flow_of(graph, "ForwardEuler", energy=Quadratic(torch.ones(32)), layers=1), graph)
+    assert (held.local, held.forward.tolist()) == (True, [2, 0])
     # Parts that no path joins.
     apart = torch.block_diag(ring(8), ring(8))
     assert int(check_topology(flow_of(graph), apart).forward[0]) == NODES

@@ -1,7 +1,8 @@
 """Contraction: whether any two states come together, at which rate, and under which condition.
 
-Legend: A_j(y) = Wᵀ D K the Jacobian of the field of layer j, D = diag σ′(K y + b), s₋ ≤ σ′ ≤ s₊; P = Pᵀ > 0 a metric,
-‖v‖_P² = vᵀ P v, μ the logarithmic norm in it (`numerical_abscissa`), ρ the rate, L a bound of ‖A‖_P.
+Legend: A_j(y) = Wᵀ D K + (J − R) Q the Jacobian of the field of layer j, D = diag a σ′(K y + b) with unit weights a
+(1), s₋ ≤ σ′ ≤ s₊, Q the Hessian of a quadratic energy (none); P = Pᵀ > 0 a metric, ‖v‖_P² = vᵀ P v, μ the logarithmic
+norm in it (`numerical_abscissa`), ρ the rate, L a bound of ‖A‖_P.
 
 Along any two trajectories ‖y(t) − z(t)‖_P ≤ e^(−ρ t) ‖y(0) − z(0)‖_P where μ(A(y)) ≤ −ρ at all y. With J = −Jᵀ that
 cannot be: tr A = tr J S = 0, so that μ ≥ 0. Dissipation alone does not do it either: A = (J − R) S has the symmetric
@@ -10,6 +11,7 @@ part ½ [J, S] − ½ (R S + S R), whose first term has no sign, and where σ sa
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +21,9 @@ from hdnn.analysis.bounds import Slopes, slope_range
 from hdnn.analysis.checks import check_vectors, check_weights
 from hdnn.analysis.precision import in_full
 from hdnn.analysis.transient import in_metric, numerical_abscissa, root
+from hdnn.energies import Quadratic
 from hdnn.flow import Flow
+from hdnn.flow.inputs import more
 from hdnn.hamiltonian import Field
 
 # Units up to which all corners of the box of slopes are looked at, 2^m.
@@ -93,6 +97,8 @@ def contraction(
         )
     smallest, largest = slope_range(flow.activation, slopes)
     fields = _fields(flow)
+    if flow.interconnection.of_state is not None and y is None:
+        raise ValueError("J of this flow depends on the state, and with it A in more than its slopes. Give states `y`.")
     if y is not None:
         flow.space.check(y, flow.features)
         if flow.inputs is not None:
@@ -104,26 +110,29 @@ def contraction(
         norm = torch.linalg.matrix_norm(in_metric(A, metric), 2)
     else:
         factors = [_factors(field, metric) for field in fields]
+        rest = [_rest(flow, field, metric) for field in fields]
         exact = flow.hamiltonian.hidden <= _CORNERS
         supremum = _at_corners if exact else _bounded
-        rate = torch.stack([-supremum(_symmetric(W, K), smallest, largest) for W, K in factors])
-        norms = [torch.linalg.matrix_norm(W, 2) * torch.linalg.matrix_norm(K, 2) for W, K in factors]
-        norm = max(abs(smallest), abs(largest)) * torch.stack(norms)
+        parts = [(*of_units, B) for of_units, B in zip(factors, rest, strict=True)]
+        rate = torch.stack([-supremum(_symmetric(W, K), (B + B.mT) / 2, smallest, largest) for W, K, B in parts])
+        s = max(abs(smallest), abs(largest))
+        norm = torch.stack([s * _size(W) * _size(K) + _size(B) for W, K, B in parts])
     step = (2 * rate / norm.square()).clamp_min(0.0)
     return Contraction(rate, exact, step, _reason(flow, rate, exact, y is not None))
 
 
 def _fields(flow: Flow) -> list[Field]:
     """The fields of all layers that have weights of their own, in float64, each bound whole."""
-    J = None if flow.interconnection.is_inverse else flow.J.detach().cpu().double()
-    K, b = flow.K.detach().cpu().double(), flow.bias.detach().cpu().double()
-    return flow.hamiltonian.fields(K, b, J, 1 if flow.shared else flow.layers, halves=False)
+    exact = copy.deepcopy(flow).to("cpu", torch.float64)
+    layers = 1 if flow.shared else flow.layers
+    return exact.hamiltonian.fields(exact.K, exact.bias, exact._J(), layers, halves=False, more=more(exact))
 
 
 def _factors(field: Field, metric: Tensor | None) -> tuple[Tensor, Tensor]:
-    """W and K (m, n) of A = Wᵀ D K, for states in units of the metric."""
-    K, _, W = field.drives[0].layer[:3]
-    W = torch.eye(len(K)).to(K) if W is None else W
+    """W, with the weights of the units in it, and K (m, n) of A = Wᵀ D K + …, for states in units of the metric."""
+    layer = field.drives[0].layer
+    K, W = layer.K, torch.eye(len(layer.K)).to(layer.K) if layer.W is None else layer.W
+    W = W if layer.a is None else layer.a.unsqueeze(-1) * W
     L = root(K.shape[-1], metric)
     return (W, K) if L is None else (W @ L, torch.linalg.solve_triangular(L.mT, K, upper=True, left=False))
 
@@ -134,19 +143,34 @@ def _symmetric(W: Tensor, K: Tensor) -> Tensor:
     return (units + units.mT) / 2
 
 
-def _at_corners(C: Tensor, smallest: float, largest: float) -> Tensor:
-    """max λ_max(Σ d_i C_i) over all d_i of the two slopes."""
+def _rest(flow: Flow, field: Field, metric: Tensor | None) -> Tensor:
+    """(J − R) Q, what of A no slope moves, (n, n), in units of the metric."""
+    K, S, E = field.drives[0].layer.K, field.drives[0].layer.S, flow.hamiltonian.own
+    if E is None or S is None:
+        return K.new_zeros(flow.features, flow.features)
+    if not isinstance(E, Quadratic):
+        raise ValueError(f"What the Hessian of `{E!r}` is at all states is not known. Give the states to look at, `y`.")
+    return in_metric(S * E.Q.detach().to(K), metric)
+
+
+def _size(X: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.matrix_norm(X, 2) if X.numel() else X.new_zeros(())
+    return norm
+
+
+def _at_corners(C: Tensor, B: Tensor, smallest: float, largest: float) -> Tensor:
+    """max λ_max(B + Σ d_i C_i) over all d_i of the two slopes."""
     m = len(C)
     bits = (torch.arange(2**m)[:, None] >> torch.arange(m)) & 1
     d = smallest + (largest - smallest) * bits.to(C)
-    return torch.stack([_highest(torch.einsum("cm,mij->cij", some, C)).max() for some in torch.split(d, 512)]).max()
+    return torch.stack([_highest(B + torch.einsum("cm,mij->cij", some, C)).max() for some in torch.split(d, 512)]).max()
 
 
-def _bounded(C: Tensor, smallest: float, largest: float) -> Tensor:
-    """A bound of the same: λ_max(c Σ C_i + r Σ |C_i|), c the middle of the slopes and r half their range."""
+def _bounded(C: Tensor, B: Tensor, smallest: float, largest: float) -> Tensor:
+    """A bound of the same: λ_max(B + c Σ C_i + r Σ |C_i|), c the middle of the slopes and r half their range."""
     λ, V = torch.linalg.eigh(C)
     absolute = (V * λ.abs().unsqueeze(-2)) @ V.mT
-    return _highest(((smallest + largest) * C + (largest - smallest) * absolute).sum(0) / 2)
+    return _highest(B + ((smallest + largest) * C + (largest - smallest) * absolute).sum(0) / 2)
 
 
 def _highest(symmetric: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from hdnn.analysis.checks import check_flow, check_vectors
 from hdnn.analysis.matrix_free import vector_sensitivity_product
 from hdnn.analysis.precision import in_full
 from hdnn.analysis.sensitivity import sensitivities
+from hdnn.energies import Quadratic
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive, Field, Layer
 
@@ -117,6 +118,8 @@ def _allowed(flow: Flow, farthest: Tensor) -> tuple[int | None, str]:
     evaluations, name = _evaluations(flow), type(flow.integrator).__name__
     if evaluations is None:
         return None, f"`{name}` solves equations, so that a layer may carry anything anywhere"
+    if flow.hamiltonian.own is not None and not isinstance(flow.hamiltonian.own, Quadratic):
+        return None, "an energy of one's own may join any nodes"
     K, J = flow.structure.pattern(flow.features, flow.space), flow.interconnection.pattern(flow.features)
     if K.shape != farthest.shape:
         return None, f"K is {K.shape[0]} x {K.shape[1]}, so that its units belong to no node"
