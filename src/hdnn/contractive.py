@@ -20,7 +20,7 @@ from torch.nn.utils import parametrize
 from hdnn.dissipation import Dissipation
 from hdnn.energies import Quadratic
 from hdnn.flow import Flow
-from hdnn.integrators import ForwardEuler, Integrator
+from hdnn.integrators import Integrator
 from hdnn.interconnections import interconnection_of
 from hdnn.presets import Options
 from hdnn.structures import Dense
@@ -121,7 +121,7 @@ def ch_node(
             f"Not contractive: with `norm={c:g}` s ‖J‖ ‖K‖² may be {size * c**2:.3g}, and must stay below 2 r κ² = "
             f"{2 * r * kappa2:.3g}. Use a norm below {allowed:.3g}, or more `dissipation` or `stiffness`."
         )
-    if isinstance(flow.integrator, ForwardEuler):
+    if flow.integrator.kernel == "euler":
         turning = math.hypot(size / slopes[1], r)  # ‖J − r I‖
         _check_step(flow.step, r * kappa2 - size * c**2 / 2, turning * (slopes[1] * c**2 + kappa2))
     parametrize.register_parametrization(flow, "weight", Bounded(c))

@@ -14,7 +14,6 @@ from hdnn.flow import Flow
 from hdnn.modes import evaluating
 from hdnn.networks.network import class_probabilities, logits, output_layer, predicted_classes
 from hdnn.options import Task
-from hdnn.spaces import Graph
 
 Readout = Literal["nodes", "mean", "sum"]
 
@@ -34,7 +33,7 @@ class GraphNetwork(nn.Module):
 
     def __init__(self, lift: nn.Module, flow: Flow, head: nn.Linear, task: Task, readout: Readout) -> None:
         super().__init__()
-        if not isinstance(flow.space, Graph):
+        if (flow.space.axis, flow.space.rank) != (-1, 2):  # nodes of a graph: features last, one axis of positions
             raise ValueError(
                 f"A network of graphs needs a flow on one; this acts on `{flow.space!r}`. Make it with `space=Graph()`."
             )
