@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 MNIST ?=
+CIFAR10 ?=
+IMAGES = $(if $(MNIST),--mnist=$(MNIST)) $(if $(CIFAR10),--cifar10=$(CIFAR10))
 
 .PHONY: demo test test-slow bench docs playground lint types sanitize setup clean
 
@@ -10,10 +12,10 @@ demo: setup
 	$(BIN)/hdnn train digits --output runs/demo --overwrite
 
 test: setup
-	$(BIN)/python -m pytest -n auto $(if $(MNIST),--mnist=$(MNIST))
+	$(BIN)/python -m pytest -n auto $(IMAGES)
 
 test-slow: setup
-	$(BIN)/python -m pytest -n auto -m slow $(if $(MNIST),--mnist=$(MNIST))
+	$(BIN)/python -m pytest -n auto -m slow $(IMAGES)
 
 # About forty minutes. Nothing else should run beside it.
 RESULT = benchmarks/results/$(shell date +%F)

@@ -1,5 +1,6 @@
-"""What tests share: the option that says where the MNIST files are, and the command line in this process."""
+"""What tests share: the options that say where files of images are, and the command line in this process."""
 
+import hashlib
 import importlib
 import os
 import shlex
@@ -26,6 +27,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="folder with the four MNIST files; tests that read them are skipped without it",
     )
+
+    parser.addoption(
+        "--cifar10",
+        metavar="FOLDER",
+        default=None,
+        help="folder with the binary batches of CIFAR-10; tests that read them are skipped without it",
+    )
+
+
+@pytest.fixture(scope="session")
+def cifar10_folder(request: pytest.FixtureRequest) -> Path:
+    folder = request.config.getoption("--cifar10")
+    if folder is None:
+        pytest.skip("needs the binary batches of CIFAR-10: run pytest with --cifar10=FOLDER")
+    return Path(folder)
+
+
+@pytest.fixture
+def cifar10_batches(monkeypatch):
+    """Batches of 20 records, by name, which pass for those of CIFAR-10."""
+    import numpy as np  # not above: see `place`
+
+    from hdnn.data import cifar
+
+    monkeypatch.setattr(cifar, "_RECORDS", 20)
+    monkeypatch.setattr(cifar, "_SIZE", 20 * 3073)
+    generator = np.random.default_rng(0)
+    made = {}
+    for name in cifar.MD5:
+        records = generator.integers(0, 256, (20, 3073), dtype=np.uint8)
+        records[:, 0] = np.arange(20) % 10
+        made[name] = records.tobytes()
+    monkeypatch.setattr(cifar, "MD5", {name: hashlib.md5(content).hexdigest() for name, content in made.items()})
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
-"""Small files of the kinds that users have: tables with gaps and names, and folders of IDX images."""
+"""Small files of the kinds that users have: tables with gaps and names, folders of IDX images and of pictures."""
 
 import gzip
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 
 def flowers(rows=120, seed=0):
@@ -60,4 +61,17 @@ def mnist_like(folder, train=60, test=20, size=8):
         images, labels = digit_images(rows, size, seed)
         write_idx(folder / f"{part}-images-idx3-ubyte", images)
         write_idx(folder / f"{part}-labels-idx1-ubyte.gz", labels)
+    return folder
+
+
+def picture_folder(folder, count=6, side=8, seed=0):
+    """Three classes of small pictures, each in a folder: bright ones, dark ones, and striped ones."""
+    generator = np.random.default_rng(seed)
+    for name, low, high in (("bright", 150, 256), ("dark", 0, 100), ("striped", 0, 256)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for k in range(count):
+            values = generator.integers(low, high, (side, side, 3), dtype=np.uint8)
+            if name == "striped":
+                values[::2] = 255
+            Image.fromarray(values).save(folder / name / f"{k}.png")
     return folder

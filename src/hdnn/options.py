@@ -119,6 +119,10 @@ class TrainingChoices(TypedDict, total=False):
     smoothness: Annotated[float, _amount("Weight of smoothness over depth.")]
     head_decay: Annotated[float, _amount("Weight decay of the output layer, in the loss.")]
     weight_decay: Annotated[float, _amount("Weight decay of all parameters.")]
+    augment: Annotated[
+        tuple[str, ...] | None,
+        Option("Change training images by chance: crop, flip, cutout, or none; repeat for several."),
+    ]
     label_smoothing: Annotated[float, _share("Label smoothing, 0 to 1.")]
     clip: Annotated[
         float | None,
@@ -209,12 +213,25 @@ class SourceChoices(FileChoices, total=False):
             most=256,
         ),
     ]
+    image_size: Annotated[
+        int | None,
+        Option(
+            "Pixels along each side that pictures of a folder get.",
+            "must be a whole number, at least 1",
+            least=1,
+            most=1024,
+        ),
+    ]
     size: Annotated[int | None, Option("Points of a planar set.", most=10_000_000)]
     folder: Annotated[
         str | None,
-        Option("Where the MNIST files are, or go with `download`.", flag="--data-folder", typed=Path),
+        Option(
+            "Where the files of mnist, fashion-mnist or cifar10 are, or go with `download`.",
+            flag="--data-folder",
+            typed=Path,
+        ),
     ]
-    download: Annotated[bool, Option("Fetch MNIST if it is not there.")]
+    download: Annotated[bool, Option("Fetch mnist, fashion-mnist or cifar10 if it is not there.")]
 
 
 class Entry(NamedTuple):

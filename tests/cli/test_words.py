@@ -57,7 +57,8 @@ FUNCTIONS_ALONE = {
     "training/fitting.py": {"_of_loader"},  # loaders, and many networks at once
     "training/single.py": {"_check_begun"},
     "training/objective.py": {"_mean"},  # losses of the user's own
-    "data/encoders.py": {"__post_init__", "encode"},  # arrays; statistics of an edited configuration are named
+    "data/encoders.py": {"__post_init__"},  # statistics of an edited configuration are named
+    "data/image_encoder.py": {"__post_init__", "checked"},  # the same, and arrays
     "entries.py": {"place"},
     "damping.py": {"decayed", "check_way_back"},  # fields bound by hand, memory
     "export.py": {"to_program"},

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from hdnn.data import ImageEncoder, digits, images, mnist, read_idx
+from hdnn.data import ImageEncoder, digits, fashion_mnist, idx_images, images, mnist, read_idx
 from hdnn.data import idx as reader
 
 NAMES = [name.removesuffix(".gz") for name in images.SHA256]
@@ -237,6 +237,67 @@ def test_files_that_do_not_belong_together(tmp_path, changes, message):
     put(tmp_path, files() | changes)
     with pytest.raises(ValueError, match=message):
         mnist(tmp_path)
+
+
+# Its kin
+
+
+def test_bytes_become_the_same_inputs(tmp_path):
+    put(tmp_path, files())
+    whole, in_bytes = mnist(tmp_path), mnist(tmp_path, in_bytes=True)
+    assert in_bytes.x_train.images.dtype == np.uint8
+    assert in_bytes.x_train.shape == whole.x_train.shape
+    assert np.array_equal(in_bytes.x_train[:], whole.x_train)
+    assert np.array_equal(in_bytes.x_test[np.array([2, 0])], whole.x_test[[2, 0]])
+
+
+def test_clothes_are_standardised_by_the_training_part(tmp_path):
+    put(tmp_path, files())
+    data = fashion_mnist(tmp_path)
+    assert data.name == "fashion-mnist"
+    assert data.classes[9] == "ankle boot"
+    assert data.x_train[:].mean() == pytest.approx(0, abs=1e-5)
+    assert data.x_train[:].std() == pytest.approx(1, abs=1e-5)
+    assert data.x_test[:].mean() != pytest.approx(0, abs=1e-5)
+    with pytest.raises(FileNotFoundError, match="lacks 4 of the 4 Fashion-MNIST files"):
+        fashion_mnist(tmp_path / "nowhere")
+
+
+def test_any_folder_of_idx_files(tmp_path):
+    made = dict(zip(NAMES, files(labels=3).values(), strict=True))
+    put(tmp_path, {f"emnist-{name}": content for name, content in made.items()})
+    data = idx_images(tmp_path)
+    assert data.classes == ("0", "1", "2")
+    assert (len(data.x_train), len(data.x_test), data.inputs) == (30, 10, (1, 5, 5))
+    assert "split as the files are" in data.description
+
+
+def test_idx_files_with_channels_and_without_a_test_part(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (40, 3, 4, 4))
+    put(tmp_path, {"train-images-idx4-ubyte": idx(values), "train-labels-idx1-ubyte": idx(np.arange(40) % 2)})
+    data = idx_images(tmp_path, seed=7)
+    assert (len(data.x_train), len(data.x_test), data.inputs) == (32, 8, (3, 4, 4))
+    assert np.bincount(data.y_test).tolist() == [4, 4]
+    assert "a fifth held out for testing, seed 7, stratified" in data.description
+    assert len(data.encoder.mean) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({NAMES[1]: None}, "lacks a file of train labels"),
+        ({NAMES[0]: None, NAMES[3]: None}, "lacks a file of train images and of test labels"),
+        ({"other-train-images-idx3-ubyte": GOOD}, r"holds 2 files of train images: other-train-images.*, train-images"),
+        ({NAMES[1]: idx(np.arange(29) % 10)}, "train-images has 30 images, but train-labels has 29"),
+        ({NAMES[2]: idx(np.ones((10, 4, 5)))}, "the test images"),
+        ({NAMES[1]: idx(np.zeros(30))}, "only one class, '0'"),
+    ],
+)
+def test_a_folder_of_idx_files_that_is_not_whole(tmp_path, changes, message):
+    contents = files() | changes
+    put(tmp_path, {name: content for name, content in contents.items() if content is not None})
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        idx_images(tmp_path)
 
 
 @pytest.fixture

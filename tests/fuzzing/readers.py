@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from hdnn.checkpoints import largest_checkpoint, read_checkpoint, write_checkpoint
 from hdnn.data import encoder_from_dict, idx_parts, read_idx, read_table, table, table_parts
+from hdnn.data.decoding import decode, look
 from hdnn.jobs.beginnings import beginning
 from hdnn.jobs.prediction import opened
 from hdnn.jobs.sources import source_of
@@ -71,6 +73,9 @@ def make(folder: Path) -> dict[str, list[bytes]]:
     images, _ = digit_images(6, 4)
     for name in ("a.idx", "a.idx.gz"):
         write_idx(place / name, images)
+    picture = Image.fromarray(np.arange(300, dtype=np.uint8).reshape(10, 10, 3))
+    for converted, name in ((picture, "a.png"), (picture, "a.jpg"), (picture.convert("LA"), "a.grey.png")):
+        converted.save(place / name)
     image = {"kind": "image", "mean": 0.1, "std": 0.3, "channels": 1, "height": 4, "width": 4}
     document = json.loads((run.folder / "config.json").read_bytes())
     other = {**document, "encoder": image, "network": {**document["network"], "inputs": [1, 4, 4], "kernel_size": 1}}
@@ -81,6 +86,7 @@ def make(folder: Path) -> dict[str, list[bytes]]:
         "config": [json.dumps(each).encode() for each in (document, other)],
         "weights": [(run.folder / "model.safetensors").read_bytes()],
         "checkpoint": checkpoints,
+        "picture": [(place / f"a.{ending}").read_bytes() for ending in ("png", "jpg", "grey.png")],
         "metrics": [(run.folder / "metrics.json").read_bytes()],
     }
 
@@ -168,6 +174,15 @@ def copied(folder: Path, name: str, content: bytes) -> Path:
     return run
 
 
+def read_picture(folder: Path, content: bytes) -> None:
+    """A picture, in colours and in grey."""
+    path = folder / "picture"
+    path.write_bytes(content)
+    colours, grey = (decode(path, (channels, 5, 7)) for channels in (3, 1))
+    if colours.shape != (3, 5, 7) or grey.shape != (1, 5, 7) or look(path).width < 1:
+        raise AssertionError("not as it was asked for")
+
+
 READERS = {
     "idx": read_images,
     "csv": lambda folder, content: read_rows(folder, content, ".csv"),
@@ -176,4 +191,5 @@ READERS = {
     "weights": read_weights,
     "checkpoint": read_state,
     "metrics": read_metrics,
+    "picture": read_picture,
 }

@@ -1,14 +1,17 @@
 import pytest
 
-from hdnn.jobs import NAMED, SETUPS, Choices, Source, load, table_setup
+from hdnn.jobs import NAMED, SETUPS, Choices, Source, image_setup, load, table_setup
+from hdnn.jobs.sources import PUBLISHED
 from hdnn.jobs.train import chosen_recipe, network_config
-from hdnn.networks import build_network
+from hdnn.networks import NetworkConfig, build_network
 from samples import mnist_like
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_every_named_data_set_has_a_setup_that_builds(name, tmp_path):
-    folder = str(mnist_like(tmp_path)) if name == "mnist" else None
+def test_every_named_data_set_has_a_setup_that_builds(name, tmp_path, cifar10_batches):
+    for file, content in cifar10_batches.items():
+        (tmp_path / file).write_bytes(content)
+    folder = str(mnist_like(tmp_path)) if name in PUBLISHED else None
     data = load(Source(name, folder=folder))
     setup = SETUPS[name]
     network = build_network(network_config(data, setup, Choices()), init_std=setup.init_std, device="meta")
@@ -19,6 +22,18 @@ def test_every_named_data_set_has_a_setup_that_builds(name, tmp_path):
 
 def test_there_are_no_setups_without_data():
     assert set(SETUPS) == set(NAMED)
+
+
+@pytest.mark.parametrize("inputs", [(1, 28, 28), (3, 32, 32), (2, 5, 7), (3, 1, 1)])
+@pytest.mark.parametrize("rows", [2, 100, 100_000])
+def test_images_of_any_size_have_a_setup_that_builds(inputs, rows):
+    setup = image_setup(inputs, rows)
+    assert "flip" not in setup.recipe.augment
+    assert 1 <= setup.recipe.batch_size <= 128
+    config = NetworkConfig(
+        "classification", inputs, 3, setup.model, setup.features, setup.layers, 0.1, kernel_size=setup.kernel_size
+    )
+    assert build_network(config, device="meta").task == "classification"
 
 
 @pytest.mark.parametrize("inputs", [1, 2, 3, 7, 64, 65, 500])

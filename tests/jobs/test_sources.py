@@ -3,7 +3,7 @@ import pytest
 
 import hdnn
 from hdnn.jobs import NAMED, Source, load, mnist_folder
-from samples import flowers, houses, mnist_like
+from samples import flowers, houses, mnist_like, picture_folder
 
 
 @pytest.mark.parametrize("name", ["swiss-roll", "double-moons", "double-circles"])
@@ -68,7 +68,9 @@ def test_mnist_has_a_place_of_its_own():
 
 def test_a_download_reports_its_progress(tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr("hdnn.data.mnist", lambda folder, download, progress: progress("file", 1, 2) or download)
+    monkeypatch.setattr(
+        "hdnn.data.mnist", lambda folder, download, progress, in_bytes: progress("file", 1, 2) or download
+    )
     assert load(Source("mnist", folder=str(tmp_path), download=True), lambda *state: told.append(state)) is True
     assert told == [("file", 1, 2)]
 
@@ -78,6 +80,26 @@ def test_a_folder_of_the_same_name_does_not_hide_a_data_set(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).mkdir()
     assert not Source(name).is_table
+
+
+def test_a_folder_of_pictures_or_of_idx_files(tmp_path):
+    data = load(Source(str(picture_folder(tmp_path / "pictures")), seed=2, image_size=5))
+    assert data.inputs == (3, 5, 5)
+    assert "seed 2" in data.description
+    data = load(Source(str(mnist_like(tmp_path / "idx"))))
+    assert data.inputs == (1, 8, 8)
+    assert (len(data.x_train), len(data.x_test)) == (60, 20)
+    with pytest.raises(ValueError, match="`size` is for swiss-roll"):
+        Source(str(tmp_path / "idx"), size=10)
+    with pytest.raises(ValueError, match="`image_size` must be a whole number, at least 1"):
+        Source(str(tmp_path / "pictures"), image_size=0)
+
+
+def test_a_folder_must_be_there(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"There is no .*away\. A table was expected there .*or a folder of pict"
+    ):
+        Source(str(tmp_path / "away"))
 
 
 def test_full_paths_are_kept_for_later(tmp_path, monkeypatch):
@@ -105,6 +127,7 @@ def test_an_unknown_name_gets_the_nearest(name, meant):
         ({"data": "digits", "columns": ("a",)}, "for tables"),
         ({"data": "digits", "size": 100}, "`size` is for swiss-roll"),
         ({"data": "swiss-roll", "size": 10**12}, "at most 10,000,000"),
+        ({"data": "mnist", "image_size": 8}, "`image_size` is for folders of pictures"),
         ({"data": "digits", "folder": "x"}, "`folder` and `download` are for mnist"),
         ({"data": "swiss-roll", "download": True}, "are for mnist"),
     ],

@@ -16,7 +16,10 @@ from hdnn.options import FileChoices
 def evaluate(
     run: RunFolder,
     data: Annotated[
-        Path | None, typer.Argument(help="Table with inputs and target. Default: the test part of the run.")
+        Path | None,
+        typer.Argument(
+            help="Table with inputs and target, or a folder of pictures. Default: the test part of the run."
+        ),
     ] = None,
     *,
     data_folder: MnistFolder = None,

@@ -93,4 +93,6 @@ def _plain(value: Any) -> Any:
 
 AsJson = Annotated[bool, option(OUTPUT, "Print the result as JSON on stdout.", "--json", default="off")]
 RunFolder = Annotated[Path, typer.Argument(help="Folder that `hdnn train` wrote.")]
-MnistFolder = Annotated[Path | None, option(DATA, "Where the MNIST files are now.", default="where they were")]
+MnistFolder = Annotated[
+    Path | None, option(DATA, "Where the files of the data set are now.", default="where they were")
+]

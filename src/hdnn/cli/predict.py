@@ -16,14 +16,16 @@ from hdnn.options import FileChoices, flags
 @offering((FileChoices, DATA, {}, "as in training"))
 def predict(
     run: RunFolder,
-    file: Annotated[Path, typer.Argument(help="Table with the run's input columns, or an IDX file of images.")],
+    file: Annotated[
+        Path, typer.Argument(help="Table with the run's input columns, an IDX file, a picture or a folder of them.")
+    ],
     *,
     output: Annotated[Path | None, option(OUTPUT, "CSV file to write.", "--output", "-o", default="stdout")] = None,
     overwrite: Annotated[bool, option(OUTPUT, "Replace the output file.", "--overwrite", default="off")] = False,
     as_json: AsJson = False,
     **chosen: Any,
 ) -> None:
-    """Predict the rows of a table, or the images of an IDX file, with a trained run; files may exceed the memory."""
+    """Predict the rows of a table, or images, with a trained run; files may exceed the memory."""
     from hdnn.display import Display
     from hdnn.files import require_new, writing_whole
     from hdnn.jobs import predictions
@@ -37,7 +39,7 @@ def predict(
         # A bar between the lines of the result would make both unreadable.
         nullcontext() if output is None and sys.stdout.isatty() else Display() as display,
     ):
-        total = file.stat().st_size if file.exists() else 0
+        total = file.stat().st_size if file.is_file() else 0
         progress = None if display is None else lambda done: display.fetch("predicting", done, total)
         for part in predictions(run, file, progress=progress, choices=choices):
             if as_json:

@@ -34,6 +34,7 @@ DATA_DEFAULTS = {
     "missing": "the usual marks",
     "date_format": "as its cells suggest",
     "bins": "8",
+    "image_size": "that of all, or 32",
     "size": "8000",
     "folder": "the cache of the user",
     "download": "off",
@@ -51,7 +52,8 @@ def train(
     data: Annotated[
         str,
         typer.Argument(
-            help="digits, mnist, swiss-roll, double-moons, double-circles, or a .csv, .tsv, .txt or .parquet table."
+            help="digits, mnist, fashion-mnist, cifar10, swiss-roll, double-moons, double-circles, a .csv, .tsv, .txt "
+            "or .parquet table, or a folder of pictures."
         ),
     ] = "digits",
     *,

@@ -1,12 +1,15 @@
 """Data sets and the encoders that turn raw rows into network inputs and answers back into words."""
 
+from hdnn.data.cifar import cifar10
 from hdnn.data.columns import Categorical, Numeric
 from hdnn.data.dataset import Dataset, planar, split
 from hdnn.data.encoders import ImageEncoder, Report, TableEncoder, encoder_from_dict
 from hdnn.data.idx import idx_parts, read_idx
-from hdnn.data.images import digits, mnist
+from hdnn.data.images import digits, fashion_mnist, idx_images, mnist
 from hdnn.data.moments import Moment
 from hdnn.data.notation import Notation
+from hdnn.data.pictures import pictures
+from hdnn.data.pixels import Pixels
 from hdnn.data.planar import DOMAINS, double_circles, double_moons, swiss_roll
 from hdnn.data.reading import PART, read_table, table_parts
 from hdnn.data.series import Series, read_ts, series_of
@@ -22,17 +25,22 @@ __all__ = [
     "Moment",
     "Notation",
     "Numeric",
+    "Pixels",
     "Report",
     "Series",
     "TableEncoder",
     "TargetEncoder",
     "Task",
+    "cifar10",
     "digits",
     "double_circles",
     "double_moons",
     "encoder_from_dict",
+    "fashion_mnist",
+    "idx_images",
     "idx_parts",
     "mnist",
+    "pictures",
     "planar",
     "read_idx",
     "read_table",

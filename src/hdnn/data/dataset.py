@@ -18,6 +18,7 @@ from hdnn.data.cells import is_number
 from hdnn.data.columns import Numeric
 from hdnn.data.encoders import ImageEncoder, TableEncoder
 from hdnn.data.overview import Described
+from hdnn.data.pixels import Pixels
 from hdnn.data.planar import Labels, Points, double_circles, double_moons, swiss_roll
 from hdnn.data.shares import drawn
 from hdnn.data.targets import TargetEncoder, Task
@@ -42,7 +43,8 @@ class Dataset:
     Args:
         name: What to call it.
         task: "classification" or "regression".
-        x_train: Inputs float32 (s, d) or (s, C, H, W), finite.
+        x_train: Inputs float32 (s, d) or (s, C, H, W), finite; images may be `Pixels`, which become inputs where they
+            are read.
         y_train: Class indices int64 (s,), or standardised targets float32 (s, outputs).
         x_test: Inputs of the test part, at least one row.
         y_test: Targets of the test part.
@@ -51,6 +53,7 @@ class Dataset:
         notes: What was decided, in the order of deciding, each a few words.
         cautions: What to look at before believing the results, each a sentence.
         columns: Of a table, what each was taken for.
+        held_out: What the test part is, where it is not the one that everybody tests on.
 
     Raises:
         ValueError: If the parts do not fit each other, or there is nothing to learn.
@@ -66,15 +69,16 @@ standardised by the training part: the mean of each axis, one scale (1) for both
 
     name: str
     task: Task
-    x_train: NDArray[np.float32]
+    x_train: NDArray[np.float32] | Pixels
     y_train: Targets
-    x_test: NDArray[np.float32]
+    x_test: NDArray[np.float32] | Pixels
     y_test: Targets
     encoder: TableEncoder | ImageEncoder
     target: TargetEncoder
     notes: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     columns: tuple[Described, ...] = ()
+    held_out: str = ""
 
     def __post_init__(self) -> None:
         if self.task != self.target.task:
@@ -113,7 +117,7 @@ standardised by the training part: the mean of each axis, one scale (1) for both
         rows = f"{train + test} rows, {train} for training and {test} for testing"
         return f"{self.name}: " + "; ".join([rows, task, *self.notes])
 
-    def _check(self, part: str, x: NDArray[Any], y: NDArray[Any]) -> None:
+    def _check(self, part: str, x: NDArray[Any] | Pixels, y: NDArray[Any]) -> None:
         where = f"The {part} part of {self.name!r}"
         if x.dtype != np.float32 or x.shape[1:] != self.inputs:
             expected = ", ".join(map(str, self.inputs))
@@ -127,7 +131,7 @@ standardised by the training part: the mean of each axis, one scale (1) for both
             )
         if not len(x):
             raise ValueError(f"{where} is empty. It needs at least one row.")
-        if not _finite(x) or not _finite(y):
+        if not (isinstance(x, Pixels) or _finite(x)) or not _finite(y):
             raise ValueError(f"{where} holds values that are infinite or not a number.")
         if classified and (y.min() < 0 or y.max() >= self.outputs):
             raise ValueError(f"{where} has class indices beyond 0 to {self.outputs - 1}.")

@@ -19,6 +19,7 @@ from hdnn.data import documents
 from hdnn.data.cells import label_of, standing, texts
 from hdnn.data.columns import Categorical, Numeric, as_named
 from hdnn.data.dialect import Dialect
+from hdnn.data.image_encoder import ImageEncoder as ImageEncoder
 from hdnn.data.kinds import kinds
 from hdnn.data.moments import Moment
 from hdnn.data.suspicions import SENTINELS
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 Column = Numeric | Moment | Categorical
 Inputs = NDArray[np.float32]
-
-_LARGEST_IMAGE = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,103 +254,6 @@ class TableEncoder:
             hints = " ".join(f"{name!r} is missing: {hint(name, found)}" for name in absent[:3])
             raise ValueError(f"The table lacks {len(absent)} of {len(self.names)} columns. {hints}")
         return frame
-
-
-@dataclass(frozen=True, slots=True)
-class ImageEncoder:
-    """Images of bytes as network inputs: (x / 255 - mean) / std.
-
-    Args:
-        mean: Mean brightness of the training part, of white = 1.
-        std: Its standard deviation, above 0.
-        channels: C, 1 for grey.
-        height: H in pixels.
-        width: W in pixels.
-
-    Raises:
-        ValueError: If a number is out of range.
-
-    Example:
-        >>> encoder = ImageEncoder(mean=0.5, std=0.5, height=1, width=2)
-        >>> encoder.encode(np.array([[[0, 255]]], dtype=np.uint8)).tolist()
-        [[[[-1.0, 1.0]]]]
-    """
-
-    kind: ClassVar[str] = "image"
-    mean: float
-    std: float
-    channels: int = 1
-    height: int = 28
-    width: int = 28
-
-    def __post_init__(self) -> None:
-        documents.number(self.mean, "The mean of an image encoder")
-        documents.number(self.std, "The std of an image encoder", positive=True)
-        size = 1
-        for name, value in zip(("channels", "height", "width"), self.shape, strict=True):
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST_IMAGE:
-                raise ValueError(f"`{name}` must be a whole number of at least 1; got {value!r}.")
-            size *= value
-        if size > _LARGEST_IMAGE:
-            raise ValueError(f"An image of {self.shape} values exceeds the limit of {_LARGEST_IMAGE} values.")
-        if not np.isfinite(self._levels()).all():
-            raise ValueError(f"mean={self.mean!r} and std={self.std!r} take brightness beyond 32-bit numbers.")
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape of one encoded image: (C, H, W)."""
-        return (self.channels, self.height, self.width)
-
-    def encode(self, images: NDArray[Any]) -> Inputs:
-        """Return the network inputs of images.
-
-        Args:
-            images: uint8 (s, C, H, W), or (s, H, W) for one channel.
-
-        Returns:
-            float32 (s, C, H, W).
-
-        Raises:
-            ValueError: If the images are not bytes or not of that shape.
-        """
-        images = np.asarray(images)
-        if images.dtype != np.uint8:
-            raise ValueError(
-                f"Images must be bytes (uint8, 0 to 255); got {images.dtype}. For values from 0 to 1: "
-                f"(x * 255).round().astype('uint8')."
-            )
-        if images.ndim == 3 and self.channels == 1:
-            images = images[:, None]
-        if images.ndim != 4 or images.shape[1:] != self.shape:
-            expected, found = ", ".join(map(str, self.shape)), ", ".join(map(str, images.shape[1:]))
-            raise ValueError(f"Expected images of shape (samples, {expected}); got (samples, {found}).")
-        inputs: Inputs = self._levels()[images]
-        return inputs
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            "kind": self.kind,
-            "mean": float(self.mean),
-            "std": float(self.std),
-            "channels": self.channels,
-            "height": self.height,
-            "width": self.width,
-        }
-
-    @classmethod
-    def from_dict(cls, document: object) -> ImageEncoder:
-        """Read what `to_dict` wrote; anything else raises ValueError."""
-        keys = ("kind", "mean", "std", "channels", "height", "width")
-        values = documents.mapping(document, "an image encoder", keys)
-        _expect(values["kind"], cls.kind)
-        return cls(*(values[key] for key in keys[1:]))
-
-    def _levels(self) -> Inputs:
-        # A byte has 256 values: looking them up is exact, and one pass over the images.
-        with np.errstate(over="ignore"):
-            levels: Inputs = ((np.arange(256) / 255 - self.mean) / self.std).astype(np.float32)
-        return levels
 
 
 def encoder_from_dict(document: object) -> TableEncoder | ImageEncoder:

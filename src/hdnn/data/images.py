@@ -1,17 +1,13 @@
-"""Images of handwritten digits: those that scikit-learn carries, and MNIST from its four IDX files.
+"""Images in IDX files: those that scikit-learn carries, MNIST and its kin, and any folder of four such files.
 
 Legend: s images, C channels, H x W pixels.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import io
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +15,14 @@ from numpy.typing import NDArray
 from hdnn.data.cells import center
 from hdnn.data.columns import Numeric
 from hdnn.data.dataset import Dataset, split, standardized
+from hdnn.data.downloads import Progress as Progress
+from hdnn.data.downloads import fetch
 from hdnn.data.encoders import ImageEncoder, TableEncoder
 from hdnn.data.idx import read_idx
+from hdnn.data.pixels import Held, Pixels, standardising
 from hdnn.data.targets import TargetEncoder
-from hdnn.files import make_folder, write_whole
 
 Bytes = NDArray[np.uint8]
-Progress = Callable[[str, int, int], None]
-"""Called with the name of the file, the bytes so far and the bytes in all (0 while unknown)."""
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -38,6 +34,19 @@ SHA256 = {
     "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
+FASHION_MIRRORS = (
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+)
+FASHION_SHA256 = {
+    "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+}
+CLOTHES = (
+    "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
 
 _LARGEST_FILE = 2**26
 
@@ -89,7 +98,9 @@ def _carried() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return pixels, labels
 
 
-def mnist(folder: str | os.PathLike[str], download: bool = False, progress: Progress | None = None) -> Dataset:
+def mnist(
+    folder: str | os.PathLike[str], download: bool = False, progress: Progress | None = None, *, in_bytes: bool = False
+) -> Dataset:
     """Read MNIST, or another data set of ten classes in the same four files, from a folder.
 
     The inputs are (x / 255 - 0.1307) / 0.3081, with MNIST's own mean and standard deviation.
@@ -99,6 +110,7 @@ def mnist(folder: str | os.PathLike[str], download: bool = False, progress: Prog
             t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each as it is or with .gz.
         download: Fetch the files that are not there (11 MB in all), each checked by its SHA-256.
         progress: Called while a file is fetched with its name, the bytes so far and in all.
+        in_bytes: Keep the images as `Pixels`, which become inputs where they are read.
 
     Returns:
         Inputs (s, 1, H, W); for MNIST 60000 images for training and 10000 for testing, of 28 x 28 pixels.
@@ -112,25 +124,12 @@ def mnist(folder: str | os.PathLike[str], download: bool = False, progress: Prog
         LeCun, Cortes, Burges, The MNIST database of handwritten digits, 1998.
     """
     place = Path(folder)
-    paths = {name: _present(place, name) for name in SHA256}
-    absent = [name for name, path in paths.items() if path is None]
-    if absent and not download:
-        raise FileNotFoundError(
-            f"{place} lacks {len(absent)} of the 4 MNIST files: {', '.join(absent)}. Put them there (with or "
-            f"without .gz), or give `download=True` to fetch them."
-        )
-    for name in absent:
-        paths[name] = _fetch(name, place, progress)
-    files = [path for path in paths.values() if path is not None]
-    # One part after the other: of bytes and the four times larger inputs, only one part has both in memory.
-    x_train, y_train, encoder = _part(place, "train", *files[:2])
-    x_test, y_test, other = _part(place, "t10k", *files[2:])
-    if encoder != other:
-        raise ValueError(
-            f"{place}: the training images are {encoder.shape[1:]} pixels, but the test images "
-            f"{other.shape[1:]}. Take all four files from one data set."
-        )
+    files = _published(place, "MNIST", MIRRORS, SHA256, download, progress)
     target = TargetEncoder(("digit",), classes=tuple(map(str, range(10))))
+    # One part after the other: of bytes and the four times larger inputs, only one part has both in memory.
+    x_train, y_train = _scaled(place, "train", files[:2], in_bytes=in_bytes)
+    x_test, y_test = _scaled(place, "t10k", files[2:], in_bytes=in_bytes)
+    _require_one_shape(place, x_train.shape[1:], x_test.shape[1:])
     return Dataset(
         name="mnist",
         task=target.task,
@@ -138,24 +137,157 @@ def mnist(folder: str | os.PathLike[str], download: bool = False, progress: Prog
         y_train=y_train,
         x_test=x_test,
         y_test=y_test,
-        encoder=encoder,
+        encoder=_mnist_encoder(x_train.shape),
         target=target,
         notes=("brightness less 0.1307, over 0.3081", "split as the files are"),
     )
 
 
-def _part(
-    place: Path, part: str, images_file: Path, labels_file: Path
-) -> tuple[NDArray[np.float32], NDArray[np.int64], ImageEncoder]:
-    """Inputs and labels of one part, and what encodes images of their size."""
+def fashion_mnist(folder: str | os.PathLike[str], download: bool = False, progress: Progress | None = None) -> Dataset:
+    """Read Fashion-MNIST, ten kinds of clothes, from its four files, which are called as those of MNIST.
+
+    Args:
+        folder: As for `mnist`, as are the following; 31 MB in all.
+        download: Fetch the files that are not there.
+        progress: Called while a file is fetched.
+
+    Returns:
+        `Pixels` (s, 1, 28, 28), 60000 for training and 10000 for testing.
+
+    Raises:
+        OSError, ValueError: As `mnist`.
+
+    References:
+        Xiao, Rasul, Vollgraf, Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms, 2017,
+        https://arxiv.org/abs/1708.07747
+    """
+    place = Path(folder)
+    files = _published(place, "Fashion-MNIST", FASHION_MIRRORS, FASHION_SHA256, download, progress)
+    return _of_bytes("fashion-mnist", place, files, TargetEncoder(("article",), classes=CLOTHES))
+
+
+def idx_images(folder: str | os.PathLike[str], seed: int = 0) -> Dataset:
+    """Read a folder of IDX files: images and their labels, for training and, where they are there, for testing.
+
+    They are found by their names: "train" or else "test" or "t10k", and "images" or "labels", as in
+    emnist-letters-train-images-idx3-ubyte.gz.
+
+    Args:
+        folder: With two or four such files.
+        seed: Of the split, where there are no files for testing: 80 / 20, stratified.
+
+    Returns:
+        `Pixels` (s, C, H, W) from files of three dimensions (s, H, W) or four.
+
+    Raises:
+        FileNotFoundError: If files are not there.
+        ValueError: If a file is damaged, there is more than one for a purpose, or they do not belong together.
+    """
+    place = Path(folder)
+    found = {f"{part} {what}": _named(place, part, what) for part in ("train", "test") for what in ("images", "labels")}
+    lacking = [what for what in ("train images", "train labels") if found[what] is None]
+    if (found["test images"] is None) != (found["test labels"] is None):
+        lacking.append("test images" if found["test images"] is None else "test labels")
+    if lacking:
+        raise FileNotFoundError(
+            f"{place} lacks a file of {' and of '.join(lacking)}. Images in IDX files are in files such as "
+            f"train-images-idx3-ubyte, train-labels-idx1-ubyte, test-images-idx3-ubyte and test-labels-idx1-ubyte."
+        )
+    files = [path for path in found.values() if path is not None]
+    last = max(int(read_idx(path).max()) for path in files[1::2])
+    target = TargetEncoder(("label",), classes=tuple(map(str, range(max(last, 1) + 1))))
+    return _of_bytes(str(place), place, files, target, seed)
+
+
+def is_idx_folder(place: Path) -> bool:
+    """Whether a folder holds files that are called as those of IDX are."""
+    return any("-idx" in path.name or ".idx" in path.name for path in place.iterdir())
+
+
+def _named(place: Path, part: str, what: str) -> Path | None:
+    words = ("train",) if part == "train" else ("test", "t10k")
+    names = (path for path in sorted(place.iterdir()) if path.is_file() and "idx" in path.name)
+    fitting = [path for path in names if what in path.name and any(word in path.name for word in words)]
+    if len(fitting) > 1:
+        raise ValueError(
+            f"{place} holds {len(fitting)} files of {part} {what}: {fitting[0].name}, {fitting[1].name}. Keep those of "
+            f"one data set in a folder."
+        )
+    return fitting[0] if fitting else None
+
+
+def _of_bytes(name: str, place: Path, files: list[Path], target: TargetEncoder, seed: int = 0) -> Dataset:
+    """A data set of two or four files, standardised by its training part."""
+    largest = len(target.classes) - 1
+    images, labels = _pair(place, "train", *files[:2], largest=largest)
+    how = "split as the files are"
+    if len(files) == 4:
+        others, answers = _pair(place, "test", *files[2:], largest=largest)
+        _require_one_shape(place, images.shape[1:], others.shape[1:])
+    else:
+        train, test = split(len(images), seed=seed, labels=labels)
+        others, answers, images, labels = images[test], labels[test], images[train], labels[train]
+        how = f"a fifth held out for testing, seed {seed}, stratified"
+    encoder = standardising(images)
+    return Dataset(
+        name=name,
+        task=target.task,
+        x_train=Held(images, encoder),
+        y_train=labels,
+        x_test=Held(others, encoder),
+        y_test=answers,
+        encoder=encoder,
+        target=target,
+        notes=(standardised(encoder), how),
+    )
+
+
+def standardised(encoder: ImageEncoder) -> str:
+    """A few words on what the encoder of a data set does."""
+    each = "" if encoder.channels == 1 else ", each channel for itself"
+    return f"brightness standardised by the training part{each}"
+
+
+def _published(
+    place: Path, what: str, mirrors: tuple[str, ...], sha256: dict[str, str], download: bool, progress: Progress | None
+) -> list[Path]:
+    """The four files of a data set that anybody can have."""
+    paths = {name: _present(place, name) for name in sha256}
+    absent = [name for name, path in paths.items() if path is None]
+    if absent and not download:
+        raise FileNotFoundError(
+            f"{place} lacks {len(absent)} of the 4 {what} files: {', '.join(absent)}. Put them there (with or "
+            f"without .gz), or give `download=True` to fetch them."
+        )
+    for name in absent:
+        paths[name] = fetch(name, place, mirrors, sha256[name], largest=_LARGEST_FILE, progress=progress)
+    return [path for path in paths.values() if path is not None]
+
+
+def _scaled(
+    place: Path, part: str, files: list[Path], *, in_bytes: bool
+) -> tuple[NDArray[np.float32] | Pixels, NDArray[np.int64]]:
+    """Inputs and labels of one part of MNIST."""
+    images, labels = _pair(place, part, *files, largest=9)
+    encoder = _mnist_encoder(images.shape)
+    return Held(images, encoder) if in_bytes else encoder.encode(images), labels
+
+
+def _mnist_encoder(shape: tuple[int, ...]) -> ImageEncoder:
+    return ImageEncoder(0.1307, 0.3081, 1, shape[-2], shape[-1])
+
+
+def _pair(
+    place: Path, part: str, images_file: Path, labels_file: Path, *, largest: int
+) -> tuple[Bytes, NDArray[np.int64]]:
+    """Images (s, C, H, W) and labels of one part."""
     images, labels = read_idx(images_file), read_idx(labels_file)
-    _check_pair(place, part, images, labels)
-    encoder = ImageEncoder(0.1307, 0.3081, 1, images.shape[1], images.shape[2])
-    return encoder.encode(images), labels.astype(np.int64), encoder
+    _check_pair(place, part, images, labels, largest)
+    return (images if images.ndim == 4 else images[:, None]), labels.astype(np.int64)
 
 
-def _check_pair(place: Path, part: str, images: Bytes, labels: Bytes) -> None:
-    if images.ndim != 3 or labels.ndim != 1:
+def _check_pair(place: Path, part: str, images: Bytes, labels: Bytes, largest: int) -> None:
+    if images.ndim not in (3, 4) or labels.ndim != 1:
         raise ValueError(
             f"{place}: {part}-images must have 3 dimensions and {part}-labels 1; got shapes {images.shape} and "
             f"{labels.shape}. Are the files swapped?"
@@ -165,66 +297,19 @@ def _check_pair(place: Path, part: str, images: Bytes, labels: Bytes) -> None:
             f"{place}: {part}-images has {len(images)} images, but {part}-labels has {len(labels)} labels. Take "
             f"both files from one data set."
         )
-    if labels.max() > 9:
-        raise ValueError(f"{place}: {part}-labels must run from 0 to 9; got {labels.max()}.")
+    if labels.max() > largest:
+        raise ValueError(f"{place}: {part}-labels must run from 0 to {largest}; got {labels.max()}.")
+
+
+def _require_one_shape(place: Path, train: tuple[int, ...], test: tuple[int, ...]) -> None:
+    if train != test:
+        sizes = [shape[1:] if shape[0] == 1 else shape for shape in (train, test)]
+        raise ValueError(
+            f"{place}: the training images are {sizes[0]} pixels, but the test images "
+            f"{sizes[1]}. Take all four files from one data set."
+        )
 
 
 def _present(place: Path, name: str) -> Path | None:
     candidates = (place / name, place / name.removesuffix(".gz"))
     return next((path for path in candidates if path.is_file()), None)
-
-
-def _fetch(name: str, place: Path, progress: Progress | None) -> Path:
-    """Download one file from the first mirror that has it as it should be."""
-    import pooch
-
-    make_folder(place)
-    failures = []
-    for mirror in MIRRORS:
-        bar = _Bar(name, progress) if progress else False
-        # The downloader by itself: `pooch.retrieve` would write log lines to the terminal.
-        download = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=30)
-        held = _Bounded()
-        try:
-            download(mirror + name, held, None)
-        except OSError as error:
-            # The words of a failed connection run over several lines and say little more than its type.
-            reason = str(error) if len(str(error)) < 200 else type(error).__name__
-            failures.append(f"{mirror}{name}: {reason}")
-            continue
-        found = hashlib.sha256(held.getbuffer()).hexdigest()
-        if found == SHA256[name]:
-            return write_whole(place / name, held.getvalue())
-        failures.append(f"{mirror}{name}: SHA-256 is {found}, not {SHA256[name]}; the file was discarded")
-    raise OSError(
-        f"Could not fetch {name} ({'; '.join(failures)}). Check the connection and try again, or put the file "
-        f"into {place} yourself."
-    )
-
-
-class _Bounded(io.BytesIO):
-    """What a mirror sends, which may be anything, in memory."""
-
-    def write(self, content: Any) -> int:
-        if self.tell() + len(content) > _LARGEST_FILE:
-            raise OSError(f"it is larger than {_LARGEST_FILE} bytes")
-        return super().write(content)
-
-
-class _Bar:
-    """What pooch expects of a progress bar, handed on to a plain function."""
-
-    def __init__(self, name: str, progress: Progress) -> None:
-        self.name, self.progress = name, progress
-        self.total = self.done = 0
-
-    def update(self, count: int) -> None:
-        # pooch counts whole chunks, so its last one overshoots.
-        self.done = min(self.done + count, self.total) if self.total else self.done + count
-        self.progress(self.name, self.done, self.total)
-
-    def reset(self) -> None:
-        self.done = 0
-
-    def close(self) -> None:
-        pass

@@ -5,7 +5,7 @@ from hdnn.jobs.choices import Choices
 from hdnn.jobs.comparison import Comparison, compare
 from hdnn.jobs.precedents import Precedent, as_file, as_run
 from hdnn.jobs.prediction import Prediction, evaluate, predict, predictions
-from hdnn.jobs.setups import SETUPS, Setup, table_setup
+from hdnn.jobs.setups import SETUPS, Setup, image_setup, table_setup
 from hdnn.jobs.sources import NAMED, DataSource, Source, load, mnist_folder
 from hdnn.jobs.subjects import Subject, choose_subject, trained, untrained
 from hdnn.jobs.task import Outcome
@@ -32,6 +32,7 @@ __all__ = [
     "choose_subject",
     "compare",
     "evaluate",
+    "image_setup",
     "load",
     "mnist_folder",
     "predict",

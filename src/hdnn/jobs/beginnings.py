@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hdnn.data import Dataset, documents
+from hdnn.data import Dataset, Pixels, documents
 from hdnn.jobs.sources import DataSource, source_of
 from hdnn.names import count
 from hdnn.runs import Run, versions
@@ -54,7 +54,8 @@ def fingerprint(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for array in (dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test):
         digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        for piece in array.digest() if isinstance(array, Pixels) else [np.ascontiguousarray(array).data]:
+            digest.update(piece)
     return digest.hexdigest()
 
 

@@ -19,6 +19,7 @@ from hdnn.names import unknown
 from hdnn.networks import Network, NetworkConfig, build_network, check_names
 from hdnn.renames import RECIPE, told
 from hdnn.training import Recipe
+from hdnn.training.augmentation import check_changes
 
 _COPIES = 3  # of the weights: themselves, their gradients, and a momentum at least
 
@@ -44,6 +45,8 @@ def given(choices: Mapping[str, Any]) -> dict[str, Any]:
     options.check(Choices, chosen)
     if "class_weight" in chosen:
         chosen["class_weight"] = written(chosen["class_weight"])
+    if "augment" in chosen:
+        chosen["augment"] = check_changes(() if chosen["augment"] == ("none",) else chosen["augment"])
     if {"step", "horizon"} <= chosen.keys():
         step, horizon = chosen["step"], chosen["horizon"]
         raise ValueError(f"Give `step` (h) or `horizon` (T = layers · h), not both; got {step:g} and {horizon:g}.")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,10 +15,15 @@ from torch import Tensor
 
 from hdnn import data, options
 from hdnn.data import documents
+from hdnn.data.decoding import ENDINGS, is_picture
 from hdnn.data.dialect import Dialect
+from hdnn.data.pictures import labelled, left_out_in_words, pictures_in
 from hdnn.data.reading import parts
-from hdnn.jobs.scores import finite_outputs, measure
+from hdnn.data.stored import read_pictures
+from hdnn.files import kind
+from hdnn.jobs.scores import finite_outputs, measure, tensors
 from hdnn.jobs.sources import DataSource, reloaded, source_of
+from hdnn.names import printable
 from hdnn.networks import Network, class_probabilities, predicted_classes
 from hdnn.options import FileChoices
 from hdnn.runs import Run
@@ -26,6 +31,9 @@ from hdnn.training.objective import EVALUATION_BATCH
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_NUMBERS = 2**24  # of inputs at once, 64 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +50,12 @@ class Prediction:
 
 
 def predict(folder: Path, file: Path, *, choices: FileChoices | None = None) -> Prediction:
-    """Predict the rows of a table, or the images of an IDX file.
+    """Predict the rows of a table, the images of an IDX file, or the pictures of a folder.
 
     Args:
         folder: of a run.
-        file: a table with the input columns of the run; for images an IDX file, with or without .gz.
+        file: a table with the input columns of the run; for images an IDX file, with or without .gz, a picture (PNG,
+            JPEG), or a folder of pictures, those in folders below it included.
         choices: how the table is written, where it is not as the one of the training, such as `separator`.
 
     Raises:
@@ -85,10 +94,46 @@ def predictions(
     """
     run, encoder, target, network = opened(folder)
     done = 0
-    for x, remarks in _batches(_encoded(encoder, file, _dialect(run, choices), part, progress)):
+    names = _picture_names(file) if isinstance(encoder, data.ImageEncoder) else Names()
+    rows = _encoded(encoder, file, _dialect(run, choices), part, progress, names)
+    for x, remarks in _batches(rows, _at_once(encoder, names)):
         output = finite_outputs(network, torch.from_numpy(x), done)
+        frame = _answers(network, target, output)
+        if names.found:
+            frame.insert(0, "file", [printable(name) for name in names.found[done : done + len(x)]])
         done += len(x)
-        yield Prediction(_answers(network, target, output), remarks)
+        yield Prediction(frame, remarks)
+
+
+class Names(NamedTuple):
+    """Pictures to be predicted.
+
+    Args:
+        root: the folder they are in; None where there are none.
+        found: of each, below it.
+        left_out: other files.
+    """
+
+    root: Path | None = None
+    found: list[str] = []  # noqa: RUF012  # of a tuple: nobody changes it
+    left_out: list[str] = []  # noqa: RUF012
+
+
+def _picture_names(file: Path) -> Names:
+    """The pictures that a path means; none where it is a file of another kind."""
+    if file.is_dir():
+        found, left_out = pictures_in(file)
+        if not found:
+            raise ValueError(f"{file} holds no picture ({', '.join(ENDINGS)}), nor do folders in it. Name another.")
+        return Names(file, found, left_out)
+    if kind(file) == "a file" and is_picture(file):
+        return Names(file.parent, [file.name])
+    return Names()
+
+
+def _at_once(encoder: data.TableEncoder | data.ImageEncoder, names: Names) -> int:
+    """Rows that are computed together: of large pictures fewer, for they would fill the memory."""
+    return max(1, min(EVALUATION_BATCH, _NUMBERS // math.prod(encoder.shape))) if names.found else EVALUATION_BATCH
 
 
 def _answers(network: Network, target: data.TargetEncoder, output: Tensor) -> pd.DataFrame:
@@ -109,9 +154,16 @@ def _encoded(
     given: Dialect,
     part: int,
     progress: Callable[[int], None] | None,
+    names: Names,
 ) -> Iterator[tuple[NDArray[np.float32], str]]:
     """Inputs of the network, and remarks on all rows so far."""
     if isinstance(encoder, data.ImageEncoder):
+        if names.root is not None:
+            size = max(1, part // math.prod(encoder.shape))
+            batches = [names.found[start : start + size] for start in range(0, len(names.found), size)]
+            for images in read_pictures(names.root, batches, encoder.shape):
+                yield encoder.encode(images), left_out_in_words(names.left_out)
+            return
         for images in data.idx_parts(file, part=part, progress=progress):
             yield encoder.encode(images), ""
         return
@@ -137,17 +189,20 @@ def _dialect(run: Run, choices: FileChoices | None) -> Dialect:
     return Dialect(**{**said, **now})
 
 
-def _batches(encoded: Iterable[tuple[NDArray[np.float32], str]]) -> Iterator[tuple[NDArray[np.float32], str]]:
+def _batches(
+    encoded: Iterable[tuple[NDArray[np.float32], str]], size: int
+) -> Iterator[tuple[NDArray[np.float32], str]]:
     """The same rows in batches of fixed length: the last bits of a row depend on how many are computed together."""
     held: list[NDArray[np.float32]] = []
     remarks = ""
     for x, remarks in encoded:
         held.append(x)
-        if sum(map(len, held)) < EVALUATION_BATCH:
+        if sum(map(len, held)) < size:
             continue
         rows = np.concatenate(held)
-        whole = len(rows) - len(rows) % EVALUATION_BATCH
-        yield rows[:whole], remarks
+        whole = len(rows) - len(rows) % size
+        for start in range(0, whole, size):
+            yield rows[start : start + size], remarks
         held = [rows[whole:]]
     if sum(map(len, held)):
         yield np.concatenate(held), remarks
@@ -165,8 +220,9 @@ def evaluate(
 
     Args:
         folder: of the run.
-        file: a table with the input and target columns; None takes the test part that the run held back.
-        mnist_folder: where the MNIST files are now, if they have moved.
+        file: a table with the input and target columns, or a folder of pictures, one folder a class; None takes the
+            test part that the run held back.
+        mnist_folder: where the files of the data set, or the folder of images, are now, if they have moved.
         source: the data of the run, where they are none of the built-in ones.
         choices: as for `predict`.
 
@@ -184,6 +240,7 @@ def evaluate(
 
     run, encoder, target, network = opened(folder)
     left_out: dict[str, float] = {}
+    x: Any
     if file is None:
         dataset = reloaded(run, source_of(run, mnist_folder, source))
         if not alike(dataset.encoder.to_dict(), encoder.to_dict()) or not alike(
@@ -196,8 +253,15 @@ def evaluate(
             )
         x, y = dataset.x_test, dataset.y_test
     else:
-        if not isinstance(encoder, data.TableEncoder):
-            raise ValueError("A run on images is evaluated on its own test images; give no file.")
+        if isinstance(encoder, data.ImageEncoder):
+            if not file.is_dir():
+                raise ValueError(
+                    "A run on images is evaluated on its own test images, or on a folder of pictures with one folder a "
+                    "class. Name such a folder, or none."
+                )
+            x, y, new = labelled(file, encoder, target.classes)
+            scores = measure(network, target, x, torch.from_numpy(y))
+            return {**scores, "rows": len(x), **({"rows_of_new_classes": new} if new else {})}
         rows = pd.concat(list(parts(file, (*encoder.names, *target.columns), _dialect(run, choices))))
         answered = target.answered(rows)
         gaps = target.gaps(rows)
@@ -205,7 +269,7 @@ def evaluate(
             target.encode(rows)  # names what is wrong
         left_out = {"rows_without_answer": int(gaps.sum()), "rows_of_new_classes": int((~answered & ~gaps).sum())}
         x, y = encoder.encode(rows)[answered], target.encode(rows, answered)
-    scores = measure(network, target, torch.from_numpy(x), torch.from_numpy(np.ascontiguousarray(y)))
+    scores = measure(network, target, *tensors(x, np.ascontiguousarray(y)))
     return {**scores, "rows": len(x), **{name: number for name, number in left_out.items() if number}}
 
 

@@ -16,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hdnn.data import Dataset
-from hdnn.jobs.scores import measure
+from hdnn.data import Dataset, Pixels
+from hdnn.data.pixels import Held
+from hdnn.jobs.scores import measure, tensors
 from hdnn.names import count
 from hdnn.networks import Network
 from hdnn.training import Recipe, fit, fit_together
+from hdnn.training.batches import some
 
 Make = Callable[[int], Network]
 
@@ -96,14 +98,14 @@ def fold_of(dataset: Dataset, folds: int, seed: int) -> NDArray[np.int64]:
 
 
 def _folds(folds: int, make: Make, dataset: Dataset, recipe: Recipe, weight: Tensor | None) -> list[dict[str, float]]:
-    x, y = torch.from_numpy(dataset.x_train), torch.from_numpy(dataset.y_train)
+    x, y = tensors(dataset.x_train, dataset.y_train)
     fold = torch.from_numpy(fold_of(dataset, folds, recipe.seed))
     scores = []
     for k in range(folds):
-        network, kept = make(recipe.seed), fold != k
+        network, kept, held = make(recipe.seed), *(rows.nonzero()[:, 0] for rows in (fold != k, fold == k))
         try:
-            fit(network, x[kept], y[kept], recipe, sample_weight=None if weight is None else weight[kept])
-            scores.append(measure(network, dataset.target, x[~kept], y[~kept]))
+            fit(network, some(x, kept), y[kept], recipe, sample_weight=None if weight is None else weight[kept])
+            scores.append(measure(network, dataset.target, some(x, held), y[held]))
         except FloatingPointError:
             scores.append({})
     return scores
@@ -111,11 +113,13 @@ def _folds(folds: int, make: Make, dataset: Dataset, recipe: Recipe, weight: Ten
 
 def _seeds(seeds: int, make: Make, dataset: Dataset, recipe: Recipe, weight: Tensor | None) -> list[dict[str, float]]:
     """Scores of all seeds but the first, which is the run's own."""
-    x, y = torch.from_numpy(dataset.x_train), torch.from_numpy(dataset.y_train)
+    x, y = tensors(dataset.x_train, dataset.y_train)
     others = [recipe.seed + k for k in range(1, seeds)]
     networks = [make(seed) for seed in others]
-    together = not recipe.validation_fraction and recipe.patience is None and recipe.optimizer != "lbfgs"
-    if together:
+    if isinstance(x, Held) and not recipe.augment:
+        x = torch.from_numpy(x[:])
+    alone = recipe.validation_fraction or recipe.patience is not None or recipe.optimizer == "lbfgs" or recipe.augment
+    if together := not (alone or isinstance(x, Pixels)):
         all_of = [None if part is None else part.expand(len(others), *part.shape) for part in (x, y, weight)]
         fit_together(networks, all_of[0], all_of[1], recipe, seeds=others, sample_weight=all_of[2])  # type: ignore[arg-type]
     scores = []
@@ -123,7 +127,7 @@ def _seeds(seeds: int, make: Make, dataset: Dataset, recipe: Recipe, weight: Ten
         try:
             if not together:
                 fit(network, x, y, dataclasses.replace(recipe, seed=seed), sample_weight=weight)
-            scores.append(measure(network, dataset.target, *map(torch.from_numpy, (dataset.x_test, dataset.y_test))))
+            scores.append(measure(network, dataset.target, *tensors(dataset.x_test, dataset.y_test)))
         except FloatingPointError:
             scores.append({})
     return scores

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hdnn.data import TargetEncoder
+from hdnn.data import Pixels, TargetEncoder
 from hdnn.jobs import measures
 from hdnn.networks import Network, class_probabilities, predicted_classes
 from hdnn.training import Objective, outputs
+from hdnn.training.batches import parts
 from hdnn.training.objective import EVALUATION_BATCH
 
 # In the states of the rows at once, 4 MiB: of images, these are fewer rows than evaluation takes by itself.
 _NUMBERS = 2**20
 
 
-def measure(network: Network, target: TargetEncoder, x: Tensor, y: Tensor) -> dict[str, float]:
+def measure(network: Network, target: TargetEncoder, x: Tensor | Pixels, y: Tensor) -> dict[str, float]:
     """Loss and scores on data.
 
     Args:
@@ -43,7 +45,7 @@ def measure(network: Network, target: TargetEncoder, x: Tensor, y: Tensor) -> di
     return {"loss": loss, **measures.of_numbers(target.decode(y.numpy()), target.decode(output.numpy()))}
 
 
-def finite_outputs(network: Network, x: Tensor, before: int = 0) -> Tensor:
+def finite_outputs(network: Network, x: Tensor | Pixels, before: int = 0) -> Tensor:
     """The network's outputs on data of any length, (s, outputs) on the CPU.
 
     Args:
@@ -60,8 +62,8 @@ def finite_outputs(network: Network, x: Tensor, before: int = 0) -> Tensor:
     else:
         # Filled in place: a list of small tensors would cut the memory that large ones leave into pieces.
         output = torch.empty(len(x), network.head.out_features)
-        for start in range(0, len(x), rows):
-            output[start : start + rows] = outputs(network, x[start : start + rows])
+        for k, part in enumerate(parts(x, rows)):
+            output[k * rows : (k + 1) * rows] = outputs(network, part)
     strange = (~output.isfinite().all(-1)).nonzero().flatten()
     if len(strange):
         raise FloatingPointError(
@@ -69,3 +71,8 @@ def finite_outputs(network: Network, x: Tensor, before: int = 0) -> Tensor:
             f"from those it was trained on."
         )
     return output
+
+
+def tensors(x: Any, y: Any) -> tuple[Tensor | Pixels, Tensor]:
+    """Arrays as tensors that share their memory; images in bytes as they are."""
+    return x if isinstance(x, Pixels) else torch.from_numpy(x), torch.from_numpy(y)

@@ -5,7 +5,7 @@ The set-ups were chosen on held-out parts of the training data; test data took n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hdnn.networks import Lift
 from hdnn.training import Recipe, tabular
@@ -66,7 +66,46 @@ SETUPS: dict[str, Setup] = {
         interconnection="upper_ones",
         kernel_size=1,
     ),
+    "fashion-mnist": Setup(
+        "h1",
+        8,
+        4,
+        4.0,
+        Recipe(epochs=8, batch_size=100, optimizer="adamw", learning_rate=0.003, weight_decay=0.1, smoothness=1e-3),
+        interconnection="upper_ones",
+        kernel_size=1,
+    ),
+    "cifar10": Setup(
+        "h2",
+        16,
+        6,
+        1.2,
+        Recipe(
+            epochs=10,
+            batch_size=128,
+            optimizer="adamw",
+            learning_rate=0.01,
+            weight_decay=0.1,
+            label_smoothing=0.1,
+            augment=("crop", "flip"),
+        ),
+        kernel_size=3,
+    ),
 }
+
+
+def image_setup(inputs: tuple[int, ...], rows: int) -> Setup:
+    """The set-up for images of the user's own.
+
+    Nothing is known of what they show, so they are moved but not mirrored: a d is no b.
+
+    Args:
+        inputs: (C, H, W).
+        rows: of the training part.
+    """
+    setup = SETUPS["cifar10"]
+    batch_size = min(128, max(8, rows // 20))
+    return replace(setup, recipe=replace(setup.recipe, augment=("crop",), epochs=20, batch_size=batch_size))
 
 
 def table_setup(inputs: int, rows: int) -> Setup:

@@ -1,10 +1,10 @@
-"""Where data comes from: the names of the built-in sets, or a file of the user's."""
+"""Where data comes from: the names of the built-in sets, or a file or folder of the user's."""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,17 +13,19 @@ from hdnn import data as sets
 from hdnn import options
 from hdnn.data import Dataset, Task, documents
 from hdnn.data.dialect import Dialect
+from hdnn.data.images import is_idx_folder
 from hdnn.data.reading import KINDS
 from hdnn.data.tables import table_again
 from hdnn.doors import shelled
-from hdnn.jobs.setups import SETUPS, Setup, table_setup
+from hdnn.jobs.setups import SETUPS, Setup, image_setup, table_setup
 from hdnn.names import unknown
 from hdnn.runs import Run
 from hdnn.training.tabular import BINS
 
 Progress = Callable[[str, int, int], None]
 PLANAR = ("swiss-roll", "double-moons", "double-circles")
-NAMED = ("digits", "mnist", *PLANAR)
+PUBLISHED = ("mnist", "fashion-mnist", "cifar10")
+NAMED = ("digits", *PUBLISHED, *PLANAR)
 TABLES = (".csv", ".tsv", ".tab", ".txt", ".gz", ".parquet", ".xlsx")
 _POINTS = 8000
 
@@ -83,25 +85,44 @@ def _digits(source: Source, progress: Progress | None) -> Dataset:
 
 
 def _mnist(source: Source, progress: Progress | None) -> Dataset:
-    return sets.mnist(source.folder or mnist_folder(), source.download, progress)
+    return sets.mnist(source.folder or mnist_folder(), source.download, progress, in_bytes=True)
+
+
+def _fashion_mnist(source: Source, progress: Progress | None) -> Dataset:
+    return sets.fashion_mnist(source.folder or cache_folder("fashion-mnist"), source.download, progress)
+
+
+def _cifar10(source: Source, progress: Progress | None) -> Dataset:
+    return sets.cifar10(source.folder or cache_folder("cifar10"), source.download, progress)
+
+
+def _folder(source: Source, progress: Progress | None) -> Dataset:
+    if is_idx_folder(Path(source.data)):
+        return sets.idx_images(source.data, source.seed)
+    return sets.pictures(source.data, seed=source.seed, image_size=source.image_size)
 
 
 _FILE = ("separator", "decimal", "no_header", "skip_lines", "encoding", "missing", "date_format")
 _TABLE = _Kind(("target", "task", "columns", "without", "bins", *_FILE), _table)
+_FETCHED = ("folder", "download")
+_FOLDER = _Kind(("image_size",), _folder)
 _KINDS = {
     "digits": _Kind((), _digits),
-    "mnist": _Kind(("folder", "download"), _mnist),
+    "mnist": _Kind(_FETCHED, _mnist),
+    "fashion-mnist": _Kind(_FETCHED, _fashion_mnist),
+    "cifar10": _Kind(_FETCHED, _cifar10),
     **dict.fromkeys(PLANAR, _Kind(("size",), _planar)),
 }
 
 
 @dataclass(frozen=True)
 class Source(DataSource):
-    """A data set by name, or a table by path, and how to read it; plain values.
+    """A data set by name, or a table or folder of images by path, and how to read it; plain values.
 
     Args:
-        data: "digits", "mnist", "swiss-roll", "double-moons", "double-circles", or the path of a table: .csv,
-            .tsv, .tab or .txt (also .gz), .parquet or .xlsx.
+        data: "digits", "mnist", "fashion-mnist", "cifar10", "swiss-roll", "double-moons", "double-circles"; the path of
+            a table: .csv, .tsv, .tab or .txt (also .gz), .parquet or .xlsx; or that of a folder of pictures, see
+            `hdnn.data.pictures`, or of IDX files, see `hdnn.data.idx_images`.
         seed: of random points and of the split.
         size: points of a planar set; None makes 8000.
         target: the column of a table to predict.
@@ -116,8 +137,9 @@ class Source(DataSource):
         missing: what stands for a missing value.
         date_format: of dates that may be read in several ways, as in "%d/%m/%Y".
         bins: of each number of a table, see `hdnn.data.table`; 0 in runs of before they existed.
-        folder: where the four MNIST files are.
+        folder: where the files of "mnist", "fashion-mnist" or "cifar10" are.
         download: fetch them if they are not there.
+        image_size: pixels along each side that pictures of a folder get.
 
     Raises:
         ValueError: if there is no such data set, or an argument is for another kind.
@@ -141,10 +163,16 @@ class Source(DataSource):
     missing: tuple[str, ...] | None = None
     date_format: str | None = None
     bins: int = field(default=BINS, metadata={"before": 0})
+    image_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.data not in NAMED and not self.is_table:
-            raise ValueError(unknown("data set", self.data, NAMED) + f" For a table give a file: {KINDS}.")
+        if self.data not in NAMED and not self.is_table and not self.is_folder:
+            if len(Path(self.data).parts) > 1:
+                raise FileNotFoundError(
+                    f"There is no {self.data}. A table was expected there ({KINDS}), or a folder of pictures."
+                )
+            wanted = f" For a table give a file: {KINDS}. For pictures give a folder."
+            raise ValueError(unknown("data set", self.data, NAMED) + wanted)
         if self.is_table and not Path(self.data).exists():
             raise FileNotFoundError(f"There is no file {self.data}. A table was expected there: {KINDS}.")
         if self.is_table and self.target is None:
@@ -157,7 +185,8 @@ class Source(DataSource):
         for takes, whose in (
             (_TABLE.takes, "tables"),
             (("size",), ", ".join(PLANAR)),
-            (_KINDS["mnist"].takes, "mnist"),
+            (_FETCHED, "mnist, fashion-mnist and cifar10"),
+            (_FOLDER.takes, "folders of pictures"),
         ):
             if given & set(takes) and takes != self._kind.takes:
                 shown = [name for name in takes if name in given or len(takes) < 3]
@@ -172,7 +201,15 @@ class Source(DataSource):
     def is_table(self) -> bool:
         """Whether it is a file of the user's."""
         # A folder or file that happens to be called "digits" does not hide the data set of that name.
-        return self.data not in NAMED and (Path(self.data).suffix.lower() in TABLES or Path(self.data).exists())
+        place = Path(self.data)
+        if self.is_folder:
+            return False
+        return self.data not in NAMED and (place.suffix.lower() in TABLES or place.exists())
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder of the user's; who names a target means a table."""
+        return self.data not in NAMED and self.target is None and Path(self.data).is_dir()
 
     @property
     def name(self) -> str:
@@ -181,6 +218,8 @@ class Source(DataSource):
 
     @property
     def _kind(self) -> _Kind:
+        if self.is_folder:
+            return _FOLDER
         return _TABLE if self.is_table else _KINDS[self.data]
 
     @property
@@ -210,14 +249,16 @@ class Source(DataSource):
         return self._kind.load(self, progress)
 
     def setup(self, dataset: Dataset) -> Setup:
-        """What was chosen for the set, or what suits a table."""
+        """What was chosen for the set, or what suits a table or images."""
+        if self.is_folder:
+            return image_setup(dataset.inputs, len(dataset.x_train))
         return SETUPS.get(self.data) or super().setup(dataset)
 
     def located(self) -> Source:
         """The same with full paths, for a run that is evaluated from another folder."""
         return dataclasses.replace(
             self,
-            data=str(Path(self.data).absolute()) if self.is_table else self.data,
+            data=self.data if self.data in NAMED else str(Path(self.data).absolute()),
             folder=None if self.folder is None else str(Path(self.folder).absolute()),
         )
 
@@ -236,7 +277,7 @@ def source_of(run: Run, mnist_folder: str | None = None, given: DataSource | Non
 
     Args:
         run: whose configuration says it.
-        mnist_folder: where the MNIST files are now, if they have moved.
+        mnist_folder: where the files of the data set, or the folder of images, are now, if they have moved.
         given: the source itself, where it is none of the built-in ones.
 
     Raises:
@@ -255,7 +296,7 @@ def source_of(run: Run, mnist_folder: str | None = None, given: DataSource | Non
             f"{what}. Evaluate and resume it there, with hdnn.jobs.",
         )
     if mnist_folder is not None:
-        described["folder"] = mnist_folder
+        described["data" if _was_folder(described) else "folder"] = mnist_folder
     source = documents.record(Source, described, f"the data of {run.folder}")
     return dataclasses.replace(source, download=False)
 
@@ -274,8 +315,18 @@ def reloaded(run: Run, source: DataSource) -> Dataset:
     return source.load_again(encoder, sets.TargetEncoder.from_dict(run.config.target))
 
 
+def _was_folder(described: Mapping[str, Any]) -> bool:
+    """Whether the data of a run were in a folder of the user's, which may be gone."""
+    return described["data"] not in NAMED and described.get("target") is None
+
+
 def mnist_folder() -> Path:
-    """Where MNIST goes when no folder is given: the user's cache."""
+    """Where MNIST goes when no folder is given."""
+    return cache_folder("mnist")
+
+
+def cache_folder(name: str) -> Path:
+    """Where a data set goes when no folder is given: the user's cache."""
     import pooch
 
-    return Path(pooch.os_cache("hdnn")) / "mnist"
+    return Path(pooch.os_cache("hdnn")) / name

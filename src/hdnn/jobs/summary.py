@@ -17,7 +17,7 @@ from hdnn.doors import in_options
 from hdnn.flow.promises import in_words
 from hdnn.jobs import sights, standing
 from hdnn.jobs.measures import confusion, reliability
-from hdnn.jobs.scores import finite_outputs
+from hdnn.jobs.scores import finite_outputs, tensors
 from hdnn.modes import evaluating
 from hdnn.names import count, few
 from hdnn.networks import Network, class_probabilities, predicted_classes
@@ -56,7 +56,7 @@ def write_summary(
         starts: of each start, where training began several times, one record an epoch.
         search: of the training that found the number of epochs, one record an epoch.
     """
-    output = finite_outputs(network, torch.from_numpy(dataset.x_test))
+    output = finite_outputs(network, tensors(dataset.x_test, dataset.y_test)[0])
     sections = [Section("Results", _result_parts(run, dataset, output, metrics))]
     if (worth := standing.section(dataset, metrics)) is not None:
         sections.append(worth)
@@ -225,7 +225,7 @@ def _encoded(dataset: Dataset, points: NDArray[np.float32]) -> NDArray[np.float3
 
 
 def _regions(run: Run, network: Network, dataset: Dataset, output: torch.Tensor, plane: list[int]) -> Picture:
-    x = dataset.x_test[:, plane]
+    x = np.asarray(dataset.x_test)[:, plane]
     low, high = x.min(0), x.max(0)
     margin = 0.08 * (high - low)
     axes = [np.linspace(low[i] - margin[i], high[i] + margin[i], _GRID, dtype=np.float32) for i in range(2)]
@@ -293,6 +293,7 @@ def _configuration(run: Run, network: Network, metrics: Metrics) -> list[Table |
     recipe = dict(config.recipe)
     if network.task == "regression":
         recipe.pop("label_smoothing", None)  # there are no labels
+    recipe["augment"] = ", ".join(recipe.get("augment") or ()) or "none"
     recipe["steps"] = {"native": "native", "torch": "by PyTorch"}[str(metrics["training_backend"])]
     return [Table("Network", ("", ""), _rows(about)), Table("Recipe", ("", ""), _rows(recipe))]
 

@@ -9,15 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from hdnn.checkpoints import Saver, largest_checkpoint, read_checkpoint
-from hdnn.data import Dataset
+from hdnn.data import Dataset, Pixels
 from hdnn.jobs import pages
 from hdnn.jobs.beginnings import steps
 from hdnn.jobs.interrupts import Interrupts
-from hdnn.jobs.scores import measure
+from hdnn.jobs.scores import measure, tensors
 from hdnn.jobs.summary import write_summary
 from hdnn.jobs.worth import Worth
 from hdnn.networks import Network
@@ -36,7 +35,7 @@ class Parts(NamedTuple):
         weight: of the rows of x, or None.
     """
 
-    x: Tensor
+    x: Tensor | Pixels
     y: Tensor
     weight: Tensor | None = None
 
@@ -205,9 +204,5 @@ def _metrics(network: Network, dataset: Dataset, told: _Told, interrupted: bool)
         "train_rows": len(dataset.x_train),
         "test_rows": len(dataset.x_test),
         "interrupted": interrupted,
+        **({"test_part": dataset.held_out} if dataset.held_out else {}),
     }
-
-
-def tensors(x: Any, y: Any) -> tuple[Tensor, Tensor]:
-    """Arrays as tensors that share their memory."""
-    return torch.from_numpy(x), torch.from_numpy(y)

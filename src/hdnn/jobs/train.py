@@ -15,9 +15,10 @@ from hdnn.data import Dataset
 from hdnn.jobs.beginnings import Start, beginning, changed, fingerprint, where
 from hdnn.jobs.choices import Choices, chosen_recipe, given, network_config, seeded_network
 from hdnn.jobs.repeats import Repeats
+from hdnn.jobs.scores import tensors
 from hdnn.jobs.setups import Setup
 from hdnn.jobs.sources import DataSource, reloaded
-from hdnn.jobs.task import Outcome, Parts, Task, rehearse, tensors
+from hdnn.jobs.task import Outcome, Parts, Task, rehearse
 from hdnn.jobs.weights import row_weights
 from hdnn.jobs.worth import Worth
 from hdnn.names import count
@@ -108,7 +109,7 @@ def train(
     described = RunConfig(
         data=source.described(),
         network=config,
-        recipe=dataclasses.asdict(recipe),
+        recipe={**dataclasses.asdict(recipe), "augment": list(recipe.augment)},  # as JSON has it
         encoder=dataset.encoder.to_dict(),
         target=dataset.target.to_dict(),
         seed=seed,

@@ -10,15 +10,15 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from hdnn.data import Dataset
+from hdnn.data import Dataset, Pixels
 from hdnn.jobs.choices import Choices, chosen_recipe, network_config, seeded_network
 from hdnn.jobs.interrupts import Interrupts
-from hdnn.jobs.scores import measure
+from hdnn.jobs.scores import measure, tensors
 from hdnn.jobs.setups import Setup
-from hdnn.jobs.task import tensors
 from hdnn.jobs.train import threads_for
 from hdnn.jobs.weights import row_weights
 from hdnn.training import Progress, every, fit, split
+from hdnn.training.batches import some
 from hdnn.training.devices import require_device, using_threads
 
 _REPORTS = 25  # of a trial, at most: each is a line that reaches the disk
@@ -35,8 +35,8 @@ class Rows:
         weight: of the rows to train on, or None.
     """
 
-    fitted: tuple[Tensor, Tensor]
-    held: tuple[Tensor, Tensor]
+    fitted: tuple[Tensor | Pixels, Tensor]
+    held: tuple[Tensor | Pixels, Tensor]
     score: str
     weight: Tensor | None = None
 
@@ -75,7 +75,9 @@ def held_back(dataset: Dataset, share: float, seed: int, class_weight: tuple[str
     fitted, held = split(y, share, seed, stratify=classes)
     weight = row_weights(dataset, class_weight)
     score = "accuracy" if classes else "r2"
-    return Rows((x[fitted], y[fitted]), (x[held], y[held]), score, None if weight is None else weight[fitted])
+    return Rows(
+        (some(x, fitted), y[fitted]), (some(x, held), y[held]), score, None if weight is None else weight[fitted]
+    )
 
 
 def scored(

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from hdnn.data import Dataset
 from hdnn.jobs.baselines import baselines
 from hdnn.jobs.importance import importances
 from hdnn.jobs.repeats import Make, Repeats
-from hdnn.jobs.scores import finite_outputs
+from hdnn.jobs.scores import finite_outputs, tensors
 from hdnn.networks import Network, class_probabilities
 from hdnn.training import Recipe
 
@@ -61,7 +60,7 @@ class Worth:
 
     def _beside(self, network: Network, dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
         """Simple methods and importances: of a table alone, for on well-known data they are known."""
-        output = finite_outputs(network, torch.from_numpy(dataset.x_test)).double()
+        output = finite_outputs(network, tensors(dataset.x_test, dataset.y_test)[0]).double()
         said = class_probabilities(output).numpy() if dataset.classes else dataset.target.decode(output.numpy())
         weight = None if self.weight is None else self.weight.numpy()
         beside = baselines(dataset, np.asarray(said, dtype=float), weight)

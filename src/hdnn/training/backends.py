@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor, nn
 
+from hdnn.data.pixels import Pixels
 from hdnn.training import fused
 from hdnn.training.batches import Batch, Call, Inputs, Rows, Source
 from hdnn.training.objective import Loss, Objective, Penalty, objective_of
@@ -128,6 +129,8 @@ def _data_refuse(network: Any, source: Source | None) -> str:
     if not isinstance(source, Rows):
         return ""  # what a loader gives, its batches show
     x = source.data.x
+    if isinstance(x, Pixels):
+        return "" if fused.takes(network, x.shape[1:]) else "the images are not of the size that the network takes"
     if not isinstance(x, Tensor) or not fused.takes(network, x.shape[1 + int(source.stacked) :]) or x.is_sparse:
         return "the inputs are not rows of as many numbers as the network takes"
     return "the inputs want gradients" if x.requires_grad else ""

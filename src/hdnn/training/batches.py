@@ -1,7 +1,7 @@
 """Batches: of tensors, in an order that we draw, or of a loader of the user's, in its own.
 
 Legend: s samples, E members. Inputs are a tensor, several, which a model gets one after the other, or a mapping, which
-it gets by name.
+it gets by name; or images as bytes, `hdnn.data.Pixels`, which become a tensor batch by batch.
 """
 
 from __future__ import annotations
@@ -9,13 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+from hdnn.data.pixels import Pixels
+from hdnn.training.augmentation import Augmentation
+
+Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor] | Pixels
+Some = TypeVar("Some", bound=Inputs)
 Call = Mapping[str, Any]  # what every call of a model gets beside its inputs
 
 
@@ -27,7 +32,7 @@ class Batch(NamedTuple):
     weight: Tensor | None = None
 
     def each(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        """The same with all tensors changed."""
+        """The same with all tensors changed; `Pixels` stay as they are."""
         weight = None if self.weight is None else function(self.weight)
         return Batch(each(function, self.x), function(self.y), weight)
 
@@ -39,8 +44,8 @@ class Source(Protocol):
     stacked: bool
     generators: Sequence[torch.Generator]
 
-    def epoch(self) -> Iterator[Batch]:
-        """All batches once."""
+    def epoch(self, number: int = 1) -> Iterator[Batch]:
+        """All batches once; `number` counts epochs from 1, for what changes with them."""
 
     def parts(self, size: int) -> Iterator[Batch]:
         """All samples once, in their own order, in parts of about this size."""
@@ -54,10 +59,20 @@ class Rows:
         size: samples of a batch; the last may be smaller.
         generators: of the order; E where members are stacked, else one.
         stacked: whether the tensors have a leading axis of members.
+        augmentation: of images, as they are drawn; `parts` are without.
     """
 
-    def __init__(self, data: Batch, size: int, generators: Sequence[torch.Generator], *, stacked: bool = False) -> None:
+    def __init__(
+        self,
+        data: Batch,
+        size: int,
+        generators: Sequence[torch.Generator],
+        *,
+        stacked: bool = False,
+        augmentation: Augmentation | None = None,
+    ) -> None:
         self.data = data
+        self.augmentation = augmentation
         self.size = size
         self.generators = generators
         self.stacked = stacked
@@ -69,18 +84,35 @@ class Rows:
         orders = [torch.randperm(self.count, generator=generator) for generator in self.generators]
         return torch.stack(orders) if self.stacked else orders[0]
 
-    def epoch(self) -> Iterator[Batch]:
+    @property
+    def is_made(self) -> bool:
+        """Whether inputs are there as they are drawn, and not made for each batch."""
+        return self.augmentation is None and not isinstance(self.data.x, Pixels)
+
+    def epoch(self, number: int = 1) -> Iterator[Batch]:
         """All batches once."""
         place = self.data.y.device
         order = self.order().to(place)
         member = torch.arange(len(self.generators), device=place)[:, None]
-        for chosen in torch.split(order, self.size, dim=-1):
-            yield self.data.each(itemgetter((member, chosen) if self.stacked else chosen))
+        every = torch.split(order, self.size, dim=-1)
+        drawn = self._drawn([(member, each) if self.stacked else each for each in every])
+        for chosen, batch in zip(every, drawn, strict=True):
+            if self.augmentation is None:
+                yield batch
+            else:
+                yield batch._replace(x=self.augmentation(batch.x, number, chosen))  # type: ignore[arg-type]
 
     def parts(self, size: int) -> Iterator[Batch]:
         """All samples once, in their own order."""
-        for part in slices(self.count, size):
-            yield self.data.each(itemgetter((slice(None), part) if self.stacked else part))
+        return self._drawn([(slice(None), part) if self.stacked else part for part in slices(self.count, size)])
+
+    def _drawn(self, chosen: Sequence[Any]) -> Iterator[Batch]:
+        """One batch after the other."""
+        if not isinstance(self.data.x, Pixels):
+            return (self.data.each(itemgetter(each)) for each in chosen)
+        images = made(self.data.x, chosen, self.data.y.device)
+        others = (Batch((), self.data.y, self.data.weight).each(itemgetter(each)) for each in chosen)
+        return (batch._replace(x=x) for x, batch in zip(images, others, strict=True))
 
 
 class Loader:
@@ -99,8 +131,15 @@ class Loader:
     stacked = False
 
     def __init__(
-        self, loader: Iterable[Any], device: torch.device, check: Callable[[Batch], Batch] = lambda batch: batch
+        self,
+        loader: Iterable[Any] | Pixels,
+        device: torch.device,
+        check: Callable[[Batch], Batch] = lambda batch: batch,
     ) -> None:
+        if isinstance(loader, Pixels):
+            raise TypeError(
+                "Images do not say what they show: give their classes as targets, `fit(model, x, y, recipe)`."
+            )
         if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
             raise TypeError(
                 f"A {type(loader).__name__} gives single samples, and training takes batches. Use "
@@ -121,7 +160,7 @@ class Loader:
         self.device = device
         self.check = check
 
-    def epoch(self) -> Iterator[Batch]:
+    def epoch(self, number: int = 1) -> Iterator[Batch]:
         """All batches once."""
         count = 0
         for count, given in enumerate(self.loader, start=1):  # noqa: B007
@@ -134,6 +173,24 @@ class Loader:
     def parts(self, size: int) -> Iterator[Batch]:
         """All batches once, as they come."""
         return self.epoch()
+
+
+def made(images: Pixels, chosen: Iterable[Any], device: torch.device | str = "cpu") -> Iterator[Tensor]:
+    """The inputs of one choice of images after the other.
+
+    Args:
+        images: as bytes.
+        chosen: of them, a slice or indices (r,) each.
+        device: where the inputs are wanted; on another than the CPU they are made there.
+    """
+    encoder = images.encoder
+    rows = (each.cpu().numpy() if isinstance(each, Tensor) else each for each in chosen)
+    if torch.device(device).type == "cpu":
+        return (torch.from_numpy(encoder.encode(values)) for values in images.read(rows))
+    levels = torch.from_numpy(encoder.levels()).to(device)
+    channel = torch.arange(len(levels), device=device)[:, None, None]
+    values = (torch.from_numpy(np.ascontiguousarray(each)).to(device) for each in images.read(rows))
+    return (levels[channel, each.long()] for each in values)
 
 
 def source_of(x: Inputs | Iterable[Any], y: Tensor | None, device: torch.device) -> Source:
@@ -179,6 +236,8 @@ def check_lengths(batch: Batch) -> None:
     """
     _check_tensors(batch)
     lengths = [len(part) if part.dim() else None for part in tensors_of(batch.x)]
+    if isinstance(batch.x, Pixels):
+        lengths = [len(batch.x)]
     count = len(batch.y) if batch.y.dim() else None
     if not lengths or {*lengths} != {count} or not count:
         told = ", ".join("no length" if length is None else str(length) for length in lengths)
@@ -208,6 +267,9 @@ def slices(count: int, size: int) -> list[slice]:
 
 def parts(x: Inputs, size: int) -> Iterator[Inputs]:
     """Inputs of any length in parts of a size that fits into memory; those of unlike lengths, as of graphs, whole."""
+    if isinstance(x, Pixels):
+        yield from made(x, slices(len(x), size))
+        return
     lengths = {len(tensor) if tensor.dim() else None for tensor in tensors_of(x)}
     if len(lengths) > 1 or None in lengths:
         yield x
@@ -216,8 +278,16 @@ def parts(x: Inputs, size: int) -> Iterator[Inputs]:
         yield each(itemgetter(part), x)
 
 
+def some(x: Some, rows: Tensor) -> Some:
+    """Some samples of inputs, of the same kind."""
+    found: Any = x.part(rows.cpu().numpy()) if isinstance(x, Pixels) else each(lambda part: part[rows], x)
+    return cast(Some, found)
+
+
 def tensors_of(x: Inputs) -> list[Tensor]:
-    """The tensors of inputs."""
+    """The tensors of inputs; `Pixels` are none yet."""
+    if isinstance(x, Pixels):
+        return []
     if isinstance(x, Mapping):
         return list(x.values())
     return list(x) if isinstance(x, tuple | list) else [x]  # type: ignore[list-item]
@@ -225,6 +295,8 @@ def tensors_of(x: Inputs) -> list[Tensor]:
 
 def each(function: Callable[[Tensor], Tensor], x: Inputs) -> Inputs:
     """Inputs with every tensor changed."""
+    if isinstance(x, Pixels):
+        return x
     if isinstance(x, Mapping):
         return {name: function(part) for name, part in x.items()}
     return tuple(function(part) for part in x) if isinstance(x, tuple | list) else function(x)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from hdnn.data.pixels import Pixels
 from hdnn.networks import Network
 from hdnn.training.batches import Batch, check_lengths
 from hdnn.training.models import first_parameter, has_objective, head_of, smooth_parts
@@ -193,7 +194,7 @@ def check_fit(model: Any, batch: Batch, loss: object = None) -> None:
     """See that a batch, of lengths of its own, fits a model that carries an objective."""
     if loss is not None:
         return
-    if isinstance(batch.x, Tensor):
+    if isinstance(batch.x, Tensor | Pixels):
         check_lengths(batch)
     _check_fit(model, batch)
 
@@ -202,6 +203,8 @@ def _check_fit(network: Network, batch: Batch) -> None:
     x, y, _ = batch
     dtype, outputs = network.head.weight.dtype, network.head.out_features
     steps = y.shape[1:2] if getattr(network, "every", False) else ()  # of a `SequenceNetwork` that says all of them
+    if isinstance(x, Pixels) and dtype != torch.float32:
+        raise ValueError(f"Images as bytes become torch.float32, and the network is {dtype}. Use network.float().")
     if isinstance(x, Tensor) and x.dtype != dtype:
         raise ValueError(f"Inputs must be {dtype}, as the network is; got {x.dtype}. Use x.to({dtype}).")
     if network.task == "regression":

@@ -34,6 +34,7 @@ class Stretch(NamedTuple):
 class Course(Protocol):
     """An epoch as a learner sees it."""
 
+    epoch: int
     done: int
 
     def share(self, step: int) -> float:

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from hdnn import modes
+from hdnn.data.pixels import Pixels
+from hdnn.training.augmentation import Augmentation
 from hdnn.training.backends import TrainingBackend
-from hdnn.training.batches import Batch, Call, Inputs, Loader, Rows, Source, each
+from hdnn.training.batches import Batch, Call, Inputs, Loader, Rows, Source, each, some
 from hdnn.training.checks import (
     batch_weight,
     check_data,
@@ -70,6 +72,7 @@ def fit(
         x: (s, ...), inputs; a tuple of tensors becomes `network(*x)`, a mapping `network(**x)`. Or, without y, a loader
             of batches (x, y) or (x, y, weight) that has a length, such as a `torch.utils.data.DataLoader`. Its batches
             need not be of one length: of graphs, x may be (nodes, edge_index, graph of every node), y one per graph.
+            Images may be `hdnn.data.Pixels`, which become a tensor batch by batch.
         y: (s,) class indices, or (s, outputs) targets; what the loss asks for.
         recipe: how; of a loader `batch_size` is not used.
         loss: from outputs and targets to their mean loss, such as `torch.nn.functional.cross_entropy`, or to one loss a
@@ -206,6 +209,11 @@ def fit_together(
         (5, 3)
     """
     recipe = checked_recipe(recipe)
+    if recipe.augment:
+        raise ValueError(
+            "Networks that train together see their images as they are, and `augment` changes them. Leave it out, or "
+            "train one after the other by `fit`."
+        )
     data = Batch(x, y, sample_weight)
     objective = partial(objective_of, recipe=recipe, loss=loss, penalties=penalties, call=call)
     if recipe.restarts > 1 and resume is None:
@@ -229,11 +237,15 @@ def _of_tensors(
     if validation is None and recipe.validation_fraction:
         stratify = objective.loss is None and network.task == "classification"
         train, held = split(y, recipe.validation_fraction, recipe.seed, stratify=stratify)
-        validation = (each(lambda part: part[held], x), y[held])
-        x, y = each(lambda part: part[train], x), y[train]
+        validation = (some(x, held), y[held])
+        x, y = some(x, train), y[train]
         weight = None if weight is None else checked_weight(weight[train], y, network)
     size = len(y) if recipe.optimizer == "lbfgs" else recipe.batch_size
-    return Rows(Batch(x, y, weight), size, [torch.Generator().manual_seed(recipe.seed)]), validation
+    if isinstance(x, Pixels) and (recipe.restarts > 1 or size == len(y)):
+        x = torch.from_numpy(x[:]).to(place)  # of which all are asked for at once
+    augmentation = Augmentation(recipe.augment, recipe.seed) if recipe.augment else None
+    order = [torch.Generator().manual_seed(recipe.seed)]
+    return Rows(Batch(x, y, weight), size, order, augmentation=augmentation), validation
 
 
 def _usable(value: Tensor, place: torch.device) -> Tensor:
@@ -243,7 +255,7 @@ def _usable(value: Tensor, place: torch.device) -> Tensor:
 
 def _of_loader(
     objective: Objective,
-    loader: Iterable[Any],
+    loader: Iterable[Any] | Pixels,
     recipe: Recipe,
     sample_weight: Tensor | None,
     validation: Validation | None,
@@ -263,6 +275,7 @@ def _of_loader(
             recipe.validation_fraction > 0 and validation is None,
             "holds nothing back: use validation_fraction=0, or name data to watch by `validation`",
         ),
+        (bool(recipe.augment), "takes images as the loader gives them: change them there, and leave `augment` out"),
         (recipe.restarts > 1, "has one start: `restarts` train together on tensors, each in its own order"),
         (recipe.optimizer == "lbfgs" and source.batches > 1, "cannot use L-BFGS, which takes all samples at once"),
     ):

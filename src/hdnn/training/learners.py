@@ -81,7 +81,7 @@ class Stepwise(Learner):
     def walk(self, source: Source, course: Course) -> Iterator[Stretch]:
         """The steps of an epoch that are left, one by one."""
         take_step, done = steps.step_of(self.recipe), course.done
-        for number, batch in enumerate(source.epoch(), start=1):
+        for number, batch in enumerate(source.epoch(course.epoch), start=1):
             rows = [batch.y.shape[int(source.stacked)]]
             if number <= done:
                 yield Stretch(number, rows, batch.y)

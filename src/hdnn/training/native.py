@@ -6,6 +6,7 @@ Legend: E members, s samples, k steps without a pause.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -22,6 +23,7 @@ from hdnn.training.learners import Learner
 from hdnn.training.recipe import Recipe
 from hdnn.training.tensors import Memory
 
+_NUMBERS = 2**21  # of inputs that are made together, 8 MiB
 _AHEAD = 1024  # steps that are taken at most without a look at what they did
 
 
@@ -41,7 +43,7 @@ class Native(Learner):
         self.block = Block(networks, recipe)
         self._told: deque[Stretch] = deque()  # of epochs that were taken ahead
         self._drawn: deque[Tensor] = deque()  # orders of epochs to come
-        if isinstance(source, Rows):
+        if isinstance(source, Rows) and source.is_made:
             self._bind(source)
 
     def _bind(self, source: Rows) -> None:
@@ -61,6 +63,8 @@ class Native(Learner):
 
     def walk(self, source: Source, course: Course) -> Iterator[Stretch]:
         """The steps of an epoch that are left, as many at a time as nobody wants to look at."""
+        if isinstance(source, Rows) and not source.is_made:
+            return self._over_made(source, course)
         if not isinstance(source, Rows):
             return self._over_batches(source, course)
         if not (self.stacked or course.done or self._told):
@@ -96,7 +100,7 @@ class Native(Learner):
 
     def _over_batches(self, source: Source, course: Course) -> Iterator[Stretch]:
         """One by one, as a loader gives them."""
-        for number, (x, y, weight) in enumerate(source.epoch(), start=1):
+        for number, (x, y, weight) in enumerate(source.epoch(course.epoch), start=1):
             self.block.bind()
             self.x, self.y = _rows_of(x, self.block.networks[0]), y[None]
             self.session = self._session(self.x[None], self.y, None if weight is None else weight[None])
@@ -106,6 +110,28 @@ class Native(Learner):
             losses, outputs = self._take(0, torch.tensor([rate], dtype=torch.float64))
             self._look(number - 1, losses, [rows], course)
             yield Stretch(number, [len(y)], y, losses[0], outputs[0])
+
+    def _over_made(self, rows: Rows, course: Course) -> Iterator[Stretch]:
+        """Some at a time, of inputs that are made as they are drawn."""
+        batches, done = rows.epoch(course.epoch), course.done
+        for number, batch in enumerate(itertools.islice(batches, done), start=1):
+            yield Stretch(number, [len(batch.y)], batch.y)
+        together = max(1, _NUMBERS // (rows.size * math.prod(rows.data.x.shape[1:])))  # type: ignore[union-attr]
+        while done < rows.batches:
+            given = list(itertools.islice(batches, min(together, course.stop() - done)))
+            self.block.bind()
+            sizes = [len(batch.y) for batch in given]
+            ends = [0, *itertools.accumulate(sizes)]
+            self.x, y = (torch.cat([batch[k] for batch in given]) for k in (0, 1))  # type: ignore[misc]
+            weights = [batch.weight[None] for batch in given if batch.weight is not None]
+            self.session = self._session(self.x[None], y[None], torch.cat(weights, 1) if weights else None)
+            order = torch.arange(ends[-1])
+            self.session.begin(order[None], torch.tensor(ends), checked=True)
+            rates = [self.recipe.learning_rate * course.share(done + k) for k in range(1, len(given) + 1)]
+            losses, outputs = self._take(0, torch.tensor(rates, dtype=torch.float64))
+            self._look(done, losses, torch.split(order, rows.size), course)
+            done += len(given)
+            yield Stretch(done, sizes, y, losses[0], outputs[0])
 
     def _over_rows(self, rows: Rows, course: Course) -> Iterator[Stretch]:
         """Many at a time."""

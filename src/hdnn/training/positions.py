@@ -55,7 +55,7 @@ def are_positions(model: nn.Module, x: Inputs, call: Call, size: int) -> bool:
         call: what every call of the model gets.
         size: rows of a batch.
     """
-    count, place = min(len(part) for part in tensors_of(x)), first_parameter(model).device
+    count, place = min((len(part) for part in tensors_of(x)), default=0), first_parameter(model).device
     if count < 2 or all(flow.space.rank < 2 for flow in flows_of(model).values()):
         return False
     rows = max(2, min(size, count))

@@ -14,6 +14,7 @@ from hdnn.options import Method as Method
 from hdnn.options import Optimizer as Optimizer
 from hdnn.options import Schedule as Schedule
 from hdnn.renames import RECIPE, renamed
+from hdnn.training.augmentation import check_changes
 from hdnn.training.optimizers import AnyOptimizer, optimizer_of
 
 
@@ -34,6 +35,8 @@ class Recipe:
         smoothness: α of the papers, weight of R_K + R_b over depth, of all flows in the model.
         head_decay: α_c of the papers, weight of the output layer's R_N, where the model has a `head`.
         weight_decay: of all parameters, as the optimizer defines it (decoupled for "adamw").
+        augment: how images (s, C, H, W) are changed by chance, each anew in every epoch: "crop", "flip", "cutout", see
+            `hdnn.training.augmentation`. Never in the search of `restarts`, nor where a network is scored.
         label_smoothing: probability spread evenly over the classes, 0 to 1.
         clip: largest norm of the gradient; None leaves it alone.
         method: "joint" trains everything at once; "alternating" is the paper's: for each batch a fresh output layer
@@ -74,6 +77,7 @@ class Recipe:
     smoothness: float = 0.0
     head_decay: float = 0.0
     weight_decay: float = 0.0
+    augment: tuple[str, ...] = ()
     label_smoothing: float = 0.0
     clip: float | None = None
     method: Method = "joint"
@@ -90,6 +94,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         options.check(options.RecipeOptions, vars(self))
+        check_changes(self.augment)
         if self.refit and not self.validation_fraction:
             raise ValueError(
                 "`refit` trains on the rows that were held back as well, and `validation_fraction=0` holds none back. "
