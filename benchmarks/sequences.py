@@ -158,6 +158,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     torch.manual_seed(options.seed)
     task = task_of(options)
     model = Model(options, task.validation.x.shape[-1], task.outputs)
+    if options.begin:
+        model.load_state_dict(torch.load(options.begin, weights_only=True)["model"])
     optimizer = torch.optim.Adam(model.parameters(), lr=options.rate)
     start, seconds, cpu, history = 0, 0.0, 0.0, []
     if options.store and options.store.exists():
@@ -233,6 +235,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--look", type=int, default=100, help="steps between two looks at the validation part")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mnist", type=Path, default=Path("mnist"))
+    parser.add_argument("--begin", type=Path, help="start from the weights in the store of another run")
     parser.add_argument("--store", type=Path)
     parser.add_argument("--no-test", action="store_true")
     parser.add_argument("--out", type=Path, help="a JSON file that gets the result as one more line")

@@ -16,7 +16,8 @@ def options(**changes):
     given = {
         "task": "adding", "model": "h2", "units": 8, "step": 0.1, "damping": None, "init_std": None,
         "input_scale": 1.0, "bias_scale": 1.0, "slow": 0.5, "length": 12, "coarse": 1, "steps": 6, "batch": 4,
-        "rate": 0.01, "clip": 1.0, "look": 3, "seed": 0, "mnist": Path("none"), "store": None, "no_test": False,
+        "rate": 0.01, "clip": 1.0, "look": 3, "seed": 0, "mnist": Path("none"), "begin": None, "store": None,
+        "no_test": False,
     }  # fmt: skip
     return argparse.Namespace(**{**given, **changes})
 
@@ -39,6 +40,8 @@ def test_a_run_goes_on_to_the_bit(tmp_path, monkeypatch, capsys):
     assert resumed["test"] == whole["test"]
     assert len(resumed["history"]) == len(whole["history"])
     assert capsys.readouterr().out
+    begun = sequences.run(options(begin=store, steps=1))
+    assert begun["test"] != sequences.run(options(steps=1))["test"]
 
 
 def stopping(batches, at):
