@@ -41,7 +41,7 @@ class Stage(nn.Module):
         flow: of images or signals, with an explicit integrator; its `memory` says what is kept for gradients. In
             float32 "reverse" keeps the states of a stage in float64 on a grid of 2⁻³⁴, where sums have no rounding:
             layers are undone to the bit at any depth and whatever ‖M⁻¹‖ is, under autocast too, with less rounding
-            than "store"; undamped `Splitting`s alone, states below 500,000.
+            than "store"; of an undamped `Splitting` alone, states below 500,000.
         normalization: "units", "batch", "bias" or None.
         momentum: share of a batch in running means and variances, as of `torch.nn.BatchNorm2d`.
 
