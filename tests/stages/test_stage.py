@@ -200,6 +200,14 @@ def test_state_dicts_load_and_copies_agree(kind, shared):
     assert torch.equal(copy.deepcopy(stage)(y), stage(y))
 
 
+@pytest.mark.parametrize("preset", [hdnn.ms1, hdnn.ms2, hdnn.ms3, hdnn.h1, hdnn.h2])
+@pytest.mark.parametrize("memory", [None, "recompute"])
+def test_without_normalisation_a_stage_is_its_flow(preset, memory):
+    stage = stage_of(None, preset=preset, memory=memory)
+    y = torch.randn(2, 4, 5, 5, dtype=torch.float64)
+    torch.testing.assert_close(stage(y), stage.flow(y), **EXACT)
+
+
 def test_signals_have_stages_too():
     stage = stage_of("units", kernel_size=None, space=hdnn.Signals(5))
     y = torch.randn(3, 4, 20, dtype=torch.float64)

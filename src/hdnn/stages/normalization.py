@@ -113,8 +113,7 @@ class NormalizedDrive:
     def __call__(self, x: Tensor) -> Tensor:
         """What drives the other half, of the shape of x."""
         met: dict[str, Tensor] = {}
-        of, axis = self.layer, self.space.axis
-        W = of.K if of.W is None else of.W
+        of, axis, W = self.layer, self.space.axis, self.layer.W
         if of.input_gain is not None:  # "batch"
             x, of_x = _normalized(x, of.input_gain, of.input_shift, of.input_mean, of.input_variance, axis)
             z = self.space.map(of.K, x)
@@ -124,12 +123,13 @@ class NormalizedDrive:
             z = self.space.map(of.K, x)
             u, scale, met = _scaled(z, of.gain, of.b, of.mean, of.variance, axis)
             D = of.gain * scale
-            W = W * D.reshape(-1, *[1] * (W.dim() - 1))
+            W = None if W is None else W * D.reshape(-1, *[1] * (W.dim() - 1))
         else:
             u = self.space.map(of.K, x if of.input_shift is None else x + _channels(of.input_shift, axis), of.b)
         if self.moments is not None and met:
             self.moments.note(self.half, met)
-        return self.space.adjoint(W, self.activation.value(u))
+        of_units = self.activation.value(u)
+        return of_units if W is None else self.space.adjoint(W, of_units)
 
 
 def _rebound(
