@@ -117,9 +117,9 @@ def test_odd_features_are_refused_by_halved_structures(structure: BlockSkew) -> 
 def test_widths_are_checked() -> None:
     with pytest.raises(ValueError, match="`width` must be even"):
         BlockDiagonal(5)
-    for make in (Dense, BlockDiagonal):
-        with pytest.raises(ValueError, match="at least 1; got 0"):
-            make(0)
+    for make, width in ((Dense, -1), (BlockDiagonal, 0)):
+        with pytest.raises(ValueError, match=f"at least 1; got {width}"):
+            make(width)
 
 
 def test_value_objects_compare_and_hash() -> None:

@@ -159,7 +159,7 @@ def test_every_choice_reaches_network_and_recipe(tmp_path):
         if name != "class_weight":
             assert found[name] == value, name
     assert (found["seed"], outcome.run.config.seed) == (9, 9)
-    assert choices.keys() == {entry.name for entry in options.entries(Choices)} - {"horizon", "damping"}
+    assert choices.keys() == {entry.name for entry in options.entries(Choices)} - {"horizon", "damping", "augment"}
     damped = train(source_of("moons", tmp_path), Choices(epochs=1, model="h2", damping=0.3), tmp_path / "damped")
     assert damped.run.config.network.damping == 0.3
 

@@ -125,7 +125,9 @@ def test_saved_weights_are_the_network_and_load_again(visit, tmp_path, model):
         found.page.click("text=Save weights")
     path = tmp_path / "playground.safetensors"
     download.value.save_as(path)
-    assert logits == pytest.approx(logits_of(read_network(path), points), abs=2e-4)
+    expected = logits_of(read_network(path), points)
+    # Sums of float32 in two orders: what rounding leaves grows with the largest logits.
+    assert logits == pytest.approx(expected, abs=2e-4 + 2e-5 * float(abs(expected).max()))
     again = visit("#layers=3&beside=").ready()
     again.page.set_input_files("input[type=file]", path)
     again.wait("window.playground.page.settings.layers === 5 && window.playground.page.last?.step === 0")

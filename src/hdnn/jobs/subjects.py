@@ -165,7 +165,7 @@ def trained(
     network = network.double()
     chosen = torch.randperm(len(dataset.x_test), generator=torch.Generator().manual_seed(seed))[:samples]
     with torch.no_grad():
-        y0 = network.lift(torch.from_numpy(dataset.x_test)[chosen].double())
+        y0 = network.lift(torch.from_numpy(dataset.x_test[chosen.numpy()]).double())
     found = _loss_gradients(network, dataset, chosen, y0)
     flow, states, notes = network.flow, y0, []
     if flow.space.rank > 1 and flow.space.pointwise:
