@@ -49,7 +49,7 @@ def test_an_untrained_flow_as_json(hdnn, place):
     assert "hdnn analyze --model h2 --layers 3 --samples 4 --shared --json -o found" in page
 
 
-@pytest.mark.usefixtures("sketched")
+@pytest.mark.usefixtures("sketched", "place")
 def test_peers_stand_beside_it_and_numbers_say_what_they_mean(hdnn):
     code, out, _ = hdnn(f"analyze --model h2 {FLOW} --compare resnet,perceptron -o found")
     assert code == 0
