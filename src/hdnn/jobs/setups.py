@@ -1,7 +1,7 @@
 """What is trained on what when the user does not say: one set-up for each data set.
 
-The set-ups were chosen on held-out parts of the training data; test data took no part. Those of Fashion-MNIST (MNIST's),
-CIFAR-10 and images of the user's own are first guesses: nothing has chosen them yet.
+The set-ups were chosen on held-out parts of the training data; test data took no part. Those of Fashion-MNIST, CIFAR-10
+and images of the user's own are first guesses: nothing has chosen them yet.
 """
 
 from __future__ import annotations
