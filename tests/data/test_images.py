@@ -1,8 +1,5 @@
 import gzip
 import hashlib
-import http.server
-import struct
-import threading
 import zlib
 
 import numpy as np
@@ -15,33 +12,7 @@ from sklearn.model_selection import train_test_split
 
 from hdnn.data import ImageEncoder, digits, fashion_mnist, idx_images, images, mnist, read_idx
 from hdnn.data import idx as reader
-
-NAMES = [name.removesuffix(".gz") for name in images.SHA256]
-
-
-def idx(values, kind=8, shape=None):
-    values = np.asarray(values, np.uint8)
-    shape = values.shape if shape is None else shape
-    return bytes([0, 0, kind, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + values.tobytes()
-
-
-def files(train=30, test=10, side=5, labels=10):
-    generator = np.random.default_rng(0)
-    made = []
-    for count in (train, test):
-        made.append(idx(generator.integers(0, 256, (count, side, side))))
-        made.append(idx(np.arange(count) % labels))
-    return dict(zip(NAMES, made, strict=True))
-
-
-def put(folder, contents):
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
-
-
-def packed(contents):
-    return {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in contents.items()}
-
+from idx_cases import NAMES, files, idx, packed, put
 
 # IDX
 
@@ -298,97 +269,6 @@ def test_a_folder_of_idx_files_that_is_not_whole(tmp_path, changes, message):
     put(tmp_path, {name: content for name, content in contents.items() if content is not None})
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         idx_images(tmp_path)
-
-
-@pytest.fixture
-def mirrors(tmp_path, monkeypatch):
-    """Two mirrors on this machine: `first` and `second` are their folders, empty as yet."""
-    place = tmp_path / "mirrors"
-    for name in ("first", "second"):
-        (place / name).mkdir(parents=True)
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments):
-            super().__init__(*arguments, directory=place)
-
-        def log_message(self, *arguments):
-            pass
-
-    monkeypatch.setenv("NO_PROXY", "*")
-    contents = packed(files())
-    monkeypatch.setattr(
-        images, "SHA256", {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    )
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        address = f"http://127.0.0.1:{server.server_port}"
-        monkeypatch.setattr(images, "MIRRORS", (f"{address}/first/", f"{address}/second/"))
-        yield place
-        server.shutdown()
-        thread.join()
-
-
-def test_download_is_quiet_and_checked(tmp_path, mirrors, capfd):
-    put(mirrors / "first", packed(files()))
-    folder = tmp_path / "new" / "mnist"
-    assert mnist(folder, download=True).x_train.shape == (30, 1, 5, 5)
-    assert sorted(path.name for path in folder.iterdir()) == sorted(images.SHA256)
-    assert capfd.readouterr() == ("", "")
-    # Now that they are there, no mirror is needed.
-    put(mirrors / "first", dict.fromkeys(images.SHA256, b""))
-    assert mnist(folder, download=True).x_test.shape == (10, 1, 5, 5)
-
-
-def test_only_absent_files_are_fetched(tmp_path, mirrors):
-    contents = packed(files())
-    put(mirrors / "first", contents)
-    own = {NAMES[0]: idx(np.full((30, 5, 5), 9))}
-    folder = tmp_path / "mnist"
-    folder.mkdir()
-    put(folder, own)
-    data = mnist(folder, download=True)
-    assert len(list(folder.iterdir())) == 4
-    assert len(np.unique(data.x_train)) == 1
-
-
-def test_the_second_mirror_serves_where_the_first_fails(tmp_path, mirrors):
-    contents = packed(files())
-    put(mirrors / "second", contents)  # the first has nothing: 404
-    put(mirrors / "first", {f"{NAMES[0]}.gz": b"wrong"})
-    folder = tmp_path / "mnist"
-    assert mnist(folder, download=True).x_train.shape == (30, 1, 5, 5)
-    assert (folder / f"{NAMES[0]}.gz").read_bytes() == contents[f"{NAMES[0]}.gz"]
-
-
-def test_a_wrong_hash_leaves_nothing_behind(tmp_path, mirrors):
-    for mirror in ("first", "second"):
-        put(mirrors / mirror, packed(files(side=4)))
-    folder = tmp_path / "mnist"
-    with pytest.raises(OSError, match=r"first/train-images.*SHA-256 is .*, not .*discarded.*second/train-images"):
-        mnist(folder, download=True)
-    assert list(folder.iterdir()) == []
-
-
-def test_no_mirror_at_all(tmp_path, monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "*")
-    monkeypatch.setattr(images, "MIRRORS", ("http://127.0.0.1:1/",))
-    with pytest.raises(OSError, match=r"Could not fetch train-images.*Check the connection.*put the file into"):
-        mnist(tmp_path, download=True)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_progress_is_reported_to_the_one_who_asks(tmp_path, mirrors):
-    contents = packed(files(train=20000))
-    images.SHA256.update({name: hashlib.sha256(content).hexdigest() for name, content in contents.items()})
-    put(mirrors / "first", contents)
-    calls = []
-    mnist(tmp_path / "mnist", download=True, progress=lambda *call: calls.append(call))
-    for name, content in contents.items():
-        steps = [done for called, done, total in calls if called == name and total == len(content)]
-        assert steps == sorted(steps)
-        assert steps[-1] == len(content)
-    assert len(calls) > 4
 
 
 def test_the_published_hashes_are_complete():
