@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from hdnn.interconnections import upper_ones as upper_ones
     from hdnn.networks import GraphNetwork as GraphNetwork
     from hdnn.networks import Network as Network
+    from hdnn.networks import SequenceNetwork as SequenceNetwork
     from hdnn.networks import graph_classifier as graph_classifier
     from hdnn.networks import graph_regressor as graph_regressor
     from hdnn.networks import hamiltonian74 as hamiltonian74
@@ -71,6 +72,8 @@ if TYPE_CHECKING:
     from hdnn.networks import image_network as image_network
     from hdnn.networks import node_classifier as node_classifier
     from hdnn.networks import node_regressor as node_regressor
+    from hdnn.networks import sequence_classifier as sequence_classifier
+    from hdnn.networks import sequence_regressor as sequence_regressor
     from hdnn.networks import signal_classifier as signal_classifier
     from hdnn.networks import signal_regressor as signal_regressor
     from hdnn.networks import vector_classifier as vector_classifier
@@ -82,9 +85,6 @@ if TYPE_CHECKING:
     from hdnn.presets import ms2 as ms2
     from hdnn.presets import ms3 as ms3
     from hdnn.recurrent import HamiltonianRNN as HamiltonianRNN
-    from hdnn.recurrent import SequenceNetwork as SequenceNetwork
-    from hdnn.recurrent import sequence_classifier as sequence_classifier
-    from hdnn.recurrent import sequence_regressor as sequence_regressor
     from hdnn.spaces import Graph as Graph
     from hdnn.spaces import Images as Images
     from hdnn.spaces import Signals as Signals
@@ -124,12 +124,12 @@ _HOME = {
     "integrators": "DiscreteGradient ForwardEuler GaussLegendre ImplicitMidpoint Integrator RungeKutta4 Splitting "
     "StormerVerlet Suzuki4 SymplecticEuler Yoshida4",
     "interconnections": "Fixed Interconnection Inverse Learned block canonical upper_ones",
-    "networks": "GraphNetwork Network graph_classifier graph_regressor hamiltonian74 hamiltonian218 hamiltonian1202 "
-    "image_classifier image_network node_classifier node_regressor signal_classifier signal_regressor "
-    "vector_classifier vector_regressor",
+    "networks": "GraphNetwork Network SequenceNetwork graph_classifier graph_regressor hamiltonian74 hamiltonian218 "
+    "hamiltonian1202 image_classifier image_network node_classifier node_regressor sequence_classifier "
+    "sequence_regressor signal_classifier signal_regressor vector_classifier vector_regressor",
     "poisson": "StateDependent",
     "presets": "h1 h2 ms1 ms2 ms3",
-    "recurrent": "HamiltonianRNN SequenceNetwork sequence_classifier sequence_regressor",
+    "recurrent": "HamiltonianRNN",
     "spaces": "Graph Images Signals Space Vectors",
     "stages": "Pool Stage Widen",
     "structures": "BlockDiagonal BlockSkew Dense Masked OffDiagonal Skew Structure",

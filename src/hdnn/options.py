@@ -69,7 +69,7 @@ def _share(text: str) -> Option:
 class ModelChoice(TypedDict, total=False):
     """Which network of the literature."""
 
-    model: Annotated[str, Option("ms1, ms2, ms3, h1 or h2.")]
+    model: Annotated[str, Option("ms1, ms2, ms3, h1 or h2; for sequences also unicornn or cornn.")]
 
 
 class FlowChoices(TypedDict, total=False):

@@ -24,7 +24,7 @@ PYTHON_ALONE = {
     "poisson.py", "flow/beside.py", "__init__.py", "spaces",
     "training/checks.py", "training/batches.py", "training/positions.py",  # what a user of Python made
     "arguments.py", "flow/attributes.py", "flow/states.py", "flow/module.py",  # types, tensors, whole flows
-    "nodes.py", "recurrent", "contractive.py",  # graphs, sequences and a network, which no command brings
+    "nodes.py", "contractive.py",  # graphs and a network, which no command brings
     "training/fused.py",  # reasons that a named backend gives
     "flow/inputs.py",  # edges and inputs, which no command brings
     "flow/memory.py", "flow/parameters.py", "flow/plans.py",  # no command chooses memory or backend
@@ -45,6 +45,8 @@ FUNCTIONS_ALONE = {
     "networks/network.py": {"image_classifier", "_lift"},  # flows that do not fit, which names do not make
     "networks/graphs.py": {"__init__", "over_graphs", "probabilities", "_of_graphs"},  # nor these
     "networks/signals.py": {"_of_signals"},
+    "recurrent/oscillators.py": {"extra_repr"},
+    "networks/sequences.py": {"_known"},  # recurrent networks of the user's
     "networks/images.py": {"_checked"},  # no command makes these networks yet
     "stages/maps.py": {"__init__", "forward", "_positions"},  # as the networks that they are part of
     "stages/stage.py": {"__init__", "check", "folded"},

@@ -21,9 +21,9 @@ from torch import Tensor
 from hdnn.estimator.settings import floating_point
 from hdnn.estimator.targets import Array, ClassWeight, Labels, Quantities, Targets
 from hdnn.modes import evaluating
-from hdnn.networks import class_probabilities
+from hdnn.networks import SequenceNetwork, class_probabilities, sequence_classifier, sequence_regressor
 from hdnn.options import Optimizer
-from hdnn.recurrent import HamiltonianRNN, SequenceNetwork, sequence_classifier, sequence_regressor
+from hdnn.recurrent import HamiltonianRNN
 from hdnn.training import Recipe, fit
 from hdnn.training.devices import require_device
 

@@ -23,6 +23,9 @@ from hdnn.networks.network import output_layer as output_layer
 from hdnn.networks.network import predicted_classes as predicted_classes
 from hdnn.networks.network import vector_classifier as vector_classifier
 from hdnn.networks.network import vector_regressor as vector_regressor
+from hdnn.networks.sequences import SequenceNetwork as SequenceNetwork
+from hdnn.networks.sequences import sequence_classifier as sequence_classifier
+from hdnn.networks.sequences import sequence_regressor as sequence_regressor
 from hdnn.networks.signals import signal_classifier as signal_classifier
 from hdnn.networks.signals import signal_regressor as signal_regressor
 from hdnn.options import Lift as Lift

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from hdnn.arguments import truth
-from hdnn.networks import Network, Task, logits
-from hdnn.recurrent.rnn import HamiltonianRNN
+from hdnn.networks.network import Network, logits, output_layer
+from hdnn.options import Task
+from hdnn.recurrent import HamiltonianRNN
 
 
 class SequenceNetwork(Network):
@@ -76,6 +77,42 @@ class SequenceNetwork(Network):
         return self.states(x).transpose(0, 1)
 
 
+class MarkedSequences(SequenceNetwork):
+    """A network of sequences of several lengths in one tensor (B, T, d + 1): the last number of a step marks the end.
+
+    It is 1 at the last step of a sequence and 0 elsewhere; the network does not get to see it. So batches and data sets
+    are one tensor, whatever the lengths. Made by `marked_sequences`.
+    """
+
+    def features(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The state (B, n) at the mark of each sequence."""
+        states = self.states(x[..., :-1])
+        last = x[..., -1].argmax(1)
+        return states.gather(1, last.view(-1, 1, 1).expand(-1, 1, states.shape[-1])).squeeze(1)
+
+    def trajectory(self, x: Tensor) -> Tensor:
+        """The states after every step, (T, B, n)."""
+        return super().trajectory(x[..., :-1])
+
+
+def marked_sequences(rnn: nn.Module, outputs: int, task: Task) -> MarkedSequences:
+    """A network of marked sequences (B, T, d + 1), as runs have them.
+
+    Args:
+        rnn: of d numbers a step.
+        outputs: classes, or numbers to predict.
+        task: "classification" or "regression".
+
+    Example:
+        >>> import torch, hdnn
+        >>> network = marked_sequences(hdnn.HamiltonianRNN(2, 8, batch_first=True), 3, "classification")
+        >>> x = torch.cat([torch.randn(1, 5, 2), torch.eye(5)[None, :, 3:4]], -1)  # four steps, and padding
+        >>> torch.equal(network(x), network(x[:, :4]))
+        True
+    """
+    return MarkedSequences(rnn, _head(rnn, logits(outputs) if task == "classification" else outputs), task)
+
+
 def sequence_classifier(rnn: nn.Module, classes: int, *, every: bool = False) -> SequenceNetwork:
     """A classifier of sequences (B, T, d), or of each of their steps.
 
@@ -111,13 +148,8 @@ def sequence_regressor(rnn: nn.Module, outputs: int = 1, *, every: bool = False)
 
 
 def _head(rnn: nn.Module, outputs: int) -> nn.Linear:
-    """The output layer, started at zero as in the paper."""
-    weight = next(rnn.parameters())
     read = rnn if isinstance(rnn, HamiltonianRNN) else _known(rnn)
-    head = nn.Linear(read.hidden_size, outputs, device=weight.device, dtype=weight.dtype)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    return head
+    return output_layer(read.hidden_size, outputs, next(rnn.parameters()))
 
 
 def _known(rnn: nn.Module) -> Any:
