@@ -1,4 +1,4 @@
-"""Every Python example of the README runs as it stands, one after the other."""
+"""Every Python example of the README, and of the page that docs begin with, runs as it stands."""
 
 import re
 from pathlib import Path
@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-README = Path(__file__).parents[1] / "README.md"
-EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+START = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", README + START, re.DOTALL)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: text.split("\n")[0] or "example")
@@ -25,5 +27,9 @@ def test_example_runs(example, capsys):
         assert float(capsys.readouterr().out) > 0.95
 
 
-def test_readme_has_examples():
-    assert len(EXAMPLES) >= 3
+def test_there_are_examples():
+    assert len(EXAMPLES) >= 6
+
+
+def test_the_readme_is_a_first_look():
+    assert len(README.splitlines()) <= 120

@@ -203,7 +203,7 @@ def test_every_command_and_option_is_explained(name):
     assert command.help.strip()
     for parameter in command.params:
         assert parameter.help, f"{name} {parameter.name}"
-    assert f"hdnn {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"hdnn {name}" in (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
 
 
 def test_the_commands_are_those_that_are_promised():

@@ -24,7 +24,7 @@ def test_a_line_for_the_mean_and_a_band_from_the_smallest_to_the_largest_seed():
     corners = {(x, y) for x, y in band.get_paths()[0].vertices}
     for x, low, high in zip(PLACES, SEEDS.min(0), SEEDS.max(0), strict=True):
         assert {(x, low), (x, high)} <= corners
-    assert legend(figure) == ["H2", "one seed", "band: from the smallest to the largest of 3 seeds"]
+    assert legend(figure) == ["H2", "one seed", "band: least to most of 3 seeds"]
     assert overhang(figure) < 0
 
 

@@ -136,10 +136,10 @@ def animate_features(
         title.set_text(f"{_layer(layer)} of {len(C) - 1}" if layer else _layer(0))
         pictures.append(Image.fromarray(stage.frame()))
     pace = int(np.clip(6000 / len(chosen), 60, 500))
-    return write_whole(path, _film(pictures, [800, *[pace] * (len(chosen) - 2), 2500][: len(chosen)]))
+    return write_whole(path, film(pictures, [800, *[pace] * (len(chosen) - 2), 2500][: len(chosen)]))
 
 
-def _film(pictures: Sequence[Image.Image], durations: list[int]) -> bytes:
+def film(pictures: Sequence[Image.Image], durations: list[int]) -> bytes:
     """A GIF of the pictures, each shown for so many milliseconds, over and over."""
     # One palette for all frames, its background pure white: colours hold still and the file stays small.
     shared = pictures[0].quantize(96)

@@ -53,7 +53,7 @@ def curves(
     Example:
         >>> figure = curves({"h2": ([1, 2, 3], [[0.1, 0.2, 0.3], [0.3, 0.4, 0.5]])}, x="layers", y="error")
         >>> [text.get_text() for text in figure.legends[0].get_texts()]
-        ['h2', 'band: from the smallest to the largest of 2 seeds']
+        ['h2', 'band: least to most of 2 seeds']
     """
     read = {name: _read(name, *points) for name, points in series.items()}
     if not read:
@@ -113,7 +113,7 @@ def _keys(values: Sequence[Floats], floor: float | None) -> list[Artist]:
     seeds = sorted({len(each) for each in values if len(each) > 1})
     if seeds:
         number = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-        label = f"band: from the smallest to the largest of {number} seeds"
+        label = f"band: least to most of {number} seeds"
         keys.append(Patch(color=tint(QUIET, 0.7), linewidth=0, label=label))
     if floor is not None and any((each <= floor).any() for each in values):
         label = f"broken: a seed is at {floor:g} or below".replace("-", "−")
