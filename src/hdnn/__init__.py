@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hdnn.energies import Energy as Energy
     from hdnn.energies import Quadratic as Quadratic
     from hdnn.energies import Separable as Separable
+    from hdnn.estimator import DataFrameEncoder as DataFrameEncoder
     from hdnn.estimator import HamiltonianClassifier as HamiltonianClassifier
     from hdnn.estimator import HamiltonianFeatures as HamiltonianFeatures
     from hdnn.estimator import HamiltonianRegressor as HamiltonianRegressor
@@ -117,8 +118,8 @@ _HOME = {
     "contractive": "ch_node",
     "dissipation": "Dissipation",
     "energies": "Energy Quadratic Separable",
-    "estimator": "HamiltonianClassifier HamiltonianFeatures HamiltonianRegressor HamiltonianSequenceClassifier "
-    "HamiltonianSequenceRegressor PiecewiseLinearEncoder",
+    "estimator": "DataFrameEncoder HamiltonianClassifier HamiltonianFeatures HamiltonianRegressor "
+    "HamiltonianSequenceClassifier HamiltonianSequenceRegressor PiecewiseLinearEncoder",
     "flow": "Flow",
     "hamiltonian": "Drive Field Hamiltonian Layer",
     "integrators": "DiscreteGradient ForwardEuler GaussLegendre ImplicitMidpoint Integrator RungeKutta4 Splitting "

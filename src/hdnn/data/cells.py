@@ -159,6 +159,15 @@ def row_number(column: pd.Series[Any], place: int) -> int:
     return place + 1 + (index.start if isinstance(index, pd.RangeIndex) and index.step == 1 else 0)
 
 
+def places(column: pd.Series[Any]) -> IntArray:
+    """Where in their table the rows of a column stand: what its index says if that is whole numbers, else in order."""
+    from pandas.api import types
+
+    index = column.index
+    told = types.is_integer_dtype(index.dtype) and index.is_unique
+    return np.asarray(index if told else np.arange(len(column)), dtype=np.int64)
+
+
 def texts(name: str, column: pd.Series[Any], missing: tuple[str, ...] = ()) -> tuple[IntArray, list[str]]:
     """Read a column as text, without the blanks around it.
 

@@ -84,6 +84,12 @@ class Numeric:
         """The number of inputs."""
         return 1 + max(0, len(self.edges) - 1) + self.indicator + len(self.apart)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What to call the inputs: the number, its pieces counted from 1, and what stands in its place."""
+        behind = [*map(str, range(1, len(self.edges))), *(["missing"] if self.indicator else []), *self.apart]
+        return (self.name, *(f"{self.name}_{each}" for each in behind))
+
     @classmethod
     def fit(
         cls,
@@ -211,6 +217,11 @@ class Categorical:
     def width(self) -> int:
         """The number of inputs."""
         return len(self.categories)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What to call the inputs: one for each category."""
+        return tuple(f"{self.name}_{category}" for category in self.categories)
 
     @classmethod
     def fit(

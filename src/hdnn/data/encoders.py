@@ -115,6 +115,11 @@ class TableEncoder:
         return tuple(column.name for column in self.columns)
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """What to call the inputs, one after the other."""
+        return tuple(label for column in self.columns for label in column.labels)
+
+    @property
     def numeric_columns(self) -> tuple[str, ...]:
         """The columns of numbers."""
         return tuple(column.name for column in self.columns if isinstance(column, Numeric))

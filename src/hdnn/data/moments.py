@@ -91,6 +91,11 @@ class Moment:
         """The number of inputs."""
         return 1 + 2 * len(self.parts)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What to call the inputs: the time, and sine and cosine of what comes again."""
+        return (self.name, *(f"{self.name}_{part}_{wave}" for part in self.parts for wave in ("sin", "cos")))
+
     @classmethod
     def fit(
         cls,

@@ -34,11 +34,18 @@ _ID = re.compile(
 )
 
 
-def counts_rows(x: FloatArray, name: str) -> bool:
-    """Whether a column numbers the rows: 0, 1, 2, ... or 1, 2, 3, ..., or any next numbers of a column called an id."""
-    if len(x) < 10 or not (np.diff(x) == 1).all():
+def counts_rows(x: FloatArray, name: str, rows: NDArray[np.int64]) -> bool:
+    """Whether a column numbers the rows: 0, 1, 2, ... or 1, 2, 3, ..., or any next numbers of a column called an id.
+
+    Args:
+        x: (s,) numbers of the column.
+        name: Its name.
+        rows: (s,) the places of these rows in their table, counted from 0.
+    """
+    ahead = x - rows
+    if len(x) < 10 or not (ahead == ahead[0]).all():
         return False
-    return bool(x[0] in (0, 1)) or is_id_name(name)
+    return bool(ahead[0] in (0, 1)) or is_id_name(name)
 
 
 def is_id_name(name: str) -> bool:
@@ -126,7 +133,12 @@ def _rises(frame: pd.DataFrame, found: Mapping[str, Kind], encoder: TableEncoder
 
 
 def cautions(
-    frame: pd.DataFrame, found: Mapping[str, Kind], encoder: TableEncoder, y: NDArray[Any], task: str, target: str
+    frame: pd.DataFrame,
+    found: Mapping[str, Kind],
+    encoder: TableEncoder,
+    y: NDArray[Any] | None = None,
+    task: str = "",
+    target: str = "",
 ) -> tuple[str, ...]:
     """What a user should look at before believing the results, each a sentence.
 
@@ -134,21 +146,21 @@ def cautions(
         frame: The rows that have an answer.
         found: What the columns are.
         encoder: Of the inputs.
-        y: (s,) class indices, or (s, outputs) numbers.
+        y: (s,) class indices, or (s, outputs) numbers; None where the answers are not known.
         task: "classification" or "regression".
         target: The name of the target column.
     """
     classes = task == "classification"
-    y = y if classes else y[:, 0]
+    y = y if y is None or classes else y[:, 0]
     ids: dict[str, list[str]] = {}
     alone, marked = [], []
     for column in encoder.columns:
         cells = frame[column.name]
         if isinstance(column, Categorical):
-            alone += [column.name] if tells(column.name, cells, y, column.missing) else []
+            alone += [column.name] if y is not None and tells(column.name, cells, y, column.missing) else []
             continue
         x = column.values(cells)
-        alone += [column.name] if gives_away(x, y, classes=classes) else []
+        alone += [column.name] if y is not None and gives_away(x, y, classes=classes) else []
         if isinstance(column, Numeric):
             if found[column.name].values == "whole" and (reason := id_like(x, column.name)):
                 ids.setdefault(reason, []).append(column.name)
@@ -167,7 +179,7 @@ def cautions(
             f"{few(alone)}: {'gives' if len(alone) == 1 else 'each gives'} the answer alone. If it is not known before "
             f"{target!r} is, leave it out with `without`."
         )
-    if is_sorted(y, classes=classes) and _rises(frame.drop(columns=target), found, encoder):
+    if y is not None and is_sorted(y, classes=classes) and _rises(frame.drop(columns=target), found, encoder):
         said.append(
             f"The rows are sorted by {target!r}, so a column that numbers them, or a date, gives the answer away."
         )

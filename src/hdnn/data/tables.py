@@ -11,23 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdnn.data import reading, suspicions
-from hdnn.data.cells import PLAIN, label_of, numbers, require_different, texts
-from hdnn.data.columns import Categorical, Numeric
+from hdnn.data.cells import PLAIN, label_of, numbers, require_different
 from hdnn.data.dataset import Dataset, split
 from hdnn.data.dialect import Dialect
-from hdnn.data.encoders import Column, TableEncoder
-from hdnn.data.kinds import FREQUENT, Kind, kinds
-from hdnn.data.moments import Moment, days
+from hdnn.data.encoders import TableEncoder
+from hdnn.data.inputs import inputs, without_columns
+from hdnn.data.kinds import Kind, kinds
 from hdnn.data.overview import described
 from hdnn.data.targets import TargetEncoder, Task, complete, labels_of
 from hdnn.names import count, few, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MOST_CATEGORIES, MOST_KEPT = 100, 256
-"""A text column with more categories than the first is of use if frequent ones make up half of its rows; of more than
-the second, the most frequent are kept."""
 
 MOST_INTEGER_CLASSES = 10
 """A target of whole numbers with more different values than this is a quantity, not a class."""
@@ -93,8 +88,7 @@ so classes (unless a task is given); split by seed 0, stratified; columns: size"
     title, read = _opened(path, given)
     frame = read.frame
     targets = _target_columns(frame, target)
-    without = _without(frame, without, targets, columns)
-    frame = frame.drop(columns=without)
+    frame = frame.drop(columns=without_columns(frame, without, [*targets, *(columns or ())]))
     found = kinds(frame, given, read.separator)
     aim = _aim(frame, targets, task, found)
     rows, answers, left_out = _rows(frame, aim)
@@ -102,12 +96,9 @@ so classes (unless a task is given); split by seed 0, stratified; columns: size"
     places = np.flatnonzero(rows)
     train, test = places[train], places[test]
     notes = [aim.reason, f"split by seed {seed}{', stratified' if answers is not None else ''}", *left_out, *read.notes]
-    chosen = _given(frame, columns, targets)
-    if chosen is None:
-        chosen, dropped = _useful(frame, targets, train, found)
-        notes += [f"left out: {dropped}"] if dropped else []
-    _require_usable(chosen, found)
-    encoder = TableEncoder(tuple(_column(name, frame[name].iloc[train], found[name], bins) for name in chosen))
+    used = inputs(frame, found, train, columns=columns, targets=targets, bins=bins)
+    encoder, chosen = used.encoder, used.encoder.names
+    notes += [f"left out: {used.dropped}"] if used.dropped else []
     if aim.task == "regression":
         _require_spread(frame, aim, train)
     fitted = aim.fitted(frame.iloc[train])
@@ -118,7 +109,7 @@ so classes (unless a task is given); split by seed 0, stratified; columns: size"
     said = {name: found[name].note or ("dates" if found[name].what == "date" else "") for name in chosen}
     how = [f"{name} ({note})" for name, note in said.items() if note]
     notes += [f"columns: {few(chosen)}", *([f"read in a way of their own: {few(how)}"] if how else [])]
-    made_up = encoder.report(frame[chosen])
+    made_up = encoder.report(frame[list(chosen)])
     notes += filter(None, [made_up.description])
     cautions = suspicions.cautions(frame.iloc[places], found, encoder, encoded[y[places]], aim.task, aim.columns[0])
     parts = (x[train], encoded[y[train]], x[test], encoded[y[test]])
@@ -199,19 +190,6 @@ def _target_columns(frame: pd.DataFrame, target: str | Sequence[str]) -> list[st
     if len(set(targets)) < len(targets):
         raise ValueError(f"`target` names a column twice: {', '.join(targets)}.")
     return targets
-
-
-def _without(
-    frame: pd.DataFrame, without: Sequence[str], targets: list[str], columns: Sequence[str] | None
-) -> list[str]:
-    if isinstance(without, str):
-        raise ValueError(f"`without` is a list of names; got the text {without!r}. Write `without=[{without!r}]`.")
-    for name in without:
-        if name not in frame.columns:
-            raise ValueError(unknown("column", name, frame.columns))
-        if name in targets or name in (columns or ()):
-            raise ValueError(f"Column {name!r} is asked for and left out at once. Name it once.")
-    return list(without)
 
 
 def _aim(frame: pd.DataFrame, targets: list[str], task: Task | None, found: dict[str, Kind]) -> _Aim:
@@ -298,91 +276,6 @@ def _rows(frame: pd.DataFrame, aim: _Aim) -> tuple[NDArray[np.bool_], NDArray[An
 def _left_out(rows: NDArray[np.bool_], aim: _Aim) -> list[str]:
     gaps = int((~rows).sum())
     return [f"left out: {count(gaps, 'row')} without {few(aim.columns)}"] if gaps else []
-
-
-def _given(frame: pd.DataFrame, columns: Sequence[str] | None, targets: list[str]) -> list[str] | None:
-    if columns is None:
-        return None
-    if isinstance(columns, str):
-        raise ValueError(f"`columns` is a list of names; got the text {columns!r}. Write `columns=[{columns!r}]`.")
-    chosen = list(columns)
-    if not chosen:
-        raise ValueError("`columns` is empty. Name the input columns, or leave it out to use all.")
-    for name in chosen:
-        if name not in frame.columns:
-            raise ValueError(unknown("column", name, frame.columns))
-        if name in targets:
-            raise ValueError(f"Column {name!r} is the target; as an input it would give the answer away.")
-        if chosen.count(name) > 1:
-            raise ValueError(f"`columns` names {name!r} twice.")
-    return chosen
-
-
-def _useful(
-    frame: pd.DataFrame, targets: list[str], train: NDArray[np.int64], found: dict[str, Kind]
-) -> tuple[list[str], str]:
-    """Return the columns that can help, and a few of the others for every reason, in words."""
-    chosen: list[str] = []
-    useless: dict[str, list[str]] = {}
-    for name in (name for name in frame.columns if name not in targets):
-        reason = "" if found[name].doubt else _useless(name, frame[name], train, found[name])
-        if reason:
-            useless.setdefault(reason, []).append(name)
-        else:
-            chosen.append(name)
-    dropped = ", ".join(f"{few(names)} ({reason})" for reason, names in useless.items())
-    if not chosen:
-        raise ValueError(
-            f"No column is left to learn from; left out: {dropped or 'none'}. Name the input "
-            f"columns with `columns` if some of these should be used."
-        )
-    return chosen, dropped
-
-
-def _useless(name: str, column: pd.Series[Any], train: NDArray[np.int64], kind: Kind) -> str:
-    if kind.what == "other" or kind.note == "empty":
-        return kind.note
-    constant = "constant in the training part"
-    if kind.what == "date":
-        t = days(name, column.iloc[train], kind.format, kind.missing)
-        return "" if len(np.unique(t[~np.isnan(t)])) > 1 else constant
-    if kind.what == "number":
-        x = numbers(name, column, kind.notation, kind.missing)
-        if kind.values == "whole" and suspicions.counts_rows(x, name):
-            return "counts the rows"
-        if kind.values == "whole" and suspicions.is_id_name(name) and (reason := suspicions.id_like(x, name)):
-            return f"{reason}, like an id"
-        x = x[train]
-        return "" if len(np.unique(x[~np.isnan(x)])) > 1 else constant
-    codes, labels = texts(name, column, kind.missing)
-    there = codes[train][codes[train] >= 0]
-    times = np.bincount(there, minlength=len(labels))
-    if (times > 0).sum() < 2:
-        return constant
-    if len(labels) >= 10 and len(labels) > 0.9 * (codes >= 0).sum():
-        return "differs in nearly every row, like an id" + (f"; {kind.caution}" if kind.caution else "")
-    if len(labels) > MOST_CATEGORIES and times[times >= FREQUENT].sum() < len(there) / 2:
-        return f"many different texts, most of them in fewer than {FREQUENT} rows"
-    return ""
-
-
-def _require_usable(chosen: list[str], found: dict[str, Kind]) -> None:
-    """Refuse the columns whose cells cannot be read, all of them at once."""
-    bad = [f"Column {name!r} {found[name].doubt or 'holds ' + found[name].note}." for name in chosen
-           if found[name].doubt or found[name].what == "other"]  # fmt: skip
-    if bad:
-        more = f" So it is with {len(bad) - 5} more columns." if len(bad) > 5 else ""
-        raise ValueError(" ".join(bad[:5]) + more)
-
-
-def _column(name: str, column: pd.Series[Any], kind: Kind, bins: int) -> Column:
-    """The encoder of a column, fitted to its training part."""
-    if kind.what == "number":
-        return Numeric.fit(name, column, kind.notation, kind.missing, bins, kind.apart)
-    if kind.what == "date":
-        return Moment.fit(name, column, kind.format, kind.missing)
-    many = len(texts(name, column, kind.missing)[1]) > MOST_KEPT
-    return Categorical.fit(name, column, kind.missing, MOST_KEPT if many else None)
 
 
 def _require_spread(frame: pd.DataFrame, aim: _Aim, train: NDArray[np.int64]) -> None:

@@ -55,6 +55,7 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
     shared: bool = False
     init_std: float | None = None
     bins: int = tabular.BINS
+    encode: bool = True
     epochs: int = tabular.EPOCHS
     batch_size: int | None = None
     optimizer: Optimizer = "adamw"
@@ -143,7 +144,7 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
         """A fresh network for data of this size, and what stands before and after it."""
         device = require_device(self.device)
         targets = self._new_targets(t, weight, classes)
-        encoder = PiecewiseLinearEncoder(self.bins, standardize=bool(self.standardize))
+        encoder = PiecewiseLinearEncoder(self.bins if self.encode else 0, standardize=self.encode and self.standardize)
         encoder.fit(x, sample_weight=targets.weights(t, weight))
         config = self._config(len(x), encoder.width, targets)
         dtype = floating_point(dtype_of(config.features, len(x), x.dtype) if self.dtype is None else self.dtype)

@@ -35,6 +35,8 @@ class HamiltonianRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[mi
         init_std: standard deviation of the initial weights; None means that of `Flow`.
         bins: of every column, whose pieces stand beside it, see `PiecewiseLinearEncoder`; 0 takes the numbers alone.
             `partial_fit` keeps those of its first rows.
+        encode: scale every column, and set its pieces beside it; False takes X as it is, from an encoder before it
+            such as `DataFrameEncoder`, and leaves `bins` and the columns' part of `standardize` without meaning.
         epochs: passes over the table, at most.
         batch_size: rows a step; None takes a sixteenth of the rows, at least 32 and at most 128. L-BFGS takes all.
         optimizer: "adamw", "adam", "sgd" or "lbfgs"; the defaults of the next two suit "adamw".

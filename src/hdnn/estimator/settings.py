@@ -63,7 +63,7 @@ def naming_what_helps(estimator: object) -> Iterator[None]:
             if sign in told:
                 raise ValueError(
                     f"{told}. {type(estimator).__name__} reads numbers alone, no {what}. Put before it in a Pipeline: "
-                    f"skrub's `TableVectorizer()` for texts and dates, and `SimpleImputer(add_indicator=True)` for "
-                    f"missing values."
+                    f"`hdnn.DataFrameEncoder()`, and give it `encode=False`; or skrub's `TableVectorizer()` for texts "
+                    f"and dates, and `SimpleImputer(add_indicator=True)` for missing values."
                 ) from error
         raise
