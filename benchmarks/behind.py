@@ -29,15 +29,17 @@ import hdnn
 import tables
 import verdicts
 from contenders import COMMAND, ESTIMATOR, TREES, Task
+from hdnn.training import tabular
 from machine import facts, head, publish, require_folder, say, table
 
 FITS = 5
 
 
-def changed(task: Task, encoder: Callable[[Task], Any] = contenders.one_hot, **chosen: Any) -> Any:
-    """The estimator with a change, behind an encoder."""
+def changed(task: Task, encoder: Callable[[Task], Any] | None = None, bins: int = tabular.BINS, **chosen: Any) -> Any:
+    """The estimator with a change, behind its own encoder or another, whose numbers it then encodes itself."""
     kind = hdnn.HamiltonianClassifier if task.classes else hdnn.HamiltonianRegressor
-    return make_pipeline(encoder(task), kind(**{"random_state": task.seed, **chosen}))
+    model = kind(**{"random_state": task.seed, "encode": encoder is not None, "bins": bins, **chosen})
+    return make_pipeline(hdnn.DataFrameEncoder(bins=bins) if encoder is None else encoder(task), model)
 
 
 def by_target(task: Task) -> Any:
@@ -75,8 +77,7 @@ def variants() -> dict[str, Callable[[Task], float]]:
         "a third of the rate": {"learning_rate": known.learning_rate / 3},
         "16 layers, horizon 3.2": {"layers": 16, "horizon": 3.2},
         "256 features": {"features": 256},
-        "up to 100 categories": {"encoder": partial(contenders.one_hot, categories=100)},
-        "up to 1000 categories": {"encoder": partial(contenders.one_hot, categories=1000)},
+        "one column a category": {"encoder": contenders.one_hot},
         "categories by target": {"encoder": by_target},
     }
     own = {name: partial(scored, partial(changed, **chosen)) for name, chosen in changes.items()}

@@ -40,6 +40,7 @@ from hdnn.jobs.worth import Worth
 
 TREES, PATIENT_TREES, NETWORK = "boosted trees", "boosted trees, early stopping", "perceptron"
 COMMAND, ESTIMATOR = "hdnn train", "hdnn estimator"
+ALONE = "hdnn estimator, one column a category"
 CATEGORIES = 250
 """Most categories of a column of texts, for all methods; the rarest share one. It was 100 where each is a column of its
 own until 27 November: on the half for choices, that cost the estimators up to 21 points of a table."""
@@ -138,6 +139,12 @@ def lightgbm(task: Task) -> Any:
 
 
 def estimator(task: Task) -> Any:
+    """The estimators of hdnn behind the encoder of `hdnn train`."""
+    kind = hdnn.HamiltonianClassifier if task.classes else hdnn.HamiltonianRegressor
+    return make_pipeline(hdnn.DataFrameEncoder(), kind(encode=False, random_state=task.seed))
+
+
+def estimator_alone(task: Task) -> Any:
     """The estimators of hdnn behind the encoder that forest and perceptron have."""
     kind = hdnn.HamiltonianClassifier if task.classes else hdnn.HamiltonianRegressor
     return make_pipeline(one_hot(task), kind(random_state=task.seed))
@@ -187,9 +194,10 @@ METHODS: dict[str, Callable[[Task], tuple[float, float]]] = {
     "LightGBM": lambda task: fitted(lightgbm, task),
     NETWORK: lambda task: fitted(perceptron, task),
     ESTIMATOR: lambda task: fitted(estimator, task),
+    ALONE: lambda task: fitted(estimator_alone, task),
     COMMAND: commanded,
 }
-PEERS = tuple(name for name in METHODS if name not in (ESTIMATOR, COMMAND))
+PEERS = tuple(name for name in METHODS if name not in (ESTIMATOR, ALONE, COMMAND))
 
 
 def available() -> list[str]:
