@@ -76,8 +76,8 @@ sanitize:
 	$(call STEP,baseline,16,)
 	$(call STEP,avx2,32,-mavx2 -mfma)
 	$(call STEP,avx512,64,-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma)
-	$(SANITIZE) -fopenmp -DHDNN_X86 csrc/flow.cpp csrc/tests/sanitize.cpp build/sanitize/[ab]*.o -o build/sanitize/run
-	$(SANITIZE) -fopenmp -DHDNN_X86 csrc/flow.cpp csrc/training.cpp csrc/tests/sanitize_training.cpp build/sanitize/*.o \
+	$(SANITIZE) -pthread -DHDNN_X86 csrc/flow.cpp csrc/tests/sanitize.cpp build/sanitize/[ab]*.o -o build/sanitize/run
+	$(SANITIZE) -pthread -DHDNN_X86 csrc/flow.cpp csrc/training.cpp csrc/tests/sanitize_training.cpp build/sanitize/*.o \
 		-o build/sanitize/run_training
 	OMP_NUM_THREADS=2 build/sanitize/run
 	OMP_NUM_THREADS=2 build/sanitize/run_training

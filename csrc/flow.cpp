@@ -21,9 +21,6 @@
 #ifdef __APPLE__
 #include <sys/sysctl.h>
 #endif
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 namespace hdnn {
 
@@ -85,10 +82,8 @@ std::atomic<bool> in_forked_child{false};
 // More threads than processors only cost, and a system may refuse them, which ends the process.
 int usable(int threads, int64_t tasks = INT64_MAX) {
   if (threads <= 1 || in_forked_child) return 1;  // counting processors asks the system
-#ifdef _OPENMP
-  const int processors = omp_get_num_procs();
-  if (threads > processors) threads = processors;
-#endif
+  const int most = processors();
+  if (threads > most) threads = most;
   if (threads > tasks) threads = static_cast<int>(tasks);
   return threads > 1 ? threads : 1;
 }
@@ -178,23 +173,18 @@ int64_t forward(bool doubles, const Spec& spec, const Arrays& a, int threads, In
   const int64_t chunks = blocks < 4 * kChunks ? blocks : 4 * kChunks, tasks = a.flows * chunks;
   threads = usable(threads, tasks);
   Team team(interrupt, tasks);
-#pragma omp parallel num_threads(threads) if (threads > 1)
-  {
+  together(threads, [&](int) {
     std::unique_ptr<Scratch> scratch;
-#pragma omp for schedule(dynamic) nowait
-    for (int64_t task = 0; task < tasks; ++task) {
-      team.task([&] {
-        const int64_t flow = task / chunks, chunk = task % chunks;
-        const Weights at{offset(a.weight, flow * a.weight_flow, size), offset(a.bias, flow * a.bias_flow, size),
-                         offset(a.drive, flow * a.drive_flow, size), nullptr, nullptr, nullptr};
-        Job job = job_of(spec, a, at, flow, size, kept);
-        team.give_to(job);
-        if (!scratch) scratch.reset(new Scratch(kernel.scratch(doubles, job, false)));
-        kernel.forward(doubles, job, blocks * chunk / chunks, blocks * (chunk + 1) / chunks, scratch->memory);
-      });
-    }
-    team.wait();
-  }
+    team.work([&](int64_t task) {
+      const int64_t flow = task / chunks, chunk = task % chunks;
+      const Weights at{offset(a.weight, flow * a.weight_flow, size), offset(a.bias, flow * a.bias_flow, size),
+                       offset(a.drive, flow * a.drive_flow, size), nullptr, nullptr, nullptr};
+      Job job = job_of(spec, a, at, flow, size, kept);
+      team.give_to(job);
+      if (!scratch) scratch.reset(new Scratch(kernel.scratch(doubles, job, false)));
+      kernel.forward(doubles, job, blocks * chunk / chunks, blocks * (chunk + 1) / chunks, scratch->memory);
+    });
+  });
   team.raise();
   return reinterpret_cast<intptr_t>(&kernel);
 }
@@ -217,25 +207,20 @@ void backward(bool doubles, const Spec& spec, const Arrays& given, int64_t layou
   threads = usable(threads, tasks);
   Team team(interrupt, tasks);
   std::vector<char> partial(static_cast<size_t>(tasks * numbers * size), 0);
-#pragma omp parallel num_threads(threads) if (threads > 1)
-  {
+  together(threads, [&](int) {
     std::unique_ptr<Scratch> scratch;
-#pragma omp for schedule(dynamic) nowait
-    for (int64_t task = 0; task < tasks; ++task) {
-      team.task([&] {
-        const int64_t flow = task / chunks, chunk = task % chunks;
-        char* mine = partial.data() + task * numbers * size;
-        const Weights at{offset(a.weight, flow * a.weight_flow, size), offset(a.bias, flow * a.bias_flow, size),
-                         offset(a.drive, flow * a.drive_flow, size), mine, mine + sizes[0] * size,
-                         mine + (sizes[0] + sizes[1]) * size};
-        Job job = job_of(spec, a, at, flow, size, kept);
-        team.give_to(job);
-        if (!scratch) scratch.reset(new Scratch(kernel.scratch(doubles, job, true)));
-        kernel.backward(doubles, job, blocks * chunk / chunks, blocks * (chunk + 1) / chunks, scratch->memory);
-      });
-    }
-    team.wait();
-  }
+    team.work([&](int64_t task) {
+      const int64_t flow = task / chunks, chunk = task % chunks;
+      char* mine = partial.data() + task * numbers * size;
+      const Weights at{offset(a.weight, flow * a.weight_flow, size), offset(a.bias, flow * a.bias_flow, size),
+                       offset(a.drive, flow * a.drive_flow, size), mine, mine + sizes[0] * size,
+                       mine + (sizes[0] + sizes[1]) * size};
+      Job job = job_of(spec, a, at, flow, size, kept);
+      team.give_to(job);
+      if (!scratch) scratch.reset(new Scratch(kernel.scratch(doubles, job, true)));
+      kernel.backward(doubles, job, blocks * chunk / chunks, blocks * (chunk + 1) / chunks, scratch->memory);
+    });
+  });
   team.raise();
   void* const outputs[3] = {a.weight_gradient, a.bias_gradient, a.drive_gradient};
   for (int64_t flow = 0; flow < a.flows; ++flow) {
@@ -275,14 +260,6 @@ const char* choose_instruction_set(const char* name) {
     if (kernel == most) break;  // the list ascends: what follows this processor does not have
   }
   return nullptr;
-}
-
-bool has_openmp() {
-#ifdef _OPENMP
-  return true;
-#else
-  return false;
-#endif
 }
 
 }  // namespace hdnn

@@ -67,7 +67,6 @@ void backward(bool doubles, const Spec&, const Arrays&, int64_t layout, int thre
 // The instruction set in use, and a way to choose another that this processor has; nullptr if it has not.
 const char* instruction_set();
 const char* choose_instruction_set(const char* name);
-bool has_openmp();
 // As many threads as wanted and processors, or one in a forked child.
 int usable_threads(int wanted);
 

@@ -6,20 +6,9 @@
 #include <thread>
 
 #include "flow.hpp"
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "threads.hpp"
 
 namespace hdnn {
-
-inline int thread_number() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 // Asks from the calling thread whether to stop, and lets the others know.
 class Guard {
@@ -32,9 +21,9 @@ class Guard {
   }
   bool stopped() const { return stopped_.load(std::memory_order_relaxed); }
 
-  // The caller has nothing left to do while `left` others have: stay awake.
-  void wait(const std::atomic<int64_t>& left) {
-    while (left > 0 && interrupt_ != nullptr && caller_ == std::this_thread::get_id() && !stopped_) {
+  // The caller has nothing left to do while others have: stay awake.
+  void wait(const Queue& queue) {
+    while (queue.unfinished() && interrupt_ != nullptr && caller_ == std::this_thread::get_id() && !stopped_) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
       look();
     }

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "flow.hpp"
+#include "threads.hpp"
 #include "training.hpp"
 
 namespace nb = nanobind;
@@ -101,8 +102,8 @@ NB_MODULE(_native, m) {
   m.def("train", [](bool doubles, const Training& training, const Trainees& trainees, int threads) {
     without_gil([&] { hdnn::train(doubles, training, trainees, threads, signalled); });
   });
-  m.attr("interface") = 6;  // as hdnn/kernels/calls.py counts what it passes and expects; raise both together
+  m.attr("interface") = 7;  // as hdnn/kernels/calls.py counts what it passes and expects; raise both together
   m.def("instruction_set", &hdnn::instruction_set);
   m.def("choose_instruction_set", &hdnn::choose_instruction_set);
-  m.def("has_openmp", &hdnn::has_openmp);
+  m.def("share_threads", [](intptr_t entry) { hdnn::openmp() = reinterpret_cast<hdnn::Parallel>(entry); });
 }

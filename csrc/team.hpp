@@ -9,10 +9,7 @@
 
 #include "flow.hpp"
 #include "job.hpp"
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "threads.hpp"
 
 namespace hdnn {
 
@@ -22,11 +19,11 @@ class Team {
   using Clock = std::chrono::steady_clock;
 
  public:
-  Team(Interrupt interrupt, int64_t tasks) : interrupt_(interrupt), left_(tasks) {}
+  Team(Interrupt interrupt, int64_t tasks) : interrupt_(interrupt), queue_(tasks) {}
 
   bool stopped() {
     if (why_.load(std::memory_order_relaxed) != kGoOn) return true;
-    if (interrupt_ == nullptr || thread() != 0) return false;
+    if (interrupt_ == nullptr || caller_ != std::this_thread::get_id()) return false;
     const Clock::time_point now = Clock::now();
     if (now - asked_ < std::chrono::milliseconds(100)) return false;
     asked_ = now;
@@ -34,21 +31,16 @@ class Team {
     return why_ != kGoOn;
   }
 
-  template <class F> void task(F&& run) {
-    try {
-      if (!stopped()) run();
-    } catch (const std::bad_alloc&) {
-      stop(kNoMemory);
-    }
-    --left_;
-  }
-
-  // The caller has no task any more, and others still have: stay awake for Ctrl-C. A short wait must not be slept over.
-  void wait() {
-    if (interrupt_ == nullptr || thread() != 0) return;
-    const Clock::time_point start = Clock::now();
-    while (left_ > 0 && !stopped())
-      if (Clock::now() - start > std::chrono::milliseconds(10)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  // What one thread does: tasks while there are any.
+  template <class F> void work(F&& run) {
+    queue_.each([&](int64_t task) {
+      try {
+        if (!stopped()) run(task);
+      } catch (const std::bad_alloc&) {
+        stop(kNoMemory);
+      }
+    });
+    wait();
   }
 
   void give_to(Job& job) {
@@ -64,12 +56,12 @@ class Team {
  private:
   enum Why { kGoOn, kInterrupted, kNoMemory };
 
-  static int thread() {
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
+  // The caller has no task any more, and others still have: stay awake for Ctrl-C. A short wait must not be slept over.
+  void wait() {
+    if (interrupt_ == nullptr || caller_ != std::this_thread::get_id()) return;
+    const Clock::time_point start = Clock::now();
+    while (queue_.unfinished() && !stopped())
+      if (Clock::now() - start > std::chrono::milliseconds(10)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 
   void stop(Why why) {
@@ -78,7 +70,8 @@ class Team {
   }
 
   const Interrupt interrupt_;
-  std::atomic<int64_t> left_;
+  const std::thread::id caller_ = std::this_thread::get_id();
+  Queue queue_;
   std::atomic<int> why_{kGoOn};
   Clock::time_point asked_ = Clock::now();
 };

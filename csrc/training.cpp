@@ -135,9 +135,10 @@ template <class T> class Learner {
     if (threads == 1) {
       for (int64_t chunk = 0; chunk < chunks; ++chunk) losses_[chunk] = walk(k, share, chunk, chunks, blocks_[0]);
     } else {
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
-      for (int64_t chunk = 0; chunk < chunks; ++chunk)
-        losses_[chunk] = walk(k, share, chunk, chunks, blocks_[static_cast<size_t>(thread_number())]);
+      Queue queue(chunks);
+      together(threads, [&](int seat) {
+        queue.each([&](int64_t chunk) { losses_[chunk] = walk(k, share, chunk, chunks, blocks_[static_cast<size_t>(seat)]); });
+      });
     }
     double loss = 0;
     for (int64_t chunk = 0; chunk < chunks; ++chunk) loss += losses_[chunk];
@@ -265,16 +266,13 @@ template <class T> void run(const Training& training, const Trainees& trainees, 
   if (side == 1) {
     for (int64_t model = 0; model < trainees.models && !guard.stopped(); ++model) learners[0].run(model);
   } else {
-    std::atomic<int64_t> left{trainees.models};
-#pragma omp parallel num_threads(side)
-    {
-#pragma omp for schedule(dynamic) nowait
-      for (int64_t model = 0; model < trainees.models; ++model) {
-        if (!guard.stopped()) learners[static_cast<size_t>(thread_number())].run(model);
-        --left;
-      }
-      guard.wait(left);
-    }
+    Queue queue(trainees.models);
+    together(side, [&](int seat) {
+      queue.each([&](int64_t model) {
+        if (!guard.stopped()) learners[static_cast<size_t>(seat)].run(model);
+      });
+      guard.wait(queue);
+    });
   }
   if (guard.stopped()) throw Interrupted();
 }

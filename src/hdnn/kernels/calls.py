@@ -14,20 +14,22 @@ from typing import Any, NamedTuple, overload
 import torch
 from torch import Tensor
 
+from hdnn.kernels import threads
 from hdnn.kernels.backend import Gradients, Layers
 from hdnn.kernels.plan import Plan
 
-_INTERFACE = 6  # what is passed to the extension, and expected of it; csrc/module.cpp has the same number
+_INTERFACE = 7  # what is passed to the extension, and expected of it; csrc/module.cpp has the same number
 
 
 def _load() -> tuple[Any, str]:
-    """The extension, or None and why not. Torch stands above: the first to load decides which OpenMP both share."""
+    """The extension, told whose threads share its work, or None and why not."""
     try:
         found = importlib.import_module("hdnn.kernels._native")
     except ImportError as error:
         return None, str(error)
     if getattr(found, "interface", 0) != _INTERFACE:
         return None, "it was compiled from other sources than these; install hdnn again"
+    found.share_threads(threads.entry())
     return found, ""
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hdnn.kernels import calls
+from hdnn.kernels import calls, threads
 from hdnn.kernels.backend import NOTHING, Backend, Gradients, Layers, Wants
 from hdnn.kernels.plan import Plan
 
@@ -30,11 +30,12 @@ class Native(Backend):
     drives: ClassVar[bool] = True
 
     def describe(self) -> str:
-        """With the instruction set and whether threads share the work."""
+        """With the instruction set and whose threads share the work."""
         extension = calls.extension
         if extension is None:
             return f"not available: {calls.why_not}"
-        return f"available ({extension.instruction_set()}, {'OpenMP' if extension.has_openmp() else 'one thread'})"
+        whose = "PyTorch's OpenMP" if threads.entry() else "threads of its own"
+        return f"available ({extension.instruction_set()}, {whose})"
 
     def why_not(self, plan: Plan | None, y: Tensor | None, weight: Tensor | None, wants: Wants) -> str:
         """The eager path runs where programs are written down, so that they need no hdnn.
