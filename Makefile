@@ -6,7 +6,7 @@ MNIST ?=
 CIFAR10 ?=
 IMAGES = $(if $(MNIST),--mnist=$(MNIST)) $(if $(CIFAR10),--cifar10=$(CIFAR10))
 
-.PHONY: demo test test-slow bench docs playground lint types sanitize setup clean
+.PHONY: demo test test-slow bench docs playground notebooks lint types sanitize setup clean
 
 demo: setup
 	$(BIN)/hdnn train digits --output runs/demo --overwrite
@@ -53,6 +53,10 @@ playground: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt ziglang
 	$(BIN)/python playground/build.py
 
+# Their outputs, which the documentation shows (about a minute).
+notebooks: setup
+	$(BIN)/python notebooks/execute.py
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -91,5 +95,5 @@ setup: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv build dist docs/commands.md docs/extra docs/gallery docs/results .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist docs/commands.md docs/extra docs/gallery docs/notebooks docs/results .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

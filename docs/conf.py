@@ -16,6 +16,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads share the small tensors
 shutil.rmtree(HERE / "results", ignore_errors=True)
 shutil.copytree(HERE.parent / "benchmarks" / "results", HERE / "results")
 shutil.copytree(HERE.parent / "results", HERE / "results" / "papers")
+# So are the notebooks, with the outputs that they hold: tests run them.
+shutil.rmtree(HERE / "notebooks", ignore_errors=True)
+shutil.copytree(
+    HERE.parent / "notebooks", HERE / "notebooks", ignore=shutil.ignore_patterns("*.py", "__pycache__", ".*")
+)
 # The playground is a page of its own.
 (HERE / "extra" / "playground").mkdir(parents=True, exist_ok=True)
 shutil.copy(HERE.parent / "src" / "hdnn" / "playground" / "index.html", HERE / "extra" / "playground")
@@ -31,7 +36,7 @@ project_copyright = author
 version = release = hdnn.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
     "sphinx.ext.napoleon",
@@ -41,10 +46,11 @@ extensions = [
     "links",
     "pages",
 ]
-exclude_patterns = ["commands.md", "examples/*", "extra/*"]
+exclude_patterns = ["commands.md", "examples/*", "extra/*", "gallery/*.ipynb"]  # pages of the gallery are its .rst
 
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"
 smartquotes_action = "D"  # dashes, which Sphinx writes as --; quotes and (..., n) stay what they are
 
 # What stands in single backticks is code, and a link where it names something public.

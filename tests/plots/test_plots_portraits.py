@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
+import hdnn
 from drawings import legend, overhang, words
 from hdnn import plots
 
@@ -46,3 +48,11 @@ def test_errors_teach():
         plots.phase_portrait(X, Y, ENERGY + np.inf, VELOCITY)
     with pytest.raises(ValueError, match="Pick two coordinates"):
         plots.phase_portrait(X, Y, ENERGY, VELOCITY, trajectories=np.zeros((3, 2, 4)))
+
+
+def test_tensors_that_ask_for_a_gradient_are_drawn():
+    flow = hdnn.h2(2, layers=8, step=0.1)
+    found = hdnn.analysis.phase_portrait(flow, ((-2, 2), (-2, 2)), points=9)
+    states = flow.trajectory(torch.randn(3, 2))
+    assert states.requires_grad
+    hdnn.plots.phase_portrait(found.x, found.y, found.energy, found.velocity, trajectories=states)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
-from hdnn.plots.style import COLOURS, INK, QUIET, blank, dot, dress, legend_above
+from hdnn.plots.style import COLOURS, INK, QUIET, blank, dot, dress, legend_above, numbers
 
 # Beyond this many features the n² entries can no longer be told apart.
 _MOST = 3
@@ -34,7 +34,7 @@ def sensitivity_entries(times: ArrayLike, states: ArrayLike, matrices: ArrayLike
         >>> found = continuous_sensitivities(ode, torch.tensor([0.57, -0.82]), range(21))
         >>> figure = sensitivity_entries(found.times, found.states, found.forward)
     """
-    t, Y, M = (np.asarray(values, float) for values in (times, states, matrices))
+    t, Y, M = (numbers(values) for values in (times, states, matrices))
     n = Y.shape[-1] if Y.ndim == 2 else 0
     if t.ndim != 1 or not t.size or Y.shape != (t.size, n) or M.shape != (t.size, n, n):
         raise ValueError(

@@ -27,6 +27,7 @@ from hdnn.plots.style import (
     legend_on_top,
     logarithmic,
     marked,
+    numbers,
 )
 
 _BOUND: dict[str, Any] = {"color": INK, "linewidth": 1.0, "linestyle": "--"}
@@ -79,11 +80,11 @@ def norms_by_depth(
     lines, values = [], []
     for i, (name, band) in enumerate(networks.items()):
         lines.append(marked(_band(ax, places[name], band, colour(i), name), i))
-        values += [np.asarray(band.minimum, float), np.asarray(band.maximum, float)]
+        values += [numbers(band.minimum), numbers(band.maximum)]
     largest = float(np.max(np.concatenate(values)))
     for name, bound in (upper or {}).items():
         # Cut off above the picture: a scale must not see numbers that it cannot square.
-        heights = np.minimum(np.asarray(bound, float), 10 * _FAR * largest)
+        heights = np.minimum(numbers(bound), 10 * _FAR * largest)
         shade = colour(list(networks).index(name))
         title = "upper bound" if len(networks) == 1 else f"{name}: upper bound"
         lines.append(ax.plot(places[name], heights, color=shade, linewidth=1.2, linestyle=":", label=title)[0])
@@ -126,8 +127,8 @@ def singular_values_by_depth(values: Sequence[Band], *, depths: Sequence[int] | 
     ]
     ax.axhline(1.0, **_BOUND)
     dress(ax, "", x=label, y=r"singular values of $\partial y_N/\partial y_j$", grid=True, formulas=True)
-    extremes = [np.asarray(band.minimum, float) for band in named.values()]
-    extremes += [np.asarray(band.maximum, float) for band in named.values()]
+    extremes = [numbers(band.minimum) for band in named.values()]
+    extremes += [numbers(band.maximum) for band in named.values()]
     _layers(ax, places)
     logarithmic(ax, np.concatenate([*extremes, np.ones(1)]))
     legend_on_top(figure, lines)
@@ -183,10 +184,10 @@ def gradients_by_depth(states: Band, parameters: Mapping[str, ArrayLike]) -> Fig
     _band(left, places[""], states, colour(0), "")
     dress(left, "states", x=label, y=r"$\|dL/dy_j\|_2$", grid=True, formulas=True)
     _layers(left, places)
-    logarithmic(left, np.concatenate([np.asarray(states.minimum, float), np.asarray(states.maximum, float)]))
+    logarithmic(left, np.concatenate([numbers(states.minimum), numbers(states.maximum)]))
     lines = []
     for i, (name, norms) in enumerate(parameters.items()):
-        heights = np.asarray(norms, float)
+        heights = numbers(norms)
         if heights.shape not in ((len(places[""]) - 1,), (1,)):
             raise ValueError(
                 f"Expected one norm of {name!r} for each of the {len(places['']) - 1} layers; got {heights.shape}."
@@ -200,7 +201,7 @@ def gradients_by_depth(states: Band, parameters: Mapping[str, ArrayLike]) -> Fig
     dress(right, "parameters", x="layer $j$", y=r"$\|dL/d\theta_j\|_2$", grid=True, formulas=True)
     _layers(right, places)
     if lines:
-        logarithmic(right, np.concatenate([np.asarray(norms, float) for norms in parameters.values()]))
+        logarithmic(right, np.concatenate([numbers(norms) for norms in parameters.values()]))
         legend_above(right, lines)
     return figure
 
@@ -220,7 +221,7 @@ def _places(bands: Mapping[str, Band], depths: Sequence[int] | None) -> tuple[di
     if depths is not None:
         if set(sizes.values()) != {len(depths)}:
             raise ValueError(f"`depths` names {len(depths)} depths; the statistics have {sorted(set(sizes.values()))}.")
-        return {name: np.asarray(depths, float) for name in bands}, "state before layer $j$"
+        return {name: numbers(depths) for name in bands}, "state before layer $j$"
     if len(set(sizes.values())) == 1:
         return {name: np.arange(size, dtype=float) for name, size in sizes.items()}, "state before layer $j$"
     return {name: np.arange(1 - size, 1, dtype=float) for name, size in sizes.items()}, "$j - N$, the output at 0"
@@ -228,7 +229,7 @@ def _places(bands: Mapping[str, Band], depths: Sequence[int] | None) -> tuple[di
 
 def _band(ax: Axes, x: Floats, band: Band, shade: str, label: str) -> Line2D:
     """Draw the range over the samples and their mean."""
-    low, mean, high = (np.asarray(part, float) for part in (band.minimum, band.mean, band.maximum))
+    low, mean, high = (numbers(part) for part in (band.minimum, band.mean, band.maximum))
     ax.fill_between(x, low, high, color=shade, alpha=0.22, linewidth=0, gid="band")
     line = ax.plot(x, mean, color=shade, linewidth=1.6, label=label)[0]
     if len(x) <= 12:

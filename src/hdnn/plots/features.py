@@ -28,6 +28,7 @@ from hdnn.plots.style import (
     dress,
     ending,
     indices,
+    numbers,
     scatter,
 )
 
@@ -86,7 +87,7 @@ def features_by_layer(
         ax.remove()
     shares = ["", ""]
     if explained is not None:
-        shares = [f" ({share:.0%} of the variance)" for share in np.asarray(explained, float)[:2]]
+        shares = [f" ({share:.0%} of the variance)" for share in numbers(explained)[:2]]
     figure.supxlabel(f"component 1{shares[0]}", fontsize=SMALL, color=QUIET)
     figure.supylabel(f"component 2{shares[1]}", fontsize=SMALL, color=QUIET)
     class_legend(figure, classes, above=True)
@@ -153,7 +154,7 @@ def film(pictures: Sequence[Image.Image], durations: list[int]) -> bytes:
 
 
 def _trajectory(coordinates: ArrayLike, labels: ArrayLike, classes: Sequence[str]) -> tuple[Floats, Integers]:
-    C = np.asarray(coordinates, float)
+    C = numbers(coordinates)
     if C.ndim != 3 or C.shape[2] != 2 or not C.shape[0]:
         raise ValueError(
             f"Expected coordinates of shape (layers + 1, samples, 2); got {C.shape}. "

@@ -23,6 +23,7 @@ from hdnn.plots.style import (
     legend_beside,
     legend_on_top,
     logarithmic,
+    numbers,
     tint,
 )
 
@@ -81,7 +82,7 @@ def sensitivities_by_iteration(networks: Mapping[str, RecordedSensitivities], *,
     bound: list[Line2D] = []
     for ax, (name, recorded) in zip(panels, networks.items(), strict=True):
         x, mean = _records(name, recorded.iterations, recorded.mean, len(recorded.layers))
-        low, high = np.asarray(recorded.minimum, float), np.asarray(recorded.maximum, float)
+        low, high = numbers(recorded.minimum), numbers(recorded.maximum)
         ax.fill_between(x, low.min(1), high.max(1), color=tint(QUIET, 0.75), linewidth=0, gid="range")
         _lines(ax, x, mean, recorded.layers)
         seen = [low.ravel(), high.ravel()]
@@ -106,7 +107,7 @@ def gradients_by_iteration(networks: Mapping[str, RecordedGradients]) -> Figure:
     figure, panels = _panels(list(networks))
     shown: list[Sequence[int]] = []
     for ax, (name, recorded) in zip(panels, networks.items(), strict=True):
-        norms = np.asarray(recorded.norms, float)
+        norms = numbers(recorded.norms)
         x, norms = _records(name, recorded.iterations, norms, norms.shape[-1])
         last = norms.shape[1] - 1
         layers = sorted({round(last * i / (_MOST - 1)) for i in range(_MOST)})
@@ -130,7 +131,7 @@ def _panels(names: list[str]) -> tuple[Figure, list[Axes]]:
 
 
 def _records(name: str, iterations: ArrayLike, values: ArrayLike, layers: int) -> tuple[Floats, Floats]:
-    x, heights = np.asarray(iterations, float), np.asarray(values, float)
+    x, heights = numbers(iterations), numbers(values)
     if x.ndim != 1 or not x.size or heights.shape != (x.size, layers):
         raise ValueError(
             f"Expected records of {name!r}, (R,) iterations and (R, {layers}) norms; got {x.shape} and "

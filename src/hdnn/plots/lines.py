@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
-from hdnn.plots.style import QUIET, Floats, blank, colour, dress, legend_on_top, marked, tint
+from hdnn.plots.style import QUIET, Floats, blank, colour, dress, legend_on_top, marked, numbers, tint
 
 Scale = Literal["linear", "log"]
 
@@ -74,7 +74,7 @@ def curves(
 
 
 def _read(name: str, places: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
-    at, found = np.asarray(places, float), np.atleast_2d(np.asarray(values, float))
+    at, found = numbers(places), np.atleast_2d(numbers(values))
     if at.ndim != 1 or not at.size or found.ndim != 2 or found.shape[1] != at.size or not found.shape[0]:
         raise ValueError(
             f"Expected places (P,) and values (P,), or (S, P) of S seeds, for {name!r}; got {np.shape(places)} and "

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
-from hdnn.plots.style import COLOURS, INK, QUIET, SMALL, Floats, blank, dot, dress, gradation, legend_on_top
+from hdnn.plots.style import COLOURS, INK, QUIET, SMALL, Floats, blank, dot, dress, gradation, legend_on_top, numbers
 
 _LEVELS = 14
 _ARROWS: dict[str, Any] = {"color": "#b5b5b5", "linewidth": 0.6, "arrowsize": 0.7, "density": 1.1, "zorder": 1}
@@ -48,7 +48,7 @@ def phase_portrait(
         >>> found = portrait(hdnn.h2(2, layers=8, step=0.1), ((-2, 2), (-2, 2)))
         >>> figure = phase_portrait(found.x, found.y, found.energy, found.velocity, names=found.names)
     """
-    X, Y, H, V = (np.asarray(values, float) for values in (x, y, energy, velocity))
+    X, Y, H, V = (numbers(values) for values in (x, y, energy, velocity))
     if X.ndim != 1 or Y.ndim != 1 or H.shape != (Y.size, X.size) or V.shape != (2, *H.shape) or min(H.shape) < 2:
         raise ValueError(
             f"Expected x (P,), y (R,), energy (R, P) and velocity (2, R, P); got {X.shape}, {Y.shape}, {H.shape} and "
@@ -67,7 +67,7 @@ def phase_portrait(
         ax.clabel(levels, np.asarray(levels.levels)[::3], fontsize=6.5, fmt="%.3g")
         handles.append(Line2D([], [], color=gradation(3)[1], linewidth=1.2, label="levels of H"))
     if trajectories is not None:
-        handles += _trajectories(ax, np.asarray(trajectories, float))
+        handles += _trajectories(ax, numbers(trajectories))
     dress(ax, "", x=names[0], y=names[1])
     ax.set(xlim=(X[0], X[-1]), ylim=(Y[0], Y[-1]))
     if note:

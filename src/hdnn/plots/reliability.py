@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
-from hdnn.plots.style import QUIET, blank, colour, dress, legend_on_top
+from hdnn.plots.style import QUIET, blank, colour, dress, legend_on_top, numbers
 
 
 def reliability_diagram(rows: ArrayLike, shares: ArrayLike, probabilities: ArrayLike) -> Figure:
@@ -30,7 +30,7 @@ def reliability_diagram(rows: ArrayLike, shares: ArrayLike, probabilities: Array
         >>> len(figure.axes[0].collections[0].get_offsets())
         2
     """
-    counts, right, said = (np.asarray(each, float) for each in (rows, shares, probabilities))
+    counts, right, said = (numbers(each) for each in (rows, shares, probabilities))
     if not counts.shape == right.shape == said.shape or counts.ndim != 1 or not counts.sum() > 0:
         raise ValueError(
             f"Expected rows, shares and probabilities of the same bins, with a row at least; got shapes "

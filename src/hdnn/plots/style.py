@@ -276,6 +276,12 @@ def logarithmic(ax: Axes, values: Floats) -> None:
         ax.yaxis.set_minor_locator(NullLocator())
 
 
+def numbers(values: object) -> Floats:
+    """What is to be drawn as an array; of a tensor the numbers alone, whether or not a gradient is asked of it."""
+    detach = getattr(values, "detach", None)
+    return np.asarray(values if detach is None else detach(), float)
+
+
 def tint(shade: str, white: float) -> str:
     """A colour mixed with so much white, between 0 and 1."""
     red, green, blue = (white + (1 - white) * part for part in to_rgb(shade))
