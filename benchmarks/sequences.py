@@ -39,7 +39,7 @@ class Data(NamedTuple):
 
 
 class Model(nn.Module):
-    """The last state of a recurrent network, read out by a linear layer."""
+    """The last state of a recurrent network, read out by a linear layer, with a norm and an h2 flow before it or none."""
 
     def __init__(self, options: argparse.Namespace, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -56,12 +56,14 @@ class Model(nn.Module):
                     cell.bias.mul_(options.bias_scale)
                 if options.slow != 1 and options.model == "h2":  # q nearly rests, and p adds up what inputs do
                     self.core.cells[0].weight[:, 0].mul_(options.slow)
+        self.norm = nn.LayerNorm(n) if options.norm else nn.Identity()
+        self.read = hdnn.h2(n, options.readout, step=0.5) if options.readout else nn.Identity()
         self.out = nn.Linear(n, outputs)
 
     def forward(self, u: Tensor) -> Tensor:
         """Answers (B, outputs) for sequences (T, B, d)."""
         states, _ = self.core(u)
-        result: Tensor = self.out(states[-1])
+        result: Tensor = self.out(self.read(self.norm(states[-1])))
         return result
 
 
@@ -158,6 +160,9 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     torch.manual_seed(options.seed)
     task = task_of(options)
     model = Model(options, task.validation.x.shape[-1], task.outputs)
+    if options.norm or options.readout:  # the first steps are those of the readout alone
+        nn.init.zeros_(model.out.weight)
+        nn.init.zeros_(model.out.bias)
     if options.begin:
         model.load_state_dict(torch.load(options.begin, weights_only=True)["model"])
     optimizer = torch.optim.Adam(model.parameters(), lr=options.rate)
@@ -225,6 +230,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--init-std", type=float)
     parser.add_argument("--input-scale", type=float, default=1.0)
     parser.add_argument("--bias-scale", type=float, default=1.0)
+    parser.add_argument("--norm", action="store_true", help="layer norm of the last state")
+    parser.add_argument("--readout", type=int, default=0, help="layers of an h2 flow between last state and output")
     parser.add_argument("--slow", type=float, default=1.0, help="factor of the initial K_p of h2, which moves q")
     parser.add_argument("--length", type=int, default=1000)
     parser.add_argument("--coarse", type=int, default=1, help="pool images first, for quick trials")

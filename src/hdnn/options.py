@@ -204,6 +204,10 @@ class SourceChoices(FileChoices, total=False):
     without: Annotated[tuple[str, ...] | None, Option("Column of a table to leave out; repeat for several.")]
     decimal: Annotated[Decimal | None, Option("Sign before the decimals of numbers.")]
     date_format: Annotated[str | None, Option("How dates are written, as in %d/%m/%Y.")]
+    sequence: Annotated[
+        str | None, Option("Column that names the sequences, of a table of one row a step; `time` orders the steps.")
+    ]
+    time: Annotated[str | None, Option("Column that orders the steps of each sequence, of numbers or dates.")]
     bins: Annotated[
         int,
         Option(

@@ -18,7 +18,7 @@ def evaluate(
     data: Annotated[
         Path | None,
         typer.Argument(
-            help="Table with inputs and target, or a folder of pictures. Default: the test part of the run."
+            help="Table with inputs and target, a .ts file, or a folder of pictures. Default: the test part of the run."
         ),
     ] = None,
     *,

@@ -17,7 +17,10 @@ from hdnn.options import FileChoices, flags
 def predict(
     run: RunFolder,
     file: Annotated[
-        Path, typer.Argument(help="Table with the run's input columns, an IDX file, a picture or a folder of them.")
+        Path,
+        typer.Argument(
+            help="Table with the run's input columns, a .ts file, an IDX file, a picture or a folder of pictures."
+        ),
     ],
     *,
     output: Annotated[Path | None, option(OUTPUT, "CSV file to write.", "--output", "-o", default="stdout")] = None,
@@ -25,7 +28,7 @@ def predict(
     as_json: AsJson = False,
     **chosen: Any,
 ) -> None:
-    """Predict the rows of a table, or images, with a trained run; files may exceed the memory."""
+    """Predict the rows of a table, sequences or images with a trained run; files may exceed the memory."""
     from hdnn.display import Display
     from hdnn.files import require_new, writing_whole
     from hdnn.jobs import predictions

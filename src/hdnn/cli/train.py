@@ -33,6 +33,8 @@ DATA_DEFAULTS = {
     "encoding": "UTF-8, or what is beyond doubt",
     "missing": "the usual marks",
     "date_format": "as its cells suggest",
+    "sequence": "none",
+    "time": "none",
     "bins": "8",
     "image_size": "that of all, or 32",
     "size": "8000",
@@ -53,7 +55,7 @@ def train(
         str,
         typer.Argument(
             help="digits, mnist, fashion-mnist, cifar10, swiss-roll, double-moons, double-circles, a .csv, .tsv, .txt "
-            "or .parquet table, or a folder of pictures."
+            "or .parquet table, a .ts file of sequences, or a folder of pictures."
         ),
     ] = "digits",
     *,
@@ -194,7 +196,8 @@ def _report(outcome: "Outcome", as_json: bool) -> None:
     else:
         from hdnn.jobs.standing import lines
 
-        for line in [*_result_lines(metrics), *lines(metrics)]:
+        noun = "sequences" if outcome.run.config.network.of_sequences else "rows"
+        for line in [*_result_lines(metrics, noun), *lines(metrics)]:
             show(line)
         show(f"Report: {outcome.run.report}")
     if outcome.interrupted:
@@ -210,7 +213,7 @@ def _report(outcome: "Outcome", as_json: bool) -> None:
         sys.exit(130)
 
 
-def _result_lines(metrics: dict[str, Any]) -> list[str]:
+def _result_lines(metrics: dict[str, Any], noun: str) -> list[str]:
     names = [name for name in ("test_accuracy", "test_error", "test_r2") if name in metrics]
-    rows = f"on {metrics['test_rows']} test rows"
+    rows = f"on {metrics['test_rows']} test {noun}"
     return [f"{name.replace('_', ' ').capitalize()}: {shown(name, metrics[name])} {rows}" for name in names]

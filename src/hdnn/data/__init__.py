@@ -2,8 +2,8 @@
 
 from hdnn.data.cifar import cifar10
 from hdnn.data.columns import Categorical, Numeric
-from hdnn.data.dataset import Dataset, planar, split
-from hdnn.data.encoders import ImageEncoder, Report, TableEncoder, encoder_from_dict
+from hdnn.data.dataset import Dataset, Encoder, encoder_from_dict, planar, split
+from hdnn.data.encoders import ImageEncoder, Report, TableEncoder
 from hdnn.data.idx import idx_parts, read_idx
 from hdnn.data.images import digits, fashion_mnist, idx_images, mnist
 from hdnn.data.moments import Moment
@@ -12,6 +12,8 @@ from hdnn.data.pictures import pictures
 from hdnn.data.pixels import Pixels
 from hdnn.data.planar import DOMAINS, double_circles, double_moons, swiss_roll
 from hdnn.data.reading import PART, read_table, table_parts
+from hdnn.data.sequence_encoder import SequenceEncoder, Steps
+from hdnn.data.sequence_sets import sequences, time_series
 from hdnn.data.series import Series, read_ts, series_of
 from hdnn.data.tables import table
 from hdnn.data.targets import TargetEncoder, Task
@@ -21,13 +23,16 @@ __all__ = [
     "PART",
     "Categorical",
     "Dataset",
+    "Encoder",
     "ImageEncoder",
     "Moment",
     "Notation",
     "Numeric",
     "Pixels",
     "Report",
+    "SequenceEncoder",
     "Series",
+    "Steps",
     "TableEncoder",
     "TargetEncoder",
     "Task",
@@ -45,9 +50,11 @@ __all__ = [
     "read_idx",
     "read_table",
     "read_ts",
+    "sequences",
     "series_of",
     "split",
     "swiss_roll",
     "table",
     "table_parts",
+    "time_series",
 ]

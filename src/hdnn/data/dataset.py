@@ -20,12 +20,14 @@ from hdnn.data.encoders import ImageEncoder, TableEncoder
 from hdnn.data.overview import Described
 from hdnn.data.pixels import Pixels
 from hdnn.data.planar import Labels, Points, double_circles, double_moons, swiss_roll
+from hdnn.data.sequence_encoder import SequenceEncoder
 from hdnn.data.shares import drawn
 from hdnn.data.targets import TargetEncoder, Task
 from hdnn.doors import shelled
 from hdnn.names import unknown
 
 Targets = NDArray[np.int64] | NDArray[np.float32]
+Encoder = TableEncoder | ImageEncoder | SequenceEncoder
 
 _ROWS = 4096
 
@@ -43,8 +45,8 @@ class Dataset:
     Args:
         name: What to call it.
         task: "classification" or "regression".
-        x_train: Inputs float32 (s, d) or (s, C, H, W), finite; images may be `Pixels`, which become inputs where they
-            are read.
+        x_train: Inputs float32 (s, d), (s, C, H, W), or (s, T, d) of sequences, finite; images may be `Pixels`, which
+            become inputs where they are read.
         y_train: Class indices int64 (s,), or standardised targets float32 (s, outputs).
         x_test: Inputs of the test part, at least one row.
         y_test: Targets of the test part.
@@ -73,7 +75,7 @@ standardised by the training part: the mean of each axis, one scale (1) for both
     y_train: Targets
     x_test: NDArray[np.float32] | Pixels
     y_test: Targets
-    encoder: TableEncoder | ImageEncoder
+    encoder: Encoder
     target: TargetEncoder
     notes: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
@@ -101,8 +103,13 @@ standardised by the training part: the mean of each axis, one scale (1) for both
 
     @property
     def inputs(self) -> tuple[int, ...]:
-        """The shape of one input: (d,) or (C, H, W)."""
+        """The shape of one input: (d,), (C, H, W), or (T, d) of the longest sequence of the training part."""
         return self.encoder.shape
+
+    @property
+    def noun(self) -> str:
+        """What its samples are called."""
+        return "sequences" if len(self.inputs) == 2 else "rows"
 
     @property
     def outputs(self) -> int:
@@ -114,12 +121,13 @@ standardised by the training part: the mean of each axis, one scale (1) for both
         """One line that says what was decided."""
         train, test = len(self.x_train), len(self.x_test)
         task = f"{self.task} ({len(self.classes)} classes)" if self.classes else self.task
-        rows = f"{train + test} rows, {train} for training and {test} for testing"
+        rows = f"{train + test} {self.noun}, {train} for training and {test} for testing"
         return f"{self.name}: " + "; ".join([rows, task, *self.notes])
 
     def _check(self, part: str, x: NDArray[Any] | Pixels, y: NDArray[Any]) -> None:
         where = f"The {part} part of {self.name!r}"
-        if x.dtype != np.float32 or x.shape[1:] != self.inputs:
+        inputs = (*x.shape[1:2], *self.inputs[1:]) if len(self.inputs) == 2 else self.inputs  # of any length
+        if x.dtype != np.float32 or x.shape[1:] != inputs:
             expected = ", ".join(map(str, self.inputs))
             raise ValueError(f"{where} needs float32 inputs (s, {expected}); got {x.dtype} {x.shape}.")
         classified = self.task == "classification"
@@ -135,6 +143,20 @@ standardised by the training part: the mean of each axis, one scale (1) for both
             raise ValueError(f"{where} holds values that are infinite or not a number.")
         if classified and (y.min() < 0 or y.max() >= self.outputs):
             raise ValueError(f"{where} has class indices beyond 0 to {self.outputs - 1}.")
+
+
+def encoder_from_dict(document: object) -> Encoder:
+    """Read an input encoder of any kind; anything that `to_dict` did not write raises ValueError.
+
+    Example:
+        >>> encoder_from_dict(ImageEncoder(0.5, 0.5).to_dict()).shape
+        (1, 28, 28)
+    """
+    if isinstance(document, dict):
+        for kind in (ImageEncoder, SequenceEncoder):
+            if document.get("kind") == kind.kind:
+                return kind.from_dict(document)
+    return TableEncoder.from_dict(document)
 
 
 def split(

@@ -261,18 +261,6 @@ class TableEncoder:
         return frame
 
 
-def encoder_from_dict(document: object) -> TableEncoder | ImageEncoder:
-    """Read an input encoder of either kind; anything that `to_dict` did not write raises ValueError.
-
-    Example:
-        >>> encoder_from_dict(ImageEncoder(0.5, 0.5).to_dict()).shape
-        (1, 28, 28)
-    """
-    if isinstance(document, dict) and document.get("kind") == ImageEncoder.kind:
-        return ImageEncoder.from_dict(document)
-    return TableEncoder.from_dict(document)
-
-
 def _expect(found: object, kind: str) -> None:
     if found != kind:
         raise ValueError(f"Expected the description of kind {kind!r}; got {documents.shown(found)}.")

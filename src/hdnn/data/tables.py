@@ -85,13 +85,13 @@ so classes (unless a task is given); split by seed 0, stratified; columns: size"
     """
     marks = None if missing is None else tuple(missing)
     given = Dialect(separator, decimal, no_header, skip_lines, encoding, marks, date_format)
-    title, read = _opened(path, given)
+    title, read = opened(path, given)
     frame = read.frame
-    targets = _target_columns(frame, target)
+    targets = target_columns(frame, target)
     frame = frame.drop(columns=without_columns(frame, without, [*targets, *(columns or ())]))
     found = kinds(frame, given, read.separator)
-    aim = _aim(frame, targets, task, found)
-    rows, answers, left_out = _rows(frame, aim)
+    aim = aim_of(frame, targets, task, found)
+    rows, answers, left_out = answered(frame, aim)
     train, test = split(int(rows.sum()), test_fraction=test_fraction, seed=seed, labels=answers)
     places = np.flatnonzero(rows)
     train, test = places[train], places[test]
@@ -100,7 +100,7 @@ so classes (unless a task is given); split by seed 0, stratified; columns: size"
     encoder, chosen = used.encoder, used.encoder.names
     notes += [f"left out: {used.dropped}"] if used.dropped else []
     if aim.task == "regression":
-        _require_spread(frame, aim, train)
+        require_spread(frame, aim, train)
     fitted = aim.fitted(frame.iloc[train])
     # The whole table at once, so that a row named in a message is a row of the file.
     x, y = encoder.encode(frame), np.zeros(len(frame), dtype=np.int64)
@@ -140,7 +140,7 @@ def table_again(
         FileNotFoundError: If there is no such file.
         ValueError: If it lacks a column, or holds what cannot be read as it was.
     """
-    name, read = _opened(path, dialect or Dialect())
+    name, read = opened(path, dialect or Dialect())
     rows = target.answered(read.frame)
     if not rows.any():
         raise ValueError(f"No row of {path} has an answer that is known: {few(target.columns)}.")
@@ -171,7 +171,8 @@ class _Aim(NamedTuple):
         return TargetEncoder.fit_numbers(frame[self.columns], self.notation, self.missing)
 
 
-def _opened(path: str | os.PathLike[str] | pd.DataFrame, given: Dialect) -> tuple[str, reading.Cells]:
+def opened(path: str | os.PathLike[str] | pd.DataFrame, given: Dialect) -> tuple[str, reading.Cells]:
+    """The cells of a table, and what to call it."""
     import pandas as pd
 
     if not isinstance(path, pd.DataFrame):
@@ -180,7 +181,8 @@ def _opened(path: str | os.PathLike[str] | pd.DataFrame, given: Dialect) -> tupl
     return "table", reading.Cells(path.rename(columns=str).reset_index(drop=True), (), None)
 
 
-def _target_columns(frame: pd.DataFrame, target: str | Sequence[str]) -> list[str]:
+def target_columns(frame: pd.DataFrame, target: str | Sequence[str]) -> list[str]:
+    """The columns to predict, if they are there."""
     targets = [target] if isinstance(target, str) else list(target)
     if not targets:
         raise ValueError("`target` names no column. Name the column to predict.")
@@ -192,7 +194,7 @@ def _target_columns(frame: pd.DataFrame, target: str | Sequence[str]) -> list[st
     return targets
 
 
-def _aim(frame: pd.DataFrame, targets: list[str], task: Task | None, found: dict[str, Kind]) -> _Aim:
+def aim_of(frame: pd.DataFrame, targets: list[str], task: Task | None, found: dict[str, Kind]) -> _Aim:
     """Decide between classes and numbers, and say why."""
     if task not in (None, "classification", "regression"):
         raise ValueError(f"`task` must be 'classification' or 'regression'; got {task!r}.")
@@ -248,7 +250,7 @@ def _exact(name: str, frame: pd.DataFrame, kind: Kind) -> bool:
     return not (np.abs(x[~np.isnan(x)]) >= 2.0**53).any()
 
 
-def _rows(frame: pd.DataFrame, aim: _Aim) -> tuple[NDArray[np.bool_], NDArray[Any] | None, list[str]]:
+def answered(frame: pd.DataFrame, aim: _Aim) -> tuple[NDArray[np.bool_], NDArray[Any] | None, list[str]]:
     """The rows to learn from and test on, their classes if they have any, and what was left out."""
     name = aim.columns[0]
     if aim.task == "regression":
@@ -278,7 +280,8 @@ def _left_out(rows: NDArray[np.bool_], aim: _Aim) -> list[str]:
     return [f"left out: {count(gaps, 'row')} without {few(aim.columns)}"] if gaps else []
 
 
-def _require_spread(frame: pd.DataFrame, aim: _Aim, train: NDArray[np.int64]) -> None:
+def require_spread(frame: pd.DataFrame, aim: _Aim, train: NDArray[np.int64]) -> None:
+    """See that numbers to predict differ among training rows."""
     for name in aim.columns:
         x = numbers(name, frame[name], aim.notation or PLAIN, aim.missing)[train]
         if len(np.unique(x)) < 2:

@@ -56,6 +56,8 @@ def given(choices: Mapping[str, Any]) -> dict[str, Any]:
 def network_config(dataset: Dataset, setup: Setup, choices: Choices) -> NetworkConfig:
     """The network of a set-up with the user's choices in place of its own."""
     chosen = given(choices)
+    if len(dataset.inputs) == 2:
+        return _of_sequences(dataset, setup, chosen)
     if "lift" in chosen and setup.kernel_size is not None:
         raise ValueError(f"`lift` is for vectors; a convolution lifts images. Leave out `lift={chosen['lift']!r}`.")
     if (len(dataset.inputs) > 1) != (setup.kernel_size is not None):
@@ -80,6 +82,27 @@ def network_config(dataset: Dataset, setup: Setup, choices: Choices) -> NetworkC
             **{name: value for name, value in chosen.items() if name in fields},
             "layers": layers,
             "step": step_size(layers, both.get("step"), both.get("horizon")),
+        },
+    )
+    _require_memory(config)
+    return config
+
+
+def _of_sequences(dataset: Dataset, setup: Setup, chosen: dict[str, Any]) -> NetworkConfig:
+    """The network of sequences: the time of the longest is T h, whatever the layers."""
+    if setup.kernel_size is not None:
+        raise ValueError("That set-up is for images, and these data are sequences. Take one that is for them.")
+    step = chosen.get("step")
+    names = {field.name for field in dataclasses.fields(NetworkConfig)}
+    own = {name: getattr(setup, name) for name in ("model", "features", "layers")}
+    config = NetworkConfig(
+        task=dataset.task,
+        inputs=dataset.inputs,
+        outputs=dataset.outputs,
+        **{
+            **own,
+            **{name: value for name, value in chosen.items() if name in names},
+            "step": chosen.get("horizon", setup.horizon) / dataset.inputs[0] if step is None else step,
         },
     )
     _require_memory(config)

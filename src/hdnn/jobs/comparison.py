@@ -107,7 +107,7 @@ def _choices(run: Run) -> dict[str, Any]:
         "data": config.data.get("data"),
         **{name: value for name, value in named.items() if name not in _PLACES},
         **network,
-        "horizon": config.network.layers * config.network.step,
+        "horizon": config.network.horizon,
         **{name: value for name, value in dataclasses.asdict(recipe).items() if name not in idle},
         "seed": config.seed,
         **{name: config.start.get(name) for name in ("init_std", "device", "threads", "class_weight")},

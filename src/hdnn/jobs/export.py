@@ -79,6 +79,11 @@ def export(
         require_new(file, overwrite=overwrite)
     run = Run.open(folder)
     encoder, target = data.encoder_from_dict(run.config.encoder), data.TargetEncoder.from_dict(run.config.target)
+    if run.config.network.of_sequences:
+        raise ValueError(
+            f"The run {folder} is one of sequences, which no file of this kind takes: their length is free. Predict "
+            f"with hdnn predict."
+        )
     network, inputs = run.load_network(), encoder.shape
     if (inputs, target.outputs) != (run.config.network.inputs, run.config.network.outputs):
         raise ValueError(f"The configuration of {folder} contradicts itself: its encoders do not fit its network.")

@@ -94,7 +94,7 @@ def as_run(folder: Path, *, data: bool = True) -> Precedent:
         network.model,
         network.features,
         network.layers,
-        network.layers * network.step,
+        network.horizon,
         recipe,
         network.interconnection,
         network.lift,

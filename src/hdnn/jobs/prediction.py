@@ -19,6 +19,7 @@ from hdnn.data.decoding import ENDINGS, is_picture
 from hdnn.data.dialect import Dialect
 from hdnn.data.pictures import labelled, left_out_in_words, pictures_in
 from hdnn.data.reading import parts
+from hdnn.data.sequence_sets import read_sequences
 from hdnn.data.stored import read_pictures
 from hdnn.files import kind
 from hdnn.jobs.scores import finite_outputs, measure, tensors
@@ -50,11 +51,12 @@ class Prediction:
 
 
 def predict(folder: Path, file: Path, *, choices: FileChoices | None = None) -> Prediction:
-    """Predict the rows of a table, the images of an IDX file, or the pictures of a folder.
+    """Predict the rows of a table, the sequences of a file, the images of an IDX file, or the pictures of a folder.
 
     Args:
         folder: of a run.
-        file: a table with the input columns of the run; for images an IDX file, with or without .gz, a picture (PNG,
+        file: a table with the input columns of the run; for sequences as well one of one row a step, or a .ts file, as
+            the run has it; for images an IDX file, with or without .gz, a picture (PNG,
             JPEG), or a folder of pictures, those in folders below it included.
         choices: how the table is written, where it is not as the one of the training, such as `separator`.
 
@@ -93,6 +95,9 @@ def predictions(
         OSError, ValueError, FloatingPointError: as `predict`; the rows before a defect have been yielded.
     """
     run, encoder, target, network = opened(folder)
+    if isinstance(encoder, data.SequenceEncoder):
+        yield from _of_sequences(encoder, target, network, file, _dialect(run, choices))
+        return
     done = 0
     names = _picture_names(file) if isinstance(encoder, data.ImageEncoder) else Names()
     rows = _encoded(encoder, file, _dialect(run, choices), part, progress, names)
@@ -102,6 +107,20 @@ def predictions(
         if names.found:
             frame.insert(0, "file", [printable(name) for name in names.found[done : done + len(x)]])
         done += len(x)
+        yield Prediction(frame, remarks)
+
+
+def _of_sequences(
+    encoder: data.SequenceEncoder, target: data.TargetEncoder, network: Network, file: Path, given: Dialect
+) -> Iterator[Prediction]:
+    """Predictions of sequences, whose rows may stand anywhere in the file: all of it is read first."""
+    steps, _ = read_sequences(file, encoder, given)
+    x = torch.from_numpy(encoder.encode(steps))
+    remarks = encoder.step.report(steps.frame[list(encoder.names)]).description
+    for start in range(0, len(x), EVALUATION_BATCH):
+        frame = _answers(network, target, finite_outputs(network, x[start : start + EVALUATION_BATCH], start))
+        if names := steps.names[start : start + EVALUATION_BATCH]:
+            frame.insert(0, encoder.sequence, names, allow_duplicates=True)
         yield Prediction(frame, remarks)
 
 
@@ -220,8 +239,8 @@ def evaluate(
 
     Args:
         folder: of the run.
-        file: a table with the input and target columns, or a folder of pictures, one folder a class; None takes the
-            test part that the run held back.
+        file: a table with the input and target columns, a .ts file for a run of such files, or a folder of pictures,
+            one folder a class; None takes the test part that the run held back.
         mnist_folder: where the files of the data set, or the folder of images, are now, if they have moved.
         source: the data of the run, where they are none of the built-in ones.
         choices: as for `predict`.
@@ -229,7 +248,7 @@ def evaluate(
     Returns:
         What `measure` finds, as "loss" and "accuracy" (or "error" and "r2" for regression), and "rows"; where there are
         any, "rows_without_answer" counts rows that were left out because their target is missing, and
-        "rows_of_new_classes" those with a label that the training part did not have.
+        "rows_of_new_classes" those with a label that the training part did not have. Of sequences, they are the rows.
 
     Raises:
         OSError: if a file is not there.
@@ -262,18 +281,24 @@ def evaluate(
             x, y, new = labelled(file, encoder, target.classes)
             scores = measure(network, target, x, torch.from_numpy(y))
             return {**scores, "rows": len(x), **({"rows_of_new_classes": new} if new else {})}
-        rows = pd.concat(list(parts(file, (*encoder.names, *target.columns), _dialect(run, choices))))
+        given = _dialect(run, choices)
+        if isinstance(encoder, data.SequenceEncoder):
+            steps, rows = read_sequences(file, encoder, given, target)
+            x = encoder.encode(steps)
+        else:
+            rows = pd.concat(list(parts(file, (*encoder.names, *target.columns), given)))
+            x = encoder.encode(rows)
         answered = target.answered(rows)
         gaps = target.gaps(rows)
         if not answered.any():
             target.encode(rows)  # names what is wrong
         left_out = {"rows_without_answer": int(gaps.sum()), "rows_of_new_classes": int((~answered & ~gaps).sum())}
-        x, y = encoder.encode(rows)[answered], target.encode(rows, answered)
+        x, y = x[answered], target.encode(rows, answered)
     scores = measure(network, target, *tensors(x, np.ascontiguousarray(y)))
     return {**scores, "rows": len(x), **{name: number for name, number in left_out.items() if number}}
 
 
-def opened(folder: Path) -> tuple[Run, data.TableEncoder | data.ImageEncoder, data.TargetEncoder, Network]:
+def opened(folder: Path) -> tuple[Run, data.Encoder, data.TargetEncoder, Network]:
     """A run and its three parts, which must fit each other."""
     run = Run.open(folder)
     encoder, target = data.encoder_from_dict(run.config.encoder), data.TargetEncoder.from_dict(run.config.target)

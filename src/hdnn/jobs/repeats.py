@@ -119,7 +119,7 @@ def _seeds(seeds: int, make: Make, dataset: Dataset, recipe: Recipe, weight: Ten
     if isinstance(x, Held) and not recipe.augment:
         x = torch.from_numpy(x[:])
     alone = recipe.validation_fraction or recipe.patience is not None or recipe.optimizer == "lbfgs" or recipe.augment
-    if together := not (alone or isinstance(x, Pixels)):
+    if together := not (alone or isinstance(x, Pixels) or len(dataset.inputs) == 2):
         all_of = [None if part is None else part.expand(len(others), *part.shape) for part in (x, y, weight)]
         fit_together(networks, all_of[0], all_of[1], recipe, seeds=others, sample_weight=all_of[2])  # type: ignore[arg-type]
     scores = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -56,7 +55,7 @@ def finite_outputs(network: Network, x: Tensor | Pixels, before: int = 0) -> Ten
     Raises:
         FloatingPointError: if one is not finite; the message says where the first is.
     """
-    rows = max(1, _NUMBERS // (network.flow.features * math.prod(x.shape[2:])))
+    rows = max(1, _NUMBERS // network.state_size(x.shape[1:]))
     if rows >= EVALUATION_BATCH:
         output = outputs(network, x).cpu()
     else:

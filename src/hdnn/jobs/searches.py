@@ -21,6 +21,7 @@ from hdnn.networks import PRESETS
 Space = Mapping[str, BaseDistribution]
 
 _DEEPEST = 32
+_HIGHEST = 3  # of recurrent networks one above the other
 _WIDEST = 256
 
 
@@ -39,10 +40,11 @@ def space(dataset: Dataset, setup: Setup, choices: Choices, bins: Sequence[int] 
     network_config(dataset, setup, choices)
     recipe = chosen_recipe(setup, choices, 0)
     found: dict[str, BaseDistribution] = {"model": CategoricalDistribution(_models(dataset, setup, choices))}
-    found["layers"] = IntDistribution(1, _DEEPEST, log=True)
+    of_sequences = len(dataset.inputs) == 2
+    found["layers"] = IntDistribution(1, _HIGHEST if of_sequences else _DEEPEST, log=True)
     if "step" not in choices and choices.get("layers") != 0:
         found["horizon"] = FloatDistribution(setup.horizon / 8, setup.horizon * 8, log=True)
-    least = dataset.inputs[0] if choices.get("lift") == "zeros" else 4
+    least = dataset.inputs[0] if not of_sequences and choices.get("lift") == "zeros" else 4
     low = _even(max(least, setup.features // 4))
     high = min(_WIDEST, _even(2 * setup.features))
     if low < high:

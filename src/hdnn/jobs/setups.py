@@ -109,6 +109,20 @@ def image_setup(inputs: tuple[int, ...], rows: int) -> Setup:
     return replace(setup, recipe=replace(setup.recipe, augment=("crop",), epochs=20, batch_size=batch_size))
 
 
+def sequence_setup(inputs: tuple[int, ...], rows: int) -> Setup:
+    """The set-up for sequences of the user's own.
+
+    Args:
+        inputs: (T, d) of the longest.
+        rows: sequences of the training part.
+    """
+    batch_size = min(32, max(8, rows // 8))
+    recipe = Recipe(
+        epochs=100, batch_size=batch_size, optimizer="adamw", learning_rate=0.008, weight_decay=0.01, clip=1.0
+    )
+    return Setup("h2", 64, 1, 20.0, recipe)
+
+
 def table_setup(inputs: int, rows: int) -> Setup:
     """The set-up for a table of the user's own, as the estimators have it.
 

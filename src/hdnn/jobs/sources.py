@@ -17,7 +17,7 @@ from hdnn.data.images import is_idx_folder
 from hdnn.data.reading import KINDS
 from hdnn.data.tables import table_again
 from hdnn.doors import shelled
-from hdnn.jobs.setups import SETUPS, Setup, image_setup, table_setup
+from hdnn.jobs.setups import SETUPS, Setup, image_setup, sequence_setup, table_setup
 from hdnn.names import unknown
 from hdnn.runs import Run
 from hdnn.training.tabular import BINS
@@ -52,6 +52,8 @@ class DataSource(ABC):
         Raises:
             ValueError: for images, of which nobody knows what suits them.
         """
+        if len(dataset.inputs) == 2:
+            return sequence_setup(dataset.inputs, len(dataset.x_train))
         if len(dataset.inputs) > 1:
             raise ValueError(f"Nobody knows which network suits the images of {self.name}. Implement `setup`.")
         return table_setup(dataset.inputs[0], len(dataset.x_train))
@@ -80,6 +82,19 @@ def _table(source: Source, progress: Progress | None) -> Dataset:
     return sets.table(source.data, source.target, **{**chosen, "without": source.without or ()})
 
 
+def _steps(source: Source, progress: Progress | None) -> Dataset:
+    if source.target is None or source.sequence is None or source.time is None:
+        raise ValueError(f"Sequences of {source.data} need `target`, `sequence` and `time`: give the three columns.")
+    return sets.sequences(
+        source.data, source.target, sequence=source.sequence, time=source.time, seed=source.seed, task=source.task,
+        columns=source.columns, without=source.without or (), dialect=source.dialect,
+    )  # fmt: skip
+
+
+def _series(source: Source, progress: Progress | None) -> Dataset:
+    return sets.time_series(source.data, seed=source.seed)
+
+
 def _digits(source: Source, progress: Progress | None) -> Dataset:
     return sets.digits(source.seed)
 
@@ -104,6 +119,8 @@ def _folder(source: Source, progress: Progress | None) -> Dataset:
 
 _FILE = ("separator", "decimal", "no_header", "skip_lines", "encoding", "missing", "date_format")
 _TABLE = _Kind(("target", "task", "columns", "without", "bins", *_FILE), _table)
+_STEPS = _Kind(("sequence", "time", "target", "task", "columns", "without", *_FILE), _steps)
+_SERIES = _Kind((), _series)
 _FETCHED = ("folder", "download")
 _FOLDER = _Kind(("image_size",), _folder)
 _KINDS = {
@@ -121,12 +138,15 @@ class Source(DataSource):
 
     Args:
         data: "digits", "mnist", "fashion-mnist", "cifar10", "swiss-roll", "double-moons", "double-circles"; the path of
-            a table: .csv, .tsv, .tab or .txt (also .gz), .parquet or .xlsx; or that of a folder of pictures, see
-            `hdnn.data.pictures`, or of IDX files, see `hdnn.data.idx_images`.
+            a table: .csv, .tsv, .tab or .txt (also .gz), .parquet or .xlsx; that of a .ts file of sequences, see
+            `hdnn.data.time_series`; or that of a folder of pictures, see `hdnn.data.pictures`, or of IDX files, see
+            `hdnn.data.idx_images`.
         seed: of random points and of the split.
         size: points of a planar set; None makes 8000.
         target: the column of a table to predict.
         task: "classification" or "regression" of a table; None decides by the target.
+        sequence: the column of a table of one row a step that names the sequences, see `hdnn.data.sequences`.
+        time: the column that orders the steps of each.
         columns: the input columns of a table; None takes all that can help.
         without: columns of a table to leave out.
         separator: how a table is written, where that cannot be found, as are the following; see `hdnn.data.read_table`.
@@ -164,17 +184,20 @@ class Source(DataSource):
     date_format: str | None = None
     bins: int = field(default=BINS, metadata={"before": 0})
     image_size: int | None = None
+    sequence: str | None = None
+    time: str | None = None
 
     def __post_init__(self) -> None:
-        if self.data not in NAMED and not self.is_table and not self.is_folder:
+        if self.data not in NAMED and not self.is_table and not self.is_folder and not self.is_series:
             if len(Path(self.data).parts) > 1:
                 raise FileNotFoundError(
                     f"There is no {self.data}. A table was expected there ({KINDS}), or a folder of pictures."
                 )
-            wanted = f" For a table give a file: {KINDS}. For pictures give a folder."
+            wanted = f" For a table give a file: {KINDS}. For sequences give a .ts file. For pictures give a folder."
             raise ValueError(unknown("data set", self.data, NAMED) + wanted)
-        if self.is_table and not Path(self.data).exists():
-            raise FileNotFoundError(f"There is no file {self.data}. A table was expected there: {KINDS}.")
+        if (self.is_table or self.is_series) and not Path(self.data).exists():
+            wanted = f"A table was expected there: {KINDS}" if self.is_table else "Sequences were expected there"
+            raise FileNotFoundError(f"There is no file {self.data}. {wanted}.")
         if self.is_table and self.target is None:
             raise ValueError(f"A table needs its target column: give --target NAME for {self.data}.")
         given = {
@@ -182,14 +205,21 @@ class Source(DataSource):
             for each in dataclasses.fields(self)
             if getattr(self, each.name) not in (each.default, each.metadata.get("before"))
         }
+        if self.is_table and len(given & {"sequence", "time"}) == 1:
+            raise ValueError(
+                f"`sequence` names the sequences of a table of one row a step, and `time` orders the steps of each. "
+                f"Give both for {self.data}, or none."
+            )
+        own = self._kind.takes
         for takes, whose in (
-            (_TABLE.takes, "tables"),
+            (_TABLE.takes, "tables" if self._kind is not _STEPS else "tables of one row a sample"),
+            (("sequence", "time"), "tables of one row a step"),
             (("size",), ", ".join(PLANAR)),
             (_FETCHED, "mnist, fashion-mnist and cifar10"),
             (_FOLDER.takes, "folders of pictures"),
         ):
-            if given & set(takes) and takes != self._kind.takes:
-                shown = [name for name in takes if name in given or len(takes) < 3]
+            if given & {*takes} - {*own}:
+                shown = [name for name in takes if name not in own and (name in given or len(takes) < 3)]
                 names = " and ".join(f"`{name}`" for name in shown)
                 verb = "is" if len(shown) == 1 else "are"
                 raise ValueError(f"{names} {verb} for {whose}; {self.data} has its own. Leave them out.")
@@ -202,9 +232,14 @@ class Source(DataSource):
         """Whether it is a file of the user's."""
         # A folder or file that happens to be called "digits" does not hide the data set of that name.
         place = Path(self.data)
-        if self.is_folder:
+        if self.is_folder or self.is_series:
             return False
         return self.data not in NAMED and (place.suffix.lower() in TABLES or place.exists())
+
+    @property
+    def is_series(self) -> bool:
+        """Whether it is a file of sequences."""
+        return self.data not in NAMED and Path(self.data).suffix.lower() == ".ts"
 
     @property
     def is_folder(self) -> bool:
@@ -220,7 +255,11 @@ class Source(DataSource):
     def _kind(self) -> _Kind:
         if self.is_folder:
             return _FOLDER
-        return _TABLE if self.is_table else _KINDS[self.data]
+        if self.is_series:
+            return _SERIES
+        if self.is_table:
+            return _TABLE if self.sequence is None else _STEPS
+        return _KINDS[self.data]
 
     @property
     def dialect(self) -> Dialect:

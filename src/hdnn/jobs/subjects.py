@@ -159,6 +159,11 @@ def trained(
     """
     _check_samples(samples)
     run, encoder, target, network = opened(folder)
+    if run.config.network.of_sequences:
+        raise ValueError(
+            f"The run {folder} is one of sequences, which drive its flow at every step; analyses are of flows that "
+            f"nothing drives. Analyse an untrained one of such weights with --model."
+        )
     dataset = reloaded(run, source_of(run, mnist_folder, source))
     if not alike(dataset.encoder.to_dict(), encoder.to_dict()) or not alike(dataset.target.to_dict(), target.to_dict()):
         raise ValueError(f"The data of this run, {run.config.data.get('data')}, has changed since it was trained.")

@@ -14,13 +14,14 @@ from hdnn import plots
 from hdnn.analysis import principal_components
 from hdnn.data import Dataset, Numeric, TableEncoder
 from hdnn.doors import in_options
+from hdnn.flow import Flow
 from hdnn.flow.promises import in_words
 from hdnn.jobs import sights, standing
 from hdnn.jobs.measures import confusion, reliability
 from hdnn.jobs.scores import finite_outputs, tensors
 from hdnn.modes import evaluating
 from hdnn.names import count, few
-from hdnn.networks import Network, class_probabilities, predicted_classes
+from hdnn.networks import Network, SequenceNetwork, class_probabilities, predicted_classes
 from hdnn.options import SourceChoices, flags
 from hdnn.report import Picture, Report, Section, Table, render
 from hdnn.runs import Run
@@ -68,7 +69,7 @@ def write_summary(
         sections.append(Section("How long to train", [_training(run, dataset, search, "search.png")]))
     if starts and starts[0]:
         sections.append(Section("Starts", _starts(run, starts)))
-    if network.task == "classification":
+    if network.task == "classification" and not isinstance(network, SequenceNetwork):  # padding is no depth
         sections.append(Section("Features through depth", _features(run, network, dataset)))
     if (columns := standing.columns(dataset)) is not None:
         sections.append(columns)
@@ -285,10 +286,7 @@ def _configuration(run: Run, network: Network, metrics: Metrics) -> list[Table |
     about = {name: value for name, value in vars(config.network).items() if value is not None}
     about |= {
         "parameters": sum(p.numel() for p in network.parameters()),
-        "structure": repr(network.flow.structure),
-        "J": repr(network.flow.interconnection),
-        "integrator": repr(network.flow.integrator),
-        "keeps": in_words(network.flow, "M J Mᵀ = J (M the Jacobian of the flow), and volume"),
+        **_factors(network),
     }
     recipe = dict(config.recipe)
     if network.task == "regression":
@@ -296,6 +294,21 @@ def _configuration(run: Run, network: Network, metrics: Metrics) -> list[Table |
     recipe["augment"] = ", ".join(recipe.get("augment") or ()) or "none"
     recipe["steps"] = {"native": "native", "torch": "by PyTorch"}[str(metrics["training_backend"])]
     return [Table("Network", ("", ""), _rows(about)), Table("Recipe", ("", ""), _rows(recipe))]
+
+
+def _factors(network: Network) -> dict[str, object]:
+    """What the flow is made of, or the first of those that sequences drive."""
+    recurrent = isinstance(network, SequenceNetwork)
+    flow: Any = network.flow.cells[0] if recurrent else network.flow
+    if not isinstance(flow, Flow):
+        return {"keeps": "nothing is promised"}
+    whose = "a step with its input" if recurrent else "the flow"
+    return {
+        "structure": repr(flow.structure),
+        "J": repr(flow.interconnection),
+        "integrator": repr(flow.integrator),
+        "keeps": in_words(flow, f"M J Mᵀ = J (M the Jacobian of {whose}), and volume"),
+    }
 
 
 def _rows(choices: Mapping[str, object]) -> list[tuple[str, object]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -128,7 +127,7 @@ class Task:
     def _numbers(self) -> int:
         """In the states of a batch."""
         rows = min(self.recipe.batch_size, len(self.dataset.x_train))
-        return rows * self.network.flow.features * math.prod(self.dataset.inputs[1:])
+        return rows * self.network.state_size(self.dataset.inputs)
 
     def _last_good(self) -> str:
         """What a run that diverged leaves."""

@@ -251,6 +251,6 @@ def _worth(
 
 def threads_for(dataset: Dataset, config: NetworkConfig, recipe: Recipe) -> int:
     """As many threads as pay."""
-    pixels = math.prod(config.inputs[1:])
+    pixels = 1 if config.of_sequences else math.prod(config.inputs[1:])  # steps are taken one after the other
     batch = len(dataset.x_train) if recipe.optimizer == "lbfgs" else recipe.batch_size
     return worthwhile_threads(batch * config.features * pixels)

@@ -131,7 +131,7 @@ def tune(
     announced(dataset, announce)
     readings = Readings(source, dataset, share, seed, choices.get("class_weight"))
     setup, rows = readings.first.setup, readings.first.rows
-    of_table = isinstance(source, Source) and source.is_table
+    of_table = isinstance(source, Source) and source.is_table and source.sequence is None
     space = searches.space(dataset, setup, choices, bins if of_table else ())
     if not space:
         raise ValueError("All that could be searched is chosen already. Leave out one of the choices, or train.")
@@ -217,7 +217,7 @@ def _trained(
 def _digest(source: DataSource, dataset: Dataset) -> str:
     """Of the data: of a table of its file, so that another machine, which may round otherwise, finds the same."""
     if isinstance(source, Source):
-        if not source.is_table:
+        if not source.is_table and not source.is_series:
             return source.data
         with Path(source.data).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -6,6 +6,9 @@ logit, more have one each; class probabilities are its logistic function or thei
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -93,6 +96,10 @@ class Network(nn.Module):
         readout = self._modules.get("readout")
         found: Tensor = states.flatten(1) if readout is None else readout(states)
         return found
+
+    def state_size(self, inputs: Sequence[int]) -> int:
+        """How many numbers the state of one sample has, of inputs of that shape: what evaluation and training hold."""
+        return self.flow.features * math.prod(inputs[1:])
 
     def trajectory(self, x: Tensor) -> Tensor:
         """The lifted input and the state after every layer: (N + 1, B, n) or (N + 1, B, n, H, W).

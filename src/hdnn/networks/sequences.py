@@ -5,6 +5,7 @@ Legend: B samples, T steps, d inputs, n hidden features; output = W y_T + μ, or
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -63,6 +64,11 @@ class SequenceNetwork(Network):
                 f"{tuple(lengths.shape)}, from {int(lengths.min())} to {int(lengths.max())}."
             )
         return states[torch.arange(len(x), device=x.device), lengths - 1]
+
+    def state_size(self, inputs: Sequence[int]) -> int:
+        """How many numbers the states after all steps of one sequence (T, d) have."""
+        rnn: Any = self.flow
+        return int(inputs[0] * rnn.hidden_size * rnn.num_layers)
 
     def states(self, x: Tensor) -> Tensor:
         """The states after every step, (B, T, n)."""

@@ -37,7 +37,7 @@ def brought(folder: str | Path, source: DataSource | None = None) -> dict[str, A
     """
     run, _, _, network = opened(Path(folder))
     config = run.config.network
-    if reason := _why_not(config, network.flow.weight):
+    if reason := _why_not(config, network.head.weight):
         raise ValueError(
             f"The playground cannot show the run {folder}: {reason}. It shows networks of two inputs and two classes "
             f"with zeros appended, up to {_LAYERS} layers and {_FEATURES} features, horizons of {_HORIZON[0]:g} to "
@@ -71,7 +71,7 @@ def _why_not(config: NetworkConfig, weight: Tensor) -> str:
         f"its lift is {config.lift}": config.lift != "zeros",
         f"its width is {config.width}": config.width not in (None, config.features),
         f"its integrator is {config.integrator}": config.integrator is not None,
-        f"its J is {config.interconnection}": config.interconnection not in _INTERCONNECTIONS[config.model],
+        f"its J is {config.interconnection}": config.interconnection not in _INTERCONNECTIONS.get(config.model, ()),
         f"its horizon is {config.layers * config.step:g}": not low <= config.layers * config.step <= high,
         f"its damping is {config.damping}": (config.damping or 0) > _DAMPING,
         f"it has {config.layers} layers": not 1 <= config.layers <= _LAYERS,

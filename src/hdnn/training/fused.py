@@ -17,7 +17,7 @@ from hdnn.flow import Flow
 from hdnn.interconnections import Fixed, Inverse, Learned
 from hdnn.kernels import calls, training, transforms
 from hdnn.kernels.training import PARTS, Setup
-from hdnn.networks import Network, ZeroPadding
+from hdnn.networks import Network, SequenceNetwork, ZeroPadding
 from hdnn.training.recipe import Recipe
 
 
@@ -36,6 +36,8 @@ def why_not(network: nn.Module, recipe: Recipe) -> str:
     """
     if reason := _recipe_refuses(recipe):
         return reason
+    if isinstance(network, SequenceNetwork):
+        return "sequences drive the flow, which takes their steps by its own kernels"
     # Exactly this: what a subclass computes in addition nobody knows here.
     if type(network) is not Network:
         return f"it knows `Network` itself, not {type(network).__name__}"
