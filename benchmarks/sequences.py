@@ -39,7 +39,7 @@ class Data(NamedTuple):
 
 
 class Model(nn.Module):
-    """The last state of a recurrent network, read out by a linear layer, with a norm and an h2 flow before it or none."""
+    """The last state of a recurrent network, read out by a linear layer, behind a norm and an h2 flow where asked."""
 
     def __init__(self, options: argparse.Namespace, inputs: int, outputs: int) -> None:
         super().__init__()

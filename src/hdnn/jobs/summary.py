@@ -298,8 +298,9 @@ def _configuration(run: Run, network: Network, metrics: Metrics) -> list[Table |
 
 def _factors(network: Network) -> dict[str, object]:
     """What the flow is made of, or the first of those that sequences drive."""
+    flow: Any = network.flow
     recurrent = isinstance(network, SequenceNetwork)
-    flow: Any = network.flow.cells[0] if recurrent else network.flow
+    flow = flow.cells[0] if recurrent else flow
     if not isinstance(flow, Flow):
         return {"keeps": "nothing is promised"}
     whose = "a step with its input" if recurrent else "the flow"
