@@ -44,6 +44,7 @@ extensions = [
     "mathml",
     "docstrings",
     "links",
+    "accessible",
     "pages",
 ]
 exclude_patterns = ["commands.md", "examples/*", "extra/*", "gallery/*.ipynb"]  # pages of the gallery are its .rst

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import os
 import shlex
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -34,6 +35,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="folder with the binary batches of CIFAR-10; tests that read them are skipped without it",
     )
+
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+# Nothing but the page: no updates, no look-ups of names.
+_FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install playwright).")
+    program = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if program is None:
+        pytest.skip("No Chromium is installed, so pages cannot be tried in a browser.")
+    with api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=program, args=_FLAGS.split())
+        yield found
+        found.close()
 
 
 @pytest.fixture(scope="session")

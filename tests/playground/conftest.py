@@ -1,30 +1,9 @@
 """A real browser with the built page; tests that need one say why they are skipped where there is none."""
 
-import shutil
-
 import pytest
 
 from hdnn.playground.page import page as built
 from visits import Visit, without_vectors
-
-_PLACES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-# Nothing but the page: no updates, no look-ups of names.
-_FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
-
-
-@pytest.fixture(scope="session")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install playwright).")
-    program = next(filter(None, map(shutil.which, _PLACES)), None)
-    if program is None:
-        pytest.skip("No Chromium is installed, so the page cannot be tried in a browser.")
-    with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=program, args=_FLAGS.split())
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="session")
