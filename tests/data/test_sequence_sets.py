@@ -1,0 +1,81 @@
+"""Sequences as data sets: every step once, in its place, with a mark at the last; and nothing of the test part."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hdnn.data import SequenceEncoder, Steps, TableEncoder, encoder_from_dict, sequences
+from hdnn.data.dialect import Dialect
+from hdnn.data.sequence_sets import steps_of_table
+
+
+def table(lengths, seed=0):
+    generator = np.random.default_rng(seed)
+    rows = [(f"s{k}", t, generator.normal(), "ab"[k % 2], 3.0 * k) for k, T in enumerate(lengths) for t in range(T)]
+    return pd.DataFrame(rows, columns=["id", "t", "x", "way", "size"])
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_steps_are_in_order_whatever_the_order_of_the_rows(lengths, seed):
+    frame = table(lengths)
+    mixed = frame.sample(frac=1, random_state=seed % 2**31).reset_index(drop=True)
+    steps, caution = steps_of_table(mixed, "id", "t", Dialect())
+    assert not caution
+    encoder = SequenceEncoder(TableEncoder.fit(frame[["x"]]), max(lengths))
+    found = dict(zip(steps.names, encoder.encode(steps), strict=True))
+    scaled = encoder.step.encode(frame)[:, 0]
+    for name, rows in frame.groupby("id"):
+        T = len(rows)
+        np.testing.assert_array_equal(found[name][:T, 0], scaled[rows.index])
+        assert not found[name][T:].any()
+        np.testing.assert_array_equal(found[name][:, 1], np.eye(max(lengths))[T - 1])
+
+
+def test_parts_are_whole_sequences_and_scales_are_those_of_training():
+    frame = table([4, 7, 2, 9, 5, 3, 8, 6, 4, 4])
+    data = sequences(frame, "size", sequence="id", time="t", task="regression", without=["way"])
+    assert (len(data.x_train), len(data.x_test), data.x_train.shape[2]) == (8, 2, 2)
+    assert data.x_train.shape[1] == data.x_test.shape[1] == 9
+    numbers, marks = data.x_train[..., 0], data.x_train[..., 1]
+    inside = np.arange(9) <= marks.argmax(1)[:, None]
+    assert numbers[inside].mean() == pytest.approx(0, abs=1e-5)
+    assert numbers[inside].std() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_array_equal(marks.sum(1), 1)
+    assert data.noun == "sequences"
+    sizes = np.sort(np.concatenate([data.target.decode(y) for y in (data.y_train, data.y_test)])[:, 0])
+    np.testing.assert_allclose(sizes, 3.0 * np.arange(10), atol=1e-4)
+
+
+def test_an_encoder_is_written_and_read():
+    step = TableEncoder.fit(table([3])[["x"]])
+    for encoder in (SequenceEncoder(step, 5), SequenceEncoder(step, 5, "id", "t")):
+        assert encoder_from_dict(encoder.to_dict()) == encoder
+    document = SequenceEncoder(step, 5, "id", "t").to_dict()
+    for changed, words in (
+        ({"longest": 0}, "at least one step"),
+        ({"longest": 1.5}, "at least one step"),
+        ({"time": ""}, "one that orders"),
+        ({"sequence": 3}, "one that orders"),
+        ({"more": 1}, "exactly the keys"),
+        ({"step": None}, "table encoder"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            encoder_from_dict({**document, **changed})
+
+
+def test_sequences_that_exceed_the_memory_together_are_refused(monkeypatch):
+    monkeypatch.setattr("hdnn.data.sequence_encoder._MOST", 100)
+    frame = table([60, 1])
+    steps = Steps(frame, np.arange(61), np.array([60, 1]), ["a", "b"])
+    with pytest.raises(ValueError, match="Cut long sequences"):
+        SequenceEncoder(TableEncoder.fit(frame[["x"]]), 60).encode(steps)
+
+
+def test_frames_are_left_as_they_are():
+    frame = table([4, 7, 2, 9, 5, 3, 8, 6, 4, 4])
+    before = frame.copy()
+    sequences(frame, "way", sequence="id", time="t", without=["size"])
+    pd.testing.assert_frame_equal(frame, before)
