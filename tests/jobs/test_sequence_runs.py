@@ -59,6 +59,7 @@ def test_an_official_pair_is_trained_predicted_and_evaluated(hdnn, files):
     assert not python_words(err + out)
     config = json.loads((files / "run/config.json").read_text())
     assert config["network"]["inputs"] == [12, 3]
+    assert config["network"]["damping"] == 0.2
     assert config["network"]["step"] == pytest.approx(5 / 12)
     code, out, _ = hdnn("evaluate run --json")
     own = json.loads(out)
@@ -75,6 +76,7 @@ def test_an_official_pair_is_trained_predicted_and_evaluated(hdnn, files):
 def test_a_run_of_sequences_is_compared_and_what_is_not_for_it_is_refused_in_words(hdnn, files, quick):
     assert hdnn(f"train W_TRAIN.ts -o one {SMALL}")[0] == 0
     assert hdnn(f"train --like one -o two --model cornn --layers 2 {SMALL}")[0] == 0
+    assert json.loads((files / "two/config.json").read_text())["network"]["damping"] is None  # that of h2 is not for it
     code, out, _ = hdnn("compare one two")
     assert code == 0
     assert "cornn" in out

@@ -94,7 +94,9 @@ def _of_sequences(dataset: Dataset, setup: Setup, chosen: dict[str, Any]) -> Net
         raise ValueError("That set-up is for images, and these data are sequences. Take one that is for them.")
     step = chosen.get("step")
     names = {field.name for field in dataclasses.fields(NetworkConfig)}
-    own = {name: getattr(setup, name) for name in ("model", "features", "layers")}
+    own = {name: getattr(setup, name) for name in ("model", "features", "layers", "damping")}
+    if chosen.get("model", setup.model) != setup.model:
+        del own["damping"]
     config = NetworkConfig(
         task=dataset.task,
         inputs=dataset.inputs,
