@@ -89,6 +89,11 @@ def test_values_far_outside_are_counted_and_marks_pointed_at(runs, tmp_path):
     remarks = predict(runs / "price", written(frame, tmp_path / "t.csv")).remarks
     assert "3 values far outside the range of the training part (area 3)" in remarks
     assert "2 of these (-9999 in area 2) often stand for a missing value; if they do, give them as `missing`" in remarks
+    told = []
+    evaluate(runs / "price", tmp_path / "t.csv", announce=told.append)
+    assert len(told) == 1
+    assert "3 values far outside the range of the training part (area 3); 2 of these (-9999" in told[0]
+    assert "price" not in told[0]  # the answer is no column that is not used
     path = tmp_path / "t.csv"
     path.write_text(path.read_text().replace("-9.999,0 m²", "-9999"))
     remarks = predict(runs / "price", path, choices={"missing": ("-9999",)}).remarks

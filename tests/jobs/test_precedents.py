@@ -180,6 +180,7 @@ def test_old_names_are_understood_with_a_warning(tmp_path):
         ({"step": 0.1, "horizon": 2.0}, "not both"),
         ({"columns": "a"}, "must be a list"),
         ({"shared": 1}, "must be true or false"),
+        ({"format": 2, "network": {}, "recipe": {}}, "is the configuration of a run, no file of choices. To do as"),
         ({"epochs": 10**400}, "may be at most"),
         ([1, 2], "must hold an object of choices"),
         ('{"layers": 3, "layers": 4}', "stands twice"),

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from hdnn.cli.messages import show
+from hdnn.cli.messages import say, show
 from hdnn.cli.options import DATA, AsJson, MnistFolder, RunFolder, offering, taken
 from hdnn.display import shown
-from hdnn.options import FileChoices
+from hdnn.doors import in_options
+from hdnn.options import FileChoices, flags
 
 
 @offering((FileChoices, DATA, {}, "as in training"))
@@ -30,7 +31,13 @@ def evaluate(
     from hdnn.jobs import evaluate
 
     choices = FileChoices(**taken(FileChoices, chosen))  # type: ignore[typeddict-item]
-    scores = evaluate(run, data, mnist_folder=str(data_folder) if data_folder else None, choices=choices)
+    scores = evaluate(
+        run,
+        data,
+        mnist_folder=str(data_folder) if data_folder else None,
+        choices=choices,
+        announce=lambda text: say(in_options(text, flags(FileChoices))),
+    )
     if as_json:
         show(json.dumps(scores))
     else:

@@ -137,6 +137,11 @@ def as_file(path: Path) -> Precedent:
         raise ValueError(
             f'{path} must hold an object of choices, as in {{"layers": 8}}; got {documents.shown(document)}.'
         )
+    if {"format", "network", "recipe"} <= document.keys():
+        raise ValueError(
+            f"{path} is the configuration of a run, no file of choices. To do as that run did, give "
+            f"`like={str(path.parent)!r}`."
+        )
     try:
         values = _typed(told(document, RECIPE))
         choices = {name: value for name, value in values.items() if name in options.names(Choices)}

@@ -234,6 +234,7 @@ def evaluate(
     mnist_folder: str | None = None,
     source: DataSource | None = None,
     choices: FileChoices | None = None,
+    announce: Callable[[str], None] = lambda text: None,
 ) -> dict[str, float]:
     """Loss and scores of a run.
 
@@ -244,6 +245,7 @@ def evaluate(
         mnist_folder: where the files of the data set, or the folder of images, are now, if they have moved.
         source: the data of the run, where they are none of the built-in ones.
         choices: as for `predict`.
+        announce: told in words what had to be made up for in a table, if anything.
 
     Returns:
         What `measure` finds, as "loss" and "accuracy" (or "error" and "r2" for regression), and "rows"; where there are
@@ -288,6 +290,8 @@ def evaluate(
         else:
             rows = pd.concat(list(parts(file, (*encoder.names, *target.columns), given)))
             x = encoder.encode(rows)
+            if remarks := encoder.report(rows.drop(columns=[*target.columns], errors="ignore")).description:
+                announce(remarks)
         answered = target.answered(rows)
         gaps = target.gaps(rows)
         if not answered.any():
