@@ -165,7 +165,7 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         nn.init.zeros_(model.out.bias)
     if options.begin:
         model.load_state_dict(torch.load(options.begin, weights_only=True)["model"])
-    optimizer = torch.optim.Adam(model.parameters(), lr=options.rate)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=options.weight_decay)
     start, seconds, cpu, history = 0, 0.0, 0.0, []
     if options.store and options.store.exists():
         state = torch.load(options.store, weights_only=True)
@@ -238,6 +238,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=4210)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=0.004)
+    parser.add_argument("--weight-decay", type=float, default=0.0)
     parser.add_argument("--clip", type=float, default=1.0)
     parser.add_argument("--look", type=int, default=100, help="steps between two looks at the validation part")
     parser.add_argument("--seed", type=int, default=0)

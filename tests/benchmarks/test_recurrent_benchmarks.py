@@ -17,7 +17,7 @@ def options(**changes):
         "task": "adding", "model": "h2", "units": 8, "step": 0.1, "damping": None, "init_std": None,
         "input_scale": 1.0, "bias_scale": 1.0, "slow": 0.5, "length": 12, "coarse": 1, "steps": 6, "batch": 4,
         "rate": 0.01, "clip": 1.0, "look": 3, "seed": 0, "mnist": Path("none"), "begin": None, "store": None,
-        "no_test": False,
+        "no_test": False, "norm": False, "readout": 0, "weight_decay": 0.0,
     }  # fmt: skip
     return argparse.Namespace(**{**given, **changes})
 
@@ -28,15 +28,16 @@ def test_the_constant_answer_to_the_adding_problem():
     assert (data.y - 1).square().mean() == pytest.approx(1 / 6, rel=0.03)
 
 
-def test_a_run_goes_on_to_the_bit(tmp_path, monkeypatch, capsys):
-    whole = sequences.run(options())
+@pytest.mark.parametrize("more", [{}, {"norm": True, "readout": 2, "weight_decay": 0.1}])
+def test_a_run_goes_on_to_the_bit(tmp_path, monkeypatch, capsys, more):
+    whole = sequences.run(options(**more))
     monkeypatch.setattr(sequences, "MINUTE", -1.0)  # every step is written
     store = tmp_path / "run.pt"
     monkeypatch.setattr(sequences, "batches", stopping(sequences.batches, 4))
-    sequences.run(options(store=store))
+    sequences.run(options(store=store, **more))
     monkeypatch.undo()
     assert torch.load(store, weights_only=True)["step"] == 4
-    resumed = sequences.run(options(store=store))
+    resumed = sequences.run(options(store=store, **more))
     assert resumed["test"] == whole["test"]
     assert len(resumed["history"]) == len(whole["history"])
     assert capsys.readouterr().out
