@@ -41,8 +41,8 @@ def test_a_run_goes_on_to_the_bit(tmp_path, monkeypatch, capsys, more):
     assert resumed["test"] == whole["test"]
     assert len(resumed["history"]) == len(whole["history"])
     assert capsys.readouterr().out
-    begun = sequences.run(options(begin=store, steps=1))
-    assert begun["test"] != sequences.run(options(steps=1))["test"]
+    begun = sequences.run(options(begin=store, steps=1, **more))
+    assert begun["test"] != sequences.run(options(steps=1, **more))["test"]
 
 
 def stopping(batches, at):
