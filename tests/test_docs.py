@@ -59,7 +59,9 @@ def lead_to(page, target):
     """The file that a link of a page names, without its ending as Sphinx wants it, or with it."""
     if target.split("/")[0] == "gallery":
         return DOCS / "examples" / ("GALLERY_HEADER.rst" if target.endswith("index") else f"{Path(target).name}.py")
-    if target.startswith("results/"):  # copied there when the documentation is built
+    if target.startswith("notebooks/"):  # copied there when the documentation is built, as are results
+        return DOCS.parent / target
+    if target.startswith("results/"):
         kept = DOCS.parent / ("results" if "/papers/" in target else "benchmarks/results")
         return kept / f"{Path(target).stem}.md"
     base = DOCS / target.lstrip("/") if target.startswith("/") else page.parent / target
