@@ -88,3 +88,30 @@ def test_what_grows_beyond_the_grid_is_refused():
         stage.flow.weight.mul_(100)
     with pytest.raises(RuntimeError, match="500,000"):
         stage(y).sum().backward()
+
+
+@pytest.mark.parametrize("kind", ["units", "batch"])
+def test_a_stem_in_16_bits_is_no_hindrance(kind):
+    torch.manual_seed(0)
+    made = [hdnn.image_network((9, 9), (4, 8), step=0.1, normalization=kind, memory=m) for m in ("store", "reverse")]
+    torch.nn.init.normal_(made[0].head.weight)
+    made[1].load_state_dict(made[0].state_dict())
+    truth = copy.deepcopy(made[0]).double()
+    x, found = torch.randn(6, 3, 12, 12), []
+    for network in (truth, *made):
+        with torch.autocast("cpu", torch.bfloat16, enabled=network is not truth):
+            loss = network(x.to(network.head.weight.dtype)).double().square().mean()
+        g = torch.autograd.grad(loss, list(network.parameters()))
+        found.append(torch.cat([each.flatten().double() for each in g]))
+    assert error(found[2], found[0]) <= 1.5 * error(found[1], found[0])
+
+
+@pytest.mark.parametrize("features", [4, 6])
+def test_as_many_layers_as_features_are_no_stack_of_interconnections(features):
+    torch.manual_seed(0)
+    flow = hdnn.h2(features, layers=features, step=0.1, kernel_size=3, memory="reverse")
+    stage = hdnn.Stage(flow)
+    truth, kept = variants(stage)
+    y = torch.randn(3, features, 6, 6)
+    g, _ = gradients(truth, y.double())
+    assert error(gradients(stage, y)[0], g) <= 3 * error(gradients(kept, y)[0], g) + 1e-6

@@ -20,6 +20,7 @@ from hdnn.kernels.transforms import pulled_back
 from hdnn.steps import on_grid
 
 Numbers = Sequence[Tensor | None]
+_J = 2  # its place among the numbers of a stage
 
 
 def serves(integrator: Integrator, y: Tensor) -> bool:
@@ -42,8 +43,10 @@ def run(
         numbers: of all layers; J has no axis of layers where they share it.
     """
     places = tuple(i for i, x in enumerate(numbers) if x is not None)
-    way = _Way(bind, integrator, step, layers, len(numbers), places, cast_to(y.device.type))
     given = [x for x in numbers if x is not None]
+    # J may have as many rows as there are layers, and is shared for all that.
+    own = tuple(layers > 1 and len(x) == layers and (i, x.dim()) != (_J, 2) for i, x in zip(places, given, strict=True))
+    way = _Way(bind, integrator, step, layers, len(numbers), places, own, cast_to(y.device.type))
     end: Tensor = _Undone.apply(way, on_grid(y.double()), *given)  # type: ignore[no-untyped-call]
     return end.to(y.dtype)
 
@@ -58,11 +61,12 @@ class _Way:
     layers: int
     count: int  # of numbers, None among them
     places: tuple[int, ...]  # of those that are tensors
+    own: tuple[bool, ...]  # which of these every layer has for itself
     autocast: torch.dtype | None
 
-    def cut(self, x: Tensor, j: int) -> Tensor:
-        """What of a stack is layer j's, (1, ...)."""
-        return x.narrow(0, j, 1) if len(x) == self.layers and self.layers > 1 else x
+    def cut(self, i: int, x: Tensor, j: int) -> Tensor:
+        """What of the i-th stack is layer j's, (1, ...)."""
+        return x.narrow(0, j, 1) if self.own[i] else x
 
     def field(self, parts: Sequence[Tensor]) -> Field:
         """Of a layer, from its numbers."""
@@ -74,14 +78,14 @@ class _Way:
     def move(self, j: int, y: Tensor, numbers: Sequence[Tensor], *, back: bool = False) -> Tensor:
         """The state after layer j, or before it."""
         with precision(y.device.type, self.autocast):
-            field = self.field([self.cut(x, j) for x in numbers])
+            field = self.field([self.cut(i, x, j) for i, x in enumerate(numbers)])
             return self.integrator.exact_step(field, y, self.step, torch.float32, back=back)
 
     def pull(
         self, j: int, y: Tensor, g: Tensor, numbers: Sequence[Tensor], wanted: Sequence[int]
     ) -> tuple[Tensor, list[Tensor]]:
         """The gradients of the state before layer j and of its numbers, from that of the state after it."""
-        parts = [self.cut(x, j) for x in numbers]
+        parts = [self.cut(i, x, j) for i, x in enumerate(numbers)]
 
         def step(y: Tensor, *values: Tensor) -> tuple[Tensor]:
             now = list(parts)
@@ -124,7 +128,7 @@ class _Undone(torch.autograd.Function):
             y = way.move(j, y, numbers, back=True)
             g, terms = way.pull(j, y.float(), g, numbers, wanted)
             for i, term in zip(wanted, terms, strict=True):
-                own = way.cut(sums[i], j)
+                own = way.cut(i, sums[i], j)
                 if concrete(term):
                     own.add_(term)
                 elif own is sums[i]:

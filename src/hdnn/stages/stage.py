@@ -125,6 +125,8 @@ class Stage(nn.Module):
         """
         flow, moments = self.flow, self._moments()
         flow.space.check(y, flow.features)
+        if flow.memory == "reverse" and y.dtype in (torch.bfloat16, torch.float16):
+            y = y.to(flow.weight.dtype)  # a stem under autocast gives 16 bits, whose sums nothing can undo
         if flow.memory == "reverse" and flow.layers and reversal.serves(flow.integrator, y):
             bind = partial(self._field, moments)
             y = reversal.run(bind, flow.integrator, flow.step, flow.layers, y, self._numbers())
@@ -187,7 +189,8 @@ class Stage(nn.Module):
 
     def fields(self, moments: Moments | None = None) -> list[Field]:
         """The vector field of every layer as it is now, in training or evaluation mode."""
-        return self._fields(self._numbers(), self.flow.layers, moments)
+        layers = self.flow.layers
+        return self._fields(self._numbers(), layers, moments) if layers else []
 
     def _numbers(self) -> tuple[Tensor | None, ...]:
         """All that a layer is made of, stacked: free weights, biases and J, then what `Numbers` has from `gain` on."""
