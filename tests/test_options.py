@@ -56,7 +56,7 @@ def test_commands_offer_the_whole_list():
 def test_estimators_take_it_but_for_what_tables_decide(kind):
     missing = names(Choices) - kind().get_params().keys()
     assert ("class_weight" in missing) == (kind is not hdnn.HamiltonianClassifier)
-    left_to_tables = {"step", "method", "patience", "restarts", "augment"}
+    left_to_tables = {"step", "method", "patience", "restarts", "augment", "average", "precision"}
     assert missing - {"label_smoothing", "class_weight", "folds", "seeds"} == left_to_tables
     assert ("label_smoothing" in missing) == (kind is hdnn.HamiltonianRegressor)
 

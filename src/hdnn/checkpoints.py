@@ -118,7 +118,12 @@ def read_checkpoint(run: Run, largest: int) -> TrainingState | None:
 def largest_checkpoint(network: Network, recipe: Recipe, rows: int) -> int:
     """Bytes that a checkpoint can have at most, so that a file from elsewhere bounds the memory that it takes."""
     weights: int = sum(value.nbytes for value in network.state_dict().values())
-    copies = 2 + int(recipe.refit) + (_LBFGS_KEEPS if recipe.optimizer == "lbfgs" else _OTHERS_KEEP)
+    copies = (
+        2
+        + int(recipe.refit)
+        + int(recipe.average > 0)
+        + (_LBFGS_KEEPS if recipe.optimizer == "lbfgs" else _OTHERS_KEEP)
+    )
     answers = 8 * rows * (network.head.out_features + 1)
     starts = 0
     if recipe.restarts > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from hdnn.names import printable
@@ -48,6 +49,7 @@ class Display:
         )
         self.tasks: dict[str, Any] = {}
         self.score = ""
+        self.began: tuple[str, int, float] | None = None  # of which training, after how many steps, when
 
     def __enter__(self) -> Display:
         self.bar.start()
@@ -77,10 +79,20 @@ class Display:
             f"{on}epoch {progress.epoch}/{progress.epochs}",
             progress.iteration,
             steps,
-            f"loss {loss_shown(float(progress.loss))}{self.score}",
+            f"loss {loss_shown(float(progress.loss))}{self.score}{self._pace(on, progress)}",
         )
         if progress.record is not None and progress.epoch == progress.epochs and not progress.is_search:
             self.say("Trained. Now the test part, the figures and the report.")
+
+    def _pace(self, which: str, progress: Progress) -> str:
+        """Rows a second since it was first looked at, with the looks at validation parts between."""
+        now = time.monotonic()
+        if self.began is None or self.began[0] != which:
+            self.began = (which, progress.iteration, now)
+        steps, seconds = progress.iteration - self.began[1], now - self.began[2]
+        if not (progress.rows and steps and seconds > 0):
+            return ""
+        return f", {steps * progress.rows / progress.batches / seconds:,.0f} rows a second"
 
     def start(self, progress: TogetherProgress[TrainingState]) -> None:
         """A callback of the starts."""

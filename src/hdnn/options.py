@@ -20,7 +20,8 @@ from hdnn.arguments import real, whole
 Task = Literal["classification", "regression"]
 Lift = Literal["zeros", "linear"]
 Optimizer = Literal["adam", "adamw", "sgd", "lbfgs"]
-Schedule = Literal["cosine", "exponential", "constant"]
+Schedule = Literal["cosine", "one_cycle", "exponential", "constant"]
+Precision = Literal["full", "bfloat16"]
 Method = Literal["joint", "alternating"]
 Decimal = Literal[".", ","]
 
@@ -130,6 +131,11 @@ class TrainingChoices(TypedDict, total=False):
             "Largest norm of the gradient; inf leaves it alone.", "must be positive, infinite for no clipping", above=0
         ),
     ]
+    average: Annotated[
+        float,
+        _share("Share of the old mean in that of the weights after a step, such as 0.995; 0 keeps the last weights."),
+    ]
+    precision: Annotated[Precision, Option("bfloat16 trains with convolutions and products in 16 bits.")]
     method: Annotated[Method, Option("joint, or alternating as in the paper.")]
     validation_fraction: Annotated[float, _share("Share of the training data held back to watch.")]
     patience: Annotated[int | None, _count("Stop after so many epochs without a better validation score.")]
@@ -168,7 +174,7 @@ class RecipeOptions(TrainingChoices, total=False):
 
     refit: Annotated[bool, Option("Train on all rows once the number of epochs is found.")]
     schedule: Annotated[Schedule, Option("How the learning rate goes.")]
-    warmup: Annotated[float, _share("Share of the steps over which the cosine schedule warms up.")]
+    warmup: Annotated[float, _share("Share of the steps over which the rate rises, where it does.")]
     decay: Annotated[float, _positive("Factor an epoch of the exponential schedule.")]
     head_steps: Annotated[int, _count("Steps of the output layer for each batch of the alternating method.")]
     head_epochs: Annotated[int, _count("Epochs of the last output layer of the alternating method.")]

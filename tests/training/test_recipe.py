@@ -30,6 +30,8 @@ from hdnn.training.recipe import make_optimizer, rate_factor
         ("seed", [-1, 2**32, 0.5]),
         ("optimizer", ["Adam", "rmsprop"]),
         ("schedule", ["linear"]),
+        ("average", [-0.1, 1.0, math.nan]),
+        ("precision", ["float16"]),
         ("method", ["both"]),
     ],
 )
@@ -95,3 +97,16 @@ def test_the_exponential_schedule_decays_once_an_epoch():
 def test_constant_rates_stay(choices):
     factor = rate_factor(Recipe(**choices), batches=5)
     assert {factor(step) for step in range(300)} == {1.0}
+
+
+def test_one_cycle_rises_from_a_twenty_fifth_and_falls_to_nothing():
+    share = rate_factor(Recipe(epochs=10, schedule="one_cycle", warmup=0.3), 20)
+    values = [share(step) for step in range(200)]
+    assert values[0] == pytest.approx(0.04)
+    assert values[60] == 1
+    assert values[30] == pytest.approx(0.52)
+    assert all(a < b for a, b in pairwise(values[:61]))
+    assert all(a > b for a, b in pairwise(values[60:]))
+    assert values[130] == pytest.approx(0.5)
+    assert 0 < values[-1] < 1e-3
+    assert rate_factor(Recipe(epochs=1, schedule="one_cycle", warmup=0.0), 5)(0) == 1

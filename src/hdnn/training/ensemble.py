@@ -217,6 +217,8 @@ def check_together(
             recipe.validation_fraction > 0 or recipe.patience is not None,
             "`validation_fraction`, as each would stop at its own time",
         ),
+        (recipe.average > 0, "`average`, which is the mean of the weights of one"),
+        (recipe.precision != "full", "`precision`, as their stacked products know their own kind of numbers alone"),
     ):
         if refused:
             raise ValueError(f"Networks cannot be trained together with {what}. Train them one by one with `fit`.")

@@ -41,7 +41,7 @@ def why_not(network: nn.Module, recipe: Recipe) -> str:
     # Exactly this: what a subclass computes in addition nobody knows here.
     if type(network) is not Network:
         return f"it knows `Network` itself, not {type(network).__name__}"
-    return _network_refuses(network) or _surroundings_refuse(network)
+    return _network_refuses(network) or _surroundings_refuse(network) or _numbers_refuse(recipe)
 
 
 def _recipe_refuses(recipe: Recipe) -> str:
@@ -50,6 +50,12 @@ def _recipe_refuses(recipe: Recipe) -> str:
     if recipe.optimizer == "lbfgs":
         return "the line search of L-BFGS evaluates the objective as often as it likes"
     return ""
+
+
+def _numbers_refuse(recipe: Recipe) -> str:
+    if recipe.precision != "full":
+        return "it computes in the precision of the weights alone"
+    return "it keeps no mean of the weights" if recipe.average else ""
 
 
 def _network_refuses(network: Network) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from hdnn.training import heads, state, steps
+from hdnn.training.averaging import Mean
 from hdnn.training.batches import Batch, Inputs, Source
 from hdnn.training.course import Course, Stretch
 from hdnn.training.objective import Objective
@@ -29,10 +30,12 @@ class Learner(ABC):
     Attributes:
         backend: what takes its steps, "native" or "torch".
         recipe: how it learns.
+        mean: of the weights, where the recipe asks for it.
     """
 
     backend: str
     recipe: Recipe
+    mean: Mean | None = None
 
     @abstractmethod
     def walk(self, source: Source, course: Course) -> Iterator[Stretch]:
@@ -60,6 +63,9 @@ class Learner(ABC):
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
         """The parameters that change, by name."""
+
+    def settle(self) -> None:  # noqa: B027
+        """Leave the mean of the weights in the place of the last ones, where there is one."""
 
     @abstractmethod
     def close(self) -> None:
@@ -193,6 +199,19 @@ class Single(Headed):
         heads = {id(p) for p in self.heads}
         self.moved = [p for p in objective.network.parameters() if id(p) not in heads]
         self.optimizer = make_optimizer(recipe, self.moved)
+        self.mean = Mean(objective.network, recipe.average) if recipe.average else None
+
+    def move(self) -> None:
+        """One step along the gradients that are there."""
+        super().move()
+        if self.mean is not None:
+            self.mean.note(self.objective.network)
+
+    def settle(self) -> None:
+        """Leave the mean of the weights in the place of the last ones, where there is one."""
+        if self.mean is not None:
+            self.objective.network.load_state_dict(self.mean.network.state_dict())
+            self.mean = None
 
     def losses(self, batch: Batch) -> tuple[Tensor, Any]:
         """The objective, a scalar, and the outputs."""
@@ -224,7 +243,8 @@ class Single(Headed):
         return dict(self.objective.network.named_parameters())
 
     def close(self) -> None:
-        """It learns in place."""
+        """It learns in place; what was broken off has a mean yet."""
+        self.settle()
 
     def head_optimizer(self) -> AnyOptimizer:
         """Moves the output layer alone."""

@@ -89,6 +89,7 @@ class Trainings:
             if recipe.refit and not training.first:
                 training.first = copied(network.state_dict())
             training.run()
+            learner.settle()
             training.best.restore(network)
             if isinstance(learner, Headed) and recipe.method == "alternating":
                 train_head(learner, source, [torch.Generator().manual_seed(recipe.seed)], stacked=False)

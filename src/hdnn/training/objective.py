@@ -17,9 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hdnn.data.pixels import Pixels
 from hdnn.modes import evaluating
 from hdnn.networks import Network, predicted_classes
+from hdnn.options import Precision
 from hdnn.renames import RECIPE, renamed
+from hdnn.stages import Stages
 from hdnn.training.batches import Call, Inputs, called, each, parts, placed, source_of, tensors_of
 from hdnn.training.checks import check_objective, check_scores, one_number
 from hdnn.training.models import first_parameter, has_objective
@@ -34,6 +37,7 @@ Score = Callable[[Tensor, Tensor], Tensor | float]
 Scores = Mapping[str, Score]
 
 EVALUATION_BATCH = 4096
+_NUMBERS = 2**24  # of a state of a network in stages, 64 MiB
 
 
 @renamed({old: RECIPE[old] for old in ("alpha", "alpha_c")})
@@ -54,6 +58,7 @@ class Objective(nn.Module):
             `hdnn.analysis.log_upper_bound` of the flow keeps gradients from exploding; it adds the time of 1.5 (h1) to
             2.4 (h2) training steps to each (measured: 64 layers, 4 features, batches of 125, native backend, one core).
         call: what every call of the network gets beside its inputs, by name.
+        precision: "bfloat16" runs convolutions and products of the network in 16 bits, by `torch.autocast`.
 
     Raises:
         TypeError: if there is no loss.
@@ -81,6 +86,7 @@ class Objective(nn.Module):
         label_smoothing: float = 0.0,
         penalties: Sequence[Penalty] = (),
         call: Call | None = None,
+        precision: Precision = "full",
     ) -> None:
         super().__init__()
         check_objective(network, loss, smoothness=smoothness, head_decay=head_decay, label_smoothing=label_smoothing)
@@ -91,6 +97,7 @@ class Objective(nn.Module):
         self.label_smoothing = label_smoothing
         self.penalties = tuple(penalties)
         self.call = placed(call, first_parameter(network).device)
+        self.precision = precision
 
     def forward(self, x: Inputs, y: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Any]:
         """The objective and the network's outputs on a batch.
@@ -103,11 +110,18 @@ class Objective(nn.Module):
         Returns:
             A scalar and (B, outputs).
         """
-        output = called(self.network, x, self.call)
+        output = called(self.network, x, self.call) if self.precision == "full" else self._in_16_bits(x)
         loss = self.data_loss(output, y, weight)
         if self.head_decay or self.smoothness:
             loss = loss + weighed(*terms_of(self.network, self.smoothness, self.head_decay))
         return self.penalised(loss), output
+
+    def _in_16_bits(self, x: Inputs) -> Any:
+        """What the network says, in the kind of numbers of its weights again."""
+        like = first_parameter(self.network)
+        with torch.autocast(like.device.type, torch.bfloat16):
+            output = called(self.network, x, self.call)
+        return output.to(like.dtype) if isinstance(output, Tensor) else output
 
     def penalised(self, loss: Tensor) -> Tensor:
         """The objective from what it is without penalties."""
@@ -176,6 +190,7 @@ def objective_of(
         label_smoothing=recipe.label_smoothing,
         penalties=penalties,
         call=call,
+        precision=recipe.precision,
     )
 
 
@@ -273,6 +288,9 @@ def outputs(network: nn.Module, x: Inputs, *, call: Call | None = None) -> Tenso
 
 def _part_size(network: nn.Module, x: Inputs, call: Call) -> int:
     """How many samples are computed at once; all rows where they are the nodes of one graph."""
+    flow = getattr(network, "flow", None)
+    if isinstance(flow, Stages) and isinstance(x, Tensor | Pixels):  # whose states are larger than what comes in
+        return max(1, min(EVALUATION_BATCH, _NUMBERS // (flow.features * math.prod(x.shape[2:]))))
     rows = max((len(part) for part in tensors_of(x) if isinstance(part, Tensor) and part.dim()), default=0)
     return rows if rows > EVALUATION_BATCH and are_positions(network, x, call, EVALUATION_BATCH) else EVALUATION_BATCH
 

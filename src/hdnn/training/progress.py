@@ -33,6 +33,7 @@ class Progress:
         search: records of the training that found the number of epochs, once training on all rows has begun; see
             `Recipe.refit`.
         is_search: whether this training is to find the number of epochs, so that another comes.
+        rows: samples of an epoch; 0 of a loader, which does not tell.
     """
 
     epoch: int
@@ -44,6 +45,7 @@ class Progress:
     state: Callable[[], TrainingState] = field(default=_no_state, repr=False, compare=False)
     search: tuple[Record, ...] = field(default=(), repr=False)
     is_search: bool = False
+    rows: int = 0
 
     @property
     def iteration(self) -> int:

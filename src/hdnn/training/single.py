@@ -143,22 +143,28 @@ class Training(Trainer):
         record |= {f"train_{name}": value for name, value in found.items()}
         if self.validation is not None:
             record |= {f"validation_{name}": value for name, value in self.watch(self.validation).items()}
-        self.best.note(self.network, record, own_loss=self.objective.loss is None)
+        self.best.note(self.watched, record, own_loss=self.objective.loss is None)
         now = time.perf_counter()
         record["seconds"], self.start = now - self.start, now
         self.history.append(record)
         self.losses, self.sizes, self.outputs, self.targets = [], [], [], []
 
+    @property
+    def watched(self) -> nn.Module:
+        """What is scored, and kept at the end."""
+        return self.network if self.learner.mean is None else self.learner.mean.network
+
     def watch(self, validation: Validation) -> Record:
         """Loss and scores on the validation data."""
         x, y = validation if isinstance(validation, tuple) else (validation, None)
-        return evaluate(self.network, x, y, self.objective.loss, score=self.score, call=self.objective.call)
+        return evaluate(self.watched, x, y, self.objective.loss, score=self.score, call=self.objective.call)
 
     def progress(self, step: int, losses: Tensor) -> Progress:
         """What callbacks are told after a step."""
         record = self.history[-1] if step == self.batches else None
         epochs, refit = self.recipe.epochs, self.recipe.refit
-        return Progress(self.epoch, epochs, step, self.batches, losses, record, self.state, self.search, refit)
+        rows = self.source.count if isinstance(self.source, Rows) else 0
+        return Progress(self.epoch, epochs, step, self.batches, losses, record, self.state, self.search, refit, rows)
 
     def state(self) -> TrainingState:
         """The state of the moment, which must be finite."""
@@ -185,6 +191,7 @@ class Training(Trainer):
             starts=self.starts,
             circumstances=self.circumstances,
             backend=self.learner.backend,
+            mean=copied(self.learner.mean.state()) if self.learner.mean is not None else {},
         )
 
     def check(self, state: TrainingState) -> None:
@@ -214,6 +221,9 @@ class Training(Trainer):
         self.orders = [state.order.clone()]
         self.network.load_state_dict(state.network)
         self.learner.remember(state.optimizer)
+        if self.learner.mean is not None and state.mean:
+            require_alike("mean of the weights", state.mean, self.learner.mean.state())
+            self.learner.mean.remember(state.mean)
         warn_of_change(state.backend, self.learner.backend)
         self.starts, self.first, self.search = state.starts, state.first, state.search
         self.best.weights = copied(state.best)

@@ -66,6 +66,8 @@ def start_well(
         validation_fraction=0.0,
         refit=False,
         patience=None,
+        average=0.0,
+        precision="full",
     )
     count = recipe.restarts
     draws = [[int(n) for n in np.random.SeedSequence(seed).generate_state(count)] for seed in seeds]

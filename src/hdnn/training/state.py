@@ -59,6 +59,7 @@ class TrainingState:
         circumstances: what took part that may make a difference to the last bits, in words by name, such as the
             instruction set of the kernels.
         backend: what took the steps, "native" or "torch".
+        mean: of the weights (`Recipe.average`), and how many went into it; empty where none is kept.
     """
 
     network: Weights
@@ -76,6 +77,7 @@ class TrainingState:
     starts: TogetherState | None = None
     circumstances: Mapping[str, str] | None = None  # as in states that earlier versions pickled
     backend: str = "torch"  # of earlier versions, too
+    mean: Weights = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
@@ -102,6 +104,7 @@ class TrainingState:
             **under("number", {name: number(value) for name, value in numbers.items()}),
             **under("history", columns(self.history)),
             **under("best", self.best),
+            **under("mean", self.mean),
             **under("first", self.first),
             **under("search", columns(self.search)),
             **(under("starts", self.starts.to_tensors()) if self.starts is not None else {}),
@@ -125,7 +128,7 @@ class TrainingState:
                 optimizer is checked by `fit`.
         """
         parts, single = parted(
-            tensors, ("network", "optimizer", "number", "history", "best", "first", "search", "starts")
+            tensors, ("network", "optimizer", "number", "history", "best", "mean", "first", "search", "starts")
         )
         circumstances = single.pop("circumstances", None)  # earlier versions wrote none
         backend = backend_of(single)
@@ -159,6 +162,7 @@ class TrainingState:
             starts=TogetherState.from_tensors(parts["starts"]) if parts["starts"] else None,
             circumstances=None if circumstances is None else words(circumstances),
             backend=backend,
+            mean=parts["mean"],
         )
 
 
