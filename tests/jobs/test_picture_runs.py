@@ -98,7 +98,7 @@ def test_a_run_on_idx_files_reads_pictures_too(tmp_path, quick):
     train(Source("mnist", folder=str(mnist_like(tmp_path / "idx"))), {"epochs": 1}, tmp_path / "run", threads=1)
     picture_folder(tmp_path / "new", count=1)
     assert list(predict(tmp_path / "run", tmp_path / "new").frame)[:2] == ["file", "digit"]
-    with pytest.raises(ValueError, match="or on a folder of pictures with one folder a class"):
+    with pytest.raises(ValueError, match="on a folder of pictures with one folder a class"):
         evaluate(tmp_path / "run", tmp_path / "idx" / "t10k-images-idx3-ubyte")
 
 

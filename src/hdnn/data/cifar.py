@@ -109,6 +109,40 @@ def cifar10(folder: str | os.PathLike[str], download: bool = False, progress: Pr
     )
 
 
+def is_batch(path: Path) -> bool:
+    """Whether a file is called as a batch is: its name ends in .bin, .bin.gz or .bin.xz."""
+    return path.name.removesuffix(".gz").removesuffix(".xz").endswith(".bin")
+
+
+def batch(path: Path) -> tuple[Bytes, NDArray[np.int64]]:
+    """The images of a batch, or of a part of one, and what they show.
+
+    Args:
+        path: A file of records, as it is, with .gz or with .xz; any MD5 will do.
+
+    Returns:
+        Images (s, 3, 32, 32) and classes (s,), the places in `CLASSES`.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is damaged or holds something else.
+    """
+    content = _unpacked(path)
+    if not content or len(content) % _RECORD or len(content) > _SIZE:
+        size = f"{len(content):,}" if len(content) <= _SIZE else f"more than {_SIZE:,}"
+        raise ValueError(
+            f"{path} has {size} bytes unpacked; a batch of CIFAR-10 has a multiple of {_RECORD}, one record an image, "
+            f"and {_RECORDS:,} records at most. Is it the binary version?"
+        )
+    x, y = _parted(np.frombuffer(content, dtype=np.uint8).reshape(-1, _RECORD))
+    if y.max() >= len(CLASSES):
+        row = int((y >= len(CLASSES)).argmax())
+        raise ValueError(
+            f"{path}: record {row + 1} is of class {y[row]}, and there are {len(CLASSES)}, from 0. Is it CIFAR-10?"
+        )
+    return x, y
+
+
 def _batches(place: Path, training: list[str], test: str) -> list[Bytes]:
     """Those for training, and last the one for testing."""
     if any(_file(place, name) is None for name in training):
@@ -125,13 +159,18 @@ def _file(place: Path, name: str) -> Path | None:
 
 def _of_file(place: Path, name: str) -> Bytes:
     path = _file(place, name) or place / name
+    return _checked(path, name, _unpacked(path))
+
+
+def _unpacked(path: Path) -> bytes:
+    """What a file holds, up to a byte more than a batch has: it may unpack without an end."""
     opened: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
     try:
         with opened(path, "rb") as stream:
-            content = stream.read(_SIZE + 1)  # no more of what may unpack without an end
+            content: bytes = stream.read(_SIZE + 1)
     except (gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}). Fetch the file again.") from None
-    return _checked(path, name, content)
+    return content
 
 
 def _of_archive(path: Path) -> list[Bytes]:

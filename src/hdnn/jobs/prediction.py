@@ -15,9 +15,11 @@ from torch import Tensor
 
 from hdnn import data, options
 from hdnn.data import documents
+from hdnn.data.cifar import CLASSES, batch, is_batch
 from hdnn.data.decoding import ENDINGS, is_picture
 from hdnn.data.dialect import Dialect
 from hdnn.data.pictures import labelled, left_out_in_words, pictures_in
+from hdnn.data.pixels import Held
 from hdnn.data.reading import parts
 from hdnn.data.sequence_sets import read_sequences
 from hdnn.data.stored import read_pictures
@@ -56,8 +58,8 @@ def predict(folder: Path, file: Path, *, choices: FileChoices | None = None) -> 
     Args:
         folder: of a run.
         file: a table with the input columns of the run; for sequences as well one of one row a step, or a .ts file, as
-            the run has it; for images an IDX file, with or without .gz, a picture (PNG,
-            JPEG), or a folder of pictures, those in folders below it included.
+            the run has it; for images an IDX file, with or without .gz, a batch of CIFAR-10, a picture (PNG, JPEG), or
+            a folder of pictures, those in folders below it included.
         choices: how the table is written, where it is not as the one of the training, such as `separator`.
 
     Raises:
@@ -100,7 +102,7 @@ def predictions(
         return
     done = 0
     names = _picture_names(file) if isinstance(encoder, data.ImageEncoder) else Names()
-    rows = _encoded(encoder, file, _dialect(run, choices), part, progress, names)
+    rows = _encoded(encoder, file, _dialect(run, choices), part, progress, names, target)
     for x, remarks in _batches(rows, _at_once(encoder, names)):
         output = finite_outputs(network, torch.from_numpy(x), done)
         frame = _answers(network, target, output)
@@ -174,6 +176,7 @@ def _encoded(
     part: int,
     progress: Callable[[int], None] | None,
     names: Names,
+    target: data.TargetEncoder,
 ) -> Iterator[tuple[NDArray[np.float32], str]]:
     """Inputs of the network, and remarks on all rows so far."""
     if isinstance(encoder, data.ImageEncoder):
@@ -182,6 +185,10 @@ def _encoded(
             batches = [names.found[start : start + size] for start in range(0, len(names.found), size)]
             for images in read_pictures(names.root, batches, encoder.shape):
                 yield encoder.encode(images), left_out_in_words(names.left_out)
+            return
+        if is_batch(file):
+            _require_batch(encoder, target)
+            yield encoder.encode(batch(file)[0]), ""
             return
         for images in data.idx_parts(file, part=part, progress=progress):
             yield encoder.encode(images), ""
@@ -240,8 +247,9 @@ def evaluate(
 
     Args:
         folder: of the run.
-        file: a table with the input and target columns, a .ts file for a run of such files, or a folder of pictures,
-            one folder a class; None takes the test part that the run held back.
+        file: a table with the input and target columns, a .ts file for a run of such files, a folder of pictures, one
+            folder a class, or a batch of CIFAR-10 (.bin, with .gz or .xz); None takes the test part that the run held
+            back.
         mnist_folder: where the files of the data set, or the folder of images, are now, if they have moved.
         source: the data of the run, where they are none of the built-in ones.
         choices: as for `predict`.
@@ -275,12 +283,7 @@ def evaluate(
         x, y = dataset.x_test, dataset.y_test
     else:
         if isinstance(encoder, data.ImageEncoder):
-            if not file.is_dir():
-                raise ValueError(
-                    "A run on images is evaluated on its own test images, or on a folder of pictures with one folder a "
-                    "class. Name such a folder, or none."
-                )
-            x, y, new = labelled(file, encoder, target.classes)
+            x, y, new = _images(file, encoder, target)
             scores = measure(network, target, x, torch.from_numpy(y))
             return {**scores, "rows": len(x), **({"rows_of_new_classes": new} if new else {})}
         given = _dialect(run, choices)
@@ -300,6 +303,30 @@ def evaluate(
         x, y = x[answered], target.encode(rows, answered)
     scores = measure(network, target, *tensors(x, np.ascontiguousarray(y)))
     return {**scores, "rows": len(x), **{name: number for name, number in left_out.items() if number}}
+
+
+def _images(
+    file: Path, encoder: data.ImageEncoder, target: data.TargetEncoder
+) -> tuple[data.Pixels, NDArray[np.int64], int]:
+    """Images with what they show, and how many were left out, for the network knows no such class."""
+    if not file.is_dir() and is_batch(file):
+        _require_batch(encoder, target)
+        images, classes = batch(file)
+        return Held(images, encoder), classes, 0
+    if not file.is_dir():
+        raise ValueError(
+            "A run on images is evaluated on its own test images, on a folder of pictures with one folder a class, or "
+            "on a batch of CIFAR-10, a .bin file. Name such a folder or file, or none."
+        )
+    return labelled(file, encoder, target.classes)
+
+
+def _require_batch(encoder: data.ImageEncoder, target: data.TargetEncoder) -> None:
+    if encoder.shape != (3, 32, 32) or tuple(target.classes) != CLASSES:
+        raise ValueError(
+            f"A batch of CIFAR-10 holds 3 x 32 x 32 values of its ten classes, and this network reads "
+            f"{' x '.join(map(str, encoder.shape))} of {len(target.classes)} classes of its own. Name other images."
+        )
 
 
 def opened(folder: Path) -> tuple[Run, data.Encoder, data.TargetEncoder, Network]:
