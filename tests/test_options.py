@@ -57,7 +57,8 @@ def test_estimators_take_it_but_for_what_tables_decide(kind):
     missing = names(Choices) - kind().get_params().keys()
     assert ("class_weight" in missing) == (kind is not hdnn.HamiltonianClassifier)
     left_to_tables = {"step", "method", "patience", "restarts", "augment", "average", "precision"}
-    assert missing - {"label_smoothing", "class_weight", "folds", "seeds"} == left_to_tables
+    of_images = {"units", "channels", "normalization"}
+    assert missing - {"label_smoothing", "class_weight", "folds", "seeds"} == left_to_tables | of_images
     assert ("label_smoothing" in missing) == (kind is hdnn.HamiltonianRegressor)
 
 

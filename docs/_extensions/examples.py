@@ -14,6 +14,7 @@ ORDER = (
     "spectra",
     "counterexample",
     "swiss_roll",
+    "images_in_stages",
     "signals_and_graphs",
     "graph_transfer",
 )
@@ -52,6 +53,10 @@ SEEN = {
         "layer 64 apart, so that a line divides them.",
         "Norms of ∂y_N/∂y_j against the iteration, a line for every eighth layer. All are above 1; those of early "
         "layers grow to about 10 while the network learns, with jumps of single samples to several hundred.",
+    ],
+    "images_in_stages": [
+        "Four rows of a digit of 8 x 8 pixels and three grey pictures: 8 x 8 spots after the stem and after stage 1, "
+        "and 4 x 4 blocks after stage 2, which differ from digit to digit.",
     ],
     "signals_and_graphs": [
         "Two panels of accuracy against size, with the sizes that were learned from in grey. Signals: near 100 % from "

@@ -23,6 +23,7 @@ Optimizer = Literal["adam", "adamw", "sgd", "lbfgs"]
 Schedule = Literal["cosine", "one_cycle", "exponential", "constant"]
 Precision = Literal["full", "bfloat16"]
 Method = Literal["joint", "alternating"]
+UnitsInRange = Literal["units", "batch", "bias", "none"]
 Decimal = Literal[".", ","]
 
 
@@ -97,10 +98,17 @@ class FlowChoices(TypedDict, total=False):
     init_std: Annotated[float | None, _amount("Standard deviation of the initial weights.")]
 
 
-class NetworkChoices(ModelChoice, FlowChoices, total=False):
+class NetworkChoices(FlowChoices, total=False):
     """What a user chooses of a network."""
 
+    model: Annotated[
+        str,
+        Option("ms1, ms2, ms3, h1 or h2; of images stages, hamiltonian74, hamiltonian218 or hamiltonian1202 as well."),
+    ]
     lift: Annotated[Lift, Option("How vectors become states.")]
+    units: Annotated[tuple[int, ...] | None, Option("Layers of every stage, as in 2,2,2 (stages).", typed=str)]
+    channels: Annotated[tuple[int, ...] | None, Option("Channels of every stage, as in 16,32,56 (stages).", typed=str)]
+    normalization: Annotated[UnitsInRange | None, Option("What keeps hidden units in range (stages).")]
 
 
 class NetworkOptions(NetworkChoices, total=False):

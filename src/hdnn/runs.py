@@ -42,7 +42,10 @@ _CHECKPOINT, _LOCK = "checkpoint.safetensors", ".lock"
 _WRITTEN = (_REPORT, _METRICS, _HISTORY, _WEIGHTS, _CHECKPOINT, _CONFIG)
 _DTYPES = {"F32": torch.float32, "F64": torch.float64}
 # All that `hdnn.jobs` draws; whatever else stands beside these is the user's.
-_ART = ("confusion.png", "features.png", "features.gif", "regions.png", "starts.png", "training.png", "predicted_*.png")
+_ART = (
+    *("confusion.png", "features.png", "features.gif", "regions.png", "starts.png", "training.png", "predicted_*.png"),
+    *("stages.png", "mistakes.png"),
+)
 # Configurations may come from elsewhere.
 _LARGEST_FILE = 2**26
 
@@ -152,7 +155,8 @@ class Run:
         # Shapes are compared before anything is allocated: the file bounds the memory, not the configuration.
         network = build_network(self.config.network, device="meta")
         expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-        found, kinds = _described(path)
+        counts = {name for name, value in network.state_dict().items() if not value.is_floating_point()}
+        found, kinds = _described(path, counts)
         if found != expected:
             odd = sorted(set(found.items()) ^ set(expected.items()))[0]
             raise ValueError(
@@ -305,13 +309,14 @@ def _require_own(folder: Path) -> None:
     files.require_own(folder / _FIGURES, _drawn(folder / _FIGURES))
 
 
-def _described(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
-    """Shapes and kinds of numbers that the head of a weights file announces."""
+def _described(path: Path, counts: set[str]) -> tuple[dict[str, tuple[int, ...]], set[str]]:
+    """Shapes that the head of a weights file announces, and kinds of numbers, but for those of counts."""
     try:
         with safe_open(str(path), framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
             shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
-            return shapes, {str(part.get_dtype()) for part in slices.values()}
+            kinds = {name: str(part.get_dtype()) for name, part in slices.items()}
+            return shapes, {kind for name, kind in kinds.items() if name not in counts or kind != "I64"}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}. Train again.") from error
 

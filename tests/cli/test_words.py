@@ -47,7 +47,6 @@ FUNCTIONS_ALONE = {
     "networks/signals.py": {"_of_signals"},
     "recurrent/oscillators.py": {"extra_repr"},
     "networks/sequences.py": {"_known"},  # recurrent networks of the user's
-    "networks/images.py": {"_checked"},  # no command makes these networks yet
     "stages/maps.py": {"__init__", "forward", "_positions"},  # as the networks that they are part of
     "stages/stage.py": {"__init__", "check", "folded"},
     "stages/reversal.py": {"backward"},

@@ -16,7 +16,7 @@ def test_every_named_data_set_has_a_setup_that_builds(name, tmp_path, cifar10_ba
     setup = SETUPS[name]
     network = build_network(network_config(data, setup, Choices()), init_std=setup.init_std, device="meta")
     assert (network.flow.features, network.flow.layers) == (setup.features, setup.layers)
-    assert network.flow.horizon == pytest.approx(setup.horizon)
+    assert setup.units is not None or network.flow.horizon == pytest.approx(setup.horizon)
     assert chosen_recipe(setup, Choices(), seed=3).seed == 3
 
 
@@ -30,10 +30,11 @@ def test_images_of_any_size_have_a_setup_that_builds(inputs, rows):
     setup = image_setup(inputs, rows)
     assert "flip" not in setup.recipe.augment
     assert 1 <= setup.recipe.batch_size <= 128
-    config = NetworkConfig(
-        "classification", inputs, 3, setup.model, setup.features, setup.layers, 0.1, kernel_size=setup.kernel_size
-    )
-    assert build_network(config, device="meta").task == "classification"
+    for each in (setup, setup.other):
+        names = ("model", "features", "layers", "kernel_size", "units", "channels", "normalization")
+        sizes = {name: getattr(each, name) for name in names}
+        config = NetworkConfig("classification", inputs, 3, step=0.1, **sizes)
+        assert build_network(config, device="meta").task == "classification"
 
 
 @pytest.mark.parametrize("inputs", [1, 2, 3, 7, 64, 65, 500])

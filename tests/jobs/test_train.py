@@ -148,6 +148,8 @@ def test_every_choice_reaches_network_and_recipe(tmp_path):
         validation_fraction=0.3,
         patience=4,
         restarts=2,
+        average=0.5,
+        precision="bfloat16",
         class_weight=("0=2",),
         folds=2,
         seeds=2,
@@ -159,7 +161,9 @@ def test_every_choice_reaches_network_and_recipe(tmp_path):
         if name != "class_weight":
             assert found[name] == value, name
     assert (found["seed"], outcome.run.config.seed) == (9, 9)
-    assert choices.keys() == {entry.name for entry in options.entries(Choices)} - {"horizon", "damping", "augment"}
+    assert choices.keys() == {entry.name for entry in options.entries(Choices)} - (
+        {"horizon", "damping", "augment", "units", "channels", "normalization"}
+    )
     damped = train(source_of("moons", tmp_path), Choices(epochs=1, model="h2", damping=0.3), tmp_path / "damped")
     assert damped.run.config.network.damping == 0.3
 

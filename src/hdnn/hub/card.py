@@ -31,8 +31,8 @@ def describe(config: RunConfig, metrics: Mapping[str, Any], license: str | None 
     parts = [
         f"---\n{_head(config, data, scores, license)}\n---\n",
         f"# {network.model} on {data}\n" if data else f"# {network.model}\n",
-        f"A Hamiltonian deep neural network (`{network.model}`) of {network.layers} layers and {network.features} "
-        f"features, {_purpose(config)}. Made with the Python library hdnn.\n",
+        f"A Hamiltonian deep neural network (`{network.model}`) of {network.sizes.replace(', ', ' and ')}, "
+        f"{_purpose(config)}. Made with the Python library hdnn.\n",
         _results(metrics, scores),
         _LOADING,
         _facts(config, metrics),
@@ -127,10 +127,13 @@ def _facts(config: RunConfig, metrics: Mapping[str, Any]) -> str:
         "width",
         "kernel_size",
         "shared",
+        "units",
+        "channels",
+        "normalization",
     ):
         value = getattr(config.network, name)
         if value not in (None, False):
-            facts[name.replace("_", " ")] = value
+            facts[name.replace("_", " ")] = value if not isinstance(value, tuple) else "-".join(map(str, value))
     if "parameters" in metrics:
         facts["parameters"] = f"{metrics['parameters']:,}"
     if config.recipe:

@@ -71,7 +71,7 @@ class HubNetwork(Network, PyTorchModelHubMixin, library_name="hdnn"):
             expected = build_network(described.network, device="meta")
             if _shapes(network) != _shapes(expected) or network.task != expected.task:
                 raise ValueError("The network is not that of the configuration: their task or their weights differ.")
-        super().__init__(parts.lift, parts.flow, parts.head, parts.task)
+        super().__init__(parts.lift, parts.flow, parts.head, parts.task, readout=parts._modules.get("readout"))
         self.config = described
         self.metrics = dict(metrics or {})
 

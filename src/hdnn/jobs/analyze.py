@@ -23,9 +23,11 @@ from hdnn.jobs.evidence import Drawing, Finding, LeftOut, Summary
 from hdnn.jobs.findings import find
 from hdnn.jobs.meanings import MEANINGS
 from hdnn.jobs.peers import beside
+from hdnn.jobs.staged import StagedSubject, factors
 from hdnn.jobs.subjects import Subject
 from hdnn.report import Picture, Report, Section, Table, render
 from hdnn.runs import versions
+from hdnn.stages import Stages
 
 FORMAT = 1
 _NUMBERS, _REPORT, _FIGURES = "numbers.json", "report.html", "figures"
@@ -57,7 +59,12 @@ class Analysis:
 
 
 def analyze(
-    subject: Subject, folder: Path, *, compare: Sequence[str] = (), overwrite: bool = False, command: str = ""
+    subject: Subject | StagedSubject,
+    folder: Path,
+    *,
+    compare: Sequence[str] = (),
+    overwrite: bool = False,
+    command: str = "",
 ) -> Analysis:
     """Look into a flow and write what is found: those analyses that apply, and why the others do not.
 
@@ -82,8 +89,10 @@ def analyze(
         (True, 1.0)
     """
     require_free(folder, overwrite=overwrite)
+    if compare and isinstance(subject, StagedSubject):
+        raise ValueError("Plain networks are set beside one flow, and this run has stages. Leave `compare` out.")
     _ = subject.states  # divergence is found before anything is written
-    findings = [*find(subject), *([beside(subject, compare)] if compare else [])]
+    findings = [*find(subject), *([beside(subject, compare)] if compare and isinstance(subject, Subject) else [])]
     found = [finding for finding in findings if isinstance(finding, Finding)]
     left_out = [finding for finding in findings if isinstance(finding, LeftOut)]
     summary = {name: value for finding in found for name, value in finding.summary.items()}
@@ -182,16 +191,18 @@ def _picture(folder: Path, drawing: Drawing) -> Picture:
     return Picture(drawing.title, place.read_bytes(), drawing.alt, drawing.caption)
 
 
-def _headline(summary: Summary, flow: Flow) -> list[tuple[str, object]]:
+def _headline(summary: Summary, flow: Flow | Stages) -> list[tuple[str, object]]:
     return [
         (f"largest ‖∂y_N/∂y_{summary.get('from_layer', 0)}‖", summary["largest_norm"]),
         ("smallest ‖∂y_N/∂y_j‖, j < N", summary["smallest_norm_at_any_depth"]),
         ("guaranteed lower bound", summary["lower_bound"]),
-        ("keeps", in_words(flow)),
+        ("keeps", in_words(flow) if isinstance(flow, Flow) else "what its stages keep"),
     ]
 
 
-def _factors(flow: Flow) -> Sequence[tuple[str, object]]:
+def _factors(flow: Flow | Stages) -> Sequence[tuple[str, object]]:
+    if isinstance(flow, Stages):
+        return factors(flow)
     return [
         ("layers", flow.layers),
         ("features", flow.features),

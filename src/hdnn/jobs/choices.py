@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from hdnn import options
+from hdnn.arguments import whole
 from hdnn.data import Dataset
 from hdnn.flow.settings import step_size
 from hdnn.jobs.setups import Setup
 from hdnn.jobs.weights import written
 from hdnn.names import unknown
-from hdnn.networks import Network, NetworkConfig, build_network, check_names
+from hdnn.networks import STAGES, Network, NetworkConfig, build_network, check_names
 from hdnn.renames import RECIPE, told
 from hdnn.training import Recipe
 from hdnn.training.augmentation import check_changes
@@ -42,6 +43,7 @@ def given(choices: Mapping[str, Any]) -> dict[str, Any]:
     for name in chosen.keys() - set(known):
         raise ValueError(unknown("choice", name, known))
     check_names(chosen)
+    chosen |= {name: _numbers(name, chosen[name]) for name in ("units", "channels") if name in chosen}
     options.check(Choices, chosen)
     if "class_weight" in chosen:
         chosen["class_weight"] = written(chosen["class_weight"])
@@ -58,6 +60,9 @@ def network_config(dataset: Dataset, setup: Setup, choices: Choices) -> NetworkC
     chosen = given(choices)
     if len(dataset.inputs) == 2:
         return _of_sequences(dataset, setup, chosen)
+    setup = setup.of(chosen)
+    if setup.units is not None:
+        return _in_stages(dataset, setup, chosen)
     if "lift" in chosen and setup.kernel_size is not None:
         raise ValueError(f"`lift` is for vectors; a convolution lifts images. Leave out `lift={chosen['lift']!r}`.")
     if (len(dataset.inputs) > 1) != (setup.kernel_size is not None):
@@ -88,6 +93,30 @@ def network_config(dataset: Dataset, setup: Setup, choices: Choices) -> NetworkC
     return config
 
 
+def _in_stages(dataset: Dataset, setup: Setup, chosen: dict[str, Any]) -> NetworkConfig:
+    """The configuration of a network in stages: what is chosen, else what its name says, else the set-up's."""
+    if dataset.task != "classification" or len(dataset.inputs) != 3:
+        raise ValueError("A network in stages sorts images, and these data are none. Use h2, or leave `model` out.")
+    for name, instead in (("layers", "units"), ("features", "channels"), ("horizon", "step"), ("init_std", "step")):
+        if name in chosen:
+            raise ValueError(f"A network in stages has no `{name}` to choose; give it `{instead}`, or leave it out.")
+    known = {name: getattr(setup, name) for name in ("units", "channels", "normalization", "step", "activation")}
+    own = {name: value for name, value in known.items() if value is not None}
+    fields = {**own, **STAGES.get(chosen.get("model", ""), {}), **chosen, "model": "stages"}
+    names = {field.name for field in dataclasses.fields(NetworkConfig)}
+    config = NetworkConfig(
+        task=dataset.task,
+        inputs=dataset.inputs,
+        outputs=dataset.outputs,
+        kernel_size=setup.kernel_size,
+        features=fields["channels"][0],
+        layers=sum(fields["units"]),
+        **{name: value for name, value in fields.items() if name in names},
+    )
+    _require_memory(config)
+    return config
+
+
 def _of_sequences(dataset: Dataset, setup: Setup, chosen: dict[str, Any]) -> NetworkConfig:
     """The network of sequences: the time of the longest is T h, whatever the layers."""
     if setup.kernel_size is not None:
@@ -109,6 +138,18 @@ def _of_sequences(dataset: Dataset, setup: Setup, chosen: dict[str, Any]) -> Net
     )
     _require_memory(config)
     return config
+
+
+def _numbers(name: str, value: Any) -> tuple[int, ...]:
+    """Whole numbers, from text with commas between them as well."""
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        found = tuple(int(part) if isinstance(part, str) else whole(name, part) for part in parts)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` are whole numbers, one for each stage, as in 2,2,2; got {value!r}.") from error
+    if not found or min(found) < 1:
+        raise ValueError(f"`{name}` are positive, one for each stage, as in 2,2,2; got {value!r}.")
+    return found
 
 
 def _require_memory(config: NetworkConfig) -> None:
@@ -139,11 +180,14 @@ def chosen_recipe(setup: Setup, choices: Choices, seed: int) -> Recipe:
     takes longer than the training itself. Where nothing is held back, no number of epochs is found. The alternating
     method is the paper's, which begins once, and a flow without layers has no weights to begin with.
     """
-    chosen, recipe = given(choices), setup.recipe
+    chosen = given(choices)
+    recipe = setup.of(chosen).recipe
     if chosen.get("optimizer", recipe.optimizer) != recipe.optimizer:
         recipe = dataclasses.replace(recipe, weight_decay=0.0, restart_learning_rate=None)
         if chosen["optimizer"] == "lbfgs":
-            recipe = dataclasses.replace(recipe, learning_rate=1.0, clip=None, restarts=1)
+            recipe = dataclasses.replace(
+                recipe, learning_rate=1.0, clip=None, restarts=1, average=0.0, precision="full"
+            )
     if "learning_rate" in chosen:
         recipe = dataclasses.replace(recipe, restart_learning_rate=None)
     if chosen.get("method") == "alternating" or chosen.get("layers") == 0:

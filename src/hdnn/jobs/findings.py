@@ -33,8 +33,9 @@ from hdnn.analysis import (
     statistics,
 )
 from hdnn.flow import Flow
-from hdnn.jobs import sights
+from hdnn.jobs import sights, staged
 from hdnn.jobs.evidence import Drawing, Finding, LeftOut, Summary, or_reason, plain
+from hdnn.jobs.staged import StagedSubject
 from hdnn.jobs.subjects import TAME, Subject
 from hdnn.report import Table
 
@@ -51,8 +52,10 @@ _NOISE = 1e-13
 _ENDS = (("largest", 0), ("smallest", -1))
 
 
-def find(subject: Subject) -> list[Finding | LeftOut]:
+def find(subject: Subject | StagedSubject) -> list[Finding | LeftOut]:
     """All analyses, those that apply and those that do not, in the order to be read."""
+    if isinstance(subject, StagedSubject):
+        return staged.find(subject)
     return [analysis(subject) for analysis in (_norms, _singular_values, _structure, _energy, _spectra, _rates, _loss)]
 
 

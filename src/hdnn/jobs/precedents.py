@@ -99,7 +99,8 @@ def as_run(folder: Path, *, data: bool = True) -> Precedent:
         network.interconnection,
         network.lift,
         network.kernel_size,
-        deviation(run, started(run)),
+        deviation(run, started(run)) if network.units is None else None,
+        **{name: getattr(network, name) for name in ("step", "activation", "units", "channels", "normalization")},
     )
     taken = dataclasses.asdict(_read(run)) if data else {}
     whose = f"its data ({taken['data']}), " if data else ""

@@ -17,6 +17,7 @@ from hdnn.data import Dataset
 from hdnn.jobs.choices import Choices, chosen_recipe, network_config
 from hdnn.jobs.setups import Setup
 from hdnn.networks import PRESETS
+from hdnn.training import Recipe
 
 Space = Mapping[str, BaseDistribution]
 
@@ -39,6 +40,9 @@ def space(dataset: Dataset, setup: Setup, choices: Choices, bins: Sequence[int] 
     """
     network_config(dataset, setup, choices)
     recipe = chosen_recipe(setup, choices, 0)
+    setup = setup.of(choices)
+    if setup.units is not None:  # how many stages and how wide decides what a training costs: that is the user's to say
+        return _of_recipe(recipe, choices)
     found: dict[str, BaseDistribution] = {"model": CategoricalDistribution(_models(dataset, setup, choices))}
     of_sequences = len(dataset.inputs) == 2
     found["layers"] = IntDistribution(1, _HIGHEST if of_sequences else _DEEPEST, log=True)
@@ -49,12 +53,21 @@ def space(dataset: Dataset, setup: Setup, choices: Choices, bins: Sequence[int] 
     high = min(_WIDEST, _even(2 * setup.features))
     if low < high:
         found["features"] = IntDistribution(low, high, step=2)
-    if recipe.optimizer != "lbfgs":
-        found["learning_rate"] = FloatDistribution(recipe.learning_rate / 10, recipe.learning_rate * 10, log=True)
-        most = 1.0 if recipe.optimizer == "adamw" else 1e-2
-        found["weight_decay"] = FloatDistribution(1e-4 * most, most, log=True)
+    found |= _of_recipe(recipe, choices)
     if bins:
         found["bins"] = CategoricalDistribution(list(bins))
+    return {name: kind for name, kind in found.items() if name not in choices}
+
+
+def _of_recipe(recipe: Recipe, choices: Choices) -> dict[str, BaseDistribution]:
+    """What is tried of a recipe."""
+    if recipe.optimizer == "lbfgs":
+        return {}
+    most = 1.0 if recipe.optimizer == "adamw" else 1e-2
+    found: dict[str, BaseDistribution] = {
+        "learning_rate": FloatDistribution(recipe.learning_rate / 10, recipe.learning_rate * 10, log=True),
+        "weight_decay": FloatDistribution(1e-4 * most, most, log=True),
+    }
     return {name: kind for name, kind in found.items() if name not in choices}
 
 

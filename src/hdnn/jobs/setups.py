@@ -6,9 +6,12 @@ and images of the user's own are first guesses: nothing has chosen them yet.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from hdnn.networks import Lift
+from hdnn.networks import STAGES, Lift
+from hdnn.options import UnitsInRange
 from hdnn.training import Recipe, tabular
 from hdnn.training.recipes import DOUBLE_MOONS, SWISS_ROLL
 
@@ -28,6 +31,12 @@ class Setup:
         kernel_size: for images.
         init_std: of the initial weights; None means that of `Flow`.
         damping: of the momenta, of sequences.
+        step: h of a network in stages, which has no horizon.
+        activation: σ; None means that of `Flow`.
+        units: layers of every stage, of a network in stages; there `features` and `layers` follow from these.
+        channels: of every stage.
+        normalization: of the stages.
+        other: for models of the other kind: of one flow where this has stages, and the other way round.
     """
 
     model: str
@@ -40,7 +49,106 @@ class Setup:
     kernel_size: int | None = None
     init_std: float | None = None
     damping: float | None = None
+    step: float | None = None
+    activation: str | None = None
+    units: tuple[int, ...] | None = None
+    channels: tuple[int, ...] | None = None
+    normalization: UnitsInRange | None = None
+    other: Setup | None = None
 
+    def of(self, choices: Mapping[str, Any]) -> Setup:
+        """The set-up that choices lie over: this one, or the other where a model, or else an option, is of its kind.
+
+        Args:
+            choices: by name.
+
+        Raises:
+            ValueError: if the data have none of that kind.
+        """
+        model = choices.get("model")
+        of_stages = [name for name in ("units", "channels", "normalization") if choices.get(name) is not None]
+        of_flow = [name for name in _OF_ONE_FLOW if choices.get(name) is not None]
+        wants_stages = model in STAGES if model is not None else bool(of_stages) if of_stages or of_flow else None
+        if wants_stages is None or wants_stages == (self.model in STAGES):
+            return self
+        if self.other is None:
+            named = model or (of_stages or of_flow)[0]
+            kinds = ("one flow", "a network in stages")
+            raise ValueError(
+                f"`{named}` is of {kinds[wants_stages]}, and the set-up for these data is {self.model}, "
+                f"{kinds[not wants_stages]}. Leave it out."
+            )
+        return self.other
+
+
+_OF_ONE_FLOW = ("layers", "features", "horizon", "width", "interconnection", "integrator", "damping", "init_std")
+
+
+def stages_setup(recipe: Recipe, channels: tuple[int, ...], other: Setup | None = None) -> Setup:
+    """One for images in stages: a unit is a layer that moves one half of the state, then the other.
+
+    Args:
+        recipe: how to train.
+        channels: of three stages of two units each.
+        other: for one flow.
+    """
+    return Setup(
+        "stages",
+        channels[0],
+        6,
+        6.0,
+        recipe,
+        kernel_size=3,
+        step=1.0,
+        activation="relu",
+        units=(2, 2, 2),
+        channels=channels,
+        normalization="units",
+        other=other,
+    )
+
+
+_IN_STAGES = Recipe(
+    epochs=8,
+    batch_size=128,
+    optimizer="sgd",
+    learning_rate=0.1,
+    schedule="one_cycle",
+    weight_decay=5e-4,
+    label_smoothing=0.1,
+    average=0.995,
+    precision="bfloat16",
+)
+"""What networks in stages are trained by; `benchmarks/images.py` says what came out of it."""
+
+_PAPERS = Setup(
+    "h1",
+    8,
+    4,
+    4.0,
+    Recipe(epochs=8, batch_size=100, optimizer="adamw", learning_rate=0.003, weight_decay=0.1, smoothness=1e-3),
+    interconnection="upper_ones",
+    kernel_size=1,
+)
+"""The network of the L4DC paper for MNIST."""
+
+_OWN_IMAGES = Setup(
+    "h2",
+    16,
+    6,
+    1.2,
+    Recipe(
+        epochs=10,
+        batch_size=128,
+        optimizer="adamw",
+        learning_rate=0.01,
+        weight_decay=0.1,
+        label_smoothing=0.1,
+        augment=("crop", "flip"),
+    ),
+    kernel_size=3,
+)
+"""One flow of 3 x 3 convolutions at full size."""
 
 SETUPS: dict[str, Setup] = {
     "swiss-roll": Setup("h1", 4, 64, 2.5, SWISS_ROLL),
@@ -60,40 +168,9 @@ SETUPS: dict[str, Setup] = {
             label_smoothing=0.1,
         ),
     ),
-    "mnist": Setup(
-        "h1",
-        8,
-        4,
-        4.0,
-        Recipe(epochs=8, batch_size=100, optimizer="adamw", learning_rate=0.003, weight_decay=0.1, smoothness=1e-3),
-        interconnection="upper_ones",
-        kernel_size=1,
-    ),
-    "fashion-mnist": Setup(
-        "h1",
-        8,
-        4,
-        4.0,
-        Recipe(epochs=8, batch_size=100, optimizer="adamw", learning_rate=0.003, weight_decay=0.1, smoothness=1e-3),
-        interconnection="upper_ones",
-        kernel_size=1,
-    ),
-    "cifar10": Setup(
-        "h2",
-        16,
-        6,
-        1.2,
-        Recipe(
-            epochs=10,
-            batch_size=128,
-            optimizer="adamw",
-            learning_rate=0.01,
-            weight_decay=0.1,
-            label_smoothing=0.1,
-            augment=("crop", "flip"),
-        ),
-        kernel_size=3,
-    ),
+    "mnist": replace(_PAPERS, other=stages_setup(_IN_STAGES, (16, 32, 56))),
+    "fashion-mnist": stages_setup(replace(_IN_STAGES, augment=("crop", "flip")), (16, 32, 56), _PAPERS),
+    "cifar10": stages_setup(replace(_IN_STAGES, epochs=20, augment=("crop", "flip")), (32, 64, 112), _OWN_IMAGES),
 }
 
 
@@ -106,9 +183,10 @@ def image_setup(inputs: tuple[int, ...], rows: int) -> Setup:
         inputs: (C, H, W).
         rows: of the training part.
     """
-    setup = SETUPS["cifar10"]
     batch_size = min(128, max(8, rows // 20))
-    return replace(setup, recipe=replace(setup.recipe, augment=("crop",), epochs=20, batch_size=batch_size))
+    changed: dict[str, Any] = {"augment": ("crop",), "epochs": 20, "batch_size": batch_size}
+    other = replace(_OWN_IMAGES, recipe=replace(_OWN_IMAGES.recipe, **changed))
+    return stages_setup(replace(_IN_STAGES, **changed), (16, 32, 56), other)
 
 
 def sequence_setup(inputs: tuple[int, ...], rows: int) -> Setup:

@@ -16,13 +16,16 @@ from hdnn.analysis import Gradients, gradients, log_norms, sensitivities
 from hdnn.data import Dataset
 from hdnn.flow import Flow
 from hdnn.flow.settings import step_size
+from hdnn.jobs import staged
 from hdnn.jobs.beginnings import deviation, started
 from hdnn.jobs.choices import given, seeded_network
 from hdnn.jobs.prediction import alike, opened
 from hdnn.jobs.sources import DataSource, reloaded, source_of
+from hdnn.jobs.staged import StagedSubject
 from hdnn.names import count
 from hdnn.networks import Network, NetworkConfig
 from hdnn.options import FlowChoices
+from hdnn.stages import Stages
 from hdnn.training import Objective
 
 # Bytes of all sensitivities together, and their number times n³, which takes some ten seconds: samples are left out
@@ -111,7 +114,7 @@ class Subject:
 
 def choose_subject(
     run: Path | None, network: Mapping[str, Any], samples: int, seed: int, mnist_folder: str | None = None
-) -> Subject:
+) -> Subject | StagedSubject:
     """The flow of a run, or else an untrained one.
 
     Args:
@@ -143,7 +146,7 @@ def trained(
     seed: int = 0,
     mnist_folder: str | None = None,
     source: DataSource | None = None,
-) -> Subject:
+) -> Subject | StagedSubject:
     """The flow of a run, at samples of its test part.
 
     Args:
@@ -173,7 +176,7 @@ def trained(
         y0 = network.lift(torch.from_numpy(dataset.x_test[chosen.numpy()]).double())
     found = _loss_gradients(network, dataset, chosen, y0)
     flow, states, notes = network.flow, y0, []
-    if flow.space.rank > 1 and flow.space.pointwise:
+    if isinstance(flow, Flow) and flow.space.rank > 1 and flow.space.pointwise:
         flow = of_vectors(flow)
         pixels = y0.movedim(1, -1).reshape(-1, flow.features)
         states = pixels[torch.randperm(len(pixels), generator=torch.Generator().manual_seed(seed))[:samples]]
@@ -182,6 +185,9 @@ def trained(
             f"{count(len(states), 'single pixel')}. The norm of an image's matrix is the largest of its pixels'."
         )
     where = f"{count(len(chosen), 'test sample')} of {dataset.name}"
+    if isinstance(flow, Stages):
+        title, lead = f"stages trained on {dataset.name}", f"Stages of {run.config.network.sizes}, at {where}."
+        return StagedSubject(title, lead, "stages", flow.eval(), y0, [], found)
     model = run.config.network.model
     init_std = deviation(run, started(run))
 
@@ -271,11 +277,14 @@ def _affordable(flow: Flow) -> int:
 def _loss_gradients(network: Network, dataset: Dataset, chosen: Tensor, y0: Tensor) -> Callable[[], Gradients]:
     labels = torch.from_numpy(dataset.y_test)[chosen]
     labels = labels if network.task == "classification" else labels.double()
-    objective = Objective(network)
+    objective, readout = Objective(network), network.read
 
     def loss(y: Tensor) -> Tensor:
-        return objective.data_loss(network.head(y.flatten(1)), labels)
+        return objective.data_loss(network.head(readout(y)), labels)
 
+    if isinstance(network.flow, Stages):
+        stages = network.flow
+        return lambda: staged.gradients_of(stages, y0, loss)
     return lambda: gradients(network.flow, y0, loss)
 
 

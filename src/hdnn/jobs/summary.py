@@ -16,7 +16,7 @@ from hdnn.data import Dataset, Numeric, TableEncoder
 from hdnn.doors import in_options
 from hdnn.flow import Flow
 from hdnn.flow.promises import in_words
-from hdnn.jobs import sights, standing
+from hdnn.jobs import exhibits, sights, standing
 from hdnn.jobs.measures import confusion, reliability
 from hdnn.jobs.scores import finite_outputs, tensors
 from hdnn.modes import evaluating
@@ -25,6 +25,7 @@ from hdnn.networks import Network, SequenceNetwork, class_probabilities, predict
 from hdnn.options import SourceChoices, flags
 from hdnn.report import Picture, Report, Section, Table, render
 from hdnn.runs import Run
+from hdnn.stages import Stages
 from hdnn.training import outputs
 
 _SHOWN = 400  # samples in the pictures of features: more hide each other
@@ -70,7 +71,8 @@ def write_summary(
     if starts and starts[0]:
         sections.append(Section("Starts", _starts(run, starts)))
     if network.task == "classification" and not isinstance(network, SequenceNetwork):  # padding is no depth
-        sections.append(Section("Features through depth", _features(run, network, dataset)))
+        found = exhibits.through_stages if isinstance(network.flow, Stages) else _features
+        sections.append(Section("Features through depth", [*found(run, network, dataset)]))
     if (columns := standing.columns(dataset)) is not None:
         sections.append(columns)
     sections.append(Section("Configuration", _configuration(run, network, metrics)))
@@ -147,8 +149,8 @@ def _report(run: Run, dataset: Dataset, metrics: Metrics, sections: list[Section
     headline += [("training time", f"{metrics['seconds']:.1f} s")]
     return Report(
         title=f"{run.folder.resolve().name}: {network.model} on {dataset.name}",
-        lead=f"A Hamiltonian network, {network.model} with {network.layers} layers, {network.features} features and "
-        f"step {network.step:.4g}. {in_options(dataset.description, words)}.",
+        lead=f"A Hamiltonian network, {network.model} with {network.sizes} and step {network.step:.4g}. "
+        f"{in_options(dataset.description, words)}.",
         headline=headline,
         sections=sections,
         notes=notes,
@@ -190,6 +192,7 @@ def _classes(run: Run, dataset: Dataset, output: torch.Tensor) -> list[Table | P
         _picture(run, "confusion.png", "Confusion matrix", sights.of_confusion(counts, dataset.classes), caption),
         Table("Classes", ("class", "precision", "recall", "test rows"), rows[:_LISTED], note),
         _reliability(run, dataset, output),
+        *([wrong] if (wrong := exhibits.mistakes(run, dataset, output)) is not None else []),
     ]
 
 
@@ -297,18 +300,23 @@ def _configuration(run: Run, network: Network, metrics: Metrics) -> list[Table |
 
 
 def _factors(network: Network) -> dict[str, object]:
-    """What the flow is made of, or the first of those that sequences drive."""
+    """What the flow is made of, or every stage, or the first of those that sequences drive; and what that keeps."""
     flow: Any = network.flow
     recurrent = isinstance(network, SequenceNetwork)
     flow = flow.cells[0] if recurrent else flow
+    whose = "a step with its input" if recurrent else "the flow"
+    stage = flow.flows[0] if isinstance(flow, Stages) else None
+    flow, whose = (flow, whose) if stage is None else (stage.flow, "a stage in evaluation mode")
     if not isinstance(flow, Flow):
         return {"keeps": "nothing is promised"}
-    whose = "a step with its input" if recurrent else "the flow"
+    published = stage is not None and stage.normalization == "batch"
+    kept = "volume" if published else in_words(flow, f"M J Mᵀ = J (M the Jacobian of {whose}), and volume")
+    kept += "" if stage is None else "; every stage by itself"
     return {
         "structure": repr(flow.structure),
         "J": repr(flow.interconnection),
         "integrator": repr(flow.integrator),
-        "keeps": in_words(flow, f"M J Mᵀ = J (M the Jacobian of {whose}), and volume"),
+        "keeps": kept,
     }
 
 

@@ -215,7 +215,7 @@ def describe(network: Network, config: NetworkConfig, recipe: Recipe) -> str:
     alternating = " (alternating)" if recipe.method == "alternating" else ""
     starts = f"the best of {recipe.restarts} starts of {count(recipe.restart_epochs, 'epoch')}, then "
     return (
-        f"{config.model}: {count(config.layers, 'layer')}, {config.features} features, step {config.step:.4g}{J}"
+        f"{config.model}: {config.sizes}, step {config.step:.4g}{J}"
         f"{integrator}, {config.activation}, {parameters:,} parameters; {starts if recipe.restarts > 1 else ''}"
         f"{count(recipe.epochs, 'epoch')} of {recipe.optimizer}"
         f"{alternating}, learning rate {recipe.learning_rate:g}, {batches}"

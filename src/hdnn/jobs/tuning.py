@@ -130,7 +130,7 @@ def tune(
     dataset = source.load()
     announced(dataset, announce)
     readings = Readings(source, dataset, share, seed, choices.get("class_weight"))
-    setup, rows = readings.first.setup, readings.first.rows
+    setup, rows = readings.first.setup.of(choices), readings.first.rows
     of_table = isinstance(source, Source) and source.is_table and source.sequence is None
     space = searches.space(dataset, setup, choices, bins if of_table else ())
     if not space:

@@ -1,6 +1,7 @@
 """Networks: lift → flow → head, from inputs to logits or predictions."""
 
 from hdnn.networks.config import PRESETS as PRESETS
+from hdnn.networks.config import STAGES as STAGES
 from hdnn.networks.config import NetworkConfig as NetworkConfig
 from hdnn.networks.config import build_network as build_network
 from hdnn.networks.config import check_names as check_names

@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 
@@ -13,10 +14,11 @@ from hdnn.activations import ACTIVATIONS
 from hdnn.flow import Flow
 from hdnn.integrators import INTEGRATORS
 from hdnn.interconnections import INTERCONNECTIONS
-from hdnn.names import unknown
+from hdnn.names import count, unknown
+from hdnn.networks.images import checked, image_network
 from hdnn.networks.network import Network, image_classifier, vector_classifier, vector_regressor
 from hdnn.networks.sequences import marked_sequences
-from hdnn.options import Lift, Task
+from hdnn.options import Lift, Task, UnitsInRange
 from hdnn.presets import h1, h2, ms1, ms2, ms3
 from hdnn.recurrent import MODELS, HamiltonianRNN
 
@@ -24,8 +26,18 @@ from hdnn.recurrent import MODELS, HamiltonianRNN
 _LARGEST_INPUT = 2**24
 _LARGEST_FLOW = 2**31
 PRESETS: dict[str, Callable[..., Flow]] = {"ms1": ms1, "ms2": ms2, "ms3": ms3, "h1": h1, "h2": h2}
+STAGES: dict[str, dict[str, Any]] = {
+    "stages": {},
+    "hamiltonian74": {"units": (6, 6, 6), "channels": (32, 64, 112), "normalization": "batch"},
+    "hamiltonian218": {"units": (18, 18, 18), "channels": (32, 64, 128), "normalization": "batch"},
+    "hamiltonian1202": {"units": (100, 100, 100), "channels": (32, 64, 128), "normalization": "batch"},
+}
+"""What users call networks of images in stages, and what the published ones are made of."""
+_DEEP = 100  # layers from which on a network keeps the ends of its stages alone
+_OF_STAGES = ("units", "channels", "normalization")
+_OF_ONE_FLOW = ("lift", "interconnection", "width", "shared", "integrator", "damping")
 _NAMES: dict[str, Mapping[str, object]] = {
-    "model": {**PRESETS, **dict.fromkeys(MODELS)},
+    "model": {**PRESETS, **dict.fromkeys(MODELS), **STAGES},
     "activation": ACTIVATIONS,
     "interconnection": INTERCONNECTIONS,
     "integrator": INTEGRATORS,
@@ -52,9 +64,9 @@ class NetworkConfig:
         inputs: (d,) for vectors, (C, H, W) for images, (T, d) for sequences, of which T is the longest in training and
             d counts the mark of `marked_sequences`.
         outputs: classes, or numbers to predict.
-        model: "ms1", "ms2", "ms3", "h1" or "h2", or another of `HamiltonianRNN` for sequences.
-        features: n.
-        layers: N; of sequences the networks one above the other.
+        model: "ms1", "ms2", "ms3", "h1" or "h2", or another of `HamiltonianRNN` for sequences, or "stages" for images.
+        features: n; of stages the channels of the first.
+        layers: N; of sequences the networks one above the other; of stages all of them.
         step: h.
         lift: "zeros" or "linear" for vectors; images are lifted by a 3 x 3 convolution.
         interconnection: J of h1 and h2, "canonical" or "upper_ones"; None where the model has its own.
@@ -64,6 +76,9 @@ class NetworkConfig:
         shared: one K and b for all layers.
         integrator: name of the method; None is the model's own.
         damping: rate at which the momenta decay, for h2, ms1 and ms3; None damps nothing.
+        units: layers of every stage; None for one flow, as for the next two.
+        channels: of every stage.
+        normalization: what keeps the hidden units of stages in range, see `hdnn.Stage`; "none" is nothing.
 
     Raises:
         ValueError: if a name is unknown, a choice does not apply to the model, or a size is out of all proportion.
@@ -84,10 +99,17 @@ class NetworkConfig:
     shared: bool = False
     integrator: str | None = None
     damping: float | None = None
+    units: tuple[int, ...] | None = None
+    channels: tuple[int, ...] | None = None
+    normalization: UnitsInRange | None = None
 
     def __post_init__(self) -> None:
         check_names(vars(self))
-        if self.model not in ("h1", "h2"):
+        if self.model in STAGES:
+            self._check_stages()
+        elif named := [name for name in _OF_STAGES if getattr(self, name) is not None]:
+            raise ValueError(f"`{named[0]}` is of a network in stages, and `{self.model}` is none. Use stages.")
+        elif self.model not in ("h1", "h2"):
             for name in ("interconnection", "width"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"`{self.model}` fixes its {name}; got {getattr(self, name)}. Use h1 or h2.")
@@ -108,10 +130,11 @@ class NetworkConfig:
                 f"Images need a `kernel_size`, vectors none; got inputs {self.inputs}, kernel size {self.kernel_size}."
             )
         options.check(options.NetworkOptions, vars(self))
-        weights = self.layers * self.features * (self.width or self.features) * (self.kernel_size or 1) ** 2
+        wide = (max(self.channels),) * 2 if self.channels else (self.features, self.width or self.features)
+        weights = self.layers * wide[0] * wide[1] * (self.kernel_size or 1) ** 2
         if weights > _LARGEST_FLOW:
             raise ValueError(
-                f"{self.layers:,} layers of {self.features:,} features make {weights:,} weights; at most "
+                f"{self.layers:,} layers of {wide[0]:,} features make {weights:,} weights; at most "
                 f"{_LARGEST_FLOW:,} are allowed. Use fewer layers or features."
             )
 
@@ -125,10 +148,35 @@ class NetworkConfig:
         """N h, or T h of sequences."""
         return self.step * (self.inputs[0] if self.of_sequences else self.layers)
 
+    @property
+    def sizes(self) -> str:
+        """Depth and width in words."""
+        if self.units is None or self.channels is None:
+            return f"{count(self.layers, 'layer')}, {self.features} features"
+        units, channels = ("-".join(map(str, numbers)) for numbers in (self.units, self.channels))
+        return f"{units} layers of {channels} channels, normalization {self.normalization}"
+
+    def _check_stages(self) -> None:
+        if self.model != "stages":
+            raise ValueError(f'A configuration calls `{self.model}` "stages", with its units and channels.')
+        if self.units is None or self.channels is None or self.normalization is None:
+            raise ValueError("Stages have `units`, `channels` and `normalization`; one of them is missing.")
+        checked(self.units, self.channels)
+        if (self.features, self.layers) != (self.channels[0], sum(self.units)):
+            raise ValueError(
+                f"Stages of these units and channels have {sum(self.units)} layers and {self.channels[0]} features at "
+                f"first; got {self.layers} and {self.features}."
+            )
+        if self.task != "classification" or len(self.inputs) != 3:
+            raise ValueError(f"Stages sort images (C, H, W); got inputs {self.inputs} for {self.task}. Use h2.")
+        for name in _OF_ONE_FLOW:
+            if getattr(self, name) not in (None, False, "zeros"):
+                raise ValueError(f"Stages are flows of their own kind and take no `{name}`. Leave it out, or use h2.")
+
     def _check_sequences(self) -> None:
         """See that what is for sequences alone is said of them alone, and what is not for them of none."""
         if not self.of_sequences:
-            if self.model not in PRESETS:
+            if self.model not in PRESETS and self.model not in STAGES:
                 raise ValueError(f"`{self.model}` is a network of sequences. Use one of {', '.join(PRESETS)}.")
             return
         if self.inputs[1] < 2:
@@ -167,6 +215,19 @@ def build_network(
             step=config.step, damping=config.damping, activation=config.activation, init_std=init_std, device=device,
         )  # fmt: skip
         return marked_sequences(rnn, config.outputs, config.task)
+    if config.units is not None and config.channels is not None:
+        return image_network(
+            config.units,
+            config.channels,
+            classes=config.outputs,
+            inputs=config.inputs[0],
+            step=config.step,
+            normalization=None if config.normalization == "none" else config.normalization,
+            activation=config.activation,
+            memory="reverse" if config.layers >= _DEEP else None,
+            kernel_size=config.kernel_size or 3,
+            device=device,
+        )
     own = ("interconnection", "width", "integrator", "damping")  # that not every model takes
     choices = {name: getattr(config, name) for name in own if getattr(config, name) is not None}
     flow = PRESETS[config.model](

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hdnn.activations import Activation
-from hdnn.arguments import shown, whole
+from hdnn.arguments import whole
 from hdnn.flow import Memory
 from hdnn.networks.network import Network, logits, output_layer
 from hdnn.presets import h2
-from hdnn.stages import Pool, Stage, Widen
+from hdnn.stages import Pool, Stage, Stages, Widen
 from hdnn.stages.normalization import Normalization
 
 
@@ -26,11 +27,12 @@ class GlobalMean(nn.Module):
     Args:
         channels: c.
         normalize: batch norm before σ, as published; nothing otherwise.
+        device: where its parameters are created.
     """
 
-    def __init__(self, channels: int, *, normalize: bool = True) -> None:
+    def __init__(self, channels: int, *, normalize: bool = True, device: torch.device | str | None = None) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels) if normalize else nn.Identity()
+        self.norm = nn.BatchNorm2d(channels, device=device) if normalize else nn.Identity()
 
     def forward(self, y: Tensor) -> Tensor:
         """(B, c)."""
@@ -50,6 +52,7 @@ def image_network(
     scaled: bool = False,
     memory: Memory | None = None,
     kernel_size: int = 3,
+    device: torch.device | str | None = None,
 ) -> Network:
     """A classifier of images by flows of several resolutions, the reversible Hamiltonian network of Chang et al.
 
@@ -74,6 +77,7 @@ def image_network(
         scaled: let pools keep J.
         memory: "reverse" keeps two states a stage for gradients, at any depth; see `Flow`.
         kernel_size: odd k of the flows.
+        device: where the parameters are created.
 
     Returns:
         A `Network` from (B, d, H, W) to (B, classes), (B, 1) for two.
@@ -91,7 +95,7 @@ def image_network(
         >>> network(torch.randn(2, 1, 28, 28)).shape
         torch.Size([2, 10])
     """
-    units, channels = _checked(units, channels)
+    units, channels = checked(units, channels)
     stages: list[nn.Module] = []
     # The first unit of a stage runs before its pool: it is one layer more of the flow before.
     for s, width in enumerate(channels):
@@ -105,20 +109,22 @@ def image_network(
             kernel_size=kernel_size,
             activation=activation,
             memory=memory,
+            device=device,
             init_std=(2 / (kernel_size**2 * (width // 2))) ** 0.5,
         )
         if normalization is None:
             nn.init.zeros_(flow.bias).requires_grad_(False)
         stages.append(Stage(flow, normalization))
     normalize = normalization is not None
-    lift: list[Any] = [nn.Conv2d(inputs, channels[0], 3, padding=1, bias=False)]
-    lift += [nn.BatchNorm2d(channels[0])] if normalize else []
+    lift: list[Any] = [nn.Conv2d(inputs, channels[0], 3, padding=1, bias=False, device=device)]
+    lift += [nn.BatchNorm2d(channels[0], device=device)] if normalize else []
+    lift[0].weight.data = lift[0].weight.data.to(memory_format=torch.channels_last)  # what follows keeps to it
     return Network(
         nn.Sequential(*lift, nn.ReLU()),
-        nn.Sequential(*stages),  # type: ignore[arg-type]  # any module from states to states
+        Stages(*stages),  # type: ignore[arg-type]  # any module from states to states
         output_layer(channels[-1], logits(classes), lift[0].weight),
         "classification",
-        readout=GlobalMean(channels[-1], normalize=normalize),
+        readout=GlobalMean(channels[-1], normalize=normalize, device=device),
     )
 
 
@@ -193,15 +199,24 @@ def hamiltonian1202(
     )
 
 
-def _checked(units: Sequence[int], channels: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def checked(units: Sequence[int], channels: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Layers and channels of stages that fit each other.
+
+    Raises:
+        ValueError: if they do not.
+    """
     if isinstance(units, int) or isinstance(channels, int) or len(units) != len(channels) or not len(units):
         raise ValueError(
-            f"`units` and `channels` have one number for each stage, such as (6, 6, 6) and (32, 64, 112); got "
-            f"{shown(units)} and {shown(channels)}."
+            f"`units` and `channels` have one number for each stage, as 6,6,6 and 32,64,112 do; got {_listed(units)} "
+            f"and {_listed(channels)}."
         )
     units, channels = tuple(whole("units", u) for u in units), tuple(whole("channels", c) for c in channels)
     if min(units) < 1:
-        raise ValueError(f"Every stage has at least one unit; got {units}.")
+        raise ValueError(f"Every stage has at least one unit; got {_listed(units)}.")
     if min(channels) < 2 or any(c % 2 for c in channels) or list(channels) != sorted(channels):
-        raise ValueError(f"`channels` are even, for states have two halves, and never fall; got {channels}.")
+        raise ValueError(f"`channels` are even, for states have two halves, and never fall; got {_listed(channels)}.")
     return units, channels
+
+
+def _listed(numbers: Sequence[int] | int) -> str:
+    return str(numbers) if isinstance(numbers, int) else ",".join(map(str, numbers[:10]))

@@ -92,7 +92,10 @@ class Network(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """What the output layer sees, (B, features): the state after the flow, flattened or read out."""
-        states: Tensor = self.flow(self.lift(x))
+        return self.read(self.flow(self.lift(x)))
+
+    def read(self, states: Tensor) -> Tensor:
+        """What the output layer sees of the states after the flow, (B, features)."""
         readout = self._modules.get("readout")
         found: Tensor = states.flatten(1) if readout is None else readout(states)
         return found

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hdnn.plots.iterations import gradients_by_iteration as gradients_by_iteration
     from hdnn.plots.iterations import sensitivities_by_iteration as sensitivities_by_iteration
     from hdnn.plots.lines import curves as curves
+    from hdnn.plots.pictures import picture_rows as picture_rows
     from hdnn.plots.portraits import phase_portrait as phase_portrait
     from hdnn.plots.predictions import confusion_matrix as confusion_matrix
     from hdnn.plots.predictions import decision_regions as decision_regions
@@ -38,6 +39,7 @@ _HOME = {
     "history": "start_curves training_curves",
     "iterations": "gradients_by_iteration sensitivities_by_iteration",
     "lines": "curves",
+    "pictures": "picture_rows",
     "portraits": "phase_portrait",
     "predictions": "confusion_matrix decision_regions predicted_against_true",
     "reliability": "reliability_diagram",

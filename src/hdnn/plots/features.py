@@ -42,6 +42,7 @@ def features_by_layer(
     *,
     layers: Sequence[int] | None = None,
     explained: ArrayLike | None = None,
+    names: Sequence[str] | None = None,
 ) -> Figure:
     """Draw the features of some layers side by side, all in the same window.
 
@@ -54,6 +55,7 @@ def features_by_layer(
         classes: the names of the classes.
         layers: which layers to show; by default at most twelve, evenly, with the first and the last.
         explained: the share of the variance that each coordinate carries, (2,).
+        names: of the panels, one for every layer and the input; by default their numbers.
 
     Returns:
         One panel per layer shown.
@@ -79,7 +81,7 @@ def features_by_layer(
     ticks = [MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(*limits)[1:-1] for limits in window]
     for place, (ax, layer) in enumerate(zip(axes, chosen, strict=False)):
         scatter(ax, C[layer], labels, size=float(np.clip(4000 / len(labels), 5, 18)))
-        dress(ax, _layer(layer))
+        dress(ax, _layer(layer) if names is None else names[layer])
         _look_through(ax, window, C[layer])
         # Numbers at the left and under the lowest panel of each column are enough.
         _rule(ax, ticks, numbers=(place + columns >= len(chosen), place % columns == 0))

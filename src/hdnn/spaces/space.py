@@ -151,6 +151,8 @@ class Space(ABC):
         if not self.taps:
             return torch.matmul(K, S.mT)
         letters = "abc"[: len(self.taps)]
+        if (S.dim(), K.dim()) == (2, 3 + len(self.taps)):  # said in full: ONNX takes no "..." of two lengths
+            return torch.einsum(f"ij,nmj{letters}->nmi{letters}", S, K)
         return torch.einsum(f"...ij,...mj{letters}->...mi{letters}", S, K)
 
     def matrix(self, K: Tensor) -> Tensor:
