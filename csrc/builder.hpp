@@ -103,6 +103,16 @@ struct Builder {
     return move;
   }
 
+  // γ = g², where g is learned: what it makes of the state now, and where its gradient goes.
+  void damp(Job& job) const {
+    const int64_t place = bias_size(spec) - 1;
+    const void* found = offset(at.bias, place, size);
+    const double g = found == nullptr ? 0 : size == 8 ? *static_cast<const double*>(found) : *static_cast<const float*>(found);
+    job.decay = std::exp(-g * g * spec.step);
+    job.decay_slope = -2 * g * spec.step;
+    job.decay_gradient = offset(at.bias_gradient, place, size);
+  }
+
   Job job() const {
     Job job{};
     job.features = spec.features;
@@ -112,12 +122,19 @@ struct Builder {
     job.activation = static_cast<Activation>(spec.activation);
     job.decay = 1;
     if (spec.method != Spec::partitioned) {
-      job.moves = 1;
-      job.move[0] = euler();
-      job.move[0].step = spec.step;
+      // y⁺ = y + h (k₁ + 2 k₂ + 2 k₃ + k₄) / 6, where h k₁ … h k₃ are seen in the states that they lead to
+      constexpr double fractions[kStages] = {0.5, 0.5, 1, 1.0 / 6};
+      job.stages = spec.method == Spec::runge_kutta;
+      job.moves = job.stages ? kStages : 1;
+      for (int k = 0; k < job.moves; ++k) {
+        job.move[k] = euler();
+        job.move[k].step = job.stages ? fractions[k] * spec.step : spec.step;
+      }
       return job;
     }
     job.decay = std::exp(-spec.damping);
+    job.learned = spec.learned != 0;
+    if (job.learned) damp(job);
     const Move halves[2] = {of_half(spec.first_is_q != 0), of_half(spec.first_is_q == 0)};
     job.moves = static_cast<int>(spec.moves);
     for (int k = 0; k < job.moves; ++k) {

@@ -97,6 +97,11 @@ struct Scratch {
   void* memory;
 };
 
+// Where there are no layers there is no weight, but the number of a learned damping.
+bool wants_weights(const Spec& spec, const Arrays& a) {
+  return a.weight_gradient != nullptr || (spec.learned && a.bias_gradient != nullptr);
+}
+
 Job job_of(const Spec& spec, const Arrays& a, const Weights& at, int64_t flow, int64_t size, int64_t kept) {
   Job job = Builder{spec, at, size}.job();
   job.rows = a.rows;
@@ -117,7 +122,7 @@ Job job_of(const Spec& spec, const Arrays& a, const Weights& at, int64_t flow, i
     job.driven = {offset(a.bias, flow * a.bias_flow, size), a.bias_layer, a.bias_row, a.bias_unit};
     job.driven_gradient = offset(a.bias_gradient, flow * spec.layers * a.rows * spec.hidden, size);
   }
-  job.weights_too = a.weight_gradient != nullptr;
+  job.weights_too = wants_weights(spec, a);
   return job;
 }
 
@@ -154,7 +159,7 @@ int64_t weight_size(const Spec& s) {
     default: return stored * s.hidden * s.features;
   }
 }
-int64_t bias_size(const Spec& s) { return s.driven ? 0 : (s.shared ? 1 : s.layers) * s.hidden; }
+int64_t bias_size(const Spec& s) { return s.driven ? 0 : (s.shared ? 1 : s.layers) * s.hidden + s.learned; }
 int64_t drive_size(const Spec& s) {
   return s.drive == Spec::matrix ? (s.shared_drive ? 1 : s.layers) * s.hidden * s.features : 0;
 }
@@ -196,7 +201,7 @@ void backward(bool doubles, const Spec& spec, const Arrays& given, int64_t layou
   const int64_t size = doubles ? 8 : 4;
   const int64_t blocks = blocks_of(kernel, doubles, spec, a.rows * a.pixels);
   const int64_t kept = kept_of_flow(kernel, doubles, spec, a.rows, a.pixels);
-  const bool weights_too = a.weight_gradient != nullptr;
+  const bool weights_too = wants_weights(spec, a);
   const int64_t sizes[3] = {weights_too ? weight_size(spec) : 0, weights_too ? bias_size(spec) : 0,
                             weights_too ? drive_size(spec) : 0};
   const int64_t numbers = sizes[0] + sizes[1] + sizes[2];

@@ -10,7 +10,8 @@ namespace hdnn {
 
 // Plain values of a plan. `full` weights are (S, m, n); the others are the free numbers of their structure.
 struct Spec {
-  enum Method { euler, partitioned, perceptron };  // perceptron: y⁺ = h σ(K y + b)
+  // perceptron: y⁺ = h σ(K y + b); runge_kutta: the classical method of order 4
+  enum Method { euler, partitioned, perceptron, runge_kutta };
   enum Structure { full, block_diagonal, off_diagonal, block_skew };
   enum Drive { identity, canonical, matrix };
   int64_t method, first_is_q, structure, drive, activation;
@@ -23,6 +24,7 @@ struct Spec {
   int64_t driven;   // inputs drive every layer and sample: the bias is (N, rows, m)
   int64_t states;   // the output is (N, rows, n), the states after all layers
   double damping;  // partitioned: γ h, p ← exp(−γ h) p before the moves of every layer
+  int64_t learned;  // whether γ = g² is learned instead: g is one number more, after all biases
 };
 
 // Arrays of `flows` flows; a flow stride of 0 shares an array between flows. Strides count numbers.

@@ -3,13 +3,14 @@
 // A layer is one or more moves. A move reads some features of the state (the source), computes hidden values
 // s = σ(K y_src + b), and moves other features (the destination): y_dst += h D s. For forward Euler source and
 // destination are the whole state; in a partitioned layer the halves move in turn, each by the other, and each move has
-// an h of its own.
+// an h of its own. Stages of Runge and Kutta are moves of copies of the state.
 #pragma once
 #include <cstdint>
 
 namespace hdnn {
 
 constexpr int kMostMoves = 16;
+constexpr int kStages = 4;
 
 enum class Activation : int { identity, relu, leaky_relu, tanh, sigmoid, softplus };
 
@@ -58,7 +59,11 @@ struct Job {
   int64_t g_row_stride, g_feature_stride;
   double negative_slope;
   double decay;                        // by which the first half of the state is multiplied before every layer, or 1
+  bool learned;                        // whether decay = exp(−g² h) has a gradient by g
+  double decay_slope;                  // then d log decay / dg
+  void* decay_gradient;                // and where the gradient by g is added
   Activation activation;
+  bool stages;            // the moves are the stages of Runge and Kutta
   int moves;
   Move move[kMostMoves];
   const void* y;          // input states

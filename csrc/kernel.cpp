@@ -21,6 +21,7 @@ using hdnn::Job;
 using hdnn::Layered;
 using hdnn::Matrix;
 using hdnn::Move;
+using hdnn::kStages;
 
 #include "math.hpp"
 #include "products.hpp"
@@ -119,10 +120,14 @@ template <class T> struct Run : Moves<T> {
     return rows;
   }
 
-  // Rows that one layer leaves behind for its backward step: sources, σ, and σ' for softplus.
+  // Rows that one layer leaves behind for its backward step: sources, σ, and σ' for softplus; p where its decay learns.
   int64_t layer_rows() const {
-    return source_rows() + hidden_rows() * (job.activation == Activation::softplus ? 2 : 1);
+    return decayed_rows() + source_rows() + hidden_rows() * (job.activation == Activation::softplus ? 2 : 1);
   }
+
+  int64_t decayed_rows() const { return job.learned ? job.features / 2 : 0; }
+  // Of the states of the stages, and of their gradients.
+  int64_t spare_rows() const { return job.stages ? (kStages - 1) * job.features : 0; }
 
   int64_t segment() const {
     const int64_t bytes = job.states.data == nullptr ? kSegmentBytes : kStatesBytes;
@@ -139,7 +144,7 @@ template <class T> struct Run : Moves<T> {
 
   int64_t scratch_bytes(bool backward) const {
     const int64_t row = lanes * int64_t{sizeof(T)};
-    int64_t rows = job.features + hidden_rows();
+    int64_t rows = job.features + hidden_rows() + spare_rows();
     if (backward) rows += 2 * job.features + hidden_rows();
     if (backward && job.kept == nullptr) rows += segments() * job.features + segment() * layer_rows();
     return (rows + between_rows()) * row;
@@ -156,7 +161,8 @@ template <class T> struct Run : Moves<T> {
 
   template <Activation A> void forward(int64_t first, int64_t last, void* memory) const {
     Vec* y = static_cast<Vec*>(memory);
-    Vec* s = y + job.features * vectors;
+    Vec* spare = y + job.features * vectors;
+    Vec* s = spare + spare_rows() * vectors;
     Vec* room = s + hidden_rows() * vectors;
     for (int64_t block = first; block < last; ++block) {
       load(job.y, job.row_stride, job.feature_stride, block, y, true);
@@ -165,9 +171,9 @@ template <class T> struct Run : Moves<T> {
         if (stopped(layer)) return;
         const Vec* u = driven(layer, block, room);
         if (left == nullptr)
-          advance<A>(layer, y, s, u);
+          advance<A>(layer, y, s, spare, u);
         else
-          record<A>(layer, y, left + layer * layer_rows() * vectors, u);
+          record<A>(layer, y, left + layer * layer_rows() * vectors, spare, u);
         if (job.out_layer != 0)
           store(static_cast<T*>(job.out) + layer * job.out_layer, job.out_row_stride, job.out_feature_stride, block, y);
       }
@@ -182,29 +188,52 @@ template <class T> struct Run : Moves<T> {
     for (int64_t k = 0; k < job.features / 2 * vectors; ++k) y[k] *= decay;
   }
 
-  template <Activation A> void advance(int64_t layer, Vec* y, Vec* s, const Vec* u) const {
+  // The moves of a layer, each by `run(move, source, destinations)`. Stages move copies of the state, of which the last
+  // but one are y + h k₁ / 2, y + h k₂ / 2 and y + h k₃.
+  template <class F> HDNN_INLINE void moves(Vec* y, Vec* spare, F&& run) const {
     damp(y);
-    for (int k = 0; k < job.moves; ++k) {
-      Base::template advance_move<A>(job.move[k], layer, y, s, nullptr, nullptr, u);
+    if (!job.stages) {
+      for (int k = 0; k < job.moves; ++k) run(job.move[k], y + job.move[k].source * vectors, y);
+      return;
     }
+    const int64_t state = job.features * vectors;
+    const Vec* source = y;
+    for (int k = 0; k < kStages - 1; ++k) {
+      Vec* to = spare + k * state;
+      copy(y, to, state);
+      run(job.move[k], source, to);
+      source = to;
+    }
+    const Vec *half = spare, *other = half + state, *whole = other + state;
+    for (int64_t i = 0; i < state; ++i)
+      y[i] += T(1.0 / 3) * ((half[i] - y[i]) + T(2) * (other[i] - y[i]) + (whole[i] - y[i]));
+    run(job.move[kStages - 1], source, y);
+  }
+
+  template <Activation A> void advance(int64_t layer, Vec* y, Vec* s, Vec* spare, const Vec* u) const {
+    moves(y, spare, [&](const Move& move, const Vec* source, Vec* to) {
+      Base::template advance_move<A>(move, layer, source, to, s, nullptr, nullptr, u);
+    });
   }
 
   // One layer, leaving behind what its backward step needs.
-  template <Activation A> void record(int64_t layer, Vec* y, Vec* left, const Vec* u) const {
-    damp(y);
-    for (int k = 0; k < job.moves; ++k) {
-      const Move& move = job.move[k];
+  template <Activation A> void record(int64_t layer, Vec* y, Vec* left, Vec* spare, const Vec* u) const {
+    Vec* const decayed = left;
+    left += decayed_rows() * vectors;
+    moves(y, spare, [&](const Move& move, const Vec* source, Vec* to) {
+      if (job.learned && &move == job.move) copy(y, decayed, decayed_rows() * vectors);
       Vec* s = left + move.source_count * vectors;
       Vec* d = s + move.hidden * vectors;
-      Base::template advance_move<A>(move, layer, y, s, d, left, u);
+      Base::template advance_move<A>(move, layer, source, to, s, d, left, u);
       left = A == Activation::softplus ? d + move.hidden * vectors : d;
-    }
+    });
   }
 
   template <Activation A> void backward(int64_t first, int64_t last, void* memory) const {
     const int64_t state = job.features * vectors;
     Vec* y = static_cast<Vec*>(memory);
-    Vec* s = y + state;
+    Vec* spare = y + state;
+    Vec* s = spare + spare_rows() * vectors;
     Vec* lambda = s + hidden_rows() * vectors;
     Vec* gu = lambda + state;
     Vec* flat = gu + hidden_rows() * vectors;
@@ -218,11 +247,11 @@ template <class T> struct Run : Moves<T> {
       if (const Vec* left = kept(block)) {
         for (int64_t layer = job.layers - 1; layer >= 0; --layer) {
           if (stopped(layer)) return;
-          step_back<A>(layer, block, left + layer * layer_rows() * vectors, lambda, gu, flat, room);
+          step_back<A>(layer, block, left + layer * layer_rows() * vectors, lambda, gu, flat, spare, room);
         }
       } else {
         load(job.y, job.row_stride, job.feature_stride, block, y, true);
-        walk_back<A>(block, y, s, lambda, gu, flat, room, rest);
+        walk_back<A>(block, y, s, lambda, gu, flat, spare, room, rest);
       }
       store(job.out, job.out_row_stride, job.out_feature_stride, block, lambda);
     }
@@ -231,7 +260,8 @@ template <class T> struct Run : Moves<T> {
   // Walk back through a block of which only the first state is known, or the state after every layer, segment by segment
   // from checkpoints.
   template <Activation A>
-  void walk_back(int64_t block, Vec* y, Vec* s, Vec* lambda, Vec* gu, Vec* flat, Vec* room, Vec* checkpoint) const {
+  void walk_back(int64_t block, Vec* y, Vec* s, Vec* lambda, Vec* gu, Vec* flat, Vec* spare, Vec* room,
+                 Vec* checkpoint) const {
     const int64_t length = segment(), count = segments(), state = job.features * vectors;
     const int64_t per_layer = layer_rows() * vectors;
     Vec* left = checkpoint + count * state;
@@ -239,7 +269,7 @@ template <class T> struct Run : Moves<T> {
     for (int64_t layer = 0; layer < (count - 1) * length && !known; ++layer) {
       if (stopped(layer)) return;
       if (layer % length == 0) copy(y, checkpoint + layer / length * state, state);
-      advance<A>(layer, y, s, driven(layer, block, room));
+      advance<A>(layer, y, s, spare, driven(layer, block, room));
     }
     if (known)
       copy(y, checkpoint, state);
@@ -253,18 +283,19 @@ template <class T> struct Run : Moves<T> {
         copy(checkpoint + part * state, y, state);
       for (int64_t layer = start; layer < stop; ++layer) {
         if (stopped(layer)) return;
-        record<A>(layer, y, left + (layer - start) * per_layer, driven(layer, block, room));
+        record<A>(layer, y, left + (layer - start) * per_layer, spare, driven(layer, block, room));
       }
       for (int64_t layer = stop - 1; layer >= start; --layer) {
         if (stopped(layer)) return;
-        step_back<A>(layer, block, left + (layer - start) * per_layer, lambda, gu, flat, room);
+        step_back<A>(layer, block, left + (layer - start) * per_layer, lambda, gu, flat, spare, room);
       }
     }
   }
 
   // λ of the state before a layer; where inputs drive it, also the gradient of what drives every sample.
   template <Activation A>
-  void step_back(int64_t layer, int64_t block, const Vec* left, Vec* lambda, Vec* gu, Vec* flat, Vec* room) const {
+  void step_back(int64_t layer, int64_t block, const Vec* left, Vec* lambda, Vec* gu, Vec* flat, Vec* spare,
+                 Vec* room) const {
     if (job.g_layer != 0) {
       const T* g = static_cast<const T*>(job.g) + layer * job.g_layer;
       load(g, job.g_row_stride, job.g_feature_stride, block, room, false);
@@ -273,17 +304,45 @@ template <class T> struct Run : Moves<T> {
     const bool to_driven = job.driven_gradient != nullptr && job.driven.data != nullptr;
     for (int64_t k = 0; to_driven && k < job.hidden * vectors; ++k) room[k] = Vec{};
     const Vec* of_move = left + layer_rows() * vectors;
-    for (int k = job.moves - 1; k >= 0; --k) {
+    const auto back = [&](int k, const Vec* from, Vec* to) {
       const Move& move = job.move[k];
       of_move -= rows_of(move, A) * vectors;
-      Base::template move_back<A>(move, layer, of_move, lambda, gu, flat);
+      Base::template move_back<A>(move, layer, of_move, from, to, gu, flat);
       Vec* of_units = room + move.unit * vectors;
       for (int64_t i = 0; to_driven && i < move.hidden * vectors; ++i) of_units[i] += gu[i];
-    }
+    };
+    if (job.stages)
+      stages_back(lambda, spare, back);
+    else
+      for (int k = job.moves - 1; k >= 0; --k) back(k, lambda, lambda + job.move[k].source * vectors);
+    if (job.learned && job.weights_too) add_decay_gradient(left, lambda);
     damp(lambda);
     if (!to_driven) return;
     T* to = static_cast<T*>(job.driven_gradient) + layer * job.rows * job.hidden;
     store(to, job.hidden, 1, job.hidden, block, room);
+  }
+
+  // `moves` of stages back: the gradient of every state is complete before its move goes back.
+  template <class F> void stages_back(Vec* lambda, Vec* spare, F&& back) const {
+    const int64_t state = job.features * vectors;
+    for (int64_t i = 0; i < state; ++i) {
+      const Vec third = T(1.0 / 3) * lambda[i];
+      spare[i] = third, spare[state + i] = T(2) * third, spare[2 * state + i] = third;
+    }
+    back(kStages - 1, lambda, spare + 2 * state);
+    for (int64_t i = 0; i < state; ++i) lambda[i] *= T(-1.0 / 3);
+    for (int k = kStages - 2; k >= 0; --k) {
+      const Vec* from = spare + k * state;
+      back(k, from, k > 0 ? spare + (k - 1) * state : lambda);
+      for (int64_t i = 0; i < state; ++i) lambda[i] += from[i];
+    }
+  }
+
+  // d/dg of p ← decay(g) p, from p after it.
+  void add_decay_gradient(const Vec* p, const Vec* lambda) const {
+    Vec sum[1] = {};
+    for (int64_t k = 0; k < decayed_rows() * vectors; ++k) sum[0] += lambda[k] * p[k];
+    *static_cast<T*>(job.decay_gradient) += T(job.decay_slope) * Base::template sums<1>(sum)[0];
   }
 
   static int64_t rows_of(const Move& move, Activation a) {

@@ -66,8 +66,8 @@ NB_MODULE(_native, m) {
          F(Spec, method), F(Spec, first_is_q), F(Spec, structure), F(Spec, drive), F(Spec, activation),
          F(Spec, features), F(Spec, hidden), F(Spec, layers), F(Spec, shared), F(Spec, shared_drive),
          F(Spec, p_units), F(Spec, p_count), F(Spec, q_units), F(Spec, q_count), F(Spec, step),
-         F(Spec, negative_slope), F(Spec, moves), F(Spec, fractions), F(Spec, damping), F(Spec, driven),
-         F(Spec, states));
+         F(Spec, negative_slope), F(Spec, moves), F(Spec, fractions), F(Spec, damping), F(Spec, learned),
+         F(Spec, driven), F(Spec, states));
   record(m, "Arrays",
          F(Arrays, flows), F(Arrays, rows), F(Arrays, pixels),
          F(Arrays, y), F(Arrays, weight), F(Arrays, bias), F(Arrays, drive), F(Arrays, g),
@@ -102,7 +102,7 @@ NB_MODULE(_native, m) {
   m.def("train", [](bool doubles, const Training& training, const Trainees& trainees, int threads) {
     without_gil([&] { hdnn::train(doubles, training, trainees, threads, signalled); });
   });
-  m.attr("interface") = 7;  // as hdnn/kernels/calls.py counts what it passes and expects; raise both together
+  m.attr("interface") = 8;  // as hdnn/kernels/calls.py counts what it passes and expects; raise both together
   m.def("instruction_set", &hdnn::instruction_set);
   m.def("choose_instruction_set", &hdnn::choose_instruction_set);
   m.def("share_threads", [](intptr_t entry) { hdnn::openmp() = reinterpret_cast<hdnn::Parallel>(entry); });

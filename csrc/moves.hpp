@@ -119,10 +119,9 @@ template <class T> struct Moves : Products<T> {
   }
 
   // λ_src += Kᵀ g_u
-  void push(const Move& move, int64_t layer, const Vec* gu, Vec* lambda) const {
+  void push(const Move& move, int64_t layer, const Vec* gu, Vec* target) const {
     const T* K = at(move.K, layer);
     const T sign = T(move.K.sign);
-    Vec* target = lambda + move.source * vectors;
     Base::tiles(move.source_count, [&](int64_t i, auto size) {
       constexpr int R = decltype(size)::value;
       for (int64_t c = 0; c < vectors; c += kColumns) {
@@ -158,9 +157,9 @@ template <class T> struct Moves : Products<T> {
   }
 
   // The rows that a move writes start anew where it replaces them.
-  void clear(const Move& move, int64_t start, int64_t count, Vec* rows) const {
+  void clear(const Move& move, int64_t count, Vec* rows) const {
     if (!move.replaces) return;
-    for (int64_t k = start * vectors; k < (start + count) * vectors; ++k) rows[k] = Vec{};
+    for (int64_t k = 0; k < count * vectors; ++k) rows[k] = Vec{};
   }
 
   // Whether a move of one small size took the call.
@@ -180,35 +179,36 @@ template <class T> struct Moves : Products<T> {
     return false;
   }
 
-  // s = σ(K y_src + b), y_dst += h D s; `left` gets a copy of the source where it is wanted
+  // s = σ(K y_src + b), y_dst += h D s; `left` gets a copy of the source where it is wanted. Destinations lie in y, and
+  // so does the source, unless y is another copy of the state.
   template <Activation A>
-  void advance_move(const Move& move, int64_t layer, Vec* y, Vec* s, Vec* d, Vec* left, const Vec* driven) const {
-    const Vec* source = y + move.source * vectors;
+  void advance_move(const Move& move, int64_t layer, const Vec* source, Vec* y, Vec* s, Vec* d, Vec* left,
+                    const Vec* driven) const {
     if (as_square(move, layer, [&](const auto& square) { square.template advance<A>(vectors, source, y, s, d, left); }))
       return;
     for (int64_t c = 0; left != nullptr && c < move.source_count * vectors; ++c) left[c] = source[c];
     activate_rows<A>(move, layer, source, s, d, driven);
-    clear(move, move.range[0].start, move.range[0].count, y);
+    clear(move, move.range[0].count, y + move.range[0].start * vectors);
     drive(move, layer, s, y);
   }
 
   // g_u = h Dᵀ λ_dst · σ', λ_src += Kᵀ g_u
   template <Activation A>
-  void retreat_move(const Move& move, int64_t layer, Vec* lambda, const Vec* s, const Vec* d, Vec* gu) const {
-    Vec* to = lambda + move.source * vectors;
+  void retreat_move(const Move& move, int64_t layer, const Vec* lambda, Vec* to, const Vec* s, const Vec* d,
+                    Vec* gu) const {
     if (as_square(move, layer, [&](const auto& square) { square.template retreat<A>(vectors, lambda, to, s, d, gu); }))
       return;
     pull<A>(move, layer, lambda, s, d, gu);
-    clear(move, move.source, move.source_count, lambda);
-    push(move, layer, gu, lambda);
+    clear(move, move.source_count, to);
+    push(move, layer, gu, to);
   }
 
   // Whether a move of very few values took all of its way back in one go.
   template <Activation A>
-  bool fused_back(const Move& move, int64_t layer, const Vec* source, const Vec* s, const Vec* d, Vec* lambda) const {
+  bool fused_back(const Move& move, int64_t layer, const Vec* source, const Vec* s, const Vec* d, const Vec* lambda,
+                  Vec* to) const {
     if (move.hidden > 4 || !(move.own || move.identity)) return false;
     const int64_t count = vectors;
-    Vec* to = lambda + move.source * count;
     return as_square(move, layer, [&](const auto& square) {
       if constexpr (std::remove_reference_t<decltype(square)>::rows <= 4) {
         if (move.own)
@@ -219,17 +219,18 @@ template <class T> struct Moves : Products<T> {
     });
   }
 
-  // A move and its gradients back: λ_src, K, W and b, from what the way forward left.
+  // A move and its gradients back: λ_src at `to`, K, W and b, from what the way forward left.
   template <Activation A>
-  void move_back(const Move& move, int64_t layer, const Vec* source, Vec* lambda, Vec* gu, Vec* flat) const {
+  void move_back(const Move& move, int64_t layer, const Vec* source, const Vec* lambda, Vec* to, Vec* gu,
+                 Vec* flat) const {
     const Vec* s = source + move.source_count * vectors;
     const Vec* d = s + move.hidden * vectors;
     // Where K also drives, both parts of its gradient are products over the lanes, taken as one.
     const bool narrow = !Base::is_wide(move.source_count, move.K.column), both = job.weights_too && move.own && narrow;
-    if (job.weights_too && narrow && fused_back<A>(move, layer, source, s, d, lambda)) return;
+    if (job.weights_too && narrow && fused_back<A>(move, layer, source, s, d, lambda, to)) return;
     if (both) turn_drive(move, lambda, flat);
     if (job.weights_too && !both) add_drive_gradient(move, layer, s, lambda, flat);
-    retreat_move<A>(move, layer, lambda, s, d, gu);
+    retreat_move<A>(move, layer, lambda, to, s, d, gu);
     if (!job.weights_too) return;
     T* to_K = gradient_at(move.K, layer);
     const T sign = T(move.K.sign);

@@ -111,7 +111,7 @@ template <class T> class Learner {
     if (told_ != nullptr) std::memset(told_, 0, static_cast<size_t>(size()) * sizeof(T));
     built_.begin();
     job_ = Builder{t_.flow, built_.weights(parameters_, pulls_), int64_t{sizeof(T)}}.job();
-    job_.weights_too = learns(t_, weight) || learns(t_, bias) || learns(t_, interconnection);
+    job_.weights_too = learns(t_, weight) || learns(t_, bias) || learns(t_, damping) || learns(t_, interconnection);
   }
 
   // The job of a chunk: its gradients lie elsewhere.
@@ -120,6 +120,7 @@ template <class T> class Learner {
     for (int k = 0; k < job.moves; ++k)
       for (Matrix* matrix : {&job.move[k].K, &job.move[k].b, &job.move[k].W})
         matrix->gradient = offset(matrix->gradient, chunk * built_.places().size, sizeof(T));
+    job.decay_gradient = offset(job.decay_gradient, chunk * built_.places().size, sizeof(T));
     return job;
   }
 
@@ -127,6 +128,7 @@ template <class T> class Learner {
   T objective(int64_t k) {
     const int64_t rows = all_.bounds[k + 1] - all_.bounds[k], chunks = chunks_of(rows);
     built_.build(parameters_);
+    if (job_.learned) Builder{t_.flow, built_.weights(parameters_, pulls_), int64_t{sizeof(T)}}.damp(job_);
     std::memset(pulls_, 0, static_cast<size_t>(chunks * built_.places().size) * sizeof(T));
     const double share = share_of(k);
     // Six for each weight, and σ as much as four weights.
@@ -284,7 +286,8 @@ void parts_of(const Training& t, int64_t (&start)[kParts + 1]) {
   const int64_t sizes[kParts] = {t.linear ? n * seen_of(t) : 0,
                                  t.linear ? n : 0,
                                  t.index != nullptr ? stored * t.free : weight_size(t.flow),
-                                 bias_size(t.flow),
+                                 bias_size(t.flow) - t.flow.learned,
+                                 t.flow.learned,
                                  t.J_index != nullptr ? t.J_free : 0,
                                  t.outputs * n * pixels_of(t),
                                  t.outputs};

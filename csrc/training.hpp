@@ -13,7 +13,7 @@
 namespace hdnn {
 
 // The parameters of a network are one block of numbers, part after part in this order.
-enum Part { lift_weight, lift_bias, weight, bias, interconnection, head_weight, head_bias, kParts };
+enum Part { lift_weight, lift_bias, weight, bias, damping, interconnection, head_weight, head_bias, kParts };
 
 struct Training {
   Spec flow;

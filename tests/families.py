@@ -196,13 +196,12 @@ class Factors(NamedTuple):
 
     def flow(self, features: int, layers: int, std: float = 0.5, seed: int = 0, **options: object) -> Flow:
         """The flow of these factors with seeded N(0, std²) weights, float64."""
-        settings = {"step": 0.1, "dtype": F64, **options}
+        settings = {"step": 0.1, "dtype": F64, "integrator": INTEGRATORS[self.integrator], **options}
         made = Flow(
             features,
             layers,
             structure=STRUCTURES[self.structure](features),
             interconnection=INTERCONNECTIONS[self.interconnection](features, layers),
-            integrator=INTEGRATORS[self.integrator],
             **settings,  # type: ignore[arg-type]
         )
         return fill(made, std, seed)

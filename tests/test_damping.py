@@ -219,11 +219,28 @@ def test_native_is_the_reference(integrator: Splitting, model: str, features: in
 
 
 @pytest.mark.skipif(not native.available(), reason="needs the compiled extension")
-def test_a_learned_damping_is_eager() -> None:
-    flow = hdnn.h2(4, 2, step=0.1, integrator=SymplecticEuler("p", RATE, learn_damping=True))
-    assert flow.plan is None
-    with pytest.raises(ValueError, match="no learned damping"):
-        hdnn.h2(4, 2, step=0.1, integrator=SymplecticEuler("p", RATE, learn_damping=True), backend="native")
+def test_pytorch_goes_on_with_what_native_steps_remember_of_a_learned_damping() -> None:
+    """Also of a copy, and beside a learned J: the memory of an optimizer is by the order of the parameters."""
+    x, y = random(40, 2), torch.arange(40) % 2
+    recipe = hdnn.Recipe(epochs=4, batch_size=8, learning_rate=0.05)
+    damped = SymplecticEuler("q", RATE, learn_damping=True)
+    flow = Factors("BlockDiagonal", "Learned_block", "SymplecticEuler_q").flow(4, 3, integrator=damped)
+    made = hdnn.vector_classifier(2, 2, flow)
+    names = [name for name, _ in made.named_parameters()]
+    assert names == [name for name, _ in copy.deepcopy(made).named_parameters()]
+    states, ends = [], []
+    for backend in ("native", "torch"):
+        network = copy.deepcopy(made)
+        assert hdnn.training_backend(network, x, y, recipe).backend == "native"
+        keep = hdnn.every(epochs=1)(lambda progress: states.append(progress.state()))
+        hdnn.fit(network, x, y, recipe, callbacks=[keep], backend=backend)
+        ends.append(network.flow.damping)
+    assert abs(ends[0] - RATE) > 1e-3
+    network = copy.deepcopy(made)
+    with pytest.warns(UserWarning, match="by the native backend"):
+        hdnn.fit(network, x, y, recipe, resume=states[1], backend="torch")
+    assert ends[0] == pytest.approx(ends[1], rel=1e-9)
+    assert network.flow.damping == pytest.approx(ends[1], rel=1e-9)
 
 
 @pytest.mark.skipif(not native.available(), reason="needs the compiled extension")

@@ -190,11 +190,12 @@ def test_what_is_no_dissipation_is_refused() -> None:
     assert repr(Dissipation(J, rank_one)) == "Dissipation(Fixed(canonical), full)"
 
 
+@pytest.mark.parametrize("integrator", [ForwardEuler(), RungeKutta4()], ids=str)
 @pytest.mark.parametrize("name", ["diagonal", "full", "per_layer"])
-def test_native_serves_forward_euler(name: str) -> None:
+def test_native_serves_forward_euler_and_stages(name: str, integrator: Integrator) -> None:
     if not native.available():
         pytest.skip("needs the compiled extension")
-    flow = dissipating(name, ForwardEuler(), 5, backend="native")
+    flow = dissipating(name, integrator, 5, backend="native")
     eager = copy.deepcopy(flow)
     eager.backend = "eager"
     y = random(9, 4)

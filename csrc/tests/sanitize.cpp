@@ -152,9 +152,9 @@ template <class T> void check(const Spec& spec, const Shape& shape, int threads)
   const bool kinked = spec.activation == 1 || spec.activation == 2;  // a difference across a kink is no derivative
   if (off < (sizeof(T) == 4 ? 3e-2 : 1e-6) * (kinked ? 10000 : 1) && off < 0.2) return;  // NaN fails too
   ++failures;
-  std::printf("%s %zu bytes, method %d first_is_q %d structure %d drive %d activation %d, n %d m %d N %d shared %d/%d, "
+  std::printf("%s %zu bytes, method %d learned %d first_is_q %d structure %d drive %d activation %d, n %d m %d N %d shared %d/%d, "
               "flows %d rows %d pixels %d loose %d, threads %d: %g\n",
-              hdnn::instruction_set(), sizeof(T), int(spec.method), int(spec.first_is_q), int(spec.structure),
+              hdnn::instruction_set(), sizeof(T), int(spec.method), int(spec.learned), int(spec.first_is_q), int(spec.structure),
               int(spec.drive), int(spec.activation), int(spec.features), int(spec.hidden), int(spec.layers),
               int(spec.shared), int(spec.shared_drive), int(shape.flows), int(shape.rows), int(shape.pixels),
               shape.loose, threads, off);
@@ -172,21 +172,24 @@ std::vector<Spec> plans(int64_t n, int64_t layers) {
       const auto add = [&](Spec::Method method, Spec::Structure structure, Spec::Drive drive, int64_t hidden) {
         Spec spec = base;
         spec.method = method, spec.structure = structure, spec.drive = drive, spec.hidden = hidden;
-        if (method == Spec::euler) return all.push_back(spec);
+        if (method != Spec::partitioned) return all.push_back(spec);
         const std::vector<double> moves[] = {{1, 1}, {0.5, 1, 0.5}, {0.7, 1.3, -0.4, -0.3, 0.7}};
         const auto& fractions = moves[all.size() / 2 % 3];
         spec.moves = int64_t(fractions.size());
         std::copy(fractions.begin(), fractions.end(), spec.fractions.begin());
+        const int64_t turn = int64_t(all.size()) / 2 % 4;
+        spec.damping = turn == 1 ? 0.2 : 0, spec.learned = turn > 1;
         if (structure == Spec::full) spec.p_count = spec.q_units = (hidden + 1) / 2, spec.q_count = hidden - spec.p_count;
         for (spec.first_is_q = 0; spec.first_is_q < 2; ++spec.first_is_q) all.push_back(spec);
       };
-      add(Spec::euler, Spec::full, Spec::identity, n);
+      for (const auto whole : {Spec::euler, Spec::runge_kutta}) add(whole, Spec::full, Spec::identity, n);
       base.shared_drive = shared;
-      for (int64_t hidden : {n, n + 3, int64_t{1}}) add(Spec::euler, Spec::full, Spec::matrix, hidden);
+      for (const auto whole : {Spec::euler, Spec::runge_kutta})
+        for (int64_t hidden : {n, n + 3, int64_t{1}}) add(whole, Spec::full, Spec::matrix, hidden);
       base.shared_drive = 0;
       if (n % 2) continue;
       for (int64_t hidden : {n, n + 3}) {
-        add(Spec::euler, Spec::full, Spec::canonical, hidden);
+        for (const auto whole : {Spec::euler, Spec::runge_kutta}) add(whole, Spec::full, Spec::canonical, hidden);
         add(Spec::partitioned, Spec::full, Spec::canonical, hidden);
         add(Spec::partitioned, Spec::full, Spec::matrix, hidden);
       }

@@ -48,7 +48,8 @@ template <class T> struct Problem {
   Problem(bool halves, int drive, int64_t batches) {
     const int64_t n = 2 * (1 + drawn(4)), layers = drawn(4) == 0 ? 0 : 1 + drawn(5);
     Spec& f = t.flow;
-    f.method = halves ? Spec::partitioned : Spec::euler;
+    f.method = halves ? Spec::partitioned : drawn(3) == 0 ? Spec::runge_kutta : Spec::euler;
+    f.learned = halves && drawn(2);
     f.moves = 2, f.fractions = {1, 1};
     f.features = n, f.hidden = n, f.layers = layers, f.shared = drawn(4) == 0 && layers > 0, f.activation = 3 + drawn(3);
     f.structure = Spec::full, f.drive = drive == 3 ? Spec::matrix : static_cast<Spec::Drive>(drive);

@@ -152,6 +152,7 @@ class RungeKutta4(Integrator):
 
     order: ClassVar[int] = 4
     explicit: ClassVar[bool] = True
+    kernel: ClassVar[str | None] = "runge_kutta"
 
     def step(self, field: Field, y: Tensor, h: float) -> Tensor:
         """y + h (k₁ + 2 k₂ + 2 k₃ + k₄) / 6."""

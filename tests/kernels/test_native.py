@@ -13,10 +13,25 @@ from torch.func import functional_call
 
 from families import ACTIVATIONS, F64, PRESETS, Factors, preset, random, skew, state
 from hdnn.flow import Flow
+from hdnn.integrators import RungeKutta4
 from hdnn.interconnections import Fixed
 from hdnn.kernels import calls, native
 from hdnn.kernels.backend import Layers
-from native_cases import F32, FUSED, SETS, compare, each, error, instruction_set, oracle, results, taps, threads
+from native_cases import (
+    DAMPED,
+    DAMPED_COMBINATIONS,
+    F32,
+    FUSED,
+    SETS,
+    compare,
+    each,
+    error,
+    instruction_set,
+    oracle,
+    results,
+    taps,
+    threads,
+)
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="this install lacks the compiled extension")
 
@@ -46,6 +61,25 @@ def test_combinations_are_the_oracle(factors: Factors) -> None:
     activation = list(ACTIVATIONS.values())[seed % len(ACTIVATIONS)]
     flow = factors.flow(6, 3, 1.0, seed, activation=activation)
     compare(flow, state(flow, 7, seed=seed))
+
+
+@pytest.mark.parametrize("factors", DAMPED_COMBINATIONS, ids=str)
+def test_damped_combinations_are_the_oracle(factors: Factors) -> None:
+    seed = sum(map(ord, str(factors)))
+    activation = list(ACTIVATIONS.values())[seed % len(ACTIVATIONS)]
+    options = {"activation": activation, "integrator": DAMPED[factors.integrator]}
+    for n, layers, k, shared in ((6, 3, None, False), (4, 5, 1, True), (18, 2, None, True)):
+        flow = factors.flow(n, layers, 0.7, seed, kernel_size=k, shared=shared, **options)
+        compare(flow, state(flow, 7, seed=seed))
+
+
+@pytest.mark.parametrize("width", [None, 7])
+def test_depths_of_damping_and_of_stages(width: int | None) -> None:
+    """Deep enough for several segments of the recomputed trajectory."""
+    damped = preset("h2", 66, 130, 1 / 8, step=0.02, integrator=DAMPED["SymplecticEuler_p"], width=width and 8)
+    staged = preset("h1", 34, 130, 1 / 6, step=0.02, integrator=RungeKutta4(), width=width)
+    for flow in (damped, staged):
+        compare(flow, state(flow, 3), sets=SETS[-1:])
 
 
 @pytest.mark.slow

@@ -82,6 +82,22 @@ def test_factors(options: dict[str, Any]) -> None:
     compare(made("h2", **options), random(4, 6, seed=1), random(9, 4, D, seed=2))
 
 
+@pytest.mark.parametrize("options", [{}, {"width": 9}, {"activation": hdnn.softplus}], ids=str)
+def test_stages_of_runge_and_kutta(options: dict[str, Any]) -> None:
+    flow = made("h1", integrator=hdnn.RungeKutta4(), **options)
+    assert flow.plan is not None
+    assert flow.plan.method == "runge_kutta"
+    compare(flow, random(4, 6, seed=1), random(9, 4, D, seed=2))
+
+
+def test_a_learned_damping_that_inputs_drive_is_refused() -> None:
+    """Its biases are those of every sample, and leave no place for g."""
+    damped = hdnn.SymplecticEuler("p", 0.5, learn_damping=True)
+    assert hdnn.h2(4, step=0.1, inputs=D, shared=True, integrator=damped).plan is None
+    with pytest.raises(ValueError, match="no learned damping where inputs drive the steps"):
+        hdnn.h2(4, step=0.1, inputs=D, shared=True, integrator=damped, backend="native")
+
+
 def test_the_antisymmetric_network() -> None:
     flow = Flow(
         7, step=0.3, structure=hdnn.Skew(shift=-0.2), interconnection=hdnn.Inverse(skew=False), dtype=F64,

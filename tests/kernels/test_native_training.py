@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from families import ACTIVATIONS, F64, Factors, fill
+from families import ACTIVATIONS, F64, INTEGRATORS, Factors, fill
 from hdnn import presets
 from hdnn.activations import Activation
 from hdnn.kernels import native, training
@@ -27,7 +27,7 @@ from hdnn.training.objective import objective_of
 from hdnn.training.recipe import Recipe
 from hdnn.training.steps import joint_step
 from hdnn.training.tensors import Memory
-from native_cases import F32, FUSED, SETS, Fused, instruction_set, threads
+from native_cases import DAMPED, DAMPED_COMBINATIONS, F32, FUSED, SETS, Fused, instruction_set, threads
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="this install lacks the compiled extension")
 
@@ -80,7 +80,9 @@ def stacked(*cases: Case) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     )
 
 
-def drawn(factors: Factors, seed: int, dtype: torch.dtype = F64, size: int = SIZE, **choices: object) -> Case:
+def drawn(
+    factors: Factors, seed: int, dtype: torch.dtype = F64, size: int = SIZE, damped: bool = False, **choices: object
+) -> Case:
     """A case with one of everything, by lot."""
     rows = 3 * size + 5
     lot = torch.Generator().manual_seed(seed)
@@ -90,7 +92,9 @@ def drawn(factors: Factors, seed: int, dtype: torch.dtype = F64, size: int = SIZ
 
     activation, shared = pick(*ACTIVATIONS.values()), pick(False, False, True)
     layers = 3 if "per_layer" in factors.interconnection or not pick(True, True, True, False) else pick(1, 3, 5)
-    flow = factors.flow(6, layers, 0.7, seed, activation=activation, shared=shared, step=0.2)  # type: ignore[arg-type]
+    integrator = (DAMPED if damped else INTEGRATORS)[factors.integrator]
+    options = {"activation": activation, "shared": shared, "step": 0.2, "integrator": integrator}
+    flow = factors.flow(6, layers, 0.7, seed, **options)  # type: ignore[arg-type]
     lift, outputs = pick("zeros", "linear"), pick(1, 2, 3)
     regression = pick(True, False, False)
     inputs = pick(1, 4, 6) if lift == "zeros" else pick(1, 4, 9)
@@ -135,8 +139,8 @@ def require_same(ours: Network, theirs: Network) -> None:
         assert torch.equal(a, b), name
 
 
-def is_that_of_pytorch(factors: Factors, seed: int, size: int = SIZE) -> None:
-    case = drawn(factors, seed, size=size)
+def is_that_of_pytorch(factors: Factors, seed: int, size: int = SIZE, damped: bool = False) -> None:
+    case = drawn(factors, seed, size=size, damped=damped)
     assert why_not(case.network, case.recipe) == ""
     (ours, losses, outputs), (theirs, expected, told) = case.fused(), case.reference()
     torch.testing.assert_close(losses, expected, rtol=1e-10, atol=1e-10)
@@ -147,6 +151,11 @@ def is_that_of_pytorch(factors: Factors, seed: int, size: int = SIZE) -> None:
 @pytest.mark.parametrize("factors", FUSED, ids=str)
 def test_an_epoch_is_that_of_pytorch(factors: Factors) -> None:
     is_that_of_pytorch(factors, sum(map(ord, str(factors))))
+
+
+@pytest.mark.parametrize("factors", DAMPED_COMBINATIONS, ids=str)
+def test_an_epoch_with_damping_is_that_of_pytorch(factors: Factors) -> None:
+    is_that_of_pytorch(factors, sum(map(ord, str(factors))), damped=True)
 
 
 @pytest.mark.slow

@@ -279,7 +279,7 @@ def test_auto_takes_the_kernels_where_they_serve_and_only_there(monkeypatch: pyt
     half = preset("h2", dtype=torch.bfloat16)
     half(y.to(torch.bfloat16))
     preset("h2", kernel_size=3)(random(1, 4, 5, 5))
-    Factors("BlockDiagonal", "canonical", "RungeKutta4").flow(4, 2)(y)
+    Factors("BlockDiagonal", "canonical", "ImplicitMidpoint").flow(4, 2)(y)
     assert len(runs) == 1
 
 

@@ -32,7 +32,9 @@ def inputs(kind: str, batch: int = 5) -> Inputs:
     y = state(flow, batch)
     weight = flow.K if calls.full_weights(flow.plan) else flow.weight
     W = flow.interconnection.drive(flow._J(), flow.K, flow.space) if flow.plan.drive == "matrix" else None
-    tensors = {"y": y, "weight": weight.detach(), "bias": flow.bias.detach(), "W": W if W is None else W.detach()}
+    g = flow.damping_weight
+    bias = flow.bias if g is None else torch.cat([flow.bias.flatten(), g])
+    tensors = {"y": y, "weight": weight.detach(), "bias": bias.detach(), "W": W if W is None else W.detach()}
     return {**tensors, "flows": 0, "backend": "native", **asdict(flow.plan)}
 
 

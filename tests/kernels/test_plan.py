@@ -1,12 +1,19 @@
 """The plan holds plain values and says None where only the eager path serves."""
 
 from dataclasses import asdict
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from families import ACTIVATIONS, INTEGRATORS, PRESETS, STRUCTURES, Factors, preset
 from hdnn.activations import LeakyReLU, Tanh
-from hdnn.interconnections import Fixed, upper_ones
+from hdnn.dissipation import Dissipation
+from hdnn.energies import Quadratic
+from hdnn.integrators import ForwardEuler, Integrator, RungeKutta4
+from hdnn.interconnections import Fixed, canonical, upper_ones
+from hdnn.poisson import StateDependent
 
 
 @pytest.mark.parametrize(
@@ -51,6 +58,25 @@ def test_every_activation_and_structure_has_a_name() -> None:
 
 class OwnTanh(Tanh):
     kernel = None
+
+
+@pytest.mark.parametrize("integrator", [RungeKutta4(), ForwardEuler()], ids=str)
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"energy": Quadratic(torch.ones(4))},
+        {"unit_weights": 2.0},
+        {"ports": 2},
+        {"interconnection": StateDependent(nn.Linear(4, 6), 4)},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_none_of_what_is_more_than_units(more: dict[str, Any], integrator: Integrator) -> None:
+    flow = preset("h1", 4, 2, integrator=integrator, **more)
+    assert flow.plan is None
+    with pytest.raises(ValueError, match="no energy, J of the state, unit weights or ports"):
+        flow.backend = "native"
+    assert preset("h1", 4, 2, integrator=integrator, interconnection=Dissipation(canonical(4), torch.ones(4))).plan
 
 
 def test_none_where_no_kernel_serves() -> None:

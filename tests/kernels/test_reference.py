@@ -19,7 +19,8 @@ def oracle(flow: Flow, y: torch.Tensor) -> torch.Tensor:
     G = torch.eye(n, dtype=F64).expand(layers, n, n) if J is None else (J @ K.mT)
     if moves := flow.integrator.fractions:
         return reference.partitioned(y, K, b, G, flow.step, flow.activation.value, flow.integrator.first, moves)
-    return reference.euler(y, K, b, G, flow.step, flow.activation.value)
+    step = reference.runge_kutta if flow.integrator.kernel == "runge_kutta" else reference.euler
+    return step(y, K, b, G, flow.step, flow.activation.value)
 
 
 def compare(flow: Flow) -> None:

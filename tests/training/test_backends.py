@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -23,7 +24,9 @@ def drawn(seed):
         return options[int(torch.randint(len(options), (), generator=lot))]
 
     outputs, task = pick((2, "classification"), (4, "classification"), (2, "regression"))
-    model = pick(hdnn.h1, hdnn.h2, hdnn.ms1, hdnn.ms2, hdnn.ms3)
+    damped = hdnn.StormerVerlet("q", 0.3, learn_damping=True)
+    ours = partial(hdnn.h2, integrator=damped), partial(hdnn.h1, integrator=hdnn.RungeKutta4())
+    model = pick(hdnn.h1, hdnn.h2, hdnn.ms1, hdnn.ms2, hdnn.ms3, *ours)
     network = network_of(outputs, task=task, lift=pick("linear", "zeros"), seed=seed, model=model, layers=pick(1, 2, 5))
     y = torch.randint(outputs, (61,), generator=lot)
     if task == "regression":

@@ -96,7 +96,7 @@ def loop(
         flow: whose factors to follow; its parameters are not read.
         space: as the call has bound it.
         full: whether the weights are K, not the free numbers of its structure.
-        more: what the layers have beside K, b and J.
+        more: what the layers have beside K, b and J; where g, γ = g², is the last number of the biases, all but that.
         states: whether all states are wanted, not only the last.
         y: a state, or many.
         weight: stacked over the layers, leading size 1 where they share it.
@@ -109,6 +109,9 @@ def loop(
     if W is None and factors.canonical:
         J = factors.interconnection.constant(flow.features, layers)
         W = factors.interconnection.drive(None if J is None else J.to(K), K, factors.space)
+    if more.damping is None and flow.integrator.learn_damping:
+        bias, damping = bias[:-1].reshape(-1, factors.hidden), bias[-1:].square()
+        more = more._replace(damping=damping)
     fields = factors.driven(K, bias, W, layers, flow.integrator.separable_only, space, more)
     with torch.autocast(y.device.type, enabled=False) if autocasting(y.device.type) else nullcontext():
         if states:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor
 
 from hdnn.flow.inputs import bound, more, ported
@@ -35,13 +36,11 @@ def make_plan(
     """
     method, structure, activation = integrator.kernel, hamiltonian.structure.kernel, hamiltonian.activation
     space = hamiltonian.space
-    if (
-        integrator.learn_damping
-        or hamiltonian.beyond_units
-        or not (method and structure and activation.kernel and space.kernel and space.pointwise)
+    if hamiltonian.beyond_units or not (
+        method and structure and activation.kernel and space.kernel and space.pointwise
     ):
         return None
-    if driven and space.kernel == "images":
+    if driven and (space.kernel == "images" or integrator.learn_damping):
         return None
     units = hamiltonian.units if integrator.separable_only else (slice(0, 0), slice(0, 0))
     p, q = units
@@ -65,6 +64,7 @@ def make_plan(
         q_units=(q.start, q.stop - q.start),
         fractions=tuple(map(float, integrator.fractions)),
         damping=integrator.damping,
+        learn_damping=integrator.learn_damping,
         driven=driven,
     )
 
@@ -112,7 +112,11 @@ def layers_of(
     if plan is not None and plan.driven:  # one number a step, sample and unit
         b = b.reshape(len(b), *[1] * (y.dim() + 1 - b.dim()), *b.shape[1:])
         b = b.expand(-1, *y.shape[:-1], -1).flatten(1, -2) if y.dim() > 1 else b.unsqueeze(1)
+    g = flow.damping_weight if plan is not None else None
+    if g is not None:
+        b = torch.cat([b.flatten(), g])
     if plan is not None and flow._backend != "auto":
         return Layers(weight, b, W)  # what is named never falls back
     extra = more(flow, ported(flow, call.get("ports"), y))
+    extra = extra if g is None else extra._replace(damping=None)
     return Layers(weight, b, W, partial(loop, flow, space, full, extra, states))

@@ -27,7 +27,7 @@ class Layers(NamedTuple):
 
     Attributes:
         weight: K (S, m, n), or the free numbers of its structure (S, ...), as `Backend.full_weights` says.
-        bias: (S, m); (N, B, m) where inputs drive every step, see `Plan.driven`.
+        bias: (S, m); (S · m + 1,) where `plan.learn_damping`; (N, B, m) where inputs drive every step.
         W: (N or 1, m, n) where `plan.drive` is "matrix" or the backend is not fused; else None.
         loop: of y, weight, bias and W: the same run layer by layer, by operations of PyTorch alone. None where nobody
             may fall back.

@@ -18,7 +18,7 @@ from hdnn.kernels import threads
 from hdnn.kernels.backend import Gradients, Layers
 from hdnn.kernels.plan import Plan
 
-_INTERFACE = 7  # what is passed to the extension, and expected of it; csrc/module.cpp has the same number
+_INTERFACE = 8  # what is passed to the extension, and expected of it; csrc/module.cpp has the same number
 
 
 def _load() -> tuple[Any, str]:
@@ -36,7 +36,7 @@ def _load() -> tuple[Any, str]:
 extension, why_not = _load()
 
 # Words of a plan as the extension numbers them.
-_METHODS = {"euler": 0, "partitioned": 1, "perceptron": 2}
+_METHODS = {"euler": 0, "partitioned": 1, "perceptron": 2, "runge_kutta": 3}
 _STRUCTURES = {"dense": 0, "skew": 0, "masked": 0, "block_diagonal": 1, "off_diagonal": 2, "block_skew": 3}
 _DRIVES = {"identity": 0, "canonical": 1, "matrix": 2}
 _ACTIVATIONS = {"identity": 0, "relu": 1, "leaky_relu": 2, "tanh": 3, "sigmoid": 4, "softplus": 5}
@@ -84,7 +84,7 @@ def sizes(plan: Plan) -> tuple[int, int, int]:
     stored, half = 1 if plan.shared else plan.layers, plan.features // 2
     whole = plan.hidden * plan.features
     free = whole if full_weights(plan) else half * half if plan.structure == "block_skew" else plan.hidden * half
-    biases = plan.hidden * (plan.layers if plan.driven else stored)
+    biases = plan.hidden * (plan.layers if plan.driven else stored) + plan.learn_damping
     return stored * free, biases, whole if plan.drive == "matrix" else 0
 
 
@@ -112,7 +112,8 @@ def bound(plan: Plan, one_W: bool) -> Bound:
         negative_slope=plan.negative_slope,
         moves=len(plan.fractions),
         fractions=plan.fractions + (0.0,) * (MOST_MOVES - len(plan.fractions)),
-        damping=plan.damping * plan.step,
+        damping=0.0 if plan.learn_damping else plan.damping * plan.step,
+        learned=plan.learn_damping,
         driven=plan.driven,
         states=plan.states,
     )
@@ -131,6 +132,8 @@ def multiplications(plan: Plan) -> int:
         p, q = (plan.p_units[1], plan.q_units[1]) if full_weights(plan) else (m // 2, m // 2)
         units = (p, q) if plan.first == "p" else (q, p)
         of_K = n // 2 * sum(units[i % 2] for i in range(len(plan.fractions)))
+    if plan.method == "runge_kutta":
+        of_K *= 4
     return of_K if plan.drive == "identity" else 2 * of_K
 
 

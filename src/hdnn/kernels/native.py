@@ -50,9 +50,10 @@ class Native(Backend):
             )
         if plan is None or not calls.knows(plan):
             return (
-                'backend="native" runs ForwardEuler and splittings of a few moves, such as SymplecticEuler, with the '
-                "built-in activations and structures and no learned damping, on vectors and on images with "
-                'kernel_size=1; this flow is another. Use backend="auto" or "eager".'
+                'backend="native" runs ForwardEuler, RungeKutta4 and splittings of a few moves (SymplecticEuler and '
+                "others), with the built-in activations and structures, on vectors and on images with kernel_size=1: "
+                "no energy, J of the state, unit weights or ports of one's own, no learned damping where inputs drive "
+                'the steps; this flow is another. Use backend="auto" or "eager".'
             )
         if wants.store:
             return (

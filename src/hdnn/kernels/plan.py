@@ -15,8 +15,8 @@ class Plan:
     """One run of a flow by a fused method; factors state the words in it as their `kernel`.
 
     Args:
-        method: "euler", y⁺ = y + h f(y); "partitioned", one half after the other; or "perceptron", y⁺ = h f(y), whose
-            drive is the identity.
+        method: "euler", y⁺ = y + h f(y); "runge_kutta", the classical method; "partitioned", one half after the other;
+            or "perceptron", y⁺ = h f(y), whose drive is the identity.
         first: the half that moves first in the partitioned method; "" for the others.
         structure: where the free numbers stand: "dense", "skew", "block_skew", "off_diagonal", "block_diagonal" or
             "masked".
@@ -29,10 +29,11 @@ class Plan:
         layers: N.
         shared: whether all layers have one K and b.
         images: whether states are channels-first images with a pointwise K.
-        p_units: first hidden unit that drives p, and how many; (0, 0) for euler.
+        p_units: first hidden unit that drives p, and how many; (0, 0) where the whole moves.
         q_units: the same for q.
         fractions: what part of h each move takes in the partitioned method, the halves in turn; () for the others.
         damping: γ, p ← e^(−γh) p before every layer of the partitioned method.
+        learn_damping: whether γ = g² is learned instead: biases are then one row of numbers (S · m + 1,), g the last.
         driven: whether inputs drive every step of every sample: the biases are then (N, B, m).
         states: whether the state before the first layer and those after every layer are asked for, (N + 1, B, n).
     """
@@ -53,6 +54,7 @@ class Plan:
     q_units: tuple[int, int] = (0, 0)
     fractions: tuple[float, ...] = ()
     damping: float = 0.0
+    learn_damping: bool = False
     driven: bool = False
     states: bool = False
 

@@ -57,7 +57,7 @@ def _fits(plan: Plan, full: bool) -> bool:
 
 
 def _whole_fits(plan: Plan) -> bool:
-    return plan.drive != "identity" or plan.hidden == plan.features
+    return not plan.learn_damping and (plan.drive != "identity" or plan.hidden == plan.features)
 
 
 def _halves_fit(plan: Plan, full: bool) -> bool:

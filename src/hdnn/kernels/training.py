@@ -21,7 +21,7 @@ from hdnn.kernels import calls
 from hdnn.kernels.plan import Plan
 
 # The order of the parameters in the block of a network.
-PARTS = ("lift_weight", "lift_bias", "weight", "bias", "interconnection", "head_weight", "head_bias")
+PARTS = ("lift_weight", "lift_bias", "weight", "bias", "damping", "interconnection", "head_weight", "head_bias")
 # The last two are those of a loss that is not known here, see `hdnn.kernels.slopes`.
 _LOSSES = {"squares": 0, "binary": 1, "classes": 2, "none": 3, "given": 4}
 _OPTIMIZERS = {"adam": 0, "adamw": 1, "sgd": 2}
@@ -83,7 +83,8 @@ class Setup:
             "lift_weight": n * (9 * channels if self.image else self.inputs) if self.linear else 0,
             "lift_bias": n if self.linear else 0,
             "weight": weights,
-            "bias": biases,
+            "bias": biases - plan.learn_damping,
+            "damping": int(plan.learn_damping),
             "interconnection": 0 if self.J_index is None else _places(self.J_index),
             "head_weight": self.outputs * n * height * width,
             "head_bias": self.outputs,

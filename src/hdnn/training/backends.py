@@ -56,7 +56,7 @@ def training_backend(
     Example:
         >>> import torch, hdnn
         >>> x, y = torch.randn(100, 2), torch.arange(100) % 2
-        >>> network = hdnn.vector_classifier(2, 2, hdnn.h1(4, layers=4, horizon=1.0, integrator=hdnn.RungeKutta4()))
+        >>> network = hdnn.vector_classifier(2, 2, hdnn.h1(4, layers=4, step=0.1, integrator=hdnn.ImplicitMidpoint()))
         >>> hdnn.training_backend(network, x, y, hdnn.Recipe())
         Chosen(backend='torch', reason='no native kernel serves the flow (integrator, structure or activation)')
     """

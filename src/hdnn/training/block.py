@@ -160,7 +160,9 @@ class Block:
 
     def _known(self, stacked: bool) -> list[str]:
         """The parts that PyTorch's optimizer counts: of one network the frozen ones, too."""
-        return [name for name in self._parts[0] if not stacked or name in self.setup.trains]
+        places = {id(p): i for i, p in enumerate(self.networks[0].parameters())}
+        known = sorted(self._parts[0], key=lambda name: places[id(self._parts[0][name])])
+        return [name for name in known if not stacked or name in self.setup.trains]
 
     def _columns(self, rows: Tensor) -> list[Tensor]:
         """The parts of (E, P) numbers, (E, ...) each."""

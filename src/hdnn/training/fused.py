@@ -144,6 +144,7 @@ def tensors_of(network: Network) -> dict[str, nn.Parameter]:
         "lift_bias": lift.bias if isinstance(lift, nn.Linear | nn.Conv2d) else None,
         "weight": flow.weight,
         "bias": flow.bias,
+        "damping": flow.damping_weight,
         "interconnection": flow.interconnection_weight,
         "head_weight": head.weight,
         "head_bias": head.bias,
