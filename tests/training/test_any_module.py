@@ -156,7 +156,7 @@ class Two(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.body = door()
+        self.body = door(0, nn.Identity())
 
     def forward(self, left, right, *, scale=1.0):
         return self.body(torch.stack((left, right), -1) * scale)
@@ -165,7 +165,7 @@ class Two(nn.Module):
 @pytest.mark.parametrize("as_inputs", [lambda x: (x[:, 0], x[:, 1]), lambda x: {"right": x[:, 1], "left": x[:, 0]}])
 @pytest.mark.parametrize("recipe", [RECIPE, dataclasses.replace(RECIPE, restarts=2, restart_epochs=2)])
 def test_several_inputs_are_those_of_one_tensor(as_inputs, recipe):
-    one, two = door(), Two()
+    one, two = door(0, nn.Identity()), Two()  # no chain that native steps know
     scale = torch.tensor(0.5, dtype=F64)
     told = fit(one, X / 2, Y, recipe, ENTROPY, validation=(X[:9] / 2, Y[:9]))
     also = fit(two, as_inputs(X), Y, recipe, ENTROPY, call={"scale": scale}, validation=(as_inputs(X[:9]), Y[:9]))
@@ -185,7 +185,7 @@ def test_outputs_may_be_anything_that_the_loss_takes():
     class Both(nn.Module):
         def __init__(self):
             super().__init__()
-            self.body = door()
+            self.body = door(0, nn.Identity())
 
         def forward(self, x):
             return self.body(x), x
@@ -193,7 +193,7 @@ def test_outputs_may_be_anything_that_the_loss_takes():
     def loss(output, y):
         return ENTROPY(output[0], y)
 
-    both, one = Both(), door()
+    both, one = Both(), door(0, nn.Identity())
     fit(both, X, Y, RECIPE, loss)
     fit(one, X, Y, RECIPE, ENTROPY)
     assert same(weights(both.body), weights(one))

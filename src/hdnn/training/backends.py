@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from torch import Tensor, nn
 
 from hdnn.data.pixels import Pixels
-from hdnn.training import fused
+from hdnn.training import fused, losses
 from hdnn.training.batches import Batch, Call, Inputs, Rows, Source
 from hdnn.training.objective import Loss, Objective, Penalty, objective_of
 from hdnn.training.recipe import Recipe
@@ -111,7 +111,8 @@ def warn_of_change(before: str, now: str) -> None:
 
 def why_not(networks: Sequence[nn.Module], objective: Objective, recipe: Recipe, source: Source | None) -> str:
     """Why the native step cannot train, in words; empty if it can."""
-    if objective.loss is not None:
+    loss = losses.known(objective.loss)
+    if loss is None and objective.loss is not None:
         return "the loss is the user's own"
     if objective.penalties:
         return "the objective has penalties"
@@ -122,7 +123,8 @@ def why_not(networks: Sequence[nn.Module], objective: Objective, recipe: Recipe,
         return reason
     if fused.overlap([p for network in networks for p in network.parameters()]):
         return "networks share parameters"
-    return _data_refuse(networks[0], source)
+    reason = _data_refuse(networks[0], source)
+    return reason or ("" if loss is None else losses.why_not(loss, fused.parts_of(networks[0])[2], source))
 
 
 def _data_refuse(network: Any, source: Source | None) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hdnn.kernels.training import Trainees
-from hdnn.networks import Network
 from hdnn.training.fused import setup_of, tensors_of
+from hdnn.training.losses import Known
 from hdnn.training.recipe import Recipe
 from hdnn.training.tensors import Memory, require
 
@@ -25,6 +25,7 @@ class Block:
     Args:
         networks: E of them, for which `hdnn.training.fused.why_not` has no words.
         recipe: how they are trained.
+        loss: that is given; None where it is their own.
 
     Attributes:
         setup: what native steps do.
@@ -33,9 +34,9 @@ class Block:
         moments: (1 or 2, E, P), of the optimizer.
     """
 
-    def __init__(self, networks: Sequence[Network], recipe: Recipe) -> None:
+    def __init__(self, networks: Sequence[nn.Module], recipe: Recipe, loss: Known | None = None) -> None:
         self.networks = networks
-        self.setup = setup_of(networks[0], recipe)
+        self.setup = setup_of(networks[0], recipe, loss)
         self._parts = [tensors_of(network) for network in networks]
         rows = [torch.cat([p.detach().flatten() for p in parts.values()]) for parts in self._parts]
         self.trainees = Trainees.fresh(torch.stack(rows), self.setup.optimizer)

@@ -61,7 +61,7 @@ def train_together(
     one = objective(copy.deepcopy(networks[0]).train())
     learner: Learner
     if chosen_backend(networks, one, recipe, source, backend, None if resume is None else resume.backend) == "native":
-        learner = Native(networks, recipe, source)  # type: ignore[arg-type]  # it serves no others
+        learner = Native(networks, recipe, source, one.loss)
     else:
         learner = Stacked(networks, one, recipe)
     try:

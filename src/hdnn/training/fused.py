@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -18,6 +18,7 @@ from hdnn.interconnections import Fixed, Inverse, Learned
 from hdnn.kernels import calls, training, transforms
 from hdnn.kernels.training import PARTS, Setup
 from hdnn.networks import Network, SequenceNetwork, ZeroPadding
+from hdnn.training.losses import Known
 from hdnn.training.recipe import Recipe
 
 
@@ -38,9 +39,9 @@ def why_not(network: nn.Module, recipe: Recipe) -> str:
         return reason
     if isinstance(network, SequenceNetwork):
         return "sequences drive the flow, which takes their steps by its own kernels"
-    # Exactly this: what a subclass computes in addition nobody knows here.
-    if type(network) is not Network:
-        return f"it knows `Network` itself, not {type(network).__name__}"
+    # Exactly these: what a subclass computes in addition nobody knows here.
+    if type(network) is not Network and not _is_chain(network):
+        return f"it knows `Network` itself and `Sequential(linear, Flow, linear)`, not {type(network).__name__}"
     return _network_refuses(network) or _surroundings_refuse(network) or _numbers_refuse(recipe)
 
 
@@ -58,8 +59,20 @@ def _numbers_refuse(recipe: Recipe) -> str:
     return "it keeps no mean of the weights" if recipe.average else ""
 
 
-def _network_refuses(network: Network) -> str:
-    lift, flow, head = network.lift, network.flow, network.head
+def _is_chain(model: nn.Module) -> bool:
+    """Whether a model is a lift, a flow and a head, one after the other, on rows of numbers."""
+    return type(model) is nn.Sequential and len(model) == 3 and isinstance(model[0], nn.Linear | ZeroPadding)
+
+
+def parts_of(network: nn.Module) -> tuple[Any, Any, Any]:
+    """Lift, flow and head, of a `Network` or of a chain of these three."""
+    if isinstance(network, nn.Sequential):
+        return network[0], network[1], network[2]
+    return network.lift, network.flow, network.head
+
+
+def _network_refuses(network: nn.Module) -> str:
+    lift, flow, head = parts_of(network)
     if type(flow) is not Flow:
         return f"it knows `Flow` itself, not {type(flow).__name__}"
     if type(lift) not in (ZeroPadding, nn.Linear, nn.Conv2d) or type(head) is not nn.Linear:
@@ -93,14 +106,15 @@ def _is_plain(lift: nn.Conv2d) -> bool:
     return sizes == ((3, 3), (1, 1), (1, 1), 1) and borders
 
 
-def _surroundings_refuse(network: Network) -> str:
+def _surroundings_refuse(network: nn.Module) -> str:
+    head = parts_of(network)[2]
     parameters = [p for _, p in network.named_parameters(remove_duplicate=False)]
     parts = set(tensors_of(network))
     if len(parts) != len(parameters) or not parts >= {"weight", "bias", "head_weight", "head_bias"}:
         return "parameters are not where they are in a new network"
     if overlap(parameters):
         return "some parameters are tied to each other"
-    if any(p.dtype != network.head.weight.dtype or p.device != network.head.weight.device for p in parameters):
+    if any(p.dtype != head.weight.dtype or p.device != head.weight.device for p in parameters):
         return "parameters differ in dtype or device"
     watchers = ("_backward_hooks", "_post_accumulate_grad_hooks")
     if any(type(p) is not nn.Parameter or any(getattr(p, name, None) for name in watchers) for p in parameters):
@@ -136,9 +150,9 @@ def _span(p: Tensor) -> int:
     return 1 + sum((size - 1) * step for size, step in zip(p.shape, p.stride(), strict=True))
 
 
-def tensors_of(network: Network) -> dict[str, nn.Parameter]:
+def tensors_of(network: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters of a network by their part in the native step, in its order."""
-    lift, flow, head = network.lift, network.flow, network.head
+    lift, flow, head = parts_of(network)
     own: dict[str, Tensor | None] = {
         "lift_weight": lift.weight if isinstance(lift, nn.Linear | nn.Conv2d) else None,
         "lift_bias": lift.bias if isinstance(lift, nn.Linear | nn.Conv2d) else None,
@@ -152,9 +166,9 @@ def tensors_of(network: Network) -> dict[str, nn.Parameter]:
     return {name: p for name in PARTS if isinstance(p := own[name], nn.Parameter)}
 
 
-def takes(network: Network, shape: Sequence[int]) -> bool:
+def takes(network: nn.Module, shape: Sequence[int]) -> bool:
     """Whether a sample of a shape is what a network reads: (d,), or (C, H, W)."""
-    lift = network.lift
+    lift = parts_of(network)[0]
     if isinstance(lift, nn.Conv2d):
         return len(shape) == 3 and shape[0] == lift.in_channels and shape[1] * shape[2] == _pixels(network)
     return tuple(shape) == (_inputs(lift),)
@@ -165,17 +179,18 @@ def _inputs(lift: nn.Module) -> int:
     return lift.in_features if isinstance(lift, nn.Linear) else int(lift.inputs)  # type: ignore[arg-type]
 
 
-def wanted(network: Network) -> str:
+def wanted(network: nn.Module) -> str:
     """The same in words."""
-    lift = network.lift
+    lift = parts_of(network)[0]
     if isinstance(lift, nn.Conv2d):
         return f"images (B, {lift.in_channels}, H, W) of {_pixels(network)} pixels"
     return f"rows of {_inputs(lift)} numbers, (B, {_inputs(lift)})"
 
 
-def _pixels(network: Network) -> int:
+def _pixels(network: nn.Module) -> int:
     """Of the images that the head reads."""
-    return network.head.in_features // network.flow.features
+    _, flow, head = parts_of(network)
+    return int(head.in_features // flow.features)
 
 
 def sighted(setup: Setup, shape: Sequence[int]) -> Setup:
@@ -183,20 +198,26 @@ def sighted(setup: Setup, shape: Sequence[int]) -> Setup:
     return setup if setup.image is None else replace(setup, image=tuple(shape))  # type: ignore[arg-type]
 
 
-def setup_of(network: Network, recipe: Recipe) -> Setup:
+def setup_of(network: nn.Module, recipe: Recipe, loss: Known | None = None) -> Setup:
     """What the native step is asked to do; for networks and recipes that `why_not` says nothing about.
 
     Of images with all pixels in one row: `sighted` says how they lie.
+
+    Args:
+        network: to be trained.
+        recipe: how.
+        loss: that is given; None where it is the network's own.
     """
-    flow, outputs = network.flow, network.head.out_features
-    plan = flow.plan
-    loss: Literal["squares", "binary", "classes"] = "binary" if outputs == 1 else "classes"
+    lift, flow, head = parts_of(network)
+    plan, outputs = flow.plan, head.out_features
+    own: Literal["squares", "binary", "classes"] = "binary" if outputs == 1 else "classes"
+    if getattr(network, "task", "") == "regression":
+        own = "squares"
     optimizer = recipe.optimizer
     index = flow.structure.index(flow.features, flow.space)
     if plan is None or index is None or optimizer == "lbfgs":
         raise ValueError(f"The native training step cannot serve: {why_not(network, recipe)}.")
     index = index.reshape(index.shape[:2])
-    lift = network.lift
     image = (lift.in_channels, 1, _pixels(network)) if isinstance(lift, nn.Conv2d) else None
     J = flow.interconnection_matrix
     learned = isinstance(flow.interconnection, Learned)
@@ -205,12 +226,12 @@ def setup_of(network: Network, recipe: Recipe) -> Setup:
         inputs=math.prod(image) if image else _inputs(lift),
         outputs=outputs,
         linear=isinstance(lift, nn.Linear | nn.Conv2d),
-        loss="squares" if network.task == "regression" else loss,
+        loss=own if loss is None else loss.kind,
         optimizer=optimizer,
         alpha=recipe.smoothness,
         alpha_c=recipe.head_decay,
         weight_decay=recipe.weight_decay,
-        label_smoothing=recipe.label_smoothing,
+        label_smoothing=recipe.label_smoothing if loss is None else loss.label_smoothing,
         clip=recipe.clip or 0.0,
         repeats=int((index != 0).sum()) // max(1, int(index.max())),
         index=index if calls.full_weights(plan) and plan.structure != "dense" else None,

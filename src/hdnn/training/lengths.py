@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from hdnn.networks import Network
 from hdnn.training.backends import TrainingBackend, chosen_backend
 from hdnn.training.batches import Rows, Source
 from hdnn.training.ensemble import ObjectiveOf
@@ -73,8 +72,8 @@ class Trainings:
         written_by = None if resume is None else resume.backend
         chosen = chosen_backend([network], objective, recipe, source, self.backend, written_by)
         learner: Learner
-        if chosen == "native" and isinstance(network, Network):
-            learner = Native([network], recipe, source)
+        if chosen == "native":
+            learner = Native([network], recipe, source, objective.loss)
         else:
             learner = Single(objective, recipe, sloped_of(objective, recipe))
         try:

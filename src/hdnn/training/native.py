@@ -11,15 +11,16 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hdnn.kernels.training import Session
-from hdnn.networks import Network
 from hdnn.training.batches import Inputs, Rows, Source
 from hdnn.training.block import Block
 from hdnn.training.course import Course, Stretch
 from hdnn.training.fused import sighted, takes, wanted
 from hdnn.training.learners import Learner
+from hdnn.training.losses import known
+from hdnn.training.objective import Loss
 from hdnn.training.recipe import Recipe
 from hdnn.training.tensors import Memory
 
@@ -34,13 +35,14 @@ class Native(Learner):
         networks: E of them, for which `hdnn.training.backends.why_not` has no words.
         recipe: how.
         source: of the data of one network, or stacked.
+        loss: None where it is their own.
     """
 
     backend = "native"
 
-    def __init__(self, networks: Sequence[Network], recipe: Recipe, source: Source) -> None:
+    def __init__(self, networks: Sequence[nn.Module], recipe: Recipe, source: Source, loss: Loss | None = None) -> None:
         self.recipe, self.stacked = recipe, source.stacked
-        self.block = Block(networks, recipe)
+        self.block = Block(networks, recipe, known(loss))
         self._told: deque[Stretch] = deque()  # of epochs that were taken ahead
         self._drawn: deque[Tensor] = deque()  # orders of epochs to come
         if isinstance(source, Rows) and source.is_made:
@@ -224,7 +226,7 @@ class Native(Learner):
         trainees.failed[list(members)] = max(0, trainees.done - 1)
 
 
-def _rows_of(x: Inputs, network: Network) -> Tensor:
+def _rows_of(x: Inputs, network: nn.Module) -> Tensor:
     """The inputs of a batch of a loader.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The gradient of a `Network`'s objective, found by a native training step that is not taken.
+"""The gradient of a network's objective, found by a native training step that is not taken.
 
 For trainings that native steps cannot take as a whole: penalties come on top, and a loss of the user's in between, by
 autograd.
@@ -10,11 +10,10 @@ import dataclasses
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hdnn.kernels import transforms
 from hdnn.kernels.slopes import Slope
-from hdnn.networks import Network
 from hdnn.training import fused
 from hdnn.training.batches import Batch
 from hdnn.training.objective import Objective
@@ -30,7 +29,7 @@ class Sloped:
     """
 
     def __init__(self, objective: Objective, recipe: Recipe) -> None:
-        network: Network = objective.network
+        network: nn.Module = objective.network
         self.objective = objective
         self.setup = fused.setup_of(network, recipe)
         parts = fused.tensors_of(network)
@@ -75,7 +74,7 @@ class Sloped:
 
     def _is_as_it_was(self) -> bool:
         """Whether the same parameters stand in the network, none learns that did not, and nobody has come to watch."""
-        network: Network = self.objective.network
+        network: nn.Module = self.objective.network
         now = fused.tensors_of(network).values()
         same = all(p is own for p, own in zip(now, self.parameters, strict=True))
         more = any(p.requires_grad and not trained for p, trained in zip(self.parameters, self.trained, strict=True))
