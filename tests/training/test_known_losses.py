@@ -175,8 +175,8 @@ def test_others_are_the_users_own(loss: Any) -> None:
         ("cross_entropy", torch.where(CLASSES == 0, -100, CLASSES), "one class for every sample"),
         ("cross_entropy", CLASSES + 1, "one class for every sample"),
         ("cross_entropy", random(ROWS, OUTPUTS).softmax(1), "one class for every sample"),
-        ("mse_loss", random(ROWS, 1), "shape and kind of the outputs"),
-        ("mse_loss", random(ROWS, OUTPUTS).float(), "shape and kind of the outputs"),
+        ("mse_loss", random(ROWS, 1), "like the outputs"),
+        ("mse_loss", random(ROWS, OUTPUTS).float(), "like the outputs"),
     ],
 )
 def test_other_targets_are_left_to_pytorch(loss: str, y: Tensor, why: str) -> None:

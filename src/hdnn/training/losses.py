@@ -76,7 +76,7 @@ def why_not(loss: Known, head: nn.Linear, source: Source | None) -> str:
     shape, outputs = y.shape[int(source.stacked) :], head.out_features
     if loss.kind == "squares":
         fits = shape[1:] == (outputs,) and y.dtype is head.weight.dtype and not y.requires_grad
-        return "" if fits else "the targets are not of the shape and kind of the outputs"
+        return "" if fits else "the loss is the user's own, and the targets are not like the outputs"
     fits = y.dtype is torch.int64 and len(shape) == 1 and outputs > 1
     fits = fits and int(y.min()) >= 0 and int(y.max()) < outputs
-    return "" if fits else "the targets are not one class for every sample"
+    return "" if fits else "the loss is the user's own, and the targets are not one class for every sample"
