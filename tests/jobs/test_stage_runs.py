@@ -228,3 +228,13 @@ def test_a_network_of_other_images_takes_no_batch(made, tmp_path):
     for job in (evaluate, predict):
         with pytest.raises(ValueError, match="this network reads 1 x 8 x 8 of 10 classes of its own"):
             job(made / "run", tmp_path / "some.bin")
+
+
+def test_a_study_of_stages_tries_rates_and_leaves_sizes_alone(made):
+    searches = pytest.importorskip("hdnn.jobs.searches")
+    data, setup = source(made).load(), SETUPS["mnist"]
+    space = searches.space(data, setup, Choices(model="stages"))
+    assert set(space) == {"learning_rate", "weight_decay"}
+    assert searches.beginning(space, setup.of({"model": "stages"})) == {"learning_rate": 0.1, "weight_decay": 5e-4}
+    assert set(searches.space(data, setup, Choices())) >= {"model", "layers", "horizon", "features"}
+    assert not searches.space(data, setup, Choices(channels=(4, 6, 8), learning_rate=0.1, weight_decay=0.0))
