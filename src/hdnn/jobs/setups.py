@@ -168,7 +168,7 @@ SETUPS: dict[str, Setup] = {
             label_smoothing=0.1,
         ),
     ),
-    "mnist": replace(_PAPERS, other=stages_setup(_IN_STAGES, (16, 32, 56))),
+    "mnist": replace(_PAPERS, other=stages_setup(replace(_IN_STAGES, augment=("crop",)), (16, 32, 56))),
     "fashion-mnist": stages_setup(replace(_IN_STAGES, augment=("crop", "flip")), (16, 32, 56), _PAPERS),
     "cifar10": stages_setup(replace(_IN_STAGES, epochs=20, augment=("crop", "flip")), (32, 64, 112), _OWN_IMAGES),
 }
