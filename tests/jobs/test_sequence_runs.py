@@ -255,3 +255,14 @@ def test_dates_order_the_steps(hdnn, files, quick):
     assert "not evenly" not in err
     code, _, err = hdnn("predict run days.csv")
     assert code == 0, err
+
+
+@pytest.mark.parametrize("data", ["W_TRAIN.ts", "steps.csv --target way --sequence id --time hour"])
+def test_choices_are_searched_for_sequences_too(hdnn, files, quick, data):
+    pytest.importorskip("optuna")
+    code, out, err = hdnn(f"tune {data} --study found --trials 2 --epochs 1 --features 8")
+    assert code == 0, err
+    assert "test sequences" in out
+    assert not python_words(out + err)
+    config = json.loads(next((files / "found").glob("trial-*/config.json")).read_text())
+    assert config["network"]["layers"] <= 3

@@ -196,8 +196,7 @@ def _report(outcome: "Outcome", as_json: bool) -> None:
     else:
         from hdnn.jobs.standing import lines
 
-        noun = "sequences" if outcome.run.config.network.of_sequences else "rows"
-        for line in [*_result_lines(metrics, noun), *lines(metrics)]:
+        for line in [*result_lines(outcome), *lines(metrics)]:
             show(line)
         show(f"Report: {outcome.run.report}")
     if outcome.interrupted:
@@ -213,7 +212,10 @@ def _report(outcome: "Outcome", as_json: bool) -> None:
         sys.exit(130)
 
 
-def _result_lines(metrics: dict[str, Any], noun: str) -> list[str]:
+def result_lines(outcome: "Outcome") -> list[str]:
+    """The scores on the test part, a line each."""
+    metrics = outcome.metrics
     names = [name for name in ("test_accuracy", "test_error", "test_r2") if name in metrics]
+    noun = "sequences" if outcome.run.config.network.of_sequences else "rows"
     rows = f"on {metrics['test_rows']} test {noun}"
     return [f"{name.replace('_', ' ').capitalize()}: {shown(name, metrics[name])} {rows}" for name in names]

@@ -11,7 +11,7 @@ import typer
 
 from hdnn.cli.messages import say, show
 from hdnn.cli.options import DATA, NETWORK, TRAINING, AsJson, offering, option, taken
-from hdnn.cli.train import DATA_DEFAULTS
+from hdnn.cli.train import DATA_DEFAULTS, result_lines
 from hdnn.display import shown
 from hdnn.doors import in_options
 from hdnn.options import NetworkChoices, RunChoices, SourceChoices, TrainingChoices, flags
@@ -124,11 +124,8 @@ def _report(tuned: "Tuned", as_json: bool) -> None:
         for name, value in {**tuned.choices, **tuned.encoding}.items():
             show(f"  {name.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}")
         if outcome is not None:
-            for name in ("test_accuracy", "test_error", "test_r2"):
-                if name in outcome.metrics:
-                    rows = outcome.metrics["test_rows"]
-                    words = name.replace("_", " ").capitalize()
-                    show(f"{words}: {shown(name, outcome.metrics[name])} on {rows} test rows")
+            for line in result_lines(outcome):
+                show(line)
             show(f"Run: {outcome.run.folder}")
         show(f"Choices: {tuned.folder / 'best.json'}")
     if outcome is not None and outcome.interrupted:
