@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from hdnn.presets import ms2 as ms2
     from hdnn.presets import ms3 as ms3
     from hdnn.recurrent import HamiltonianRNN as HamiltonianRNN
+    from hdnn.runs import pretrained as pretrained
     from hdnn.spaces import Graph as Graph
     from hdnn.spaces import Images as Images
     from hdnn.spaces import Signals as Signals
@@ -131,6 +132,7 @@ _HOME = {
     "poisson": "StateDependent",
     "presets": "h1 h2 ms1 ms2 ms3",
     "recurrent": "HamiltonianRNN",
+    "runs": "pretrained",
     "spaces": "Graph Images Signals Space Vectors",
     "stages": "Pool Stage Widen",
     "structures": "BlockDiagonal BlockSkew Dense Masked OffDiagonal Skew Structure",

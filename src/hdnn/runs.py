@@ -28,7 +28,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
-from hdnn import files, renames
+from hdnn import files, renames, shelf
 from hdnn.data import documents
 from hdnn.files import write_whole
 from hdnn.locks import held
@@ -40,7 +40,8 @@ _CONFIG, _WEIGHTS, _HISTORY, _METRICS = "config.json", "model.safetensors", "his
 _REPORT, _FIGURES = "report.html", "figures"
 _CHECKPOINT, _LOCK = "checkpoint.safetensors", ".lock"
 _WRITTEN = (_REPORT, _METRICS, _HISTORY, _WEIGHTS, _CHECKPOINT, _CONFIG)
-_DTYPES = {"F32": torch.float32, "F64": torch.float64}
+# By what weights are stored in. What comes with the package is F16, to be small.
+_DTYPES = {"F16": torch.float32, "F32": torch.float32, "F64": torch.float64}
 # All that `hdnn.jobs` draws; whatever else stands beside these is the user's.
 _ART = (
     *("confusion.png", "features.png", "features.gif", "regions.png", "starts.png", "training.png", "predicted_*.png"),
@@ -123,10 +124,14 @@ class Run:
     def open(cls, folder: Path) -> Run:
         """Read the configuration of a run.
 
+        Args:
+            folder: of the run, or `pretrained:NAME` for one that comes with the package.
+
         Raises:
             FileNotFoundError: if there is no run in the folder.
             ValueError: if its configuration cannot be read.
         """
+        folder = shelf.place(folder)
         if not folder.is_dir():
             what = "is a file, not a run folder" if folder.is_file() else "is not there"
             raise FileNotFoundError(f"{folder} {what}. Give a folder that `hdnn train` made.")
@@ -163,7 +168,7 @@ class Run:
                 f"{path} does not hold the network of {_CONFIG}: they differ at {odd[0]!r}. Were the files mixed up?"
             )
         if len(kinds) != 1 or not kinds <= _DTYPES.keys():
-            raise ValueError(f"{path} must hold numbers of one kind, F32 or F64; got {', '.join(sorted(kinds))}.")
+            raise ValueError(f"{path} must hold numbers of one kind, F16, F32 or F64; got {', '.join(sorted(kinds))}.")
         weights = load(path.read_bytes())
         if not all(bool(value.isfinite().all()) for value in weights.values()):
             raise ValueError(f"{path} holds weights that are infinite or not a number. Train again.")
@@ -225,6 +230,32 @@ class Run:
         place = self.folder / _FIGURES
         files.require_own(self.folder, folders=[_FIGURES])
         return files.make_folder(place) / name
+
+
+def pretrained(name: str) -> Network:
+    """A trained network that comes with the package, in evaluation mode.
+
+    On the command line `pretrained:digits` stands where a run is asked for; `hdnn.shelf.cards` tells of each the
+    command that trained it, its seed and its score.
+
+    Args:
+        name: "digits", "swiss-roll", "double-moons", "double-circles" or "mnist".
+
+    Returns:
+        The network, of encoded inputs: those that `hdnn.data` gives for the seed on its card.
+
+    Raises:
+        FileNotFoundError: if there is none of that name.
+
+    Example:
+        >>> import torch, hdnn
+        >>> data = hdnn.data.digits(seed=0)
+        >>> outputs = hdnn.pretrained("digits")(torch.from_numpy(data.x_test))
+        >>> correct = outputs.argmax(1).numpy() == data.y_test
+        >>> print(f"{correct.mean():.4f}")
+        0.9833
+    """
+    return Run.open(Path(f"{shelf.PREFIX}{name}")).load_network()
 
 
 def require_free(folder: Path, *, overwrite: bool = False) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hdnn import shelf
 from hdnn.cli.messages import say, show
 from hdnn.cli.options import NETWORK, OUTPUT, AsJson, MnistFolder, offering, option, taken
 from hdnn.display import shown
@@ -31,7 +32,9 @@ _DEFAULTS = {
 
 @offering((ModelChoice, NETWORK, {}, "none"), (FlowChoices, NETWORK, _DEFAULTS, ""))
 def analyze(
-    run: Annotated[Path | None, typer.Argument(help="Folder that `hdnn train` wrote; none with --model.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(help="Folder that `hdnn train` wrote, or pretrained:NAME; none with --model.")
+    ] = None,
     *,
     samples: Annotated[int, option(None, "Test samples of the run, or random states.")] = 100,
     seed: Annotated[int, option(None, "Seed of the samples, and of the weights of an untrained flow.")] = 0,
@@ -57,8 +60,9 @@ def analyze(
 
     kinds = named(compare) if compare is not None else ()
     network = taken(ModelChoice, chosen) | taken(FlowChoices, chosen)
+    name = shelf.name_of(run) if run else chosen["model"]
     folder = output or (
-        run / "analysis" if run else Path("analyses") / f"{chosen['model']}-{datetime.now():%Y%m%d-%H%M%S}"
+        run / "analysis" if run and not name else Path("analyses") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     )
     subject = choose_subject(run, network, samples, seed, str(data_folder) if data_folder else None)
     say(subject.lead)

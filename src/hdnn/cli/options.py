@@ -92,7 +92,7 @@ def _plain(value: Any) -> Any:
 
 
 AsJson = Annotated[bool, option(OUTPUT, "Print the result as JSON on stdout.", "--json", default="off")]
-RunFolder = Annotated[Path, typer.Argument(help="Folder that `hdnn train` wrote.")]
+RunFolder = Annotated[Path, typer.Argument(help="Folder that `hdnn train` wrote, or pretrained:NAME.")]
 MnistFolder = Annotated[
     Path | None, option(DATA, "Where the files of the data set are now.", default="where they were")
 ]
