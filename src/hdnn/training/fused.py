@@ -131,9 +131,13 @@ def _surroundings_refuse(network: nn.Module) -> str:
 
 def watched(module: nn.Module) -> bool:
     """Whether hooks or parametrizations watch a module."""
-    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "parametrizations")
-    replaced = any(callable(vars(module).get(name)) for name in ("forward", "features", "smoothness"))
-    return replaced or any(getattr(module, name, None) for name in names)
+    own = vars(module)  # asked before every step: a module takes long to say that it lacks an attribute
+    if own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]:
+        return True
+    return "parametrizations" in own["_modules"] or any(callable(own.get(name)) for name in _REPLACED)
+
+
+_REPLACED = ("forward", "features", "smoothness")
 
 
 def overlap(parameters: Sequence[Tensor]) -> bool:
