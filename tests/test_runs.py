@@ -228,7 +228,7 @@ def test_a_missing_and_a_superfluous_tensor_are_refused(tmp_path):
     [
         lambda t: t * float("nan"),
         lambda t: t / 0,
-        lambda t: t.to(torch.float16),
+        lambda t: t.to(torch.bfloat16),
         lambda t: t.to(torch.int64),
         lambda t: t.to(torch.complex64),
     ],
