@@ -93,3 +93,13 @@ def test_what_does_not_fit_is_named(values):
 def test_nothing_to_draw():
     with pytest.raises(ValueError, match="at least"):
         plots.curves({}, x="x", y="y")
+
+
+def test_decades_are_plain_numbers_and_no_mathematics_is_set():
+    history = [{"epoch": i, "loss": 10.0**-i, "learning_rate": 10.0**-i} for i in range(4)]
+    figure = plots.training_curves(history)
+    figure.canvas.draw()
+    for ax in figure.axes:
+        shown = [label.get_text() for label in ax.get_yticklabels()]
+        assert {"1", "0.1", "0.01", "0.001"} <= set(shown)
+        assert not any("$" in text for text in shown)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from hdnn.plots.style import QUIET, Floats, blank, colour, dress, legend_on_top, short
+from hdnn.plots.style import QUIET, Floats, blank, colour, decades, dress, legend_on_top, short
 
 History = Sequence[Mapping[str, Any]]
 _FEW = 30  # points of a curve up to which each is marked: few epochs, even a single one, must be seen
@@ -57,7 +57,7 @@ def compared_curves(histories: Mapping[str, History]) -> Figure:
         if name == "accuracy":
             ax.yaxis.set_major_formatter(PercentFormatter(1.0))
         elif values.size and values.min() > 0 and values.max() > 20 * values.min():
-            ax.set_yscale("log")
+            decades(ax)
     handles: list[Artist] = [
         Line2D([], [], color=colour(i), linewidth=1.6, label=short(name)) for i, name in enumerate(histories)
     ]

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from hdnn.plots.style import COLOURS, GRID, INK, QUIET, SMALL, Floats, blank, dress, legend_above
+from hdnn.plots.style import COLOURS, GRID, INK, QUIET, SMALL, Floats, blank, decades, dress, legend_above
 
 History = Sequence[Mapping[str, Any]]
 
@@ -53,7 +53,7 @@ def training_curves(history: History, *, names: Mapping[str, str] | None = None)
         if name == "accuracy":
             ax.yaxis.set_major_formatter(PercentFormatter(1.0))
         elif values.size and values.min() > 0 and values.max() > 20 * values.min():
-            ax.set_yscale("log")
+            decades(ax)
         if ax.lines:
             legend_above(ax, ax.lines)
     _divergence(axes[0], history)
@@ -91,7 +91,7 @@ def start_curves(histories: Sequence[History]) -> Figure:
     _epochs(ax, epochs)
     finite = values[~np.isnan(values)]
     if finite.size and finite.min() > 0 and finite.max() > 20 * finite.min():
-        ax.set_yscale("log")
+        decades(ax)
     legend_above(ax, [*ax.lines[-1:], *ax.lines[:-1][:1]])
     return figure
 
@@ -133,4 +133,5 @@ def _learning_rate(ax: Axes, history: History) -> None:
         other.plot([float(row["epoch"]) for row in rows], rates, color=QUIET, linewidth=1, linestyle=":")
         dress(other, "", y="learning rate (dotted)")
         other.spines["right"].set_visible(True)
-        other.set_yscale("log" if min(rates) > 0 and max(rates) > 20 * min(rates) else "linear")
+        if min(rates) > 0 and max(rates) > 20 * min(rates):
+            decades(other)

@@ -24,7 +24,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.markers import MarkerStyle
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
@@ -255,6 +255,13 @@ def gradation(count: int) -> list[str]:
     """Colours for things that follow one another, such as layers: from dark to light, told apart in grey as well."""
     # Lighter ones, the yellows, are lost on white paper.
     return [to_hex(shade) for shade in colormaps["viridis"](np.linspace(0.0, 0.7, count))]
+
+
+def decades(ax: Axes) -> None:
+    """Give the vertical axis a logarithmic scale whose decades are plain numbers: the first power takes long to set."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def logarithmic(ax: Axes, values: Floats) -> None:
