@@ -151,9 +151,10 @@ def _meaning(dataset: Dataset, metrics: Mapping[str, Any]) -> str:
         )
     classes = len(dataset.classes)
     return (
-        f"Balanced accuracy: the share that is found of a class, meaned over the classes; guessing finds "
-        f"{1 / classes:.2g}. ROC AUC: how often a row of a class gets more probability of it than a row of another; "
-        f"guessing 0.5. Log loss: the surprise at the truth, 0 at best; {math.log(classes):.2g} knows nothing. "
+        f"Balanced accuracy: the share of each class that is found, averaged over the classes; guessing finds "
+        f"{1 / classes:.2g}. ROC AUC: how often a row of a class gets a higher probability of it than a row of "
+        f"another; guessing gives 0.5. Log loss: minus the mean logarithm of the probability of the true class, 0 at "
+        f"best; {math.log(classes):.2g} knows nothing. "
         f"Calibration error: how far the probabilities are from how often they come true."
     )
 
