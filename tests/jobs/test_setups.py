@@ -30,6 +30,7 @@ def test_images_of_any_size_have_a_setup_that_builds(inputs, rows):
     setup = image_setup(inputs, rows)
     assert "flip" not in setup.recipe.augment
     assert 1 <= setup.recipe.batch_size <= 128
+    assert setup.recipe.epochs == (40 if rows < 5000 else 20)
     for each in (setup, setup.other):
         names = ("model", "features", "layers", "kernel_size", "units", "channels", "normalization")
         sizes = {name: getattr(each, name) for name in names}
