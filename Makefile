@@ -6,7 +6,7 @@ MNIST ?=
 CIFAR10 ?=
 IMAGES = $(if $(MNIST),--mnist=$(MNIST)) $(if $(CIFAR10),--cifar10=$(CIFAR10))
 
-.PHONY: demo test test-slow bench docs playground notebooks lint types sanitize setup clean
+.PHONY: demo test test-lowest test-slow dist bench docs playground notebooks lint types sanitize setup clean
 
 demo: setup
 	$(BIN)/hdnn train digits --output runs/demo --overwrite
@@ -16,6 +16,33 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -n auto -m slow $(IMAGES)
+
+# The lowest declared version of every dependency and of those of users' extras, PyTorch aside, in an environment of its
+# own; other packages as they are today. Warnings of old packages are no errors here. Not part of CI.
+LOWEST = build/lowest
+
+test-lowest: setup
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; e = p["optional-dependencies"]; print(*(r.replace(">=", "==") for r in [*p["dependencies"], *(r for k in ("onnx", "excel", "hub", "tensorboard", "tune") for r in e[k])] if not r.startswith("torch>")), sep="\n")' > $(LOWEST)/lowest.txt
+	grep -E '^(torch|pytest|pytest-xdist|hypothesis)==' constraints.txt > $(LOWEST)/same.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOWEST)/same.txt -r $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(LOWEST)/bin/python -m pytest -n auto -o filterwarnings=ignore
+
+# What goes to an index, built and checked (some minutes; not part of CI). Wheels are for Linux with glibc 2.17 or later,
+# compiled by Zig; the Python that runs it decides which: 3.11 its own, 3.12 and later one for all that follow.
+dist: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build ziglang nanobind twine check-wheel-contents auditwheel abi3audit
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --sdist
+	PATH="$(CURDIR)/$(BIN):$$PATH" CMAKE_TOOLCHAIN_FILE=$(CURDIR)/csrc/portable.cmake \
+		$(BIN)/python -m build --no-isolation --wheel -C build-dir=build/portable
+	test ! -e dist/*-none-any.whl  # what is made where the kernels could not be compiled
+	$(BIN)/auditwheel repair --only-plat --plat manylinux_2_17_x86_64 --wheel-dir dist dist/*-linux_x86_64.whl
+	rm dist/*-linux_x86_64.whl
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	case $$(ls dist) in *abi3*) $(BIN)/abi3audit --strict dist/*.whl ;; esac
 
 # About forty minutes. Nothing else should run beside it.
 RESULT = benchmarks/results/$(shell date +%F)
