@@ -24,7 +24,7 @@ class DepthView {
   draw() {
     const entries = Object.entries(this.norms ?? {}), x = { label: "layer j", from: 0, to: Math.max(1, this.layers ?? 1), whole: true };
     const shown = entries.flatMap(([, each]) => this.lists(each)).map((list) => Array.from(list, (v) => Math.max(v, SMALLEST)));
-    const plot = new Plot(this.canvas, x, { label: this.words.axis, log: true, ...rangeOf([...shown, [this.facts.least ?? 0]], [-1, 1], 2) });
+    const plot = new Plot(this.canvas, x, { label: this.words.axis, log: true, ...rangeOf([...shown, [this.facts.least]], [-1, 1], 2) });
     this.level(plot);
     for (const [name, each] of entries) this.curve(plot, name, each);
     this.caption.textContent = entries.length
@@ -60,8 +60,8 @@ export class JacobianView extends DepthView {
 
   // What the flow cannot fall below; for forward Euler there is no such thing, and 1 is but a mark.
   level(plot) {
-    const { least = null, damping } = this.facts;
-    plot.level(least ?? 0, least === null ? "1: no change" : damping ? "the bound e^(−γ(T−t)/2)" : "the bound 1", 0);
+    const { least = 0, damping } = this.facts;
+    plot.level(least, damping ? "the bound e^(−γ(T−t)/2)" : "the bound 1", 0);
   }
 
   curve(plot, name, each) {

@@ -32,7 +32,7 @@ export const LESSONS = [
     title: "5 When they explode",
     settings: { problem: "double-circles", noise: 0.3, model: "h1", layers: 64, horizon: 64, std: 1, beside: [], rate: 0.05 },
     look: ["jacobians", "loss"],
-    text: ["The bound 1 of h2, ms1 and ms3 holds from below only, and nothing stops a long flow with large weights from stretching: then gradients explode, and the loss jumps or becomes no number at all. What helps: a shorter horizon T, smaller weights, a smaller rate."],
+    text: ["The bound 1 holds from below only, and nothing stops a long flow with large weights from stretching: then gradients explode, and the loss jumps or becomes no number at all. What helps: a shorter horizon T, smaller weights, a smaller rate."],
     steps: ["Before you press play, look at the sensitivities: a small change of the input arrives a thousand times as large.", "Press play: the loss jumps about, and hardly falls.", "Set Horizon to 3.2, Start std to 0 and the rate to 0.02: sensitivities of moderate size, and training is calm.", "Or leave all that and set the model to h2: the pairs s, 1/s are exact, and the large s are still large."],
   },
   {

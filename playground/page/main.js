@@ -150,7 +150,7 @@ class Page {
   began(data) {
     const { features, layers, shared, model, problem, damping, horizon } = this.settings, titles = this.titles();
     // ‖∂y_N/∂y_0‖ is at least `least`, a power of ten, where anything is promised.
-    const least = HALVED.includes(model) ? (-damping * horizon) / 2 / Math.LN10 : null;
+    const least = (-damping * horizon) / 2 / Math.LN10;
     const facts = { features, layers, shared, titles, least, pairs: model === "h2" || model === "ms3", damping };
     this.data = data, this.epoch = 0;
     this.frame = this.given?.data ? frameOf(data) : PROBLEMS[problem];

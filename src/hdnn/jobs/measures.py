@@ -14,7 +14,7 @@ Indices = NDArray[np.int64]
 BINS = 10
 """Bins of equal width of the probabilities, for calibration."""
 
-_AREAS = 50  # classes whose areas are meaned; of more, sorting the rows for each takes longer than all else
+_AREAS = 50  # classes whose areas are averaged; of more, sorting the rows for each takes longer than all else
 
 
 def of_classes(y: Indices, said: Indices, probabilities: Floats) -> dict[str, float]:
@@ -27,8 +27,8 @@ def of_classes(y: Indices, said: Indices, probabilities: Floats) -> dict[str, fl
 
     Returns:
         "accuracy"; "balanced_accuracy", the mean over the classes of the share that was found of each; "roc_auc", the
-        probability that a row of a class gets more of it than a row of another, meaned over the classes where these are
-        more than two, and left out where the rows are all of one class, or the classes are more than fifty;
+        probability that a row of a class gets more of it than a row of another, averaged over the classes where these
+        are more than two, and left out where the rows are all of one class, or the classes are more than fifty;
         "calibration_error", see `reliability`.
     """
     right = said == y
@@ -94,7 +94,7 @@ def of_numbers(truth: Floats, predicted: Floats) -> dict[str, float]:
 
     Returns:
         "error" (root mean square), "absolute_error" (mean), "r2" (share of the variance explained) and "spread" (the
-        standard deviation of the truth, the error of who always says the mean); all meaned over several targets.
+        standard deviation of the truth, the error of who always says the mean); all averaged over several targets.
     """
     away = truth - predicted
     return {
@@ -106,7 +106,7 @@ def of_numbers(truth: Floats, predicted: Floats) -> dict[str, float]:
 
 
 def _explained(truth: Floats, predicted: Floats) -> float:
-    """R², meaned over the targets (s, o), as scikit-learn has it; of one row, without variance, 0."""
+    """R², averaged over the targets (s, o), as scikit-learn has it; of one row, without variance, 0."""
     left = np.sum((truth - predicted) ** 2, axis=0)
     whole = np.sum((truth - np.mean(truth, axis=0)) ** 2, axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
