@@ -21,6 +21,9 @@
 #ifdef __APPLE__
 #include <sys/sysctl.h>
 #endif
+#ifdef HDNN_X86
+#include <cpuid.h>
+#endif
 
 namespace hdnn {
 
@@ -55,15 +58,29 @@ int64_t most_kept(int64_t features) {
   return features >= 32 ? 2 * shared : features >= 16 || own > shared ? shared : own;
 }
 
+#ifdef HDNN_X86
+// Asked of the processor itself: __builtin_cpu_supports needs a library that not all compilers bring, and says no then.
+const Kernel* widest() {
+  unsigned a, b, c, d, leaf[4];
+  constexpr unsigned saved = 1u << 27, fma = 1u << 12;  // by the system, when it changes tasks
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & saved) || !(c & fma)) return &kernel_baseline;
+  unsigned states, high;
+  __asm__ volatile("xgetbv" : "=a"(states), "=d"(high) : "c"(0));
+  constexpr unsigned of_avx = 0x06, of_avx512 = 0xe6;
+  if ((states & of_avx) != of_avx) return &kernel_baseline;
+  if (!__get_cpuid_count(7, 0, &leaf[0], &leaf[1], &leaf[2], &leaf[3])) return &kernel_baseline;
+  constexpr unsigned avx2 = 1u << 5, avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // f, dq, bw, vl
+  if ((states & of_avx512) == of_avx512 && (leaf[1] & avx512) == avx512) return &kernel_avx512;
+  return leaf[1] & avx2 ? &kernel_avx2 : &kernel_baseline;
+}
+#endif
+
 const Kernel* best() {
 #ifdef HDNN_X86
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512bw"))
-    return &kernel_avx512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &kernel_avx2;
-#endif
+  return widest();
+#else
   return &kernel_baseline;
+#endif
 }
 
 std::atomic<const Kernel*>& chosen() {

@@ -4,6 +4,5 @@
 #     CMAKE_TOOLCHAIN_FILE=csrc/portable.cmake python -m build --wheel
 find_program(HDNN_ZIG python-zig REQUIRED)
 set(HDNN_TARGET -target ${CMAKE_HOST_SYSTEM_PROCESSOR}-linux-gnu.2.17)
-# Not ready for others: the kernels of the baseline run on every processor, see benchmarks/results/2026-11-27-package.md.
 set(CMAKE_C_COMPILER ${HDNN_ZIG} cc ${HDNN_TARGET})
 set(CMAKE_CXX_COMPILER ${HDNN_ZIG} c++ ${HDNN_TARGET})
