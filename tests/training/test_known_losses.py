@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from functools import partial
 from typing import Any
 
@@ -161,7 +162,7 @@ def hooked() -> nn.Module:
         hooked(),
         lambda output, y: output.mean(),
     ],
-    ids=repr,
+    ids=lambda loss: re.sub(" at 0x[0-9a-f]+", "", repr(loss)),
 )
 def test_others_are_the_users_own(loss: Any) -> None:
     assert losses.known(loss) is None
