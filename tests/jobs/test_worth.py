@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 
 import hdnn
 from hdnn.data import Numeric, table
-from hdnn.jobs import Choices, Source, baselines, resume, train
+from hdnn.jobs import Choices, Source, baselines, resume, standing, train
 from hdnn.jobs.importance import importances
 from hdnn.jobs.repeats import Repeats, fold_of
 from hdnn.jobs.standing import compared, lines
@@ -97,6 +97,15 @@ def test_what_would_take_long_is_left_out_in_words():
     found = baselines.baselines(data, np.eye(3)[data.y_test])
     assert found["trees"] == ({}, "150 inputs and 3 outputs would take long")
     assert found["linear"].scores["accuracy"] <= 1
+
+
+def test_a_score_without_a_mistake_is_no_certainty():
+    def of(share, rows=30):
+        return standing._chance({"test_accuracy": share, "test_rows": rows, "baselines": {}})
+
+    assert of(0.9) == "With 30 test rows, the accuracy has a standard error of 5.5 points."
+    # At 90.5 %, thirty rows are all right one time in twenty.
+    assert of(1.0) == "None of 30 test rows is wrong: with 95 % confidence the accuracy is at least 90.5 %."
 
 
 def test_verdicts_know_chance():

@@ -189,7 +189,7 @@ class Source(DataSource):
 
     def __post_init__(self) -> None:
         if self.data not in NAMED and not self.is_table and not self.is_folder and not self.is_series:
-            if len(Path(self.data).parts) > 1:
+            if len(Path(self.data).parts) > 1 or self.data.endswith(("/", "\\")):
                 raise FileNotFoundError(
                     f"There is no {self.data}. A table was expected there ({KINDS}), or a folder of pictures."
                 )
