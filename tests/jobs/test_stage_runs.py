@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from hdnn import cli
 from hdnn.jobs import Choices, Source, analyze, as_run, evaluate, image_setup, predict, resume, train, trained
 from hdnn.jobs.choices import chosen_recipe, network_config
 from hdnn.jobs.export import export
@@ -158,16 +157,11 @@ def test_choices_say_which_set_up_they_lie_over(made):
         ("mnist --model stages --average 1", "--average is a share"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_the_words_of_the_command_line(
-    made, tmp_path, capsys, monkeypatch, options, words
-):
-    folder = ["--data-folder", str(made / "mnist")] if options.startswith("mnist") else []
-    arguments = ["train", *options.split(), *folder, "--output", str(tmp_path / "run")]
-    monkeypatch.setattr("sys.argv", ["hdnn", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 2
-    assert words in " ".join(capsys.readouterr().err.split())
+def test_what_does_not_fit_is_refused_in_the_words_of_the_command_line(made, tmp_path, hdnn, options, words):
+    folder = f" --data-folder {made / 'mnist'}" if options.startswith("mnist") else ""
+    code, _, err = hdnn(f"train {options}{folder} --output", tmp_path / "run")
+    assert code == 2
+    assert words in " ".join(err.split())
     assert not (tmp_path / "run").exists()
 
 

@@ -105,7 +105,7 @@ def test_a_score_without_a_mistake_is_no_certainty():
 
     assert of(0.9) == "With 30 test rows, the accuracy has a standard error of 5.5 points."
     # At 90.5 %, thirty rows are all right one time in twenty.
-    assert of(1.0) == "None of 30 test rows is wrong: with 95 % confidence the accuracy is at least 90.5 %."
+    assert of(1.0) == "All of 30 test rows are right: with 95 % confidence the accuracy is at least 90.5 %."
 
 
 def test_verdicts_know_chance():

@@ -178,7 +178,7 @@ def test_an_objective_that_is_no_number_is_told_as_by_pytorch():
 @pytest.mark.parametrize(
     ("recipe", "named"),
     [
-        (RECIPE, {"loss": functional.cross_entropy}),
+        (RECIPE, {"loss": lambda output, y: functional.cross_entropy(output, y)}),
         (RECIPE, {"penalties": [(0.1, lambda network: network.head.bias.square().sum())]}),
         (dataclasses.replace(RECIPE, method="alternating", head_steps=3, head_epochs=2), {}),
         (dataclasses.replace(RECIPE, optimizer="lbfgs"), {}),

@@ -95,9 +95,10 @@ def test_a_list_of_batches_with_inputs_by_name_serves_as_well():
     named = [({"left": x[:, 0], "right": x[:, 1]}, y) for x, y in batches]
     one, two = door(), Named()
     told = fit(one, batches, recipe=RECIPE, loss=EACH)
-    assert without_times(fit(two, named, recipe=RECIPE, loss=EACH)) == without_times(told)
+    for mine, theirs in zip(fit(two, named, recipe=RECIPE, loss=EACH), told, strict=True):  # by other kernels
+        assert without_times([mine])[0] == pytest.approx(without_times([theirs])[0], rel=1e-5)
     assert evaluate(one, batches, loss=EACH)["loss"] == pytest.approx(evaluate(one, X, Y, EACH)["loss"])
-    assert evaluate(two, named, loss=EACH) == evaluate(one, batches, loss=EACH)
+    assert evaluate(two, named, loss=EACH) == pytest.approx(evaluate(one, batches, loss=EACH), rel=1e-5)
 
 
 def test_the_score_of_a_loader_is_that_of_all_its_samples():

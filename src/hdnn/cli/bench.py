@@ -35,5 +35,5 @@ def bench(
     show(
         f"Forward + backward of a batch through N layers of n features, {result['dtype']},\n"
         f"threads: {result['threads']}. The fastest of interleaved calls; the largest relative error\n"
-        f"of loss and gradients, against float64. Native: {result['native']}."
+        f"of loss and gradients, against float64.\nNative: {result['native']}."
     )

@@ -64,9 +64,8 @@ def _chance(metrics: Mapping[str, Any]) -> str:
         return ""
     if share == 1:  # the formula would say that chance went nowhere
         least = 100 * 0.05 ** (1 / rows)
-        return (
-            f"None of {count(rows, 'test row')} is wrong: with 95 % confidence the accuracy is at least {least:.3g} %."
-        )
+        sure = f"with 95 % confidence the accuracy is at least {least:.3g} %"
+        return f"All of {count(rows, 'test row')} are right: {sure}."
     error = 100 * math.sqrt(share * (1 - share) / rows)
     return f"With {count(rows, 'test row')}, the accuracy has a standard error of {error:.2g} points."
 
