@@ -21,6 +21,7 @@ from hdnn.training.augmentation import Augmentation
 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor] | Pixels
 Some = TypeVar("Some", bound=Inputs)
+_TOGETHER = 2**17  # numbers of inputs that are gathered at a time, half a MiB
 Call = Mapping[str, Any]  # what every call of a model gets beside its inputs
 
 
@@ -109,10 +110,25 @@ class Rows:
     def _drawn(self, chosen: Sequence[Any]) -> Iterator[Batch]:
         """One batch after the other."""
         if not isinstance(self.data.x, Pixels):
-            return (self.data.each(itemgetter(each)) for each in chosen)
+            return self._gathered(chosen)
         images = made(self.data.x, chosen, self.data.y.device)
         others = (Batch((), self.data.y, self.data.weight).each(itemgetter(each)) for each in chosen)
         return (batch._replace(x=x) for x, batch in zip(images, others, strict=True))
+
+    def _gathered(self, chosen: Sequence[Any]) -> Iterator[Batch]:
+        """Rows of tensors; small batches are gathered many at a time, for one alone takes as long."""
+        x, many = self.data.x, 1
+        if isinstance(x, Tensor) and chosen and isinstance(chosen[0], Tensor):
+            many = max(1, _TOGETHER * self.count // max(1, x.numel() * self.size))
+        for start in range(0, len(chosen), many):
+            every = chosen[start : start + many]
+            if many == 1:
+                yield self.data.each(itemgetter(every[0]))
+                continue
+            sizes = [len(rows) for rows in every]
+            batches = self.data.each(itemgetter(torch.cat(list(every))))
+            split = [[None] * len(every) if part is None else torch.split(part, sizes) for part in batches]
+            yield from map(Batch, *split)  # type: ignore[arg-type]
 
 
 class Loader:

@@ -20,6 +20,7 @@ from hdnn.kernels.training import PARTS, Setup
 from hdnn.networks import Network, SequenceNetwork, ZeroPadding
 from hdnn.training.losses import Known
 from hdnn.training.recipe import Recipe
+from hdnn.training.standing import watched
 
 
 def why_not(network: nn.Module, recipe: Recipe) -> str:
@@ -127,17 +128,6 @@ def _surroundings_refuse(network: nn.Module) -> str:
     if transforms.transformed() or transforms.watched() or transforms.forward_mode():
         return "a transform or mode of PyTorch is active"
     return "autocast is active" if transforms.autocasting("cpu") else ""
-
-
-def watched(module: nn.Module) -> bool:
-    """Whether hooks or parametrizations watch a module."""
-    own = vars(module)  # asked before every step: a module takes long to say that it lacks an attribute
-    if own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"] or own["_backward_pre_hooks"]:
-        return True
-    return "parametrizations" in own["_modules"] or any(callable(own.get(name)) for name in _REPLACED)
-
-
-_REPLACED = ("forward", "features", "smoothness")
 
 
 def overlap(parameters: Sequence[Tensor]) -> bool:

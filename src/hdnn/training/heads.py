@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from hdnn.kernels import training, transforms
 from hdnn.kernels.plan import Plan
 from hdnn.kernels.training import Session, Setup, Trainees
-from hdnn.training import fused
 from hdnn.training.batches import Batch
 from hdnn.training.objective import Objective
 from hdnn.training.recipe import Recipe
+from hdnn.training.standing import watched
 
 
 def serves(objective: Objective, data: Batch) -> bool:
     """Whether native steps can fit the output layer of a single model to features, as the alternating method asks."""
     head, loss = objective.network.head, objective.loss
-    if loss is not None or type(head) is not nn.Linear or head.bias is None or fused.watched(head):
+    if loss is not None or type(head) is not nn.Linear or head.bias is None or watched(head):
         return False
     if not all(type(p) is nn.Parameter and p.requires_grad for p in head.parameters()):
         return False

@@ -18,6 +18,7 @@ from hdnn.training import fused
 from hdnn.training.batches import Batch
 from hdnn.training.objective import Objective
 from hdnn.training.recipe import Recipe
+from hdnn.training.standing import Standing
 
 
 class Sloped:
@@ -32,12 +33,14 @@ class Sloped:
         network: nn.Module = objective.network
         self.objective = objective
         self.setup = fused.setup_of(network, recipe)
+        self.standing = Standing(network)
         parts = fused.tensors_of(network)
         self.names, self.parameters = list(parts), list(parts.values())
         self.trained = [name in self.setup.trains for name in parts]
         self.sizes, self.shapes = [p.numel() for p in parts.values()], [p.shape for p in parts.values()]
         self.dtype = self.parameters[0].dtype
         self.slope = Slope(self.setup, self.dtype)
+        self.sample: torch.Size | None = None  # what a sample looks like, once one was taken
 
     def _look_at(self, x: Tensor) -> Tensor:
         """Rows of numbers, of samples of any shape."""
@@ -74,11 +77,9 @@ class Sloped:
 
     def _is_as_it_was(self) -> bool:
         """Whether the same parameters stand in the network, none learns that did not, and nobody has come to watch."""
-        network: nn.Module = self.objective.network
-        now = fused.tensors_of(network).values()
-        same = all(p is own for p, own in zip(now, self.parameters, strict=True))
-        more = any(p.requires_grad and not trained for p, trained in zip(self.parameters, self.trained, strict=True))
-        return same and not (more or transforms.hooked() or any(map(fused.watched, network.modules())))
+        if any(p.requires_grad and not trained for p, trained in zip(self.parameters, self.trained, strict=True)):
+            return False
+        return self.standing.holds() and not transforms.hooked()
 
     def _by_own_loss(self, block: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor] | None:
         """The objective, the outputs, and the gradient of all but penalties, which have left theirs."""
@@ -103,8 +104,12 @@ class Sloped:
 
     def _takes(self, batch: Batch) -> bool:
         x, y, weight = batch
-        if not isinstance(x, Tensor) or not fused.takes(self.objective.network, x.shape[1:]) or not len(x):
+        if not isinstance(x, Tensor) or not x.shape[0]:
             return False
+        if x.shape[1:] != self.sample:
+            if not fused.takes(self.objective.network, x.shape[1:]):
+                return False
+            self.sample = x.shape[1:]
         given = [x]
         if self.objective.loss is None:
             plain = self.setup.loss == "squares"
