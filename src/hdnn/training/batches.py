@@ -126,9 +126,9 @@ class Rows:
                 yield self.data.each(itemgetter(every[0]))
                 continue
             sizes = [len(rows) for rows in every]
-            batches = self.data.each(itemgetter(torch.cat(list(every))))
-            split = [[None] * len(every) if part is None else torch.split(part, sizes) for part in batches]
-            yield from map(Batch, *split)  # type: ignore[arg-type]
+            gathered: tuple[Any, ...] = self.data.each(itemgetter(torch.cat(list(every))))
+            split = [[None] * len(every) if part is None else torch.split(part, sizes) for part in gathered]
+            yield from map(Batch, *split)
 
 
 class Loader:
