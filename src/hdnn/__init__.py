@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hdnn.activations import tanh as tanh
     from hdnn.contractive import ch_node as ch_node
     from hdnn.dissipation import Dissipation as Dissipation
+    from hdnn.distributed import DistributedFlow as DistributedFlow
     from hdnn.energies import Energy as Energy
     from hdnn.energies import Quadratic as Quadratic
     from hdnn.energies import Separable as Separable
@@ -118,6 +119,7 @@ _HOME = {
     "activations": "Activation LeakyReLU identity leaky_relu relu sigmoid softplus tanh",
     "contractive": "ch_node",
     "dissipation": "Dissipation",
+    "distributed": "DistributedFlow",
     "energies": "Energy Quadratic Separable",
     "estimator": "DataFrameEncoder HamiltonianClassifier HamiltonianFeatures HamiltonianRegressor "
     "HamiltonianSequenceClassifier HamiltonianSequenceRegressor PiecewiseLinearEncoder",
