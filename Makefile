@@ -19,7 +19,9 @@ test-slow: setup
 
 # The lowest declared version of every dependency and of those of users' extras, PyTorch aside, in an environment of its
 # own; other packages as they are today. Warnings of old packages are no errors here. Not part of CI.
+# Some tests alone: make test-lowest TESTS='tests/data tests/cli'.
 LOWEST = build/lowest
+TESTS ?=
 
 test-lowest: setup
 	$(PYTHON) -m venv --clear $(LOWEST)
@@ -27,7 +29,7 @@ test-lowest: setup
 	grep -E '^(torch|pytest|pytest-xdist|hypothesis)==' constraints.txt > $(LOWEST)/same.txt
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOWEST)/same.txt -r $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	$(LOWEST)/bin/python -m pytest -n auto -o filterwarnings=ignore
+	$(LOWEST)/bin/python -m pytest -n auto -o filterwarnings=ignore $(TESTS)
 
 # What goes to an index, built and checked (some minutes; not part of CI). Wheels are for Linux with glibc 2.17 or later,
 # compiled by Zig; the Python that runs it decides which: 3.11 its own, 3.12 and later one for all that follow.
