@@ -168,7 +168,8 @@ template <class T> struct Moves : Products<T> {
     int64_t destinations = 0;
     for (int g = 0; g < move.ranges; ++g) destinations += move.range[g].count;
     if (move.hidden != move.source_count || move.hidden != destinations) return false;
-    if constexpr (HDNN_VECTOR_BYTES >= 16) {  // else there are no vector registers that rows could stay in
+    // Without registers for vectors there is nothing that rows could stay in.
+    if constexpr (HDNN_VECTOR_BYTES >= 16 && sizeof(T) <= HDNN_SQUARE_BYTES) {
       switch (move.hidden) {
         case 2: run(Square<T, 2>(move, layer, negative_slope)); return true;
         case 4: run(Square<T, 4>(move, layer, negative_slope)); return true;

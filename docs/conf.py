@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import hdnn
+from hdnn.playground.page import page
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_extensions"))
@@ -23,7 +24,7 @@ shutil.copytree(
 )
 # The playground is a page of its own.
 (HERE / "extra" / "playground").mkdir(parents=True, exist_ok=True)
-shutil.copy(HERE.parent / "src" / "hdnn" / "playground" / "index.html", HERE / "extra" / "playground")
+(HERE / "extra" / "playground" / "index.html").write_text(page(), encoding="utf-8")
 # The commands say themselves what they do. Before the first of them stands a list of them, cut short.
 DESCRIBE = [sys.executable, "-m", "typer", "hdnn.cli.application", "utils", "docs", "--name", "hdnn"]
 commands = subprocess.run(DESCRIBE, check=True, capture_output=True, encoding="utf-8").stdout

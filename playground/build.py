@@ -1,7 +1,10 @@
-"""Build the playground: one file of csrc as WebAssembly, modules, style, and a policy that lets nothing in.
+"""Build the playground: csrc as WebAssembly, modules, style, and a policy that lets nothing in.
 
-    python playground/build.py            writes src/hdnn/playground/index.html; needs ziglang (constraints.txt) only
-    python playground/build.py --check    says whether the file was built from these sources
+    python playground/build.py            writes the two files below; needs ziglang (constraints.txt) only
+    python playground/build.py --check    says whether they were built from these sources
+
+`hdnn.playground.page` puts the kernels into the page. Apart, and packed together by xz, both sets of them take half the
+room in archives of the package that they take in the page.
 
 Modules are joined in the order in which they need each other: `import { a } from "./b.js"` and `export` before a
 declaration are all that is understood, and no two modules of a program may declare the same name.
@@ -11,16 +14,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import re
 import subprocess
 import sys
+import tarfile
 import tempfile
-import zlib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PAGE = ROOT / "src" / "hdnn" / "playground" / "index.html"
+KERNELS = PAGE.with_name("kernels.tar.xz")
 MARK = re.compile(r'<meta name="hdnn-sources" content="([0-9a-f]{64})">')
 
 # -Os: a third smaller than -O3, and as fast.
@@ -37,6 +42,7 @@ _FLAGS = [
     "-fvisibility=hidden",
     "-Wall",
     "-Wno-division-by-zero",
+    "-DHDNN_SQUARE_BYTES=4",  # doubles only measure: code of their own for small sizes would be a quarter of the page
 ]
 _VECTORS = ["-msimd128", "-DHDNN_VECTOR_BYTES=16"]
 _PLAIN = ["-DHDNN_VECTOR_BYTES=8"]  # for browsers without the instructions for vectors
@@ -140,35 +146,42 @@ def policy(script: str, style: str) -> str:
 
 
 def build() -> str:
-    """The page."""
+    """The page, but for its kernels."""
     style = (HERE / "page" / "style.css").read_text(encoding="utf-8")
     script = program("program.js")
     if "</script" in script:
         raise ValueError("A module says </script, which would end it.")
-    # Fixed window bits and level: the same bytes wherever zlib is the same.
-    packed = base64.b64encode(zlib.compress(kernels(_VECTORS), 9)).decode()
-    parts = {
-        "POLICY": policy(script, style),
-        "SOURCES": digest(),
-        "STYLE": style,
-        "KERNELS": packed,
-        "PLAIN": kernels(_PLAIN).hex(),  # not packed, for browsers that cannot unpack: what sends the page packs it
-        "PROGRAM": script,
-    }
+    parts = {"POLICY": policy(script, style), "SOURCES": digest(), "STYLE": style, "PROGRAM": script}
     page = (HERE / "page" / "index.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{([A-Z]+)\}\}", lambda found: parts[found[1]], page)
+    return re.sub(r"\{\{([A-Z]+)\}\}", lambda found: parts.get(found[1], found[0]), page)
+
+
+def packed() -> bytes:
+    """Both sets of kernels, and the hash of what they were built from."""
+    members = {"vectors.wasm": kernels(_VECTORS), "plain.wasm": kernels(_PLAIN), "sources": digest().encode()}
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:xz", preset=9) as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return made.getvalue()
 
 
 def is_fresh() -> bool:
-    """Whether the built page is of these sources."""
-    found = MARK.search(PAGE.read_text(encoding="utf-8")[:4096]) if PAGE.is_file() else None
-    return found is not None and found[1] == digest()
+    """Whether both built files are of these sources."""
+    if not (PAGE.is_file() and KERNELS.is_file()):
+        return False
+    found = MARK.search(PAGE.read_text(encoding="utf-8")[:4096])
+    with tarfile.open(KERNELS) as archive:
+        sources = archive.extractfile("sources").read().decode()
+    return found is not None and found[1] == sources == digest()
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--check"]:
-        sys.exit(None if is_fresh() else f"{PAGE} was built from other sources. Run: make playground")
+        sys.exit(None if is_fresh() else f"{PAGE.parent} was built from other sources. Run: make playground")
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(build(), encoding="utf-8", newline="\n")
-    text = PAGE.read_bytes()
-    print(f"{PAGE}: {len(text):,} bytes, {len(zlib.compress(text, 9)):,} compressed")
+    KERNELS.write_bytes(packed())
+    print(*(f"{path}: {path.stat().st_size:,} bytes" for path in (PAGE, KERNELS)), sep="\n")

@@ -4,12 +4,15 @@ import base64
 import gzip
 import hashlib
 import importlib.util
+import io
 import re
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from hdnn.playground import page as pages
 from hdnn.playground.page import page
 
 SCRIPT = Path(__file__).parents[2] / "playground" / "build.py"
@@ -29,11 +32,40 @@ def test_what_can_be_built_without_a_compiler_is_what_is_there():
 @pytest.mark.slow
 def test_building_it_again_gives_the_same_bytes():
     pytest.importorskip("ziglang", reason="ziglang is not installed (pip install ziglang), which compiles the page.")
-    assert build.build() == page()
+    assert build.build() == build.PAGE.read_text(encoding="utf-8")
+    with tarfile.open(fileobj=io.BytesIO(build.packed())) as new, tarfile.open(build.KERNELS) as there:
+        assert new.getnames() == there.getnames()
+        assert all(new.extractfile(name).read() == there.extractfile(name).read() for name in new.getnames())
 
 
 def test_it_is_small():
-    assert len(gzip.compress(page().encode(), 9)) <= 300_000
+    assert len(gzip.compress(page().encode(), 9)) <= 255_000  # what a browser loads
+    assert len(gzip.compress(build.PAGE.read_bytes(), 9)) + build.KERNELS.stat().st_size <= 150_000  # of an archive
+
+
+def test_kernels_of_other_sources_are_found_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "KERNELS", tmp_path / "kernels.tar.xz")
+    assert not build.is_fresh()  # none
+    monkeypatch.setattr(build, "kernels", lambda flags: b"\0asm")
+    build.KERNELS.write_bytes(build.packed())
+    assert build.is_fresh()
+    monkeypatch.setattr(build, "digest", lambda: 64 * "0")
+    build.KERNELS.write_bytes(build.packed())
+    monkeypatch.undo()
+    monkeypatch.setattr(build, "KERNELS", tmp_path / "kernels.tar.xz")
+    assert not build.is_fresh()
+
+
+def test_a_missing_page_and_a_python_without_xz_are_said(tmp_path, monkeypatch):
+    def fails(*args, **options):
+        raise tarfile.CompressionError("lzma module is not available")
+
+    monkeypatch.setattr(pages.tarfile, "open", fails)
+    with pytest.raises(OSError, match="packed by xz, which this Python was built without"):
+        pages._whole.__wrapped__()
+    monkeypatch.setattr(pages.resources, "files", lambda name: tmp_path)
+    with pytest.raises(OSError, match="`make playground`; else install hdnn again"):
+        pages._whole.__wrapped__()
 
 
 def test_its_policy_lets_nothing_in():

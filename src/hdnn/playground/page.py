@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import tarfile
+import zlib
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,18 +31,38 @@ def page(first: Mapping[str, Any] | None = None) -> str:
         >>> page().startswith("<!doctype html>")
         True
     """
-    place = resources.files("hdnn.playground") / "index.html"
-    if not place.is_file():
-        raise OSError(
-            "This installation of hdnn has no playground: its page was not built. In a clone of the project run "
-            "`make playground`; else install hdnn again."
-        )
-    text = place.read_text(encoding="utf-8")
+    text = _whole()
     if first is None:
         return text
     # A policy of hashes guards what runs; this is data, which does not. "<" is written so that nothing can end it.
     data = json.dumps(first, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     return text.replace(_BEFORE, f"{_OPENS}{data}</script>\n{_BEFORE}", 1)
+
+
+@cache
+def _whole() -> str:
+    """The page with both sets of kernels: those for vectors packed, the plain ones for browsers that cannot unpack."""
+    here = resources.files("hdnn.playground")
+    try:
+        text = (here / "index.html").read_text(encoding="utf-8")
+        with (here / "kernels.tar.xz").open("rb") as packed, tarfile.open(fileobj=packed, mode="r:xz") as archive:
+            vectors, plain = (_content(archive, name) for name in ("vectors.wasm", "plain.wasm"))
+    except FileNotFoundError as error:
+        raise OSError(
+            "This installation of hdnn has no playground: its page was not built. In a clone of the project run "
+            "`make playground`; else install hdnn again."
+        ) from error
+    except tarfile.CompressionError as error:
+        raise OSError("The kernels of the playground are packed by xz, which this Python was built without.") from error
+    text = text.replace("{{KERNELS}}", base64.b64encode(zlib.compress(vectors, 9)).decode(), 1)
+    return text.replace("{{PLAIN}}", plain.hex(), 1)
+
+
+def _content(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    if file is None:
+        raise FileNotFoundError(name)
+    return file.read()
 
 
 def write_page(path: str | Path, text: str, *, overwrite: bool = False) -> None:
