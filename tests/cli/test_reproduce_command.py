@@ -51,6 +51,16 @@ def test_a_reproduction_and_its_files(hdnn, place):
         ("reproduce counterexample --seeds 4-2", "--seeds takes"),
         ("reproduce counterexample --seeds x", "--seeds takes"),
         ("reproduce counterexample --cells moons", "There is no cell of counterexample 'moons'"),
+        ("reproduce counterexample --shard 0/2", "--shard takes one part of several.*SLURM_ARRAY_TASK_ID/4"),
+        ("reproduce counterexample --shard 3/2", "--shard takes"),
+        ("reproduce counterexample --shard /2", "--shard takes"),
+        ("reproduce counterexample --shard 1/2/3", "--shard takes"),
+        ("reproduce counterexample --shard -1/2", "--shard takes"),
+        ("reproduce counterexample --shard 1", "--shard takes"),
+        ("reproduce counterexample --shard 1/99999999999", "--shard takes"),
+        ("reproduce counterexample --shard ²/3", "--shard takes"),
+        ("reproduce counterexample --shard 1/2 --overwrite", "what other shards have just done"),
+        ("reproduce counterexample --shard 1/2 --publish results", "--publish writes the verdict"),
         ("reproduce counterexample --jobs 0", "--jobs counts processes"),
     ],
 )
@@ -59,6 +69,31 @@ def test_bad_requests_are_explained(hdnn, place, line, said):
     assert (code, out) == (2, "")
     assert re.search(said, err), err
     assert not (place / "reproductions").exists()
+
+
+def test_shards_in_one_folder_and_their_verdict(hdnn, place):
+    line = "reproduce counterexample --smoke --seeds 2 -o shards"
+    code, out, err = hdnn(f"{line} --shard 2/2")
+    assert (code, out) == (0, "")
+    assert "Shard 2/2 is done. shards holds 2 results; the same without --shard writes the verdict." in err
+    assert {path.name for path in (place / "shards").iterdir()} == {"cells"}
+    code, out, err = hdnn(f"{line} --shard 1/2 --json")
+    assert json.loads(out) == {"shard": "1/2", "folder": "shards", "results": 4}
+    code, out, err = hdnn(line)
+    assert code == 0
+    assert " of 4: " not in err, "nothing was left to do"
+    assert out.startswith(f"# {TITLES['counterexample']}")
+
+
+def test_two_shards_at_once_share_a_folder(place):
+    begin = [sys.executable, "-c", "from hdnn.cli import main; main()", "reproduce", "counterexample", "--smoke"]
+    lines = [[*begin, "--seeds", "6", "-o", "shards", "--shard", f"{number}/2"] for number in (1, 2)]
+    running = [subprocess.Popen(line, cwd=place, stderr=subprocess.PIPE, text=True) for line in lines]
+    said = [process.communicate(timeout=240)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    seeds = [re.findall(r"^(\d+) of 6: ", text, re.M) for text in said]
+    assert seeds == [[str(i) for i in range(1, 7)]] * 2
+    assert len(list((place / "shards").rglob("seed-*.json"))) == 12
 
 
 def test_an_interrupt_keeps_what_is_done(hdnn, place, monkeypatch):

@@ -263,6 +263,68 @@ def test_data_that_are_needed_are_asked_for_before_anything_runs(tmp_path):
     reproduce(needy, tmp_path / "more", seeds=[0], data_folder=Path("."))
 
 
+@pytest.mark.parametrize(("count", "seeds"), [(2, 3), (3, 4), (4, 1), (5, 7), (40, 2)])
+@pytest.mark.parametrize("joint", [False, True], ids=["alone", "together"])
+def test_shards_do_all_of_the_work_and_none_of_it_twice(tmp_path, count, seeds, joint):
+    calls = []
+
+    def counted(config, seed, folder):
+        calls.append((config.factor, seed))
+        return run(config, seed, folder)
+
+    def together(config, seeds, folder):
+        return [counted(config, seed, folder) for seed in seeds]
+
+    parts = experiment(run=counted, run_together=together if joint else None, cells={"a": Config(), "b": Config(2.0)})
+    totals = []
+    for number in range(1, count + 1):
+        announce = lambda done, total, cell: totals.append(total) if not cell else None  # noqa: E731
+        last = reproduce(parts, tmp_path / "parts", seeds=range(seeds), shard=(number, count), announce=announce)
+    assert sorted(calls) == sorted((factor, seed) for factor in (1.0, 2.0) for seed in range(seeds))
+    assert sum(totals) == 2 * seeds
+    assert max(totals) - min(totals) <= (seeds if joint else 1), "no shard has much more to do than another"
+    whole = reproduce(parts, tmp_path / "whole", seeds=range(seeds))
+    assert last.found == whole.found
+    done = len(calls)
+    assert reproduce(parts, tmp_path / "parts", seeds=range(seeds)).found == whole.found
+    assert len(calls) == done, "the call without a shard has nothing left to do"
+
+
+def test_a_killed_shard_goes_on_and_others_do_not_matter_to_it(tmp_path):
+    """Killed in its third run; shards of other numbers in between change nothing of what is left."""
+    calls = []
+
+    def killed(config, seed, folder):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(seed)
+        return run(config, seed, folder)
+
+    cells = {"a": Config()}
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(experiment(run=killed, cells=cells), tmp_path, seeds=range(10), shard=(2, 2))
+    assert calls == [1, 3]
+    reproduce(experiment(cells=cells), tmp_path, seeds=range(10), shard=(1, 2))
+    calls.clear()
+
+    def counted(config, seed, folder):
+        calls.append(seed)
+        return run(config, seed, folder)
+
+    done = reproduce(experiment(run=counted, cells=cells), tmp_path, seeds=range(10), shard=(2, 2))
+    assert calls == [5, 7, 9]
+    assert list(done.records["a"]) == list(range(10))
+
+
+@pytest.mark.parametrize("shard", [(0, 4), (5, 4), (-1, 2), (1, 0)])
+def test_what_is_no_shard_is_refused(tmp_path, shard):
+    with pytest.raises(ValueError, match="counted from 1"):
+        reproduce(experiment(), tmp_path, seeds=[0], shard=shard)
+    with pytest.raises(ValueError, match="what other shards have just done"):
+        reproduce(experiment(), tmp_path, seeds=[0], shard=(1, 2), overwrite=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_number_of_threads_comes_back(tmp_path):
     before = torch.get_num_threads()
     try:

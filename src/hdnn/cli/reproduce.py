@@ -24,6 +24,9 @@ def reproduce(
         list[str] | None, option(None, 'Pattern of cells, as "swiss-roll/*"; may be repeated.', default="all")
     ] = None,
     jobs: Annotated[int, option(None, "Processes, each on one thread; results do not depend on it.")] = 1,
+    shard: Annotated[
+        str | None, option(None, 'Part of the work, "2/8" the second of eight; without it, the verdict.', default="all")
+    ] = None,
     smoke: Annotated[
         bool, option(None, "Small runs in seconds, to see that all works.", "--smoke", default="off")
     ] = False,
@@ -48,6 +51,7 @@ def reproduce(
         show_all(TITLES, as_json)
         return
     chosen = None if seeds is None else read_seeds(seeds)
+    part = None if shard is None else read_shard(shard, overwrite=overwrite, publish=publish is not None)
     experiment = load(name)
     from hdnn.display import Display
     from hdnn.experiments import verdict
@@ -66,11 +70,18 @@ def reproduce(
                 smoke=smoke,
                 data_folder=data_folder,
                 overwrite=overwrite,
+                shard=part,
                 announce=display.cell,
             )
     except KeyboardInterrupt:
         say(f"What is done is kept in {folder}; the same command goes on from there.")
         raise
+    if shard is not None:
+        count = sum(map(len, done.records.values()))
+        if as_json:
+            show(json.dumps({"shard": shard, "folder": str(folder), "results": count}))
+        say(f"Shard {shard} is done. {folder} holds {count} results; the same without --shard writes the verdict.")
+        return
     page, text, *_ = verdict.write(done, folder, "verdict", command)
     if publish is not None:
         verdict.write(done, publish, f"{date.today():%Y-%m-%d}-{name}", command)
@@ -108,3 +119,28 @@ def read_seeds(text: str) -> list[int]:
             )
         found.extend(range(int(bounds[1]), int(bounds[2] or bounds[1]) + 1))
     return found
+
+
+def read_shard(text: str, *, overwrite: bool = False, publish: bool = False) -> tuple[int, int]:
+    """The part that "2/8" means, counted from 1.
+
+    Raises:
+        ValueError: if it means none, or goes with other options that concern all parts.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise ValueError(
+            f'--shard takes one part of several, counted from 1, "1/4" to "4/4" for all of four; got {text!r}. In a '
+            f"Slurm array of 1-4 that is $SLURM_ARRAY_TASK_ID/4."
+        )
+    if overwrite:
+        raise ValueError(
+            "--overwrite forgets what the folder holds, and with --shard that is what other shards have just done. "
+            "Give another --output in its place."
+        )
+    if publish:
+        raise ValueError(
+            "--publish writes the verdict, which is of all shards. Leave it out; the same without --shard, once all "
+            "are done, may have it."
+        )
+    return int(found[1]), int(found[2])

@@ -7,7 +7,7 @@ import math
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -67,12 +67,14 @@ def reproduce(
     smoke: bool = False,
     data_folder: Path | None = None,
     overwrite: bool = False,
+    shard: tuple[int, int] | None = None,
     announce: Announce = lambda done, total, cell: None,
 ) -> Reproduction:
     """Run what is not yet done of an experiment.
 
     Every result is written when it is there; a call that was interrupted goes on where it stopped, and several may
-    share a folder. The results do not depend on `jobs`. What comes back is all that the folder holds then.
+    share a folder. The results do not depend on `jobs`, nor on shards. What comes back is all that the folder holds
+    then.
 
     Args:
         experiment: what to run; see `hdnn.experiments.load`.
@@ -83,6 +85,7 @@ def reproduce(
         smoke: run the small cells of tests instead.
         data_folder: where data files are, for experiments that need some.
         overwrite: forget what the folder holds of the chosen cells.
+        shard: (i, n), do the i-th of n parts of the work, counted from 1: together they do all of it, and none twice.
         announce: told what has been done.
 
     Raises:
@@ -99,7 +102,9 @@ def reproduce(
     wanted = sorted(set(range(experiment.seeds) if seeds is None else seeds))
     if not wanted or wanted[0] < 0:
         raise ValueError(f"Seeds are whole numbers from 0 on, one at least; got {wanted}.")
+    _check_shard(shard, overwrite)
     configs = choose_cells(experiment, cells, smoke=smoke)
+    shares = _shares(configs, wanted, shard or (1, 1), whole_cells=experiment.run_together is not None)
     same = {name: version for name, version in versions().items() if name in _SAME}
     if overwrite:
         for cell in configs:
@@ -108,9 +113,9 @@ def reproduce(
     units = [
         _Unit(cell, config, chosen, data_folder, experiment.run, experiment.run_together)
         for cell, config in configs.items()
-        for chosen in _portions([seed for seed in wanted if seed not in known[cell]], experiment)
+        for chosen in _portions([seed for seed in shares[cell] if seed not in known[cell]], experiment)
     ]
-    total = len(configs) * len(wanted)
+    total = sum(map(len, shares.values()))
     done = total - sum(len(unit.seeds) for unit in units)
     announce(done, total, "")
     made = provenance()
@@ -121,6 +126,36 @@ def reproduce(
         done += len(unit.seeds)
         announce(done, total, unit.cell)
     return _gathered(experiment, folder, known, smoke=smoke, same=same)
+
+
+def _check_shard(shard: tuple[int, int] | None, overwrite: bool) -> None:
+    if shard is None:
+        return
+    number, count = shard
+    if not 1 <= number <= count:
+        raise ValueError(
+            f"`shard` is one part of several, counted from 1, (1, 4) to (4, 4) for all of four; got {(number, count)}."
+        )
+    if overwrite:
+        raise ValueError(
+            "`overwrite` forgets what the folder holds, and with `shard` that is what other shards have just done. "
+            "Give a new folder in its place."
+        )
+
+
+def _shares(
+    cells: Iterable[str], seeds: Sequence[int], shard: tuple[int, int], *, whole_cells: bool
+) -> dict[str, list[int]]:
+    """The seeds that a shard does of every cell: every n-th of all, or every n-th cell where seeds train together."""
+    number, count = shard
+    return {
+        cell: [
+            seed
+            for j, seed in enumerate(seeds)
+            if ((i if whole_cells else i * len(seeds) + j) - (number - 1)) % count == 0
+        ]
+        for i, cell in enumerate(cells)
+    }
 
 
 def _gathered(
