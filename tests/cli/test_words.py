@@ -24,7 +24,7 @@ PYTHON_ALONE = {
     "poisson.py", "flow/beside.py", "__init__.py", "spaces",
     "training/checks.py", "training/batches.py", "training/positions.py",  # what a user of Python made
     "arguments.py", "flow/attributes.py", "flow/states.py", "flow/module.py",  # types, tensors, whole flows
-    "nodes.py", "contractive.py",  # graphs and a network, which no command brings
+    "nodes.py", "contractive.py", "distributed",  # graphs, a network and ranks, which no command brings
     "training/fused.py",  # reasons that a named backend gives
     "flow/inputs.py",  # edges and inputs, which no command brings
     "flow/memory.py", "flow/parameters.py", "flow/plans.py",  # no command chooses memory or backend
