@@ -72,7 +72,7 @@ def _train_natively(chains: Chains, rows: Rows, recipe: Recipe, rates: Tensor) -
         setup = _setup("perceptron" if chains.step is None else "euler", h, n, layers, recipe.clip or 0.0)
         block = torch.cat([part.detach()[members].flatten(1) for part in parts], 1)
         trainees = Trainees.fresh(block, "adam")
-        x, y, _ = rows.data.each(lambda part: part[members])  # noqa: B023  # called at once
+        x, y, *_ = rows.data.each(lambda part: part[members])  # noqa: B023  # called at once
         session = Session(setup, trainees, x, y)  # type: ignore[arg-type]
         for epoch, order in enumerate(orders):
             session.begin(order[members], torch.tensor(ends))

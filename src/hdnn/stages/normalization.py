@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from hdnn.activations import Activation
 from hdnn.kernels.transforms import forward_mode
+from hdnn.ranks import share, var_mean
 from hdnn.spaces import Space
 
 Normalization = Literal["units", "batch", "bias"]
@@ -160,14 +161,19 @@ def _scaled(
         r = torch.rsqrt(variance + EPSILON)
         return torch.addcmul(_channels(shift - gain * r * mean, axis), z, _channels(gain * r, axis)), r, {}
     images = z if z.dim() + axis == 1 else z.unsqueeze(0)
-    if torch.compiler.is_compiling() or forward_mode():
-        others = [i for i in range(images.dim()) if i != 1]
-        variance, mean = torch.var_mean(images, dim=others, correction=0)
-        r = torch.rsqrt(variance + EPSILON)
-        u = torch.addcmul(_channels(shift - gain * r * mean, axis), images, _channels(gain * r, axis))
+    if share() is not None or torch.compiler.is_compiling() or forward_mode():
+        u, mean, r, count = _composed(images, gain, shift, axis)
     else:
-        u, mean, r = _applied(images, gain, shift)
-    return u.reshape(z.shape), r, _met(mean, r, z)
+        (u, mean, r), count = _applied(images, gain, shift), z.numel() // len(gain)
+    return u.reshape(z.shape), r, _met(mean, r, count)
+
+
+def _composed(z: Tensor, gain: Tensor, shift: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor, Tensor | int]:
+    """(z − μ) r γ + β, μ, r, and of how many numbers a channel, by operations that PyTorch can follow."""
+    variance, mean, count = var_mean(z)
+    r = torch.rsqrt(variance + EPSILON)
+    u = torch.addcmul(_channels(shift - gain * r * mean, axis), z, _channels(gain * r, axis))
+    return u, mean, r, count
 
 
 class _Normalize(torch.autograd.Function):
@@ -222,15 +228,19 @@ def _normalized(
     if mean is not None:
         y = functional.batch_norm(images, mean, variance, gain, shift, False, 0.0, EPSILON)
         return y.reshape(x.shape), {}
-    y, mean, r = torch.native_batch_norm(images, gain, shift, None, None, True, 0.0, EPSILON)
-    return y.reshape(x.shape), _met(mean, r, x)
+    if share() is not None and gain is not None and shift is not None:
+        y, mean, r, count = _composed(images, gain, shift, axis)
+    else:
+        y, mean, r = torch.native_batch_norm(images, gain, shift, None, None, True, 0.0, EPSILON)
+        count = x.numel() // len(mean)
+    return y.reshape(x.shape), _met(mean, r, count)
 
 
-def _met(mean: Tensor, r: Tensor, z: Tensor) -> dict[str, Tensor]:
+def _met(mean: Tensor, r: Tensor, count: Tensor | int) -> dict[str, Tensor]:
     """What running moments take up: variances of a population, not of its sample."""
-    count = z.numel() // mean.numel()
     variance = r.detach() ** -2 - EPSILON
-    return {"mean": mean.detach(), "variance": variance * (count / max(count - 1, 1))}
+    more = (count - 1).clamp_min(1) if isinstance(count, Tensor) else max(count - 1, 1)
+    return {"mean": mean.detach(), "variance": variance * (count / more)}
 
 
 def _channels(numbers: Tensor, axis: int) -> Tensor:

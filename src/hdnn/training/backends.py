@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from torch import Tensor, nn
 
 from hdnn.data.pixels import Pixels
+from hdnn.ranks import present
 from hdnn.training import fused, losses
 from hdnn.training.batches import Batch, Call, Inputs, Rows, Source
 from hdnn.training.objective import Loss, Objective, Penalty, objective_of
@@ -61,7 +62,8 @@ def training_backend(
         Chosen(backend='torch', reason='no native kernel serves the flow (integrator, structure or activation)')
     """
     objective = objective_of(network, recipe, loss=loss, penalties=penalties, call=call)
-    rows = None if y is None else Rows(Batch(x, y), recipe.batch_size, ())  # type: ignore[arg-type]
+    ranks = present()
+    rows = None if y is None else Rows(Batch(x, y), recipe.batch_size, (), ranks=ranks)  # type: ignore[arg-type]
     reason = why_not([network], objective, recipe, rows)
     return Chosen("torch" if reason else "native", reason)
 
@@ -111,6 +113,8 @@ def warn_of_change(before: str, now: str) -> None:
 
 def why_not(networks: Sequence[nn.Module], objective: Objective, recipe: Recipe, source: Source | None) -> str:
     """Why the native step cannot train, in words; empty if it can."""
+    if source is not None and source.ranks is not None:
+        return f"{source.ranks.count} processes share every step"
     loss = losses.known(objective.loss)
     if loss is None and objective.loss is not None:
         return "the loss is the user's own"

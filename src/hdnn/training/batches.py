@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from hdnn.data.pixels import Pixels
+from hdnn.ranks import Ranks
 from hdnn.training.augmentation import Augmentation
 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor] | Pixels
@@ -26,16 +27,20 @@ Call = Mapping[str, Any]  # what every call of a model gets beside its inputs
 
 
 class Batch(NamedTuple):
-    """Samples: inputs, targets, and weights where they have some."""
+    """Samples: inputs, targets, and weights where they have some.
+
+    Where ranks share a batch, `x` are the rows of this one, and `piece` says which of `y` and `weight` these are.
+    """
 
     x: Inputs
     y: Tensor
     weight: Tensor | None = None
+    piece: slice | None = None
 
     def each(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """The same with all tensors changed; `Pixels` stay as they are."""
         weight = None if self.weight is None else function(self.weight)
-        return Batch(each(function, self.x), function(self.y), weight)
+        return Batch(each(function, self.x), function(self.y), weight, self.piece)
 
 
 class Source(Protocol):
@@ -44,6 +49,7 @@ class Source(Protocol):
     batches: int
     stacked: bool
     generators: Sequence[torch.Generator]
+    ranks: Ranks | None
 
     def epoch(self, number: int = 1) -> Iterator[Batch]:
         """All batches once; `number` counts epochs from 1, for what changes with them."""
@@ -61,6 +67,7 @@ class Rows:
         generators: of the order; E where members are stacked, else one.
         stacked: whether the tensors have a leading axis of members.
         augmentation: of images, as they are drawn; `parts` are without.
+        ranks: that share each batch of an epoch; the order is that of one process.
     """
 
     def __init__(
@@ -71,8 +78,10 @@ class Rows:
         *,
         stacked: bool = False,
         augmentation: Augmentation | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.data = data
+        self.ranks = ranks
         self.augmentation = augmentation
         self.size = size
         self.generators = generators
@@ -96,8 +105,11 @@ class Rows:
         order = self.order().to(place)
         member = torch.arange(len(self.generators), device=place)[:, None]
         every = torch.split(order, self.size, dim=-1)
-        drawn = self._drawn([(member, each) if self.stacked else each for each in every])
-        for chosen, batch in zip(every, drawn, strict=True):
+        own = every
+        if self.ranks is not None:
+            own = tuple(each[self.ranks.piece(len(each))] for each in every)
+        drawn = self._drawn([(member, each) if self.stacked else each for each in every], own)
+        for chosen, batch in zip(own, drawn, strict=True):
             if self.augmentation is None:
                 yield batch
             else:
@@ -107,13 +119,21 @@ class Rows:
         """All samples once, in their own order."""
         return self._drawn([(slice(None), part) if self.stacked else part for part in slices(self.count, size)])
 
-    def _drawn(self, chosen: Sequence[Any]) -> Iterator[Batch]:
-        """One batch after the other."""
+    def _drawn(self, chosen: Sequence[Any], own: Sequence[Any] = ()) -> Iterator[Batch]:
+        """One batch after the other; where ranks share them, with inputs of their own."""
+        if self.ranks is None or not own:
+            own = chosen
         if not isinstance(self.data.x, Pixels):
-            return self._gathered(chosen)
-        images = made(self.data.x, chosen, self.data.y.device)
-        others = (Batch((), self.data.y, self.data.weight).each(itemgetter(each)) for each in chosen)
-        return (batch._replace(x=x) for x, batch in zip(images, others, strict=True))
+            if own is chosen:
+                return self._gathered(chosen)
+            images: Iterator[Inputs] = (each(itemgetter(rows), self.data.x) for rows in own)
+        else:
+            images = made(self.data.x, own, self.data.y.device)
+        others = (Batch((), self.data.y, self.data.weight).each(itemgetter(rows)) for rows in chosen)
+        return (
+            batch._replace(x=x, piece=None if own is chosen else self.ranks.piece(len(batch.y)))  # type: ignore[union-attr]
+            for x, batch in zip(images, others, strict=True)
+        )
 
     def _gathered(self, chosen: Sequence[Any]) -> Iterator[Batch]:
         """Rows of tensors; small batches are gathered many at a time, for one alone takes as long."""
@@ -138,6 +158,8 @@ class Loader:
         loader: gives (x, y) or (x, y, weight), and has a length.
         device: where the batches are wanted.
         check: of each of them, before it goes there.
+        weigh: makes the weights of a batch, of all ranks, usable.
+        ranks: that have a loader each, whose batches together are one.
 
     Raises:
         TypeError: if it has no length or is none; from `epoch`, if it gives something else.
@@ -150,7 +172,9 @@ class Loader:
         self,
         loader: Iterable[Any] | Pixels,
         device: torch.device,
-        check: Callable[[Batch], Batch] = lambda batch: batch,
+        check: Callable[[Batch], object] = lambda batch: None,
+        weigh: Callable[[Batch], Batch] = lambda batch: batch,
+        ranks: Ranks | None = None,
     ) -> None:
         if isinstance(loader, Pixels):
             raise TypeError(
@@ -174,13 +198,18 @@ class Loader:
             raise ValueError("The loader has no batches, so there is nothing to learn from.")
         self.loader = loader
         self.device = device
-        self.check = check
+        self.check, self.weigh, self.ranks = check, weigh, ranks
 
     def epoch(self, number: int = 1) -> Iterator[Batch]:
         """All batches once."""
         count = 0
         for count, given in enumerate(self.loader, start=1):  # noqa: B007
-            yield self.check(batch_of(given)).each(lambda tensor: tensor.to(self.device))
+            batch = batch_of(given)
+            self.check(batch)
+            if self.ranks is None:
+                yield self.weigh(batch).each(lambda tensor: tensor.to(self.device))
+            else:
+                yield self.weigh(_joined(batch.each(lambda tensor: tensor.to(self.device)), self.ranks))
         if count != self.batches:
             raise ValueError(
                 f"The loader has {self.batches} batches by its len(), but gave {count}. Correct its len()."
@@ -189,6 +218,17 @@ class Loader:
     def parts(self, size: int) -> Iterator[Batch]:
         """All batches once, as they come."""
         return self.epoch()
+
+
+def _joined(own: Batch, ranks: Ranks) -> Batch:
+    """The batch of all ranks, from the rows that this one has."""
+    sizes = torch.zeros(ranks.count, dtype=torch.int64, device=own.y.device)
+    sizes[ranks.rank] = len(own.y)
+    ends = ranks.add(sizes).cumsum(0).tolist()
+    piece = slice(ends[ranks.rank] - len(own.y), ends[ranks.rank])
+    y = ranks.joined(own.y.byte() if own.y.dtype is torch.bool else own.y, ends[-1], piece).to(own.y.dtype)
+    weight = None if own.weight is None else ranks.joined(own.weight, ends[-1], piece)
+    return Batch(own.x, y, weight, piece)
 
 
 def made(images: Pixels, chosen: Iterable[Any], device: torch.device | str = "cpu") -> Iterator[Tensor]:

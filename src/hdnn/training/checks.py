@@ -200,7 +200,7 @@ def check_fit(model: Any, batch: Batch, loss: object = None) -> None:
 
 
 def _check_fit(network: Network, batch: Batch) -> None:
-    x, y, _ = batch
+    x, y, *_ = batch
     dtype, outputs = network.head.weight.dtype, network.head.out_features
     steps = y.shape[1:2] if getattr(network, "every", False) else ()  # of a `SequenceNetwork` that says all of them
     if isinstance(x, Pixels) and dtype != torch.float32:

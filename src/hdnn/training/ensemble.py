@@ -53,7 +53,7 @@ def train_together(
     """`fit_together` from the weights that are there, whatever `recipe.restarts` says."""
     check_together(networks, data, recipe, objective, seeds)
     place = first_parameter(networks[0]).device
-    x, y, weight = data.each(lambda part: part.to(place))
+    x, y, weight, _ = data.each(lambda part: part.to(place))
     if weight is not None:
         weight = torch.stack([checked_weight(w, own, networks[0]) for w, own in zip(weight, y, strict=True)])
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]

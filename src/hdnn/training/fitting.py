@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hdnn import modes
 from hdnn.data.pixels import Pixels
+from hdnn.ranks import present
 from hdnn.training.augmentation import Augmentation
 from hdnn.training.backends import TrainingBackend
 from hdnn.training.batches import Batch, Call, Inputs, Loader, Rows, Source, each, some
@@ -245,7 +246,7 @@ def _of_tensors(
         x = torch.from_numpy(x[:]).to(place)  # of which all are asked for at once
     augmentation = Augmentation(recipe.augment, recipe.seed) if recipe.augment else None
     order = [torch.Generator().manual_seed(recipe.seed)]
-    return Rows(Batch(x, y, weight), size, order, augmentation=augmentation), validation
+    return Rows(Batch(x, y, weight), size, order, augmentation=augmentation, ranks=present()), validation
 
 
 def _usable(value: Tensor, place: torch.device) -> Tensor:
@@ -263,12 +264,14 @@ def _of_loader(
     """Batches of a loader, for a recipe that can be followed with one."""
     network = objective.network
 
-    def checked(batch: Batch) -> Batch:
+    def check(batch: Batch) -> None:
         check_fit(network, batch._replace(weight=None), objective.loss)
+
+    def weighed(batch: Batch) -> Batch:
         weight = batch.weight
         return batch if weight is None else batch._replace(weight=batch_weight(weight, batch.y, network))
 
-    source = Loader(loader, first_parameter(network).device, checked)
+    source = Loader(loader, first_parameter(network).device, check, weighed, present())
     for refused, what in (
         (sample_weight is not None, "takes weights of samples from the loader, as batches (x, y, weight)"),
         (

@@ -17,6 +17,7 @@ from hdnn.training import heads, state, steps
 from hdnn.training.averaging import Mean
 from hdnn.training.batches import Batch, Inputs, Source
 from hdnn.training.course import Course, Stretch
+from hdnn.training.distributed import Team
 from hdnn.training.objective import Objective
 from hdnn.training.optimizers import AnyOptimizer, clip, optimizer_of
 from hdnn.training.recipe import Recipe, make_optimizer
@@ -162,6 +163,10 @@ class Headed(Stepwise):
     def features(self, x: Inputs) -> Tensor:
         """What the output layer sees."""
 
+    def seen(self, batch: Batch) -> Tensor:
+        """What the output layer sees of a whole batch."""
+        return self.features(batch.x)
+
     @abstractmethod
     def head_losses(self, features: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
         """What of the objective the output layer can change, of each member (E,)."""
@@ -191,10 +196,13 @@ class Single(Headed):
         objective: of the model.
         recipe: how it learns.
         sloped: finds the gradient of all but penalties, where it may.
+        team: what the model needs of other processes, where these train it, too.
     """
 
-    def __init__(self, objective: Objective, recipe: Recipe, sloped: Sloped | None = None) -> None:
-        self.objective, self.recipe, self.sloped = objective, recipe, sloped
+    def __init__(
+        self, objective: Objective, recipe: Recipe, sloped: Sloped | None = None, team: Team | None = None
+    ) -> None:
+        self.objective, self.recipe, self.sloped, self.team = objective, recipe, sloped, team
         self.heads = list(objective.network.head.parameters()) if recipe.method == "alternating" else []
         heads = {id(p) for p in self.heads}
         self.moved = [p for p in objective.network.parameters() if id(p) not in heads]
@@ -215,13 +223,28 @@ class Single(Headed):
 
     def losses(self, batch: Batch) -> tuple[Tensor, Any]:
         """The objective, a scalar, and the outputs."""
-        found: tuple[Tensor, Any] = self.objective(*batch)
+        if self.team is not None:
+            return self.team.losses(batch)
+        found: tuple[Tensor, Any] = self.objective(*batch[:3])
         return found
 
     def pull(self, batch: Batch, *, finite: bool = True) -> tuple[Tensor, Any]:
         """The objective and outputs; gradients are found natively where that serves."""
+        if self.team is not None:
+            with self.team.at(batch):
+                found = super().pull(batch, finite=finite)
+            self.team.average(self.moved)
+            return found
         native = None if self.sloped is None else self.sloped.pull(batch)
         return super().pull(batch, finite=finite) if native is None else native
+
+    def seen(self, batch: Batch) -> Tensor:
+        """What the output layer sees of a whole batch, of all ranks."""
+        if self.team is None:
+            return super().seen(batch)
+        with self.team.at(batch):
+            found: Tensor = self.team.joined(self.features(batch.x), batch)
+        return found
 
     def features(self, x: Inputs) -> Tensor:
         """What the output layer sees."""
@@ -279,7 +302,7 @@ class Stacked(Headed):
 
     def losses(self, batch: Batch) -> tuple[Tensor, Any]:
         """The objectives (E,) and the outputs (E, B, ...)."""
-        found: tuple[Tensor, Any] = self._mapped(self._losses, self.parameters, *batch)
+        found: tuple[Tensor, Any] = self._mapped(self._losses, self.parameters, *batch[:3])
         return found
 
     def features(self, x: Inputs) -> Tensor:

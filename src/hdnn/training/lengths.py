@@ -15,6 +15,7 @@ import torch
 
 from hdnn.training.backends import TrainingBackend, chosen_backend
 from hdnn.training.batches import Rows, Source
+from hdnn.training.distributed import Team, begin, hand_out
 from hdnn.training.ensemble import ObjectiveOf
 from hdnn.training.learners import Headed, Learner, Single
 from hdnn.training.native import Native
@@ -68,14 +69,17 @@ class Trainings:
             resume: go on from here.
             search: records of the training that found the number of epochs.
         """
-        network, objective = self.objective.network, self.objective
+        network, objective, ranks = self.objective.network, self.objective, source.ranks
+        if ranks is not None:
+            begin(ranks, network, recipe, source, resume)
         written_by = None if resume is None else resume.backend
         chosen = chosen_backend([network], objective, recipe, source, self.backend, written_by)
         learner: Learner
         if chosen == "native":
             learner = Native([network], recipe, source, objective.loss)
         else:
-            learner = Single(objective, recipe, sloped_of(objective, recipe))
+            team = None if ranks is None else Team(objective, ranks)
+            learner = Single(objective, recipe, sloped_of(objective, recipe), team)
         try:
             training = Training(objective, learner, source, validation, self.score, self.callbacks)
             training.search = search
@@ -83,6 +87,8 @@ class Trainings:
                 training.check(resume)
             if recipe.restarts > 1 and (resume is None or resume.is_starting):
                 training.start_well(self.make, self.start_callbacks, resume, self.backend)
+                if ranks is not None:
+                    hand_out(ranks, network)
             elif resume is not None:
                 training.resume(resume)
             if recipe.refit and not training.first:

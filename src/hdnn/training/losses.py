@@ -70,7 +70,7 @@ def why_not(loss: Known, head: nn.Linear, source: Source | None) -> str:
     """
     if not isinstance(source, Rows) or source.data.weight is not None:
         return "the loss is the user's own"
-    x, y, _ = source.data
+    x, y, *_ = source.data
     if isinstance(x, Tensor) and x.dtype is not head.weight.dtype:
         return f"the inputs are {x.dtype}, and the weights {head.weight.dtype}"
     shape, outputs = y.shape[int(source.stacked) :], head.out_features

@@ -51,7 +51,7 @@ class Native(Learner):
     def _bind(self, source: Rows) -> None:
         """Hold the data of all epochs."""
         self.x: Tensor = source.data.x  # type: ignore[assignment]  # no other inputs have native steps
-        x, y, weight = source.data if self.stacked else source.data.each(lambda part: part[None])
+        x, y, weight, _ = source.data if self.stacked else source.data.each(lambda part: part[None])
         self.y = y
         self.ends = [*range(0, source.count, source.size), source.count]
         self.sizes = [stop - start for start, stop in itertools.pairwise(self.ends)]
@@ -102,7 +102,7 @@ class Native(Learner):
 
     def _over_batches(self, source: Source, course: Course) -> Iterator[Stretch]:
         """One by one, as a loader gives them."""
-        for number, (x, y, weight) in enumerate(source.epoch(course.epoch), start=1):
+        for number, (x, y, weight, _) in enumerate(source.epoch(course.epoch), start=1):
             self.block.bind()
             self.x, self.y = _rows_of(x, self.block.networks[0]), y[None]
             self.session = self._session(self.x[None], self.y, None if weight is None else weight[None])

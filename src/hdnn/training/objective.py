@@ -110,11 +110,19 @@ class Objective(nn.Module):
         Returns:
             A scalar and (B, outputs).
         """
-        output = called(self.network, x, self.call) if self.precision == "full" else self._in_16_bits(x)
+        output = self.said(x)
+        return self.of(output, y, weight), output
+
+    def said(self, x: Inputs) -> Any:
+        """The network's outputs."""
+        return called(self.network, x, self.call) if self.precision == "full" else self._in_16_bits(x)
+
+    def of(self, output: Any, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The objective, from the network's outputs on a batch."""
         loss = self.data_loss(output, y, weight)
         if self.head_decay or self.smoothness:
             loss = loss + weighed(*terms_of(self.network, self.smoothness, self.head_decay))
-        return self.penalised(loss), output
+        return self.penalised(loss)
 
     def _in_16_bits(self, x: Inputs) -> Any:
         """What the network says, in the kind of numbers of its weights again."""
@@ -242,7 +250,7 @@ def evaluate(
     with torch.no_grad(), evaluating(network):
         size = EVALUATION_BATCH if y is None else _part_size(network, x, objective.call)  # type: ignore[arg-type]
         for batch in source_of(x, y, device).parts(size):
-            x_part, y_part, _ = batch.each(lambda tensor: tensor.to(device))
+            x_part, y_part, *_ = batch.each(lambda tensor: tensor.to(device))
             output = called(network, x_part, objective.call)
             targets.append(y_part)
             at_once = y is not None and isinstance(output, Tensor)  # a loader may have more than memory holds

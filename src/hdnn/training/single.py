@@ -17,6 +17,7 @@ from hdnn.training.batches import Inputs, Loader, Rows, Source
 from hdnn.training.circumstances import circumstances, differing
 from hdnn.training.course import Stretch
 from hdnn.training.diagnosis import stopped, where_states, where_weights
+from hdnn.training.distributed import agreed
 from hdnn.training.ensemble import ObjectiveOf, TogetherCallback
 from hdnn.training.learners import Learner
 from hdnn.training.models import first_parameter, head_of
@@ -26,6 +27,7 @@ from hdnn.training.progress import Callback, Progress, StartCallback
 from hdnn.training.recipe import Recipe, warm_epochs
 from hdnn.training.starts import start_well
 from hdnn.training.state import TrainingState
+from hdnn.training.steps import NotFinite
 from hdnn.training.tensors import Weights, copied, require_alike, require_history, set_order
 from hdnn.training.together import TogetherProgress, TogetherState
 from hdnn.training.trainer import Trainer
@@ -120,6 +122,8 @@ class Training(Trainer):
         if isinstance(error, FloatingPointError) or where:
             when = f"is infinite or not a number in epoch {self.epoch}, step {step} of {self.batches}"
             where = where or where_states(self.network, x, self.objective.call)
+            if self.source.ranks is not None and isinstance(error, NotFinite):  # which all have met, some in their rows
+                where = min(self.source.ranks.told(where), key=lambda said: said.startswith("Weights and outputs"))
             raise FloatingPointError(stopped("objective", when, where)) from error
 
     def note(self, stretch: Stretch) -> None:
@@ -143,6 +147,8 @@ class Training(Trainer):
         record |= {f"train_{name}": value for name, value in found.items()}
         if self.validation is not None:
             record |= {f"validation_{name}": value for name, value in self.watch(self.validation).items()}
+        if self.source.ranks is not None:
+            record = agreed(self.source.ranks, record, first_parameter(self.network).device)
         self.best.note(self.watched, record, own_loss=self.objective.loss is None)
         now = time.perf_counter()
         record["seconds"], self.start = now - self.start, now

@@ -103,7 +103,7 @@ class Sloped:
         return value + regularisers, output.detach(), gradient
 
     def _takes(self, batch: Batch) -> bool:
-        x, y, weight = batch
+        x, y, weight, _ = batch
         if not isinstance(x, Tensor) or not x.shape[0]:
             return False
         if x.shape[1:] != self.sample:

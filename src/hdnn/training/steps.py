@@ -65,9 +65,9 @@ def line_search_step(learner: Stepwise, batch: Batch) -> tuple[Tensor, Any]:
 
 def alternating_step(learner: Headed, batch: Batch) -> tuple[Tensor, Any]:
     """A fresh output layer fitted to frozen features, then one step of the flow under it."""
-    x, y, weight = batch
+    _, y, weight, _ = batch
     with torch.no_grad():
-        features = learner.features(x)
+        features = learner.seen(batch)
     data, count = Batch(features, y, weight), learner.recipe.head_steps
     if not learner.fit_head(data, [torch.arange(len(y)).repeat(count)], len(y)):
         optimizer = _fresh_head(learner)
@@ -94,7 +94,7 @@ def train_head(learner: Headed, source: Source, generators: Sequence[torch.Gener
     axis = int(stacked)
     seen: list[Batch] = []
     with torch.no_grad(), evaluating(learner.objective.network):
-        for x, y, weight in source.parts(EVALUATION_BATCH):
+        for x, y, weight, _ in source.parts(EVALUATION_BATCH):
             seen.append(Batch(learner.features(x), y, weight))
     features, y = torch.cat([part.x for part in seen], axis), torch.cat([part.y for part in seen], axis)  # type: ignore[misc]
     weights = [part.weight for part in seen if part.weight is not None]
@@ -109,7 +109,7 @@ def train_head(learner: Headed, source: Source, generators: Sequence[torch.Gener
 
 
 def _head_step(learner: Headed, optimizer: AnyOptimizer, batch: Batch) -> None:
-    features, y, weight = batch
+    features, y, weight, _ = batch
     optimizer.zero_grad()
     torch.autograd.backward(sum_of(learner.head_losses(features, y, weight)))  # type: ignore[arg-type]
     optimizer.step()
@@ -136,7 +136,11 @@ def require_finite(losses: Tensor) -> None:
         FloatingPointError: if it is none (on the CPU; looking would make another device wait).
     """
     if losses.dim() == 0 and losses.is_cpu and not math.isfinite(losses.item()):
-        raise FloatingPointError(f"The objective is {losses.item()}.")
+        raise NotFinite(f"The objective is {losses.item()}.")
+
+
+class NotFinite(FloatingPointError):
+    """The objective is no number, on every rank alike."""
 
 
 def _forget_casts() -> None:

@@ -1,0 +1,233 @@
+"""Trainings of many kinds on 1, 2 and 4 ranks; `test_many_ranks.py` starts them and compares.
+
+Run as `python fit_ranks.py FOLDER RANKS...`. One process imports PyTorch and forks the ranks of each number, one number
+after the other. Each rank leaves what it found in FOLDER/RANKS-RANK.pt: weights, history and rows by name of the case.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import hdnn
+from hdnn.training.batches import Rows
+
+CLASSES = functional.cross_entropy
+OF_TWO = (
+    *("refit", "restarts", "vectors recompute", "vectors reverse", "loader", "penalty"),
+    *("image network units None", "image network units recompute", "image network batch recompute"),
+    *("image network batch reverse", "image network bias None"),
+)
+FOLDER, BEFORE = Path(), ""  # where all is left, and the number of ranks before this one
+SEEN: list[list[int]] = []  # rows that this rank has drawn, batch by batch
+
+
+def vectors(**options: Any) -> nn.Module:
+    return hdnn.vector_classifier(2, 3, hdnn.h2(4, 3, step=0.2, **options))
+
+
+def pictures(normalization: str, memory: str | None) -> nn.Module:
+    network = hdnn.image_network((1, 1), (4, 6), classes=3, inputs=2, normalization=normalization, memory=memory)
+    return network.to(torch.get_default_dtype())
+
+
+def coupled() -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Dropout(0.3), hdnn.h1(4, 3, step=0.2), nn.Dropout(0.2), nn.Linear(4, 3)
+    )
+
+
+def weighted(output: Tensor, y: Tensor) -> Tensor:
+    """A mean over other weights than those of rows: nobody can put it together from means over pieces."""
+    return functional.cross_entropy(output, y, weight=torch.tensor([1.0, 5.0, 0.2]).to(output))
+
+
+class Held:
+    """A loader of the rows of this rank."""
+
+    def __init__(self, x: Tensor, y: Tensor, weight: Tensor, size: int) -> None:
+        ranks = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        self.batches = []
+        for start in range(0, len(y), size):
+            whole = slice(start, min(start + size, len(y)))
+            # Not the pieces that `fit` would cut: sizes are each rank's own affair.
+            cuts = [0, *(int(len(y[whole]) * (k + 1) / ranks + 0.7) for k in range(ranks - 1)), len(y[whole])]
+            own = slice(start + cuts[rank], start + cuts[rank + 1])
+            self.batches.append((x[own], y[own], weight[own]))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
+
+
+def cases() -> Iterator[tuple[str, Callable[[], list[Any]]]]:
+    """Name, and what trains: a model, and what `fit` returns."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(25, 2, generator=generator)
+    y = torch.randint(3, (25,), generator=generator)
+    images = torch.randn(9, 2, 6, 6, generator=generator)
+    weight = torch.rand(25, generator=generator)
+
+    def fitted(make: Callable[[], nn.Module], x: Any, y: Any, loss: Any = None, **options: Any) -> Any:
+        recipe = {"epochs": 2, "batch_size": 8, **options.pop("recipe", {})}
+        torch.manual_seed(1)
+        model = make()
+        return model, hdnn.fit(model, x, y, hdnn.Recipe(**recipe), loss, **options)
+
+    regularised = {"smoothness": 0.1, "head_decay": 0.1, "weight_decay": 0.1, "optimizer": "adamw", "clip": 0.5}
+    watched = {"validation_fraction": 0.2, "patience": 2, "epochs": 9, "learning_rate": 0.5, "average": 0.9}
+    yield "regularised", lambda: fitted(vectors, x, y, recipe=regularised, sample_weight=weight)
+    yield "early stopping", lambda: fitted(vectors, x, y, recipe=watched)
+    yield "refit", lambda: fitted(vectors, x, y, recipe={"refit": True, **watched})
+    yield "restarts", lambda: fitted(vectors, x, y, recipe={"restarts": 2, "restart_epochs": 2})
+    yield "lbfgs", lambda: fitted(vectors, x, y, recipe={"optimizer": "lbfgs", "learning_rate": 0.5})
+    yield "alternating", lambda: fitted(vectors, x, y, recipe={"method": "alternating", "head_epochs": 3})
+    yield "penalty", lambda: fitted(vectors, x, y, penalties=[(0.1, lambda network: network.flow.K.square().sum())])
+    for memory in ("recompute", "reverse"):
+        yield f"vectors {memory}", lambda m=memory: fitted(lambda: vectors(backend="eager", memory=m), x, y)
+    score = {"accuracy": lambda output, y: (output.argmax(1) == y).double().mean()}
+    yield "coupled", lambda: fitted(coupled, x, y, weighted, score=score, recipe={"batch_size": 11, "optimizer": "sgd"})
+    yield "loader", lambda: fitted(vectors, Held(x[:23], y[:23], weight, 8), None, recipe={"batch_size": 8})
+    for normalization in ("units", "batch", "bias"):
+        for memory in (None,) if normalization == "bias" else (None, "recompute", "reverse"):
+            yield (
+                f"image network {normalization} {memory}",
+                lambda n=normalization, m=memory: fitted(
+                    lambda: pictures(n, m), images, y[:9], recipe={"epochs": 1, "augment": ("crop", "flip")}
+                ),
+            )
+    yield "without a pause", lambda: fitted(vectors, x, y, backend="torch")
+    yield "stopped and resumed", lambda: resumed(fitted, x, y, f"{count()}")
+    yield "resumed from others", lambda: resumed(fitted, x, y, BEFORE)
+    yield "exact reversal in float32", lambda: in_float32(fitted, images, y[:9])
+
+
+def count() -> int:
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def resumed(fitted: Callable[..., Any], x: Tensor, y: Tensor, name: str) -> Any:
+    """To the end from the middle of an epoch, of so many ranks as a name says."""
+    states: list[Any] = [None]
+
+    def keep(progress: Any) -> None:
+        if (progress.epoch, progress.batch) == (1, 2):
+            states[0] = progress.state()
+
+    if name == str(count()):
+        fitted(vectors, x, y, callbacks=[keep], backend="torch")
+        torch.save(states[0], FOLDER / f"state-{name}-{os.getpid()}.pt")
+        os.replace(FOLDER / f"state-{name}-{os.getpid()}.pt", FOLDER / f"state-{name}.pt")
+    elif name:
+        states = [torch.load(FOLDER / f"state-{name}.pt", weights_only=False)]
+    with warnings.catch_warnings(record=True):  # of other circumstances, as a number of processes
+        warnings.simplefilter("always")
+        return fitted(vectors, x, y, resume=states[0], backend="torch")
+
+
+def refusals() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """What ends with an error, on all ranks the same."""
+    x, y = torch.ones(9, 2), torch.arange(9) % 3
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+    def fitted(x: Tensor, y: Tensor, **options: Any) -> Any:
+        torch.manual_seed(1)
+        return hdnn.fit(vectors(), x, y, hdnn.Recipe(**{"epochs": 3, "batch_size": 4, **options}))
+
+    yield "diverges", lambda: fitted(x, y, learning_rate=1e200, schedule="constant", optimizer="sgd")
+    yield "infinite input", lambda: fitted(x.index_fill(0, torch.tensor([5]), torch.inf), y)
+    yield "other data", lambda: fitted(x, (y + rank) % 3)
+    yield "another recipe", lambda: fitted(x, y, learning_rate=0.1 + rank)
+    yield "native", lambda: hdnn.fit(vectors(), x, y, hdnn.Recipe(epochs=1), backend="native")
+    lonely = [(x[:4], y[:4])] * (1 + rank)
+    yield "other batches", lambda: hdnn.fit(vectors(), lonely, recipe=hdnn.Recipe(epochs=1))
+
+
+def in_float32(fitted: Callable[..., Any], images: Tensor, y: Tensor) -> Any:
+    torch.set_default_dtype(torch.float32)
+    try:
+        return fitted(lambda: pictures("units", "reverse"), images.float(), y, recipe={"epochs": 1})
+    finally:
+        torch.set_default_dtype(torch.float64)
+
+
+def watch_rows() -> None:
+    """Note which rows are drawn."""
+    draw = Rows._drawn
+
+    def noted(self: Rows, chosen: Any, own: Any = ()) -> Any:
+        SEEN.extend(rows.tolist() for rows in (own or chosen) if isinstance(rows, Tensor))
+        return draw(self, chosen, own)
+
+    Rows._drawn = noted  # type: ignore[method-assign]
+
+
+def run(rank: int, ranks: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    watch_rows()
+    if ranks > 1:
+        meeting = f"file://{folder}/meeting-{ranks}"
+        torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks)
+    left: dict[str, Any] = {}
+    wanted = os.environ.get("CASES", "")
+    for name, train in cases():
+        if (wanted and not any(word in name for word in wanted.split(","))) or (ranks > 2 and name in OF_TWO):
+            continue
+        SEEN.clear()
+        torch.manual_seed(2 + rank)
+        try:
+            model, history = train()
+        except Exception as error:
+            raise RuntimeError(f"{name} on {ranks} ranks") from error
+        weights = {key: value.clone() for key, value in model.state_dict().items()}
+        left[name] = {"weights": weights, "history": history, "rows": list(map(list, SEEN))}
+    for name, train in refusals() if not wanted else ():
+        try:
+            train()
+            left[name] = ""
+        except (ValueError, FloatingPointError) as error:
+            left[name] = f"{type(error).__name__}: {error}"
+    torch.save(left, folder / f"{ranks}-{rank}.pt")
+    if ranks > 1:
+        torch.distributed.destroy_process_group()
+
+
+def main(folder: Path, numbers: list[int]) -> None:
+    global FOLDER, BEFORE
+    FOLDER = folder
+    for before, ranks in zip(("", *numbers), numbers, strict=False):
+        BEFORE = str(before)
+        children = []
+        for rank in range(ranks):
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    run(rank, ranks, folder)
+                    code = 0
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    sys.stderr.flush()
+                    os._exit(code)
+            children.append(child)
+        codes = [os.waitpid(child, 0)[1] for child in children]  # of all of them
+        if any(codes):
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [int(word) for word in sys.argv[2:]])

@@ -1,0 +1,121 @@
+"""One model on many processes: any number of ranks gives what one process gives, up to rounding."""
+
+import itertools
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+import hdnn
+from hdnn.ranks import Ranks
+from hdnn.training.batches import Batch, Rows
+
+SCRIPT = Path(__file__).parent / "fit_ranks.py"
+NUMBERS = (2, 4, 1)  # 4 ranks go on from where 2 stood, 1 from where 4 stood
+
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available() or sys.platform == "win32", reason="no torch.distributed, or nothing to fork"
+)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What every rank of every number has left, by (ranks, rank)."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, str(SCRIPT), str(folder), *map(str, NUMBERS)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return {
+        (ranks, rank): torch.load(folder / f"{ranks}-{rank}.pt", weights_only=False)
+        for ranks in NUMBERS
+        for rank in range(ranks)
+    }
+
+
+def apart(ours, others):
+    """The largest difference of two sets of weights."""
+    return max(float((ours[key] - others[key]).abs().max()) for key in ours if ours[key].numel())
+
+
+def trainings(found, ranks):
+    return [name for name, left in found[ranks, 0].items() if not isinstance(left, str)]
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_weights_and_records_are_those_of_one_process(found, ranks):
+    names = trainings(found, ranks)
+    assert len(names) == {2: 22, 4: 11}[ranks]
+    for name in names:
+        one, many = found[1, 0][name], found[ranks, 0][name]
+        assert apart(one["weights"], many["weights"]) < (3e-6 if "float32" in name else 1e-10), name
+        assert len(one["history"]) == len(many["history"]), name
+        for ours, theirs in zip(one["history"], many["history"], strict=True):
+            assert ours == pytest.approx({**theirs, "seconds": ours["seconds"]}, abs=1e-6 if "32" in name else 1e-11)
+
+
+def test_all_ranks_end_with_the_same_bits(found):
+    for ranks, name in [(count, name) for count in (2, 4) for name in trainings(found, count)]:
+        first = found[ranks, 0][name]["weights"]
+        for rank in range(1, ranks):
+            other = found[ranks, rank][name]["weights"]
+            assert all(torch.equal(first[key], other[key]) for key in first), (name, rank)
+
+
+def test_a_pause_costs_no_bit_and_another_number_of_ranks_may_go_on(found):
+    for ranks in NUMBERS:
+        straight, resumed = (found[ranks, 0][name]["weights"] for name in ("without a pause", "stopped and resumed"))
+        assert all(torch.equal(straight[key], resumed[key]) for key in straight)
+    for ranks in (4, 1):
+        assert (
+            apart(found[ranks, 0]["resumed from others"]["weights"], found[1, 0]["without a pause"]["weights"]) < 1e-10
+        )
+
+
+def test_pieces_together_are_the_batch_and_no_row_comes_twice(found):
+    """Also where a batch has fewer rows than there are ranks."""
+    for ranks in (2, 4):
+        one = found[1, 0]["without a pause"]["rows"]
+        pieces = [found[ranks, rank]["without a pause"]["rows"] for rank in range(ranks)]
+        assert [sum(batch, []) for batch in zip(*pieces, strict=True)] == one  # noqa: RUF017
+        assert min(map(len, itertools.chain(*pieces))) == 0
+        assert {*Counter(itertools.chain(*one)).values()} == {2}, "epochs"
+
+
+def test_errors_are_the_same_on_all_ranks(found):
+    names = [name for name, left in found[1, 0].items() if isinstance(left, str)]
+    assert len(names) == 6
+    for ranks, name in itertools.product((2, 4), names):
+        said = {found[ranks, rank][name] for rank in range(ranks)}
+        assert len(said) == 1, said
+        assert said != {""}, name
+    assert found[2, 0]["diverges"] == found[1, 0]["diverges"]
+    assert "infinite or not a number in epoch 1" in found[4, 2]["infinite input"]
+    assert "The inputs of sample" in found[4, 2]["infinite input"]
+    assert "has another data than process 0" in found[4, 0]["other data"]
+    assert "has another recipe than process 0" in found[4, 0]["another recipe"]
+    assert "has another number of batches than process 0" in found[2, 1]["other batches"]
+    assert "2 processes share every step" in found[2, 0]["native"]
+
+
+def test_pieces_follow_each_other_and_differ_by_one_row():
+    for rows, count in itertools.product(range(12), range(1, 6)):
+        pieces = [Ranks(rank, count).piece(rows) for rank in range(count)]
+        assert [row for piece in pieces for row in range(rows)[piece]] == [*range(rows)]
+        sizes = [piece.stop - piece.start for piece in pieces]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_inputs_that_are_made_as_they_are_drawn_are_made_once():
+    """Of images as bytes, a rank makes its own alone."""
+    generators = [torch.Generator().manual_seed(0)]
+    x, y = torch.arange(10.0)[:, None], torch.arange(10)
+    batches = [[*Rows(Batch(x, y), 4, generators, ranks=Ranks(rank, 3)).epoch()] for rank in range(3)]
+    assert [len(batch.x) for batch in batches[1]] == [1, 1, 1]
+    assert all(len(batch.y) == 4 for batch in batches[1][:2])
+
+
+def test_alone_nothing_changes():
+    assert hdnn.ranks.present() is None
