@@ -26,6 +26,7 @@ PYTHON_ALONE = {
     "arguments.py", "flow/attributes.py", "flow/states.py", "flow/module.py",  # types, tensors, whole flows
     "nodes.py", "contractive.py", "distributed",  # graphs, a network and ranks, which no command brings
     "training/fused.py",  # reasons that a named backend gives
+    "data/arrow_batches.py",  # no command reads in batches of PyTorch
     "flow/inputs.py",  # edges and inputs, which no command brings
     "flow/memory.py", "flow/parameters.py", "flow/plans.py",  # no command chooses memory or backend
 }  # fmt: skip

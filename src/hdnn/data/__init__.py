@@ -1,5 +1,6 @@
 """Data sets and the encoders that turn raw rows into network inputs and answers back into words."""
 
+from hdnn.data.arrow_batches import ArrowBatches
 from hdnn.data.cifar import cifar10
 from hdnn.data.columns import Categorical, Numeric
 from hdnn.data.dataset import Dataset, Encoder, encoder_from_dict, planar, split
@@ -21,6 +22,7 @@ from hdnn.data.targets import TargetEncoder, Task
 __all__ = [
     "DOMAINS",
     "PART",
+    "ArrowBatches",
     "Categorical",
     "Dataset",
     "Encoder",
