@@ -26,6 +26,12 @@ def test_names_may_come_from_any_iterable_once():
     assert "There are: a, b." in unknown("thing", "x", iter("ab"))
 
 
+def test_what_some_uses_alone_have_is_told_apart_and_still_suggested():
+    message = unknown("model", "unicorn", ["h1", "h2"], {"sequences": ["unicornn", "cornn"], "images": ["stages"]})
+    assert message.endswith("There are: h1, h2; for sequences also unicornn, cornn; for images also stages.")
+    assert "Did you mean 'unicornn'?" in message
+
+
 class TestFew:
     def test_many_names_are_counted(self):
         assert few(map(str, range(30_000)), 3) == "0, 1, 2 and 29997 more"

@@ -4,46 +4,55 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _MOST_SHOWN = 16
 _LONGEST_SHOWN = 60
 
 
-def unknown(kind: str, name: object, known: Iterable[object]) -> str:
+def unknown(
+    kind: str, name: object, known: Iterable[object], also: Mapping[str, Iterable[object]] | None = None
+) -> str:
     """A message that names what there is, and the nearest of it first.
 
     Args:
         kind: what the name should be the name of, as in "model".
         name: what was given.
         known: the names that exist.
+        also: names that exist for some uses alone, by the use.
 
     Example:
         >>> unknown("model", "h3", ["h1", "h2", "ms3"])
         "There is no model 'h3'. Did you mean 'h2'? There are: h1, h2, ms3."
+        >>> unknown("model", "conv", ["h1", "h2"], {"images": ["convnet"]})
+        "There is no model 'conv'. Did you mean 'convnet'? There are: h1, h2; for images also convnet."
     """
-    return f"There is no {kind} {name!r}. {hint(name, known)}"
+    return f"There is no {kind} {name!r}. {hint(name, known, also)}"
 
 
-def hint(name: object, known: Iterable[object]) -> str:
+def hint(name: object, known: Iterable[object], also: Mapping[str, Iterable[object]] | None = None) -> str:
     """The nearest of the names that exist, if one is near, and the first of all of them.
 
     Args:
         name: what was given.
         known: the names that exist.
+        also: names that exist for some uses alone, by the use.
 
     Example:
         >>> hint("lenght", ["length", "day, month"])
         "Did you mean 'length'? There are: length, 'day, month'."
     """
     given, names = str(name).lower(), [str(each) for each in known]
-    lower = {each.lower(): each for each in reversed(names)}
+    uses = {use: [str(each) for each in theirs] for use, theirs in (also or {}).items()}
+    every = [*names, *(each for theirs in uses.values() for each in theirs)]
+    lower = {each.lower(): each for each in reversed(every)}
     # A word of the name, as "moons" for "double-moons", is nearer than any likeness of letters.
-    part = [each for each in names if len(given) > 2 and given in each.lower()]
+    part = [each for each in every if len(given) > 2 and given in each.lower()]
     near = part or [lower[each] for each in difflib.get_close_matches(given, lower, n=1, cutoff=0.5)]
     guess = f"Did you mean {near[0]!r}? " if near else ""
     shown = [each if re.fullmatch(r"[\w.-]+", each) else repr(each) for each in names[:_MOST_SHOWN]]
-    return f"{guess}There are: {few([*shown, *names[_MOST_SHOWN:]], _MOST_SHOWN) or 'none'}."
+    apart = "".join(f"; for {use} also {few(theirs, _MOST_SHOWN)}" for use, theirs in uses.items())
+    return f"{guess}There are: {few([*shown, *names[_MOST_SHOWN:]], _MOST_SHOWN) or 'none'}{apart}."
 
 
 def printable(text: str) -> str:

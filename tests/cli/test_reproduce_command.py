@@ -43,6 +43,16 @@ def test_a_reproduction_and_its_files(hdnn, place):
     assert json.loads(out)["cells"]["ode"]["seeds"]["0"]["metrics"]["norm_5"] == pytest.approx(1.91, abs=0.005)
 
 
+def test_what_a_browser_needs_is_not_printed(hdnn, place):
+    code, out, _ = hdnn("reproduce table1 --smoke --seeds 2 --cells double-moons/1/ms3")
+    assert code == 0
+    assert "±" in out
+    assert "\\xa0" not in out
+    assert "\u00a0" not in out
+    (told,) = (place / "reproductions").glob("*/verdict.md")
+    assert "\u00a0" in told.read_text(encoding="utf-8"), "where a browser might break a line"
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -122,7 +122,7 @@ def test_a_table_of_every_kind_of_column():
     assert np.bincount(data.y_test).tolist() == [6, 6]
     assert data.description == (
         "table: 60 rows, 48 for training and 12 for testing; classification (2 classes); target 'species': "
-        "text, so classes (unless a task is given); split by seed 0, stratified; left out: Id (counts the "
+        "text, so classes; split by seed 0, stratified; left out: Id (counts the "
         "rows), garden (constant in the training part), label (differs in nearly every row, like an id); "
         "columns: length, petals, colour, wild; 2 missing values (length 1, colour 1) filled in"
     )
@@ -175,7 +175,8 @@ def test_the_task_is_decided_and_said(target, task, reason):
     data = table(numbers(t=target), "t")
     assert data.task == task
     assert f"target 't': {reason}" in data.description
-    assert "(unless a task is given)" in data.description
+    # Texts are classes and nothing else.
+    assert ("(another task can be chosen)" in data.description) == (not reason.startswith("text"))
 
 
 def test_the_user_decides_the_task():
@@ -212,6 +213,21 @@ def test_a_named_column_is_used_even_if_constant():
 
 
 # What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "used"),
+    [
+        ({"target": "species", "columns": ["specie"]}, "species"),
+        ({"target": "species", "columns": ["length", "lengt"]}, "length"),
+        ({"target": "species", "without": ["specie"]}, "species"),
+        ({"target": ["length", "lengt"]}, "length"),
+    ],
+)
+def test_no_column_is_suggested_that_is_used_already(arguments, used):
+    with pytest.raises(ValueError, match="There is no") as told:
+        table(flowers(), **arguments)
+    assert f"Did you mean '{used}'" not in str(told.value)
 
 
 @pytest.mark.parametrize(

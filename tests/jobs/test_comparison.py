@@ -179,7 +179,8 @@ def test_the_command_shows_what_differs_and_stars_the_best(hdnn):
     assert (code, err) == (0, "")
     rows = {line[:20].strip(): line.split()[-2:] for line in out.splitlines() if line.strip()}
     assert rows["layers"] == ["2", "3"]
-    assert rows["epochs"] == ["2", "9"]
+    assert rows["epochs"] == rows["epochs trained"] == ["2", "9"]
+    assert len(rows) == sum(bool(line.strip()) for line in out.splitlines()), "no two rows have one name"
     assert "batch size" not in rows
     assert out.count(" *") >= 1
     assert out.endswith("Figure: curves.png\n")

@@ -76,7 +76,8 @@ def _table(found: "Comparison") -> Any:
         if name in found.results:
             marks = [" *" if i in found.best.get(name, ()) else "" for i in range(len(found.runs))]
             cells = [_result(name, value) + mark for value, mark in zip(found.results[name], marks, strict=True)]
-            table.add_row(name.replace("_", " "), *cells)
+            told = f"{name} trained" if name in found.choices else name  # epochs are chosen, and how many came of it
+            table.add_row(told.replace("_", " "), *cells)
     return table
 
 

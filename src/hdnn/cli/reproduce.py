@@ -88,7 +88,7 @@ def reproduce(
     if as_json:
         show(json.dumps({**verdict.numbers(done), "report": str(page)}))
         return
-    show(text.read_text(encoding="utf-8"))
+    show(text.read_text(encoding="utf-8").replace("\u00a0", " "))  # a browser keeps words together by these spaces
     say(f"Report: {page}")
 
 

@@ -78,7 +78,8 @@ def without_columns(frame: pd.DataFrame, without: Sequence[str], wanted: Collect
         raise ValueError(f"`without` is a list of names; got the text {without!r}. Write `without=[{without!r}]`.")
     for name in without:
         if name not in frame.columns:
-            raise ValueError(unknown("column", name, frame.columns))
+            free = [each for each in frame.columns if each not in {*without, *wanted}]
+            raise ValueError(unknown("column", name, free))
         if name in wanted:
             raise ValueError(f"Column {name!r} is asked for and left out at once. Name it once.")
     return list(without)
@@ -100,7 +101,8 @@ def named(frame: pd.DataFrame, columns: Sequence[str] | None, targets: Sequence[
         raise ValueError("`columns` is empty. Name the input columns, or leave it out to use all.")
     for name in chosen:
         if name not in frame.columns:
-            raise ValueError(unknown("column", name, frame.columns))
+            free = [each for each in frame.columns if each not in {*chosen, *targets}]
+            raise ValueError(unknown("column", name, free))
         if name in targets:
             raise ValueError(f"Column {name!r} is the target; as an input it would give the answer away.")
         if chosen.count(name) > 1:

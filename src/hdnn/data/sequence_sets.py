@@ -121,7 +121,7 @@ def sequences(
         ...                      columns=["run", "hour", "level", "kind"])
         >>> sequences(frame, "kind", sequence="run", time="hour").description
         "table: 10 sequences, 8 for training and 2 for testing; classification (2 classes); 3 to 12 steps; target \
-'kind': text, so classes (unless a task is given); split by seed 0, stratified; columns: level"
+'kind': text, so classes; split by seed 0, stratified; columns: level"
     """
     given = dialect or Dialect()
     title, read = tables.opened(path, given)
@@ -227,7 +227,8 @@ def steps_of_table(frame: pd.DataFrame, sequence: str, time: str, given: Dialect
         raise ValueError(f"`sequence` and `time` are two columns; got {time!r} for both.")
     for name, what in ((sequence, "sequence"), (time, "time")):
         if name not in frame.columns:
-            raise ValueError(unknown(f"{what} column", name, frame.columns))
+            free = [each for each in frame.columns if each not in (sequence, time)]
+            raise ValueError(unknown(f"{what} column", name, free))
     codes, names = texts(sequence, frame[sequence])
     t = _times(frame[[time]], given)
     for name, gaps in ((sequence, codes < 0), (time, np.isnan(t))):

@@ -250,7 +250,8 @@ def series_of(frame: pd.DataFrame, sequence: str, time: str, target: str | None 
     special = [sequence, time, *([] if target is None else [target])]
     for name in special:
         if name not in frame.columns:
-            raise ValueError(f"The table has no column {name!r}. {hint(name, map(str, frame.columns))}")
+            free = [str(each) for each in frame.columns if each not in special]
+            raise ValueError(f"The table has no column {name!r}. {hint(name, free)}")
     if frame[special].isna().any(axis=None):
         raise ValueError(f"The columns {', '.join(map(repr, special))} must be filled in every row.")
     channels = [name for name in frame.columns if name not in special]

@@ -81,7 +81,7 @@ def table(
         >>> frame = pd.DataFrame({"size": [1.0, 2.5, 3.0, 4.5] * 5, "kind": ["cat", "cat", "dog", "dog"] * 5})
         >>> table(frame, target="kind").description
         "table: 20 rows, 16 for training and 4 for testing; classification (2 classes); target 'kind': text, \
-so classes (unless a task is given); split by seed 0, stratified; columns: size"
+so classes; split by seed 0, stratified; columns: size"
     """
     marks = None if missing is None else tuple(missing)
     given = Dialect(separator, decimal, no_header, skip_lines, encoding, marks, date_format)
@@ -188,7 +188,7 @@ def target_columns(frame: pd.DataFrame, target: str | Sequence[str]) -> list[str
         raise ValueError("`target` names no column. Name the column to predict.")
     for name in targets:
         if name not in frame.columns:
-            raise ValueError(unknown("target column", name, frame.columns))
+            raise ValueError(unknown("target column", name, [each for each in frame.columns if each not in targets]))
     if len(set(targets)) < len(targets):
         raise ValueError(f"`target` names a column twice: {', '.join(targets)}.")
     return targets
@@ -228,11 +228,11 @@ def _decide(frame: pd.DataFrame, target: str, task: Task | None, kind: Kind) -> 
     if kind.what in ("date", "other"):
         words = "dates" if kind.what == "date" else kind.note
         raise ValueError(f"Target {target!r} holds {words}, neither numbers nor text. Choose another target.")
-    override = f"(unless a task is given){read}"
+    override = f"(another task can be chosen){read}"
     if kind.what == "text":
         if kind.caution:
             raise ValueError(f"Target {target!r} {kind.caution}; or give `task='classification'` if these are labels.")
-        return "classification", f"text, so classes {override}"
+        return "classification", f"text, so classes{read}"
     if kind.values == "truth":
         return "classification", f"true or false, so classes {override}"
     if kind.values == "decimal":

@@ -9,7 +9,6 @@ Every file appears whole or not at all.
 from __future__ import annotations
 
 import json
-import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from hdnn.files import make_folder, require_own, write_whole
 from hdnn.flow import Flow
 from hdnn.flow.promises import in_words
 from hdnn.jobs.evidence import Drawing, Finding, LeftOut, Summary
+from hdnn.jobs.factors import factors_of
 from hdnn.jobs.findings import find
 from hdnn.jobs.meanings import MEANINGS
 from hdnn.jobs.peers import beside
@@ -209,9 +209,7 @@ def _factors(flow: Flow | Stages) -> Sequence[tuple[str, object]]:
         ("step", flow.step),
         ("horizon", flow.horizon),
         ("shared weights", flow.shared),
-        ("structure", repr(flow.structure)),
-        ("J", reprlib.repr(flow.interconnection)),
+        *factors_of(flow).items(),
         ("activation", repr(flow.activation)),
-        ("integrator", repr(flow.integrator)),
         ("computed in", str(flow.weight.dtype).removeprefix("torch.")),
     ]

@@ -24,6 +24,7 @@ from hdnn.analysis import (
 )
 from hdnn.jobs import sights
 from hdnn.jobs.evidence import Drawing, Finding, LeftOut, Summary, plain
+from hdnn.jobs.factors import factors_of
 from hdnn.report import Table
 from hdnn.stages import Stage, Stages
 
@@ -204,8 +205,7 @@ def factors(stages: Stages) -> Sequence[tuple[str, object]]:
         ("channels", "-".join(str(stage.flow.features) for stage in stages.flows)),
         ("step", first.flow.step),
         ("normalization", str(first.normalization)),
-        ("structure", repr(first.flow.structure)),
+        *factors_of(first.flow).items(),
         ("activation", repr(first.flow.activation)),
-        ("integrator", repr(first.flow.integrator)),
         ("computed in", str(first.flow.weight.dtype).removeprefix("torch.")),
     ]

@@ -17,6 +17,7 @@ from hdnn.doors import in_options
 from hdnn.flow import Flow
 from hdnn.flow.promises import in_words
 from hdnn.jobs import exhibits, sights, standing
+from hdnn.jobs.factors import factors_of
 from hdnn.jobs.measures import confusion, reliability
 from hdnn.jobs.scores import finite_outputs, tensors
 from hdnn.modes import evaluating
@@ -313,9 +314,7 @@ def _factors(network: Network) -> dict[str, object]:
     kept = "volume" if published else in_words(flow, f"M J Mᵀ = J (M the Jacobian of {whose}), and volume")
     kept += "" if stage is None else "; every stage by itself"
     return {
-        "structure": repr(flow.structure),
-        "J": repr(flow.interconnection),
-        "integrator": repr(flow.integrator),
+        **factors_of(flow),
         "keeps": kept,
     }
 

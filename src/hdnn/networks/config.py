@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Any
 
 import torch
@@ -36,8 +37,9 @@ STAGES: dict[str, dict[str, Any]] = {
 _DEEP = 100  # layers from which on a network keeps the ends of its stages alone
 _OF_STAGES = ("units", "channels", "normalization")
 _OF_ONE_FLOW = ("lift", "interconnection", "width", "shared", "integrator", "damping")
+_ALSO = {"model": {"sequences": [name for name in MODELS if name not in PRESETS], "images": list(STAGES)}}
 _NAMES: dict[str, Mapping[str, object]] = {
-    "model": {**PRESETS, **dict.fromkeys(MODELS), **STAGES},
+    "model": PRESETS,
     "activation": ACTIVATIONS,
     "interconnection": INTERCONNECTIONS,
     "integrator": INTEGRATORS,
@@ -51,8 +53,9 @@ def check_names(choices: Mapping[str, object]) -> None:
         ValueError: if there is none; the message names those that there are.
     """
     for kind, known in _NAMES.items():
-        if choices.get(kind) is not None and choices[kind] not in known:
-            raise ValueError(unknown(kind, choices[kind], known))
+        also = _ALSO.get(kind, {})
+        if choices.get(kind) is not None and choices[kind] not in [*known, *chain(*also.values())]:
+            raise ValueError(unknown(kind, choices[kind], known, also))
 
 
 @dataclass(frozen=True)
