@@ -15,7 +15,7 @@ PAGE = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text(encoding="ut
 FLOORS = re.findall(r"^ {4,}(?:\d+ +|   )([a-z]+(?: · [a-z]+)*)", PAGE, re.MULTILINE)[::-1]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names.split(" · ")}
 SOURCE = Path(hdnn.__file__).parent
-MODULES = [path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py"]
+MODULES = [path for path in SOURCE.rglob("*.py") if path not in (SOURCE / "__init__.py", SOURCE / "__main__.py")]
 
 
 def imported(path: Path) -> set[str]:

@@ -129,10 +129,23 @@ def share() -> Ranks | None:
     return _SHARING[-1] if _SHARING else None
 
 
+_ALONE: list[None] = []
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let this process do something that the others of its process group do not."""
+    _ALONE.append(None)
+    try:
+        yield
+    finally:
+        _ALONE.pop()
+
+
 def present() -> Ranks | None:
     """This process among those of PyTorch's process group, if there is one and it has several."""
     group = torch.distributed
-    if not (group.is_available() and group.is_initialized()) or group.get_world_size() < 2:
+    if _ALONE or not (group.is_available() and group.is_initialized()) or group.get_world_size() < 2:
         return None
     return Ranks(group.get_rank(), group.get_world_size())
 

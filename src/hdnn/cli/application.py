@@ -7,13 +7,14 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, TextIO
 
 import typer
 
+from hdnn.cli import processes
 from hdnn.cli.analyze import analyze
 from hdnn.cli.bench import bench
 from hdnn.cli.compare import compare
@@ -87,19 +88,24 @@ def main() -> None:
     except BrokenPipeError:
         code = 2  # the reader has seen enough, as in `hdnn predict RUN FILE | head`
     except FloatingPointError as error:
-        code = failed(error, 1, options())
+        code = _failed(error, 1, options())
     except (ValueError, OSError, ImportError) as error:
-        code = failed(error, 2, options())
+        code = _failed(error, 2, options())
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:
         # The class of Typer's own has moved from version to version.
         if not (is_out_of_memory(error) or hasattr(error, "format_message")):
             raise
-        code = failed(error, 2)
-    if code == 130:
+        code = _failed(error, 2)
+    if code == 130 and not processes.follows():
         say("Interrupted.")
     sys.exit(settled(code))
+
+
+def _failed(error: BaseException, code: int, options: Mapping[str, str] | None = None) -> int:
+    """The exit code; what went wrong is said by one process alone, where several do the same."""
+    return failed(error, code, options) if processes.may_say(error) else code
 
 
 def options() -> dict[str, str]:
@@ -123,7 +129,8 @@ def _warn(
     line: str | None = None,
 ) -> None:
     """A warning without the place in the source that it comes from."""
-    say(f"Warning: {in_options(message, options())}")
+    if not processes.follows():
+        say(f"Warning: {in_options(message, options())}")
 
 
 @contextmanager

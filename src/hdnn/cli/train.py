@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hdnn.cli import processes as team
 from hdnn.cli.messages import say, show
 from hdnn.cli.options import DATA, NETWORK, OUTPUT, TRAINING, AsJson, offering, option, taken
 from hdnn.display import Display, shown
@@ -62,6 +63,12 @@ def train(
     seed: Annotated[int, option(TRAINING, "Seed of data, weights and batches.")] = 0,
     device: Annotated[str, option(TRAINING, "cpu, cuda, cuda:1, ...")] = "cpu",
     threads: Annotated[int | None, option(TRAINING, "Processor threads.", default="as many as pay")] = None,
+    processes: Annotated[
+        int | None, option(TRAINING, "Processes that share every batch; the result is that of one.", default="1")
+    ] = None,
+    max_restarts: Annotated[
+        int, option(TRAINING, "How often to go on from the checkpoint when one of the processes has died.")
+    ] = 0,
     output: Annotated[
         Path | None, option(OUTPUT, "Run folder to write.", "--output", "-o", default="runs/DATA-TIME")
     ] = None,
@@ -102,12 +109,10 @@ def train(
     """
     if resume is not None:
         _require_alone(context)
-        _report(_resumed(resume, checkpoint_every, tensorboard), as_json)
+        if processes is not None and not team.is_one():
+            sys.exit(team.launch(processes, max_restarts, resume, team.arguments(None)))
+        _go_on(resume, checkpoint_every, tensorboard, as_json)
         return
-    from hdnn.jobs import train
-    from hdnn.training import every
-    from hdnn.training.tensorboard import logging_to
-
     typed = {name: value for name, value in (("data", data), ("seed", seed)) if _is_typed(context, name)}
     known = _known(like, config, take_data="data" not in typed)
     source, seed = _source(known, {**typed, **taken(SourceChoices, chosen)}, data, seed)
@@ -115,26 +120,68 @@ def train(
     choices = known.with_choices({name: value for each in lists for name, value in taken(each, chosen).items()})
     name = Path(source.data).stem
     folder = output or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    with Display() as display, logging_to(tensorboard) as watching:
-        if known.said:
-            display.say(known.said)
-        outcome = train(
-            source,
-            choices,
-            folder,
-            setup=known.setup,
-            seed=seed,
-            device=device,
-            threads=threads,
-            overwrite=overwrite,
-            command=shlex.join(["hdnn", *sys.argv[1:]]),
-            checkpoint_every=checkpoint_every,
-            callbacks=(every(seconds=_SHOWN)(display.step), *watching),
-            start_callbacks=(every(seconds=_SHOWN)(display.start),),
-            announce=lambda text: display.say(in_options(text, flags(SourceChoices))),
-            download_progress=display.fetch,
-        )
-    _report(outcome, as_json)
+    if processes is not None and not team.is_one():
+        sys.exit(team.launch(processes, max_restarts, folder, team.arguments(None if output else folder)))
+    if output is None and team.may_restart():
+        raise ValueError("With --max-restarts, name the run folder by --output: what begins again must find it.")
+    command = shlex.join(["hdnn", *sys.argv[1:]])
+    if team.is_restarted() and _is_begun(folder, command):
+        _go_on(folder, checkpoint_every, tensorboard, as_json)
+        return
+    with team.joined(device):
+        if team.follows():
+            from hdnn.jobs.following import follow
+
+            follow(source, choices, setup=known.setup, seed=seed, device=device, threads=threads)
+            return
+        from hdnn.jobs import train
+        from hdnn.training import every
+        from hdnn.training.tensorboard import logging_to
+
+        with Display() as display, logging_to(tensorboard) as watching:
+            if known.said:
+                display.say(known.said)
+            outcome = train(
+                source,
+                choices,
+                folder,
+                setup=known.setup,
+                seed=seed,
+                device=device,
+                threads=threads,
+                overwrite=overwrite,
+                command=command,
+                checkpoint_every=checkpoint_every,
+                callbacks=(every(seconds=_SHOWN)(display.step), *watching),
+                start_callbacks=(every(seconds=_SHOWN)(display.start),),
+                announce=lambda text: display.say(in_options(text, flags(SourceChoices))),
+                download_progress=display.fetch,
+            )
+        _report(outcome, as_json)
+
+
+def _go_on(folder: Path, checkpoint_every: float, tensorboard: Path | None, as_json: bool) -> None:
+    """Resume a run, with the other processes that are there."""
+    from hdnn.runs import Run
+
+    with team.joined(str(Run.open(folder).config.start.get("device", "cpu"))):
+        if not team.follows():
+            _report(_resumed(folder, checkpoint_every, tensorboard), as_json)
+            return
+        from hdnn.jobs.following import follow_resumed
+
+        follow_resumed(folder)
+
+
+def _is_begun(folder: Path, command: str) -> bool:
+    """Whether this very command has begun a run that is not finished."""
+    from hdnn.runs import Run
+
+    try:
+        run = Run.open(folder)
+    except (OSError, ValueError):
+        return False
+    return run.config.command == command and not run.is_finished
 
 
 def _is_typed(context: typer.Context, name: str) -> bool:
@@ -175,7 +222,7 @@ def _resumed(folder: Path, checkpoint_every: float, tensorboard: Path | None) ->
 
 def _require_alone(context: typer.Context) -> None:
     """A run goes on as it was begun, so nothing else may be chosen."""
-    free = {"resume", "checkpoint_every", "tensorboard", "as_json"}
+    free = {"resume", "checkpoint_every", "tensorboard", "as_json", "processes", "max_restarts"}
     chosen = [
         parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.opts[0].upper()
         for parameter in context.command.params

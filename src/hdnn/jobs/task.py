@@ -19,6 +19,7 @@ from hdnn.jobs.scores import measure, tensors
 from hdnn.jobs.summary import write_summary
 from hdnn.jobs.worth import Worth
 from hdnn.networks import Network
+from hdnn.ranks import alone
 from hdnn.runs import Run
 from hdnn.training import Callback, Progress, Recipe, Record, StartCallback, TogetherProgress, TrainingState, every, fit
 from hdnn.training.backends import Chosen
@@ -95,6 +96,14 @@ class Task:
                 interrupted = False
             except KeyboardInterrupt:
                 interrupted = True
+            except ConnectionError as error:
+                left = "there is no checkpoint yet"
+                if run.checkpoint.is_file():
+                    left = "what was learned until the last checkpoint stays"
+                raise ConnectionError(
+                    f"Another process of this training ended before its time, so training stopped; {left}. Go on, with "
+                    f"as many processes as you like: hdnn train --resume {run.folder}"
+                ) from error
             except FloatingPointError as error:
                 raise FloatingPointError(f"{error}{self._last_good()}") from error
             seconds = told.seconds_before + time.perf_counter() - start
@@ -110,7 +119,8 @@ class Task:
                 run.report.unlink(missing_ok=True)  # of an earlier interrupt: killed from here on, it is not finished
                 run.write_metrics(metrics)
                 if not interrupted:
-                    metrics |= self.worth.carry_out(network, self.dataset, self.recipe, metrics, self.announce)
+                    with alone():
+                        metrics |= self.worth.carry_out(network, self.dataset, self.recipe, metrics, self.announce)
                     run.write_metrics(metrics)
                 write_summary(run, network, self.dataset, told.history, metrics, told.starts, told.search)
             except KeyboardInterrupt:

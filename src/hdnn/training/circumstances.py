@@ -7,11 +7,14 @@ from collections.abc import Mapping
 import torch
 
 from hdnn.kernels import native
+from hdnn.ranks import present
 
 
 def circumstances(device: torch.device) -> dict[str, str]:
-    """Device, threads, version of PyTorch, and the instruction sets of its kernels and of ours, in words by name."""
+    """Device, processes, threads, version of PyTorch, instruction sets of its kernels and ours, in words by name."""
+    ranks = present()
     return {
+        "processes": "1" if ranks is None else str(ranks.count),
         "device": device.type,
         "threads": str(torch.get_num_threads()),
         "PyTorch": str(torch.__version__),

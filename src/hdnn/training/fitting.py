@@ -68,6 +68,14 @@ def fit(
     A loader gives its batches in its own order and sizes, so the same bits come again only if it gives the same batches
     again, for which its own generator must be seeded before.
 
+    Under an initialised process group of `torch.distributed`, all its processes train one model, and the result is that
+    of one process up to rounding, with the same bits for the same number of them. Each is given the same tensors, of
+    which it takes its own piece of every batch; or a loader of rows of its own, as long as those of the others, whose
+    batches together are one. The weights are those of the first process. Objectives and scores are of whole batches,
+    moments of batches too, of stages and of PyTorch's batch norms; dropout draws for whole batches. Starts and
+    validation are computed by all alike, and what the first finds decides. Callbacks are told in every process: let one
+    alone write. Steps are taken by PyTorch, not natively.
+
     Args:
         network: trained in place, on the device where its parameters are.
         x: (s, ...), inputs; a tuple of tensors becomes `network(*x)`, a mapping `network(**x)`. Or, without y, a loader
@@ -114,6 +122,7 @@ def fit(
             network, recipe and data.
         FloatingPointError: if objective, gradient or weights are no longer finite; the message says when, where and
             what to do.
+        ConnectionError: if another of the processes that train together has ended.
 
     Example:
         >>> import torch, hdnn

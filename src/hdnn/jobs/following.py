@@ -1,0 +1,81 @@
+"""What the other processes of a training do, while the first writes its run: the same steps, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from torch import nn
+
+from hdnn.checkpoints import largest_checkpoint, read_checkpoint
+from hdnn.data import Dataset
+from hdnn.jobs.beginnings import beginning, fingerprint
+from hdnn.jobs.choices import Choices, chosen_recipe, given, network_config, seeded_network
+from hdnn.jobs.scores import tensors
+from hdnn.jobs.setups import Setup
+from hdnn.jobs.sources import DataSource, reloaded
+from hdnn.jobs.task import Parts, rehearse
+from hdnn.jobs.train import threads_for
+from hdnn.jobs.weights import row_weights
+from hdnn.runs import Run
+from hdnn.training import Recipe, TrainingState, fit
+from hdnn.training.devices import require_device, using_threads
+
+
+def follow(
+    source: DataSource,
+    choices: Choices,
+    *,
+    setup: Setup | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> None:
+    """Take part in the training that the first process of the process group begins by `train`.
+
+    Args:
+        source: as for `train`, as are all others.
+        choices: the network and the recipe.
+        setup: where nothing is chosen.
+        seed: of weights and batches.
+        device: of this process.
+        threads: of it.
+    """
+    place = require_device(device)
+    choices = cast(Choices, given(choices))
+    dataset = source.load()
+    setup = setup or source.setup(dataset)
+    config = network_config(dataset, setup, choices)
+    recipe = chosen_recipe(setup, choices, seed)
+    init_std = choices.get("init_std", setup.init_std)
+    parts = _parts(dataset, choices.get("class_weight"))
+    used = threads or threads_for(dataset, config, recipe)
+    rehearse(seeded_network(config, init_std, seed).to(place), parts, recipe, used)
+    _fit(seeded_network(config, init_std, seed).to(place), parts, recipe, used)
+
+
+def follow_resumed(folder: Path) -> None:
+    """Take part in the training that the first process goes on with by `resume`.
+
+    Args:
+        folder: the run.
+    """
+    run = Run.open(folder)
+    if run.is_finished:
+        return
+    source, recipe, init_std, device, threads = beginning(run)
+    dataset = source.load()
+    if fingerprint(dataset) != run.config.start["fingerprint"]:
+        dataset = reloaded(run, source)
+    network = seeded_network(run.config.network, init_std, run.config.seed).to(require_device(device))
+    state = read_checkpoint(run, largest_checkpoint(network, recipe, len(dataset.x_train)))
+    _fit(network, _parts(dataset, run.config.start.get("class_weight")), recipe, threads, state)
+
+
+def _parts(dataset: Dataset, class_weight: tuple[str, ...] | None) -> Parts:
+    return Parts(*tensors(dataset.x_train, dataset.y_train), row_weights(dataset, class_weight))
+
+
+def _fit(network: nn.Module, parts: Parts, recipe: Recipe, threads: int, state: TrainingState | None = None) -> None:
+    with using_threads(threads):
+        fit(network, *parts[:2], recipe, sample_weight=parts.weight, resume=state)
