@@ -17,7 +17,7 @@ from hdnn.flow import Flow
 from hdnn.info import info
 from hdnn.integrators import RungeKutta4
 from hdnn.interconnections import canonical
-from hdnn.kernels import choice, native, operators
+from hdnn.kernels import choice, operators
 from hdnn.kernels.backend import Backend, Gradients, Layers, Wants
 from hdnn.kernels.plan import Plan
 from native_cases import close, twin
@@ -245,7 +245,8 @@ def test_names(third: None) -> None:
 
     with pytest.raises(ValueError, match='There is another backend called "native"'):
         FLOWS["h1"](backend=Other())
-    with pytest.raises(ValueError, match='`backend` must be "auto", "eager", "native" or "toy", or a `Backend`; got 5'):
+    names = '"auto", "eager", "triton", "native" or "toy"'
+    with pytest.raises(ValueError, match=f"`backend` must be {names}, or a `Backend`; got 5"):
         FLOWS["h1"](backend=5)
     assert info()["backends"]["toy"] == "available"
 
@@ -258,7 +259,7 @@ def test_all_are_of_one_contract(kind: str) -> None:
     J = flow.interconnection.drive(flow._J(), flow.K, flow.space)
     results = []
     for backend in (TOY, *choice.BACKENDS):
-        if backend.name == "native" and not native.available():
+        if backend.describe().startswith("not available"):
             continue
         W = J if plan.drive == "matrix" or not backend.fused else None
         loop = twin(flow)

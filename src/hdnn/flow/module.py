@@ -36,7 +36,7 @@ from hdnn.kernels.transforms import autocasting
 from hdnn.spaces import Space, space_of
 from hdnn.structures import Dense, Structure, structure_of
 
-Backend = Literal["auto", "eager", "native"] | contract.Backend
+Backend = Literal["auto", "eager", "native", "triton"] | contract.Backend
 
 
 class Flow(nn.Module):
@@ -67,8 +67,8 @@ class Flow(nn.Module):
         ports: G of y' = … + G u, (n, d), or d for a learned one, `port_weight`; the calls then take `ports=u`.
         shared: one K and b for all layers (the time-invariant network).
         backend: "eager" runs layer by layer in PyTorch; "native" runs all layers in one compiled call, on the CPU,
-            and stores nothing per layer; "auto" takes native where it is installed and serves the call. One of your
-            own, a `Backend`, may be given itself.
+            and stores nothing per layer; "triton" does so in one launch on a CUDA device; "auto" takes the one that is
+            there, serves the call and should be faster. One of your own, a `Backend`, may be given itself.
         memory: what the eager path keeps for the backward pass. "store", its default, keeps every layer; "recompute"
             about √N states, for one more forward pass; "reverse" two states at any depth, for two more, where the step
             has an inverse, explicit or by a solve: it undoes the layers from the output. That costs few digits at small

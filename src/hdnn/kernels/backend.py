@@ -104,6 +104,10 @@ class Backend(ABC):
             wants: what is asked for beside the result.
         """
 
+    def worth(self, plan: Plan | None, y: Tensor) -> bool:
+        """Whether "auto" takes it for a call that it serves; who names it gets it."""
+        return True
+
     def full_weights(self, plan: Plan) -> bool:
         """Whether it reads K in full instead of the free numbers of its structure."""
         return True

@@ -9,9 +9,10 @@ from hdnn.kernels.eager import Eager
 from hdnn.kernels.native import Native
 from hdnn.kernels.operators import register
 from hdnn.kernels.plan import Plan
+from hdnn.kernels.triton import Triton
 
 # In the order in which "auto" asks them; the last serves everything.
-BACKENDS: tuple[Backend, ...] = (Native(), Eager())
+BACKENDS: tuple[Backend, ...] = (Native(), Triton(), Eager())
 
 
 def candidates(backend: Backend | str) -> tuple[Backend, ...]:
@@ -60,6 +61,7 @@ def chosen(backend: Backend | str, plan: Plan | None, y: Tensor, weight: Tensor,
     wants = wanted(store)
     for each in candidates(backend):
         known = plan if plan is None or each.drives or not plan.driven else None
-        if not (reason := each.why_not(known, y, weight, wants)):
+        reason = each.why_not(known, y, weight, wants)
+        if not reason and (backend != "auto" or each.worth(known, y)):
             return each
     raise ValueError(reason)

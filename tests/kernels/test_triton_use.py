@@ -1,0 +1,142 @@
+"""The Triton backend in use: transforms, operators, compilation, stand-ins for tensors; in the interpreter."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call, grad, jacfwd, jacrev, vmap
+
+from families import F64, Factors, preset, random, state
+from hdnn.flow import Flow
+from hdnn.kernels import operators
+from native_cases import TRANSFORMED, close, error, results, twin
+from triton_cases import INTERPRETED, QUIET
+
+pytestmark = [INTERPRETED, QUIET]
+
+KINDS = [kind for kind in TRANSFORMED if kind != "stages"]
+FEW = ("h2", "per layer", "damped")
+
+
+@pytest.mark.parametrize("kind", [k if k in FEW else pytest.param(k, marks=pytest.mark.slow) for k in KINDS])
+def test_transforms(kind: str) -> None:
+    """Mapped parameters are an axis of flows of one launch."""
+    fast, slow = TRANSFORMED[kind](backend="triton"), TRANSFORMED[kind](backend="eager")
+    one = state(fast) if fast.kernel_size is None else state(fast, 1, size=(2, 2))
+    many = random(3, *one.shape, seed=8)
+    params = {name: p.detach() for name, p in fast.named_parameters()}
+    stacked = {name: torch.stack([p + 0.1 * j for j in range(3)]) for name, p in params.items()}
+
+    def loss(flow: Flow, p: dict[str, Tensor], y: Tensor) -> Tensor:
+        return functional_call(flow, p, (y,)).sin().sum()  # type: ignore[no-any-return]
+
+    def both(f: Callable[[Flow], Any]) -> None:
+        for a, b in zip(*(torch.utils._pytree.tree_leaves(f(flow)) for flow in (fast, slow)), strict=True):
+            close(a, b)
+
+    both(lambda flow: jacrev(flow)(one))
+    both(lambda flow: vmap(flow, in_dims=1, out_dims=1)(many.movedim(0, 1)))
+    both(lambda flow: vmap(lambda p: functional_call(flow, p, (one,)))(stacked))
+    both(lambda flow: vmap(grad(lambda p, y: loss(flow, p, y)), in_dims=(None, 0))(params, many))
+    both(lambda flow: vmap(grad(lambda p, y: loss(flow, p, y)))(stacked, many))
+    for name, values in stacked.items():
+        both(lambda flow, n=name, v=values: vmap(grad(lambda x: loss(flow, {**params, n: x}, one)))(v))
+
+
+@pytest.mark.parametrize("name", ["ms2", "h1", "h2"])
+def test_operators_are_well_formed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Any, ...]] = []
+    for function in (operators.Run, operators.Pull):
+        apply = function.apply
+        monkeypatch.setattr(function, "apply", lambda *x, apply=apply: (seen.append(x), apply(*x))[1])
+    monkeypatch.setattr(operators, "_is_plain", lambda *tensors: False)
+    flow = preset(name, 4, 2, backend="triton")
+    if name == "h1":
+        flow = Factors("Dense_narrow", "skew", "ForwardEuler").flow(4, 2, backend="triton")
+    flow(state(flow, 3).requires_grad_()).sum().backward()
+    (*of_run, flows, backend, plan, _), (*of_pull, _, _, _, _, weights_too) = seen
+    assert weights_too
+    checks = ((torch.ops.hdnn.flow_run, of_run, ()), (torch.ops.hdnn.flow_pull, of_pull, (True,)),
+              (torch.ops.hdnn.flow_pull, of_pull, (False,)))  # fmt: skip
+    for operator, tensors, wants in checks:
+        plain = [None if x is None else x.detach() for x in tensors]
+        checked = torch.library.opcheck(operator.default, (*plain, *wants, flows, backend.name, *plan.values()))
+        assert set(checked.values()) == {"SUCCESS"}
+
+
+def test_gradcheck() -> None:
+    flow = preset("h2", 4, 2, backend="triton", step=0.3)
+    names, values = zip(*flow.named_parameters(), strict=True)
+
+    def call(y: Tensor, *values: Tensor) -> Tensor:
+        return functional_call(flow, dict(zip(names, values, strict=True)), (y,))  # type: ignore[no-any-return]
+
+    inputs = (state(flow, 1), *(v.detach().clone() for v in values))
+    assert torch.autograd.gradcheck(call, tuple(x.requires_grad_() for x in inputs), fast_mode=True)
+
+
+def test_second_derivatives_are_refused_by_name() -> None:
+    flow = preset("h1", 4, 2, backend="triton")
+    y = state(flow, 2).requires_grad_()
+    (first,) = torch.autograd.grad(flow(y).sum(), y, create_graph=True)
+    with pytest.raises(RuntimeError, match="The triton backend has no second derivatives"):
+        torch.autograd.grad(first.sum(), y)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_forward_mode_is_refused() -> None:
+    with pytest.raises(ValueError, match="no forward-mode"):
+        jacfwd(preset("h2", backend="triton"))(random(4))
+
+
+def test_stand_ins() -> None:
+    """Fake tensors on the processor and, which nothing here could run, on a CUDA device; nothing is launched."""
+    for device in ("cpu", "cuda"):
+        with FakeTensorMode():
+            with torch.device(device):
+                flow = preset("h2", 4, 3, backend="triton").to(device) if device == "cpu" else None
+                y, weight = torch.empty(7, 4, dtype=F64), torch.empty(3, 4, 4, dtype=F64)
+                bias = torch.empty(3, 4, dtype=F64)
+            plan = preset("h2", 4, 3).plan
+            if flow is not None:
+                assert flow(torch.empty(7, 4, dtype=F64)).shape == (7, 4)
+            out = torch.ops.hdnn.flow_run(y, weight, bias, None, 0, "triton", *plan.values())
+            assert (out.shape, out.device.type) == (y.shape, device)
+            found = torch.ops.hdnn.flow_pull(y, y, weight, bias, None, True, 0, "triton", *plan.values())
+            assert [x.shape for x in found] == [y.shape, weight.shape, bias.shape, (0,)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["h2", "per layer"])
+def test_compilation(kind: str) -> None:
+    flow = TRANSFORMED[kind](backend="triton")
+    torch._dynamo.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiled = torch.compile(flow, fullgraph=True, backend="aot_eager")
+        for batch in (3, 5):
+            y = state(flow, batch)
+            g = random(*y.shape, seed=6)
+            assert error(results(compiled, flow, y, g), results(flow, flow, y, g)) <= 1e-12
+
+
+def test_it_trains_as_the_eager_path() -> None:
+    """Some steps of an optimizer, in plain autograd."""
+    found = []
+    for backend in ("triton", "eager"):
+        flow = twin(preset("h2", 4, 2), backend)
+        optimizer = torch.optim.Adam(flow.parameters(), 0.05)
+        for _ in range(3):
+            optimizer.zero_grad()
+            flow(state(flow, 5)).square().mean().backward()
+            optimizer.step()
+        found.append([p.detach() for p in flow.parameters()])
+    assert error(*found) <= 1e-11
+    assert os.environ["TRITON_INTERPRET"]

@@ -1,0 +1,69 @@
+"""What the tests of the Triton backend share: when they can run, the comparison, and launches that are written down."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from families import random
+from hdnn.flow import Flow
+from hdnn.kernels import launches, triton
+from hdnn.kernels.backend import Layers
+from native_cases import F32, error, oracle, results, rounding, twin
+
+Launch = tuple[str, dict[str, Any]]
+
+# Together with the mark of each file: numbers that overflow on purpose, which NumPy reports.
+QUIET = pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::DeprecationWarning")
+INTERPRETED = pytest.mark.skipif(
+    not (triton.installed and triton.interpreted),
+    reason="needs Triton's interpreter: make test-triton (pip install --no-deps triton, TRITON_INTERPRET=1)",
+)
+
+
+def off(flow: Flow, y: Tensor, seed: int = 50) -> tuple[float, float, float]:
+    """Errors of output and gradients against the oracle in float64, ours of both precisions and eager float32's."""
+    g = random(*y.shape, seed=seed)
+    fast, single = twin(flow, "triton"), twin(flow).to(F32)
+    exact = copy.deepcopy(single).double()
+    small, cotangent = y.to(F32), g.to(F32)
+    double = error(results(fast, fast, y, g), results(lambda x: oracle(flow, x), flow, y, g))
+    coarse = results(lambda x: oracle(exact, x), exact, small.double(), cotangent.double())
+    eager = error(results(single, single, small, cotangent), coarse)
+    single.backend = "triton"
+    mine = error(results(single, single, small, cotangent), coarse)
+    if mine > max(1e-5, 3 * eager):  # eager may have been lucky with these very numbers
+        eager = max(eager, rounding(twin(single), small, cotangent))
+    return double, mine, eager
+
+
+def compare(flow: Flow, y: Tensor, seed: int = 50) -> None:
+    """Programs are the oracle in both precisions."""
+    double, single, eager = off(flow, y, seed)
+    assert double <= 1e-12, double
+    assert single <= max(1e-5, 3 * eager), f"float32: {single}, eager {eager}"
+
+
+def launched(flow: Flow, batch: int, dtype: torch.dtype = F32, y: Tensor | None = None) -> list[Launch]:
+    """What a forward and a backward run would launch."""
+    found: list[Launch] = []
+
+    def record(name: str, count: int, given: dict[str, Any], **sizes: int) -> None:
+        found.append((name, {**given, **sizes}))
+
+    actual, launches._launch = launches._launch, record
+    try:
+        flow = flow.to(dtype)
+        y = torch.zeros(batch, flow.features, dtype=dtype) if y is None else y
+        J, K, g = flow._J(), flow.K.detach(), flow.damping_weight
+        W = flow.interconnection.drive(J, K, flow.space).detach() if flow.plan.drive == "matrix" else None
+        bias = flow.bias.detach() if g is None else torch.cat([flow.bias.flatten(), g]).detach()
+        launches.forward(flow.plan, y, Layers(K, bias, W))
+        launches.backward(flow.plan, y, y, Layers(K, bias, W), True)
+    finally:
+        launches._launch = actual
+    return found

@@ -1,0 +1,78 @@
+"""Programs of the Triton backend compiled for devices that are not here, and what they would take of them.
+
+`python tests/triton_resources.py 80 90` prints a line of JSON for each; the interpreter must be off (TRITON_INTERPRET).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+import hdnn
+from hdnn.kernels import programs
+from triton_cases import Launch, launched
+
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64"}
+
+
+def resources(launch: Launch, capability: int) -> dict[str, Any]:
+    """Registers and stack of a thread, and shared memory of a program, in bytes."""
+    name, given = launch
+    program = getattr(programs, name)
+    signature, constants, attributes = {}, {}, {}
+    for place, argument in enumerate(program.arg_names):
+        value = given[argument]
+        if argument.isupper() and argument != "W":
+            signature[argument], constants[argument] = "constexpr", value
+        elif isinstance(value, torch.Tensor):
+            signature[argument] = POINTERS[value.dtype]
+            attributes[(place,)] = [["tt.divisibility", 16]]
+        else:
+            signature[argument] = "fp32" if isinstance(value, float) else "i32"
+    source = ASTSource(program, signature=signature, constexprs=constants, attrs=attributes)
+    options = {"num_warps": given.get("num_warps", 4), "enable_fp_fusion": True}
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        said = subprocess.run([CUOBJDUMP, "--dump-resource-usage", file.name], capture_output=True, text=True).stdout
+    found = {key.lower(): int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", said)}
+    return {**found, "shared": compiled.metadata.shared, "ptx": compiled.asm["ptx"]}
+
+
+def cases() -> Iterator[tuple[str, int, torch.dtype]]:
+    """Kinds of flows, sizes and numbers."""
+    for n in (2, 4, 8, 16, 32, 64, 128):
+        yield "h2", n, torch.float32
+        yield "h1", n, torch.float32
+    for n in (4, 32, 128):
+        yield "h2", n, torch.float64
+        yield "ms2", n, torch.float64
+
+
+def main(capabilities: list[int]) -> None:
+    for kind, n, dtype in cases():
+        flow = getattr(hdnn, kind)(n, 8, step=0.1)
+        for launch in launched(flow, 4096, dtype)[:2]:
+            for capability in capabilities:
+                found = resources(launch, capability)
+                del found["ptx"]
+                shape = {key: launch[1][key] for key in ("F", "U", "S", "num_warps")}
+                row = {"flow": kind, "n": n, "dtype": str(dtype), "program": launch[0], "sm": capability, **shape}
+                print(json.dumps({**row, **found}), flush=True)
+
+
+if __name__ == "__main__":
+    main([int(word) for word in sys.argv[1:]] or [80, 90])
