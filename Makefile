@@ -6,7 +6,7 @@ MNIST ?=
 CIFAR10 ?=
 IMAGES = $(if $(MNIST),--mnist=$(MNIST)) $(if $(CIFAR10),--cifar10=$(CIFAR10))
 
-.PHONY: demo test test-lowest test-slow dist bench docs playground notebooks lint types sanitize setup clean
+.PHONY: demo test test-lowest test-slow test-triton dist bench docs playground notebooks lint types sanitize setup clean
 
 demo: setup
 	$(BIN)/hdnn train digits --output runs/demo --overwrite
@@ -16,6 +16,17 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -n auto -m slow $(IMAGES)
+
+# The programs for CUDA devices: on the processor in Triton's interpreter, then compiled for devices that are not here.
+# Triton takes about a gigabyte, in a folder of its own; its interpreter needs the NumPy of its time. Not part of CI.
+# `make test-triton TRITON=3.6.0` takes the oldest.
+TRITON ?= 3.9.0
+ONLY_TRITON = build/triton-$(TRITON)
+
+test-triton: setup
+	test -d $(ONLY_TRITON)/triton || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(ONLY_TRITON) triton==$(TRITON) 'numpy<2.4'
+	PYTHONPATH=$(ONLY_TRITON) TRITON_INTERPRET=1 $(BIN)/python -m pytest -n auto tests/kernels/test_triton*.py
+	PYTHONPATH=$(ONLY_TRITON) $(BIN)/python -m pytest -n auto tests/kernels/test_triton_resources.py
 
 # The lowest declared version of every dependency and of those of users' extras, PyTorch aside, in an environment of its
 # own; other packages as they are today. Warnings of old packages are no errors here. Not part of CI.

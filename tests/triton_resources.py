@@ -1,10 +1,12 @@
 """Programs of the Triton backend compiled for devices that are not here, and what they would take of them.
 
-`python tests/triton_resources.py 80 90` prints a line of JSON for each; the interpreter must be off (TRITON_INTERPRET).
+`python tests/triton_resources.py 90 float32 4 8 16` prints a line of JSON for every program of flows of these
+sizes; the interpreter must be off (TRITON_INTERPRET).
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -52,27 +54,20 @@ def resources(launch: Launch, capability: int) -> dict[str, Any]:
     return {**found, "shared": compiled.metadata.shared, "ptx": compiled.asm["ptx"]}
 
 
-def cases() -> Iterator[tuple[str, int, torch.dtype]]:
-    """Kinds of flows, sizes and numbers."""
-    for n in (2, 4, 8, 16, 32, 64, 128):
-        yield "h2", n, torch.float32
-        yield "h1", n, torch.float32
-    for n in (4, 32, 128):
-        yield "h2", n, torch.float64
-        yield "ms2", n, torch.float64
+def rows(capability: int, sizes: list[int], dtype: torch.dtype = torch.float32) -> Iterator[dict[str, Any]]:
+    """Both programs of `h1` and `h2` for some numbers of features."""
+    for n, make in itertools.product(sizes, (hdnn.h1, hdnn.h2)):
+        for launch in launched(make(n, 8, step=0.1), 4096, dtype)[:2]:
+            found = resources(launch, capability)
+            del found["ptx"]
+            shape = {key: launch[1][key] for key in ("F", "U", "S", "num_warps")}
+            yield {"program": launch[0], "n": n, "dtype": str(dtype)[6:], "sm": capability, **shape, **found}
 
 
-def main(capabilities: list[int]) -> None:
-    for kind, n, dtype in cases():
-        flow = getattr(hdnn, kind)(n, 8, step=0.1)
-        for launch in launched(flow, 4096, dtype)[:2]:
-            for capability in capabilities:
-                found = resources(launch, capability)
-                del found["ptx"]
-                shape = {key: launch[1][key] for key in ("F", "U", "S", "num_warps")}
-                row = {"flow": kind, "n": n, "dtype": str(dtype), "program": launch[0], "sm": capability, **shape}
-                print(json.dumps({**row, **found}), flush=True)
+def main(capability: int, kind: str, sizes: list[int]) -> None:
+    for row in rows(capability, sizes, getattr(torch, kind)):
+        print(json.dumps({"triton": triton.__version__, **row}), flush=True)
 
 
 if __name__ == "__main__":
-    main([int(word) for word in sys.argv[1:]] or [80, 90])
+    main(int(sys.argv[1]), sys.argv[2], [int(word) for word in sys.argv[3:]])
