@@ -31,6 +31,7 @@ def test_every_regime_has_finite_positive_numbers():
         ("h2", 6, 2, 5),
     ]
     assert (result["threads"], result["dtype"], result["native"]) == (1, "float32", native.Native().describe())
+    assert result["device"] == "cpu"
     for row in result["regimes"]:
         for backend in ["eager", "native"] if native.available() else ["eager"]:
             assert 0 < row[f"{backend}_ms"] <= row[f"{backend}_median_ms"] < 1e4
@@ -60,6 +61,11 @@ def test_it_says_what_it_measures():
     said = []
     bench(TINY, seconds=0.01, announce=said.append)
     assert said == ["h1 4·3·10", "h2 6·2·5"]
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="There is no device 'abacus'"):
+        bench(TINY, device="abacus")
 
 
 @pytest.mark.parametrize("choice", [{"seconds": 0}, {"seconds": float("nan")}, {"threads": 0}])

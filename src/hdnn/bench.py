@@ -1,4 +1,4 @@
-"""How fast flows run here: forward, loss and backward as a user calls them, native beside eager.
+"""How fast flows run here: forward, loss and backward as a user calls them, fused beside eager.
 
 Nothing is timed before it agrees with the plain oracle in float64, in the loss and in every gradient.
 Legend: y (B, n) states, K and b the weights of N layers, J the interconnection, G = J Kᵀ.
@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from hdnn.flow import Backend, Flow
-from hdnn.kernels import native, reference
+from hdnn.kernels import backend as contract
+from hdnn.kernels import native, reference, triton
 from hdnn.presets import h1, h2
-from hdnn.training.devices import require_threads
+from hdnn.training.devices import require_device, require_threads
 
 TURN = 0.02  # seconds
 _MOST_CALLS, _FEWEST_ROUNDS = 200, 5
@@ -137,7 +138,7 @@ def disagreement(found: Iterable[Any], true: Iterable[Tensor]) -> float:
     """The largest relative error, in norm, among the loss and the gradients; infinite where one is not finite."""
     worst = 0.0
     for mine, exact in zip(found, true, strict=True):
-        error = float((torch.as_tensor(mine).double() - exact).norm() / exact.norm().clamp_min(1e-300))
+        error = float((torch.as_tensor(mine).double().cpu() - exact).norm() / exact.norm().clamp_min(1e-300))
         worst = max(worst, error if math.isfinite(error) else math.inf)
     return worst
 
@@ -195,23 +196,26 @@ def bench(
     *,
     seconds: float = 10.0,
     threads: int | None = None,
+    device: str = "cpu",
     announce: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Time forward + backward of flows by the eager path and, where it is installed, by the native backend.
+    """Time forward + backward of flows by the eager path and, where it is there, by the fused backend of the device.
 
     Args:
         regimes: what to run; None takes the five of `SHORT`.
         seconds: to measure for, all regimes together; making ready takes a few more.
         threads: that PyTorch and the kernels use; None leaves PyTorch's own number.
+        device: "cpu", where the native backend is timed, or "cuda", where it is Triton's.
         announce: told what is being measured.
 
     Returns:
-        Plain values: "native" (whether and how it runs here), "threads", "dtype", and "regimes": for each "model",
-        "features", "layers", "batch", then for "eager" and "native" the minimum "…_ms" and "…_median_ms" of a pass
-        and its "…_error" (relative, against float64), and "ratio", eager over native. What did not run is None.
+        Plain values: "native" or "triton" (whether and how it runs here), "threads", "dtype", "device", and "regimes":
+        for each "model", "features", "layers", "batch", then for "eager" and "native" or "triton" the minimum "…_ms"
+        and "…_median_ms" of a pass and its "…_error" (relative, against float64), and "ratio", eager over fused. What
+        did not run is None.
 
     Raises:
-        ValueError: if `seconds` or `threads` make no sense.
+        ValueError: if `seconds` or `threads` make no sense, or the device is not there.
         FloatingPointError: if a backend disagrees with float64.
 
     Example:
@@ -223,44 +227,56 @@ def bench(
         raise ValueError(f"`seconds` must be positive and finite; got {seconds}.")
     if threads is not None:
         require_threads(threads)
-    before = torch.get_num_threads()
+    place, before = require_device(device), torch.get_num_threads()
+    fused: contract.Backend = triton.Triton() if place.type == "cuda" else native.Native()
     torch.set_num_threads(threads or before)
     try:
         rows = []
         for regime in regimes:
             announce(f"{regime.model} {regime}")
-            rows.append(_measure(regime, seconds / len(regimes)))
+            rows.append(_measure(regime, seconds / len(regimes), fused, place))
         return {
-            "native": native.Native().describe(),
+            fused.name: fused.describe(),
             "threads": torch.get_num_threads(),
             "dtype": "float32",
+            "device": str(place),
             "regimes": rows,
         }
     finally:
         torch.set_num_threads(before)
 
 
-def _measure(regime: Regime, seconds: float) -> dict[str, Any]:
-    backends: list[Literal["eager", "native"]] = ["eager", "native"] if native.available() else ["eager"]
-    passes: dict[str, Pass] = {backend: flow_pass(*regime.problem(backend)) for backend in backends}
+def _measure(regime: Regime, seconds: float, fused: contract.Backend, place: torch.device) -> dict[str, Any]:
+    there = native.available() if fused.name == "native" else not fused.describe().startswith("not available")
+    problems: dict[str, tuple[Flow, Tensor]] = {"eager": regime.problem("eager")}
+    if there:
+        problems[fused.name] = regime.problem(fused)
+    passes = {name: flow_pass(flow.to(place), y.to(place)) for name, (flow, y) in problems.items()}
     true = truth(*regime.problem("eager"))
     errors = {backend: disagreement(run.results(), true) for backend, run in passes.items()}
     for backend, error in errors.items():
         require_agreement(backend, error, tolerance(errors["eager"]))
-    timings = interleaved(passes, seconds)
+    timings = interleaved({name: _waited(run, place) for name, run in passes.items()}, seconds)
     row: dict[str, Any] = {
         "model": regime.model,
         "features": regime.features,
         "layers": regime.layers,
         "batch": regime.batch,
     }
-    for backend in ("eager", "native"):
+    for backend in ("eager", fused.name):
         timing = timings.get(backend)
         row[f"{backend}_ms"] = timing and 1e3 * timing.minimum
         row[f"{backend}_median_ms"] = timing and 1e3 * timing.median
         row[f"{backend}_error"] = errors.get(backend)
-    row["ratio"] = timings["eager"].minimum / timings["native"].minimum if "native" in timings else None
+    row["ratio"] = timings["eager"].minimum / timings[fused.name].minimum if there else None
     return row
+
+
+def _waited(run: Callable[[], object], place: torch.device) -> Callable[[], object]:
+    """The function, over when the device has done what it was sent."""
+    if place.type != "cuda":
+        return run
+    return lambda: (run(), torch.cuda.synchronize(place))
 
 
 def _seconds(run: Callable[[], object]) -> float:

@@ -14,8 +14,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, grad, jacfwd, jacrev, vmap
 
 from families import F64, Factors, preset, random, state
+from hdnn import bench
 from hdnn.flow import Flow
-from hdnn.kernels import operators
+from hdnn.kernels import operators, triton
 from native_cases import TRANSFORMED, close, error, results, twin
 from triton_cases import INTERPRETED, QUIET
 
@@ -140,3 +141,11 @@ def test_it_trains_as_the_eager_path() -> None:
         found.append([p.detach() for p in flow.parameters()])
     assert error(*found) <= 1e-11
     assert os.environ["TRITON_INTERPRET"]
+
+
+def test_what_bench_times_on_a_device() -> None:
+    """But for the device."""
+    row = bench._measure(bench.Regime(4, 2, 5, "h2"), 0.01, triton.Triton(), torch.device("cpu"))
+    assert row["triton_ms"] > 0
+    assert row["triton_error"] < 1e-5
+    assert row["ratio"] == row["eager_ms"] / row["triton_ms"]
