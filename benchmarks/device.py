@@ -1,8 +1,9 @@
-"""What can be said of hdnn on a device only there: python benchmarks/device.py --part tests|images --device cuda.
+"""What can be said of hdnn on a device only there: python benchmarks/device.py --part PART --device cuda.
 
 `tests`: layers, gradients, exact reversal, training, resuming and runs on the device beside those on the processor.
 `images`: images a second and memory against depth of Hamiltonian networks and of a ResNet, then Hamiltonian-74 and
-ResNet-32 trained on CIFAR-10 by one recipe for as many epochs as --seconds allow. Each part takes less than four
+ResNet-32 trained on CIFAR-10 by one recipe for as many epochs as --seconds allow. `flow` and `training`: the Triton
+backend beside the loop over layers, see `device_flows.py`. Each part takes less than four
 minutes on one card; what is known is written to --out after every piece, so that nothing is lost where time ends.
 """
 
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import device_flows
 import hdnn
 import images
 from image_step import UNITS, resnet
@@ -137,7 +139,7 @@ def compiled(device: str) -> float:
         return close(torch.compile(network)(x), network(x), 1e-4)
 
 
-CHECKS: tuple[Callable[[str], float], ...] = (flows, stages, reversal, training, runs, compiled)
+CHECKS: tuple[Callable[[str], float], ...] = (flows, stages, reversal, training, runs, compiled, *device_flows.CHECKS)
 
 
 def tests(options: argparse.Namespace) -> Iterator[Found]:
@@ -226,20 +228,29 @@ def trained(name: str, options: argparse.Namespace) -> Found:
     return images.run(images.parsed([*arguments, "--epochs", str(epochs)]))
 
 
+PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Found]]] = {
+    "tests": tests,
+    "images": pictures,
+    "flow": device_flows.flows,
+    "training": device_flows.whole,
+}
+
+
 def main() -> None:
     """One part."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", required=True, choices=["tests", "images"])
+    parser.add_argument("--part", required=True, choices=PARTS)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--folder", type=Path, help="of the batches of CIFAR-10; without, nothing is trained")
-    parser.add_argument("--seconds", type=float, default=150.0, help="for both trainings together")
+    parser.add_argument("--mnist", help="folder with the four MNIST files; without, no flow is trained on them")
+    parser.add_argument("--seconds", type=float, default=150.0, help="for all trainings or all flows together")
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--steps", type=int, default=10, help="of a measurement of the pace")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     card = torch.cuda.get_device_name(options.device) if torch.device(options.device).type == "cuda" else "processor"
     found: Found = {"part": options.part, "device": card, "torch": torch.__version__, "found": []}
-    for piece in {"tests": tests, "images": pictures}[options.part](options):
+    for piece in PARTS[options.part](options):
         print(json.dumps({name: value for name, value in piece.items() if name != "history"}), flush=True)
         found["found"].append(piece)
         options.out.write_text(json.dumps(found, indent=1) + "\n")
