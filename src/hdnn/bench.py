@@ -276,7 +276,12 @@ def _waited(run: Callable[[], object], place: torch.device) -> Callable[[], obje
     """The function, over when the device has done what it was sent."""
     if place.type != "cuda":
         return run
-    return lambda: (run(), torch.cuda.synchronize(place))
+
+    def whole() -> None:
+        run()
+        torch.cuda.synchronize(place)
+
+    return whole
 
 
 def _seconds(run: Callable[[], object]) -> float:
