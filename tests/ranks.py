@@ -1,21 +1,28 @@
 """One of several processes that train the same models together; `test_many_processes.py` starts them.
 
-Run as `python ranks.py RANK RANKS FOLDER`. The last rank also trains every model alone and writes how far apart the
-weights end, by name of the case.
+Run as `python ranks.py RANK RANKS FOLDER [compiled]`. The last rank also trains every model alone and writes how far
+apart the weights end, by name of the case.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.checkpoint import load, save
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 import hdnn
@@ -86,12 +93,92 @@ def train(model: nn.Module, x: Tensor, call: dict[str, Tensor]) -> None:
         optimizer.step()
 
 
-def main(rank: int, ranks: int, folder: Path) -> None:
+def sharded(mesh: DeviceMesh, rank: int, folder: Path) -> dict[str, float]:
+    """What FSDP2 is asked for beside averaged gradients, with how far each ends from one process alone."""
+    ranks, inputs = mesh.size(), torch.randn(ROWS, 2)
+    part = inputs.chunk(ranks)[rank]
+
+    def model() -> Model:
+        torch.manual_seed(2)
+        return Model(nn.Linear(2, FEATURES), hdnn.h2(FEATURES, 6, step=0.2, memory="recompute"))
+
+    apart = {}
+    alone, policed = model().float(), model().float()
+    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, torch.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a flow is better kept in float32
+        fully_shard(policed, mesh=mesh, mp_policy=policy)
+        train(policed, part.float()[:, None], {})
+    train(alone, inputs.float()[:, None], {})
+    apart["bfloat16"] = difference(policed, alone)
+    assert {value.dtype for value in policed.parameters()} == {torch.float32}
+
+    with torch.device("meta"):
+        empty = model()
+    fully_shard(empty.flow, mesh=mesh)
+    fully_shard(empty, mesh=mesh)
+    empty.to_empty(device="cpu")
+    for module in empty.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    canonical = hdnn.canonical(FEATURES)
+    apart["J of a flow made on meta"] = float((empty.flow.interconnection_matrix - canonical).abs().max())
+    deviation = float(empty.flow.weight.full_tensor().std()) * FEATURES**0.5
+    apart["weights of a flow made on meta"] = abs(deviation - 1)
+
+    alone, parts = model(), model()
+    fully_shard(parts, mesh=mesh)
+    train(alone, inputs[:, None], {})
+    train(parts, part[:, None], {})
+    save(get_model_state_dict(parts), checkpoint_id=folder / "sharded")
+    dist.barrier()
+    if rank == ranks - 1:
+        dcp_to_torch_save(folder / "sharded", folder / "whole.pt")
+        save_file(torch.load(folder / "whole.pt"), folder / "whole.safetensors")
+        again = model()
+        again.load_state_dict(load_file(folder / "whole.safetensors"))
+        apart["one file of a sharded checkpoint"] = difference(again, alone)
+    back = model()
+    fully_shard(back, mesh=mesh)
+    state = get_model_state_dict(back)
+    load(state, checkpoint_id=folder / "sharded")
+    set_model_state_dict(back, state)
+    apart["shards read back"] = difference(back, alone)
+    return apart
+
+
+def difference(found: nn.Module, expected: nn.Module) -> float:
+    """The largest of all weights, whether they are in shards or whole."""
+    pairs = zip(found.parameters(), expected.parameters(), strict=True)
+    whole = ((one.full_tensor() if isinstance(one, DTensor) else one, other) for one, other in pairs)
+    return max(float((one - other).detach().abs().max()) for one, other in whole)
+
+
+def compiled(rank: int, ranks: int) -> dict[str, float]:
+    """A compiled DDP of every memory."""
+    apart = {}
+    x = torch.randn(ROWS, NODES, 2)
+    for memory in ("store", "recompute", "reverse"):
+        torch.manual_seed(1)
+        alone = Model(nn.Linear(2, FEATURES), hdnn.h2(4, 6, step=0.2, memory=memory, backend="eager"))
+        together = copy.deepcopy(alone)
+        train(torch.compile(DistributedDataParallel(together), backend="aot_eager"), x.chunk(ranks)[rank], {})
+        train(alone, x, {})
+        apart[memory] = difference(together, alone)
+    return apart
+
+
+def main(rank: int, ranks: int, folder: Path, compile_it: bool) -> None:
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
     mesh = init_device_mesh("cpu", (ranks,))
     torch.manual_seed(0)
+    if compile_it:
+        (folder / f"compiled-{rank}.json").write_text(json.dumps(compiled(rank, ranks)))
+        dist.destroy_process_group()
+        return
+    (folder / f"sharded-{rank}.json").write_text(json.dumps(sharded(mesh, rank, folder)))
     apart: dict[str, float] = {}
     for name, make, x, call in list(cases()):
         for how in ("DDP", "fully_shard"):
@@ -115,4 +202,4 @@ def main(rank: int, ranks: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), "compiled" in sys.argv[4:])
