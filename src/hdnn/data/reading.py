@@ -154,9 +154,6 @@ def _chunks(
     import pandas as pd
 
     options: dict[str, Any] = {"dtype": {name: "float64" if name in numeric else str for name in layout.names}}
-    if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):
-        # Later versions always take the number nearest to what is written, as Python does.
-        options["float_precision"] = "round_trip"
     with _opened(place) as stream:
         letters = _Letters(stream, place, layout)
         rows, count, reader = _rows_of(part, layout.letters), 0, None
