@@ -122,7 +122,7 @@ def test_torchrun_itself(place):
 
 @pytest.mark.slow
 def test_an_error_that_all_meet_is_said_once(place):
-    process = begun(place, f"{LINE} -o run --processes 2 --learning-rate 1e30 --optimizer sgd")
+    process = begun(place, f"{LINE} -o run --processes 2 --learning-rate 1e38 --optimizer sgd")
     _, err = process.communicate(timeout=300)
     assert process.returncode == 1
     assert err.count("Error: ") == 1

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn import functional
 
 import hdnn
@@ -151,8 +153,16 @@ def refusals() -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "other data", lambda: fitted(x, (y + rank) % 3)
     yield "another recipe", lambda: fitted(x, y, learning_rate=0.1 + rank)
     yield "native", lambda: hdnn.fit(vectors(), x, y, hdnn.Recipe(epochs=1), backend="native")
+    if torch.distributed.is_initialized():
+        yield "sharded", lambda: hdnn.fit(sharded(), x, y, hdnn.Recipe(epochs=1))
     lonely = [(x[:4], y[:4])] * (1 + rank)
     yield "other batches", lambda: hdnn.fit(vectors(), lonely, recipe=hdnn.Recipe(epochs=1))
+
+
+def sharded() -> nn.Module:
+    model = vectors()
+    fully_shard(model, mesh=init_device_mesh("cpu", (count(),)))
+    return model
 
 
 def in_float32(fitted: Callable[..., Any], images: Tensor, y: Tensor) -> Any:

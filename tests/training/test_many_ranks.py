@@ -85,8 +85,8 @@ def test_pieces_together_are_the_batch_and_no_row_comes_twice(found):
 
 
 def test_errors_are_the_same_on_all_ranks(found):
-    names = [name for name, left in found[1, 0].items() if isinstance(left, str)]
-    assert len(names) == 6
+    names = [name for name, left in found[2, 0].items() if isinstance(left, str)]
+    assert len(names) == 7
     for ranks, name in itertools.product((2, 4), names):
         said = {found[ranks, rank][name] for rank in range(ranks)}
         assert len(said) == 1, said
@@ -98,6 +98,7 @@ def test_errors_are_the_same_on_all_ranks(found):
     assert "has another recipe than process 0" in found[4, 0]["another recipe"]
     assert "has another number of batches than process 0" in found[2, 1]["other batches"]
     assert "2 processes share every step" in found[2, 0]["native"]
+    assert "are sharded over processes" in found[4, 3]["sharded"]
 
 
 def test_pieces_follow_each_other_and_differ_by_one_row():

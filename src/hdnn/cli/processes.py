@@ -85,12 +85,19 @@ def joined(device: str) -> Iterator[None]:
         # An interrupt is for the first, which saves; the others end when it has.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+    from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
     store, rank, world = next(iter(rendezvous("env://")))
+    # What processes said that have ended since must not be taken for a word of those that begin again.
+    store = PrefixStore(f"hdnn {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     _store.append(store)
     # Gloo for tensors on the CPU, NCCL for those of CUDA.
-    torch.distributed.init_process_group(store=store, rank=rank, world_size=world)
+    try:
+        torch.distributed.init_process_group(store=store, rank=rank, world_size=world)
+    except RuntimeError as error:
+        said = str(error).splitlines()[0]
+        raise ConnectionError(f"The {world} processes of this training did not find each other: {said}") from error
     yield
     torch.distributed.destroy_process_group()  # not after an error, when nobody may be left to agree to it
 

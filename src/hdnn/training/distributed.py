@@ -114,6 +114,11 @@ def begin(ranks: Ranks, network: nn.Module, recipe: Recipe, source: Source, resu
     Raises:
         ValueError: if they are not; the message names what differs.
     """
+    if any(hasattr(p, "device_mesh") for p in network.parameters()):
+        raise ValueError(
+            "The parameters of this network are sharded over processes, and `fit` shares batches among whole copies. "
+            "Give it the network before `fully_shard`, or train the sharded one in a loop of your own."
+        )
     position = None if resume is None else (resume.epochs, resume.batches, resume.is_starting)
     mine = {
         "network": [(name, tuple(p.shape), str(p.dtype), p.requires_grad) for name, p in network.named_parameters()],

@@ -74,7 +74,8 @@ def fit(
     batches together are one. The weights are those of the first process. Objectives and scores are of whole batches,
     moments of batches too, of stages and of PyTorch's batch norms; dropout draws for whole batches. Starts and
     validation are computed by all alike, and what the first finds decides. Callbacks are told in every process: let one
-    alone write. Steps are taken by PyTorch, not natively.
+    alone write. Steps are taken by PyTorch, not natively. What one process trains without the others stands under
+    `with hdnn.ranks.alone():`.
 
     Args:
         network: trained in place, on the device where its parameters are.
