@@ -3,7 +3,8 @@
     python benchmarks/rank_kills.py --kills 50 --output benchmarks/results/DATE-rank-kills.md
 
 Two ranks train together and write a checkpoint after every step. One of them, by chance the first or the second, is
-killed (SIGKILL) at a random moment, drawn evenly over the time that the training takes; the other must end by itself.
+killed (SIGKILL) at a random moment, drawn evenly over the time that the training takes; the other must end by itself,
+but where they had not met yet.
 Both are begun again, and most of these are killed again, and so on. At the end the weights, the history (but its times)
 and the results (but their times) are compared bit by bit with those of as many ranks that were left in peace. The ranks
 are forked from a process that has PyTorch loaded, and draw no figures.
@@ -41,7 +42,6 @@ CASES = {
     "L-BFGS": (SOURCE, {**ADAM, "optimizer": "lbfgs", "epochs": 12}),
     "AdamW, early stopping": (SOURCE, {**ADAM, **STOPPING}),
     "alternating": (SOURCE, {**ADAM, "method": "alternating", "epochs": 3, "batch_size": 25}),
-    "image network": (Source("digits"), Choices(units=(1,), channels=(4,), epochs=2, batch_size=256)),
 }
 
 
@@ -54,6 +54,7 @@ def begin(case: tuple[Source, Choices], folder: Path, rank: int, meeting: Path) 
     try:
         torch.set_num_threads(1)
         torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=RANKS)
+        meeting.with_name(f"{meeting.name}-{rank}").touch()
         goes_on = Run.open(folder) if (folder / "config.json").exists() else None
         source, choices = case
         if rank:
@@ -90,6 +91,9 @@ def attempt(case: tuple[Source, Choices], folder: Path, after: float, which: int
         if not killed and which not in codes and time.monotonic() - start > after:
             os.kill(ranks[which], signal.SIGKILL)
             killed = True
+            if not all(meeting.with_name(f"{meeting.name}-{rank}").exists() for rank in range(RANKS)):
+                for child in {*ranks} - {ranks[rank] for rank in (*codes, which)}:
+                    os.kill(child, signal.SIGKILL)  # as torchrun does; it would wait long for the other to come
         if time.monotonic() - start > after + 300:
             raise RuntimeError(f"ranks hang: {codes}")
         time.sleep(0.002)
@@ -106,18 +110,20 @@ def bits(folder: Path) -> tuple[bytes, str, str]:
     return (folder / "model.safetensors").read_bytes(), "\n".join(history), json.dumps(kept, sort_keys=True)
 
 
-def row(name: str, case: tuple[Source, Choices], kills: int, chance: random.Random, work: Path) -> list[object]:
-    """Kill one kind of training so often."""
+def row(
+    name: str, case: tuple[Source, Choices], kills: int, until: float, chance: random.Random, work: Path
+) -> list[object]:
+    """Kill one kind of training so often, if time allows."""
     peace = work / "peace"
     ended, seconds = attempt(case, peace, 1e9, 0)
     expected = bits(peace)
     assert ended
     done, runs, other, by_rank = 0, 0, 0, [0, 0]
-    while done < kills:
+    while done < kills and time.monotonic() < until:
         run = work / f"run-{runs}"
         while True:
             which = chance.randrange(RANKS)
-            spared = done >= kills or chance.random() < 0.2
+            spared = done >= kills or time.monotonic() > until or chance.random() < 0.15
             over, _ = attempt(case, run, 1e9 if spared else chance.uniform(0, seconds), which)
             if over:
                 break
@@ -135,6 +141,7 @@ def main() -> None:
     """Kill and compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50, help="in all")
+    parser.add_argument("--minutes", type=float, default=60.0, help="after which no more are killed")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=CASES, metavar="CASE")
     parser.add_argument("--output", type=Path)
@@ -146,7 +153,11 @@ def main() -> None:
     each = -(-chosen.kills // len(chosen.cases))
     with tempfile.TemporaryDirectory() as work:
         chances = {name: random.Random(f"{chosen.seed} {name}") for name in chosen.cases}
-        rows = [row(name, CASES[name], each, chances[name], Path(work)) for name in chosen.cases]
+        start, share = time.monotonic(), 60 * chosen.minutes / len(chosen.cases)
+        rows = [
+            row(name, CASES[name], each, start + share * k, chances[name], Path(work))
+            for k, name in enumerate(chosen.cases, start=1)
+        ]
     total = ["all", "", *(sum(int(str(line[k])) for line in rows) for k in range(2, len(columns)))]
     lines = [
         *machine.head("One of two ranks killed at random moments", known),
