@@ -99,19 +99,25 @@ def test_forward_mode_is_refused() -> None:
 
 def test_stand_ins() -> None:
     """Fake tensors on the processor and, which nothing here could run, on a CUDA device; nothing is launched."""
+    flow = preset("h2", 4, 3, backend="triton")
+    real = (state(flow, 7), flow.K.detach(), flow.bias.detach())
+    five = state(flow, 5)
     for device in ("cpu", "cuda"):
-        with FakeTensorMode():
-            with torch.device(device):
-                flow = preset("h2", 4, 3, backend="triton").to(device) if device == "cpu" else None
-                y, weight = torch.empty(7, 4, dtype=F64), torch.empty(3, 4, 4, dtype=F64)
-                bias = torch.empty(3, 4, dtype=F64)
-            plan = preset("h2", 4, 3).plan
-            if flow is not None:
-                assert flow(torch.empty(7, 4, dtype=F64)).shape == (7, 4)
-            out = torch.ops.hdnn.flow_run(y, weight, bias, None, 0, "triton", *plan.values())
+        with FakeTensorMode() as mode:
+            y, weight, bias = (
+                mode.from_tensor(x) if device == "cpu" else torch.empty(x.shape, dtype=F64, device=device) for x in real
+            )
+            out = torch.ops.hdnn.flow_run(y, weight, bias, None, 0, "triton", *flow.plan.values())
             assert (out.shape, out.device.type) == (y.shape, device)
-            found = torch.ops.hdnn.flow_pull(y, y, weight, bias, None, True, 0, "triton", *plan.values())
+            found = torch.ops.hdnn.flow_pull(y, y, weight, bias, None, True, 0, "triton", *flow.plan.values())
             assert [x.shape for x in found] == [y.shape, weight.shape, bias.shape, (0,)]
+    with FakeTensorMode() as mode:
+        params = {n: mode.from_tensor(p) for n, p in flow.named_parameters()}
+        out = functional_call(flow, params, (mode.from_tensor(five),))
+        (first, *_) = torch.autograd.grad(out.sum(), list(params.values()))
+        assert (out.shape, first.shape) == ((5, 4), flow.weight.shape)
+    given = [torch.empty(x, dtype=F64, device="meta") for x in ((7, 4), (3, 4, 4), (3, 4))]
+    assert torch.ops.hdnn.flow_run(*given, None, 0, "triton", *flow.plan.values()).is_meta
 
 
 @pytest.mark.slow
