@@ -1,6 +1,7 @@
 """Data sets and the encoders that turn raw rows into network inputs and answers back into words."""
 
-from hdnn.data.arrow_batches import ArrowBatches
+from typing import TYPE_CHECKING, Any
+
 from hdnn.data.cifar import cifar10
 from hdnn.data.columns import Categorical, Numeric
 from hdnn.data.dataset import Dataset, Encoder, encoder_from_dict, planar, split
@@ -18,6 +19,18 @@ from hdnn.data.sequence_sets import sequences, time_series
 from hdnn.data.series import Series, read_ts, series_of
 from hdnn.data.tables import table
 from hdnn.data.targets import TargetEncoder, Task
+
+if TYPE_CHECKING:
+    from hdnn.data.arrow_batches import ArrowBatches
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ArrowBatches":  # which imports torch, as nothing else here does
+        from hdnn.data.arrow_batches import ArrowBatches
+
+        return ArrowBatches
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "DOMAINS",
