@@ -105,8 +105,11 @@ def test_wishes_are_refused(there: None) -> None:
     [(4, 125, True), (16, 1 << 20, True), (32, 4096, True), (32, 1 << 16, False), (64, 8192, True),
      (64, 1 << 14, False), (128, 16, False)],
 )  # fmt: skip
-def test_auto_takes_it_where_it_is_thought_to_be_faster(there: None, n: int, batch: int, taken: bool) -> None:
+def test_auto_takes_it_where_it_is_thought_to_be_faster(
+    there: None, monkeypatch: pytest.MonkeyPatch, n: int, batch: int, taken: bool
+) -> None:
     """A prediction; who names it gets it."""
+    monkeypatch.setattr(triton.Triton, "proven", True)
     plan = preset("h2", n).plan
     y, weight = OnCuda(batch, n), OnCuda(1)
     found = choice.chosen("auto", plan, y, weight, False)  # type: ignore[arg-type]
@@ -114,7 +117,14 @@ def test_auto_takes_it_where_it_is_thought_to_be_faster(there: None, n: int, bat
     assert choice.chosen("triton", plan, y, weight, False).name == "triton"  # type: ignore[arg-type]
 
 
+def test_auto_leaves_it_until_a_device_has_run_it(there: None) -> None:
+    plan, y, weight = preset("h2").plan, OnCuda(125, 4), OnCuda(1)
+    assert choice.chosen("auto", plan, y, weight, False).name == "eager"  # type: ignore[arg-type]
+    assert choice.chosen("triton", plan, y, weight, False).name == "triton"  # type: ignore[arg-type]
+
+
 def test_auto_never_interprets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton.Triton, "proven", True)
     monkeypatch.setattr(triton, "installed", True)
     monkeypatch.setattr(triton, "interpreted", True)
     assert choice.chosen("auto", preset("h2").plan, random(3, 4), random(1), False).name != "triton"

@@ -43,9 +43,14 @@ def serves(plan: Plan) -> bool:
 
 
 class Triton(Backend):
-    """Keeps no layer; knows reverse mode alone, of CUDA tensors that are all float32 or all float64."""
+    """Keeps no layer; knows reverse mode alone, of CUDA tensors that are all float32 or all float64.
+
+    Attributes:
+        proven: whether a device has run its tests: until then only who names it gets it.
+    """
 
     name: ClassVar[str] = "triton"
+    proven: ClassVar[bool] = False
     many: ClassVar[bool] = True
     drives: ClassVar[bool] = True
 
@@ -97,12 +102,12 @@ class Triton(Backend):
         )
 
     def worth(self, plan: Plan | None, y: Tensor) -> bool:
-        """Whether it is thought to be faster than the loop over the layers: a prediction, for want of a device.
+        """Whether a device has proven it, and it is thought to be faster than the loop over the layers: a prediction.
 
         The loop is bound by its launches as long as batches are small, the programs by their sums of n² terms.
         """
         n = plan.features if plan is not None else MOST_FEATURES
-        return not y.is_cpu and (n <= 16 or (n <= 64 and y.numel() * n <= 1 << 25))
+        return self.proven and not y.is_cpu and (n <= 16 or (n <= 64 and y.numel() * n <= 1 << 25))
 
     def forward(self, plan: Plan, y: Tensor, layers: Layers, keep: bool) -> tuple[Tensor, None]:
         """One launch."""
