@@ -13,24 +13,26 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
 import hdnn
 from hdnn.kernels import programs
 from triton_cases import Launch, launched
 
-CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 POINTERS = {torch.float32: "*fp32", torch.float64: "*fp64"}
 
 
 def resources(launch: Launch, capability: int) -> dict[str, Any]:
     """Registers and stack of a thread, and shared memory of a program, in bytes."""
+    import triton  # where it is not installed, doctests still import this file
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    cuobjdump = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     name, given = launch
     program = getattr(programs, name)
     signature, constants, attributes = {}, {}, {}
@@ -49,7 +51,7 @@ def resources(launch: Launch, capability: int) -> dict[str, Any]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
-        said = subprocess.run([CUOBJDUMP, "--dump-resource-usage", file.name], capture_output=True, text=True).stdout
+        said = subprocess.run([cuobjdump, "--dump-resource-usage", file.name], capture_output=True, text=True).stdout
     found = {key.lower(): int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", said)}
     return {**found, "shared": compiled.metadata.shared, "ptx": compiled.asm["ptx"]}
 
@@ -66,7 +68,7 @@ def rows(capability: int, sizes: list[int], dtype: torch.dtype = torch.float32) 
 
 def main(capability: int, kind: str, sizes: list[int]) -> None:
     for row in rows(capability, sizes, getattr(torch, kind)):
-        print(json.dumps({"triton": triton.__version__, **row}), flush=True)
+        print(json.dumps({"triton": version("triton"), **row}), flush=True)
 
 
 if __name__ == "__main__":

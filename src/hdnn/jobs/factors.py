@@ -8,7 +8,6 @@ from typing import Any
 
 from hdnn.flow import Flow
 from hdnn.integrators import INTEGRATORS
-from hdnn.interconnections import Inverse
 
 _NAMES: dict[type, str] = {type(integrator): name for name, integrator in INTEGRATORS.items()}
 
@@ -36,7 +35,7 @@ def in_words(factor: Any) -> str:
         >>> [in_words(each) for each in (BlockDiagonal(8), RungeKutta4(), Fixed(upper_ones(4)), Inverse())]
         ['block diagonal, width 8', 'runge_kutta4', 'upper_ones', 'K⁻ᵀ']
     """
-    if isinstance(factor, Inverse) and factor.skew:
+    if getattr(factor, "is_inverse", False) and factor.skew:
         return "K⁻ᵀ"
     if fixed := re.fullmatch(r"Fixed\((.*)\)", repr(factor)):
         return fixed[1]
