@@ -14,10 +14,6 @@
 
 #define HDNN_INLINE inline __attribute__((always_inline))
 
-#ifndef HDNN_SQUARE_BYTES
-#define HDNN_SQUARE_BYTES 8  // the largest numbers for which small sizes have code of their own
-#endif
-
 namespace {
 
 using hdnn::Activation;

@@ -2,6 +2,10 @@
 //
 // Included inside an anonymous namespace, as math.hpp is. λ is the gradient of the state.
 
+#ifndef HDNN_SQUARE_BYTES
+#define HDNN_SQUARE_BYTES 8  // the largest numbers for which small sizes have code of their own
+#endif
+
 // Lanes of a block: fewer where all samples are few. No bit depends on idle lanes: they add zeros.
 template <class T> int64_t lanes_for(int64_t features, int64_t samples) {
   const int64_t tile = int64_t{kColumns} * Simd<T>::W;
