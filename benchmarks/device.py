@@ -3,7 +3,8 @@
 `tests`: layers, gradients, exact reversal, training, resuming and runs on the device beside those on the processor.
 `images`: images a second and memory against depth of Hamiltonian networks and of a ResNet, then Hamiltonian-74 and
 ResNet-32 trained on CIFAR-10 by one recipe for as many epochs as --seconds allow. `flow` and `training`: the Triton
-backend beside the loop over layers, see `device_flows.py`. Each part takes less than four
+backend beside the loop over layers, see `device_flows.py`; `sizes` and `tiles`: where and how it is fastest, see
+`device_sizes.py`. Each part takes less than four
 minutes on one card; what is known is written to --out after every piece, so that nothing is lost where time ends.
 """
 
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import device_flows
+import device_sizes
 import hdnn
 import images
 from image_step import UNITS, resnet
@@ -233,6 +235,8 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Found]]] = {
     "images": pictures,
     "flow": device_flows.flows,
     "training": device_flows.whole,
+    "sizes": device_sizes.sizes,
+    "tiles": device_sizes.tiles,
 }
 
 
@@ -246,6 +250,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=150.0, help="for all trainings or all flows together")
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--steps", type=int, default=10, help="of a measurement of the pace")
+    parser.add_argument("--after", type=Path, help="a file without which nothing is timed: other work goes on")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     card = torch.cuda.get_device_name(options.device) if torch.device(options.device).type == "cuda" else "processor"

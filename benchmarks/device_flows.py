@@ -7,15 +7,19 @@ sides, which is what a small flow must be compared by; never quote the plain loo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import dataclasses
 import math
+import multiprocessing
+import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed, nn
 
 import hdnn
 import trainings
@@ -31,6 +35,7 @@ REGIMES = (
     Regime(32, 64, 4096, "h2"), Regime(64, 256, 8192, "h2"), Regime(128, 16, 1024),
 )  # fmt: skip
 DEPTHS = (16, 64, 256, 1024)
+PATIENCE = 150.0  # seconds for one way to compile
 
 
 def on_card(device: str) -> bool:
@@ -72,58 +77,138 @@ def passes(regime: Regime, device: str) -> Iterator[tuple[str, Pass]]:
         yield "triton", flow_pass(one, y.detach().clone())
 
 
-def jax_scan(regime: Regime) -> Callable[[], object] | None:
-    """The pass of an `h1` by a JAX scan on a GPU, where JAX has one."""
+def by_jax(regime: Regime) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """The pass by JAX on a GPU, where JAX has one: the loss, and gradients in the shapes of ours."""
     try:
         import jax
         import jax.numpy as jnp
+
+        import jax_trainers
     except ImportError:
-        return None
-    if jax.default_backend() != "gpu" or regime.model != "h1":
-        return None
+        return
+    if jax.default_backend() != "gpu":
+        return
+    jax.config.update("jax_default_matmul_precision", "highest")
     flow, y = regime.problem("eager")
-    K, b, J, z = (jnp.asarray(x.detach().numpy()) for x in (flow.K, flow.bias, flow.J, y))
+    K, b, z = (jnp.asarray(x.detach().numpy()) for x in (flow.weight, flow.bias, y))
+    for depth in ("scan", "segments", "unrolled"):
+        if depth == "scan" or (flow.layers % jax_trainers.SEGMENT == 0 and depth == "segments") or flow.layers <= 64:
+            way = jax_trainers.flow_of(flow, depth)
+            run = jax.jit(jax.value_and_grad(lambda z, K, b, way=way: jnp.mean(way(z.T, K, b) ** 2), (0, 1, 2)))
+            yield f"JAX {depth}", lambda run=run: jax.block_until_ready(run(z, K, b))
 
-    def loss(K: Any, b: Any, z: Any) -> Any:
-        def layer(z: Any, now: Any) -> Any:
-            return z + flow.step * jnp.tanh(z @ now[0].T + now[1]) @ now[0] @ J.T, None
 
-        return jnp.mean(jax.lax.scan(layer, z, (K, b))[0] ** 2)
+def in_turns(
+    piece: Callable[[Any, argparse.Namespace, Call], Found], jobs: Sequence[Any], options: argparse.Namespace
+) -> Iterator[Found]:
+    """What `piece(job, options, turn)` finds, of every job.
 
-    run = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))
-    return lambda: jax.block_until_ready(run(K, b, z))
+    On a card every job has a process: all make ready (compile) at once, and each calls `turn()` before it times
+    anything, which returns when no other job does.
+    """
+    if not on_card(options.device):
+        yield from (piece(job, options, lambda: None) for job in jobs)
+        return
+    context, children = multiprocessing.get_context("spawn"), []
+    for job in jobs:
+        mine, other = context.Pipe()
+        child = context.Process(target=_child, args=(piece, job, options, other), daemon=False)
+        child.start()
+        other.close()
+        children.append((job, mine, child))
+    for _, mine, _ in children:
+        with contextlib.suppress(EOFError):
+            mine.recv()
+    while options.after is not None and not options.after.exists():
+        time.sleep(0.2)
+    for job, mine, child in children:
+        try:
+            mine.send(None)
+            yield mine.recv()
+        except (EOFError, BrokenPipeError):
+            yield {"job": str(job), "failed": "its process ended"}
+        child.join()
+
+
+def _child(piece: Callable[[Any, argparse.Namespace, Call], Found], job: Any, options: Any, line: Any) -> None:
+    def turn() -> None:
+        line.send(None)
+        line.recv()
+
+    line.send(piece(job, options, turn))
+
+
+def within(seconds: float, run: Callable[[], Any]) -> Any:
+    """What the call returns.
+
+    Raises:
+        TimeoutError: if it takes longer.
+    """
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"took longer than {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        return run()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def flows(options: argparse.Namespace, regimes: tuple[Regime, ...] = REGIMES) -> Iterator[Found]:
     """Rows of forward + backward, then the peak of the memory against depth."""
-    seconds = options.seconds / (2 * len(regimes))
-    for regime in regimes:
-        yield {"what": "pace", "flow": f"{regime.model} {regime}", **paced(regime, options.device, seconds)}
+    options.share = options.seconds / (2 * len(regimes))
+    yield from in_turns(paced, regimes, options)
     for layers in DEPTHS:
         found = {name: peak(name, layers, options) for name in ("eager", "recompute", "triton")}
         yield {"what": "memory", "layers": layers, **found}
 
 
-def paced(regime: Regime, device: str, seconds: float) -> Found:
+def paced(regime: Regime, options: argparse.Namespace, turn: Call) -> Found:
     """Milliseconds of every way that agrees with float64, and the errors of all."""
     runs: dict[str, Call] = {}
     true, errors, failed = truth(*regime.problem("eager")), {}, {}
-    for name, run in passes(regime, device):
+    allowed = math.inf
+
+    def checked(name: str, results: Callable[[], Any]) -> bool:
+        """Whether it runs and agrees; what else it is stands among the failed."""
         try:
-            errors[name] = disagreement(run.results(), true)
-            if not errors[name] <= tolerance(errors["eager"]):
-                failed[name] = "disagrees with float64"
-                continue
-            runs[name] = waited(run, device)
-            if on_card(device):
-                runs[f"{name}, graph"] = waited(graphed(run), device)
+            errors[name] = disagreement(within(PATIENCE, results), true)
         except Exception as error:  # the others still say something
-            failed[name] = f"{type(error).__name__}: {error}"
-    if scan := jax_scan(regime):
-        scan()
-        runs["JAX scan"] = scan
-    timings = interleaved(runs, seconds)
-    return {"ms": {name: 1e3 * each.minimum for name, each in timings.items()}, "errors": errors, "failed": failed}
+            failed[name] = f"{type(error).__name__}: {str(error)[:300]}"
+            return False
+        if not errors[name] <= allowed:
+            failed[name] = "disagrees with float64"
+            return False
+        return True
+
+    if on_card(options.device):
+        for name, call in by_jax(regime):
+            if checked(name, lambda call=call: _flat(call())):
+                runs[name] = call
+    for name, run in passes(regime, options.device):
+        if not checked(name, run.results):
+            continue
+        allowed = tolerance(errors["eager"])
+        runs[name] = waited(run, options.device)
+        if on_card(options.device):
+            try:
+                runs[f"{name}, graph"] = waited(graphed(run), options.device)
+            except RuntimeError as error:
+                failed[f"{name}, graph"] = f"{type(error).__name__}: {str(error)[:300]}"
+    runs = {name: run for name, run in runs.items() if not errors.get(name, 0.0) > allowed}
+    turn()
+    timings = interleaved(runs, options.share)
+    ms = {name: 1e3 * each.minimum for name, each in timings.items()}
+    return {"what": "pace", "flow": f"{regime.model} {regime}", "ms": ms, "errors": errors, "failed": failed}
+
+
+def _flat(found: Any) -> list[Any]:
+    """Loss and gradients of a JAX pass, in one list."""
+    loss, gradients = found
+    return [torch.tensor(float(loss)), *(torch.from_numpy(np.array(g)) for g in gradients)]
 
 
 def peak(name: str, layers: int, options: argparse.Namespace) -> int | str | None:
@@ -146,39 +231,66 @@ def peak(name: str, layers: int, options: argparse.Namespace) -> int | str | Non
 
 
 def whole(options: argparse.Namespace, names: tuple[str, ...] = ("Swiss roll, 64 layers", "MNIST")) -> Iterator[Found]:
-    """Trainings by `hdnn.fit` on the device, the flow in one launch and layer by layer."""
+    """Trainings on the device by `hdnn.fit`, the flow in one launch and layer by layer, and by JAX."""
     for name in names:
         if name == "MNIST" and options.mnist is None:
             continue
         case = trainings.made(name, options.mnist)
-        for backend in ("eager", "triton"):
-            yield {"what": "training", "case": name, "backend": backend, **trained(case, backend, options)}
+        ways = {backend: _by_fit(case, backend, options) for backend in ("eager", "triton")}
+        if on_card(options.device):
+            ways |= _by_jax(case)
+        for way, run in ways.items():
+            yield {"what": "training", "case": name, "by": way, **trained(case, run, options)}
 
 
-def trained(case: trainings.Case, backend: str, options: argparse.Namespace) -> Found:
-    """Microseconds a step, by as many epochs as a part of the time allows, and the last mean objective."""
+def trained(case: trainings.Case, run: Callable[[int], float], options: argparse.Namespace) -> Found:
+    """Microseconds a step, by as many epochs as a part of the time allows, and the mean objective of the last."""
     share = options.seconds / 8
 
-    def run(epochs: int) -> tuple[float, float]:
-        network = copy.deepcopy(case.network)
-        try:
-            network.flow.backend = backend
-        except ValueError as error:
-            raise RuntimeError(str(error)) from error
-        network.to(options.device)
-        x, y = case.x.to(options.device), case.y.to(options.device)
+    def timed(epochs: int) -> tuple[float, float]:
         began = time.perf_counter()
-        loss = hdnn.fit(network, x, y, dataclasses.replace(case.recipe, epochs=epochs), backend="torch")[-1]["loss"]
+        loss = run(epochs)
         return time.perf_counter() - began, loss
 
     try:
-        first, _ = run(1)
-        again, _ = run(1)
-        epochs = max(1, min(200, math.floor((share - first - again) / again)))
-        seconds, loss = run(epochs)
-    except (RuntimeError, ValueError) as error:
-        return {"failed": f"{type(error).__name__}: {error}"}
-    return {"us_per_step": 1e6 * seconds / (epochs * case.batches), "epochs": epochs, "loss": loss}
+        first, loss = within(PATIENCE, lambda: timed(1))
+        again, _ = timed(1)
+        epochs = max(1, min(200, math.floor((share - again) / again)))
+        seconds, _ = timed(epochs)
+    except (RuntimeError, ValueError, TimeoutError) as error:
+        return {"failed": f"{type(error).__name__}: {str(error)[:300]}"}
+    return {"us_per_step": 1e6 * seconds / (epochs * case.batches), "epochs": epochs, "loss": loss, "first": first}
+
+
+def _by_fit(case: trainings.Case, backend: Any, options: argparse.Namespace) -> Callable[[int], float]:
+    """`hdnn.fit` on the device, as a user calls it; told of a loss after one epoch."""
+
+    def run(epochs: int) -> float:
+        network = copy.deepcopy(case.network)
+        network.flow.backend = backend
+        network.to(options.device)
+        x, y = case.x.to(options.device), case.y.to(options.device)
+        recipe = dataclasses.replace(case.recipe, epochs=epochs)
+        return float(hdnn.fit(network, x, y, recipe, backend="torch")[-1]["loss"])
+
+    return run
+
+
+def _by_jax(case: trainings.Case) -> dict[str, Callable[[int], float]]:
+    """Whole epochs compiled as one, where JAX has a GPU."""
+    try:
+        import jax
+
+        import jax_trainers
+    except ImportError:
+        return {}
+    if jax.default_backend() != "gpu":
+        return {}
+    jax.config.update("jax_default_matmul_precision", "highest")
+    return {
+        f"JAX, epoch in a scan, layers {depth}": jax_trainers.JaxTraining(case, jax_trainers.Way(depth))
+        for depth in ("scan", "unrolled")
+    }
 
 
 def both(device: str) -> float:
@@ -231,4 +343,34 @@ def exported(device: str) -> float:
     return float((program.module()(y) - flow(y)).detach().abs().max())
 
 
-CHECKS: tuple[Callable[[str], float], ...] = (both, analysis, memory_modes, exported)
+def compiled_flow(device: str) -> float:
+    """One launch within `torch.compile`, and within the CUDA graphs that it makes."""
+    flow, y = hdnn.h2(8, 16, step=0.1, backend="triton" if on_card(device) else "eager"), torch.randn(45, 8)
+    exact, worst = [x.double() for x in _results(copy.deepcopy(flow), y, device)], 0.0
+    for mode in ("default", "reduce-overhead"):
+        one = copy.deepcopy(flow).to(device)
+        run, z = torch.compile(one, fullgraph=True, mode=mode), y.to(device)
+        for _ in range(4):  # graphs are captured at the second call
+            found = Pass(lambda run=run, z=z: run(z).square().mean(), [z, *one.parameters()]).results()
+            worst = max(worst, disagreement(found, exact))
+    if not worst <= 1e-5:
+        raise ValueError(f"differs by {worst:.2g}")
+    return worst
+
+
+def one_rank(device: str) -> float:
+    """Gradients by DistributedDataParallel, of a process group of one."""
+    flow, y = hdnn.h2(8, 16, step=0.1, backend="triton" if on_card(device) else "eager"), torch.randn(45, 8)
+    exact = [x.double() for x in _results(copy.deepcopy(flow), y, device)]
+    distributed.init_process_group(
+        "nccl" if on_card(device) else "gloo", store=distributed.HashStore(), rank=0, world_size=1
+    )
+    try:
+        one, z = nn.parallel.DistributedDataParallel(copy.deepcopy(flow).to(device)), y.to(device)
+        run = Pass(lambda: one(z).square().mean(), [z, *one.parameters()])
+        return disagreement([x.cpu() for x in run.results()], exact)
+    finally:
+        distributed.destroy_process_group()
+
+
+CHECKS: tuple[Callable[[str], float], ...] = (both, analysis, memory_modes, exported, compiled_flow, one_rank)

@@ -36,6 +36,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="folder with the binary batches of CIFAR-10; tests that read them are skipped without it",
     )
 
+    parser.addoption(
+        "--device",
+        default="cpu",
+        help="where flows and states of the tests of the Triton backend are: cuda, on a machine that has such a device",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if (device := config.getoption("--device")) != "cpu":
+        importlib.import_module("families").DEVICE = device
+
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # Nothing but the page: no updates, no look-ups of names.

@@ -32,6 +32,7 @@ from hdnn.spaces import VECTORS, Graph, Images, Signals, Space
 from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal, Skew, Structure
 
 F64 = torch.float64
+DEVICE = "cpu"  # of flows and states: see --device in conftest.py
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -57,7 +58,7 @@ def fill(flow: Flow, std: float = 1.0, seed: int = 0) -> Flow:
     with torch.no_grad():
         for number, parameter in enumerate((flow.weight, flow.bias)):
             parameter.copy_(std * random(*parameter.shape, seed=100 * seed + number))
-    return flow
+    return flow.to(DEVICE)
 
 
 def ring(features: int) -> Tensor:
@@ -296,7 +297,7 @@ def preset(name: str, features: int = 4, layers: int = 3, std: float = 0.5, seed
 
 def state(flow: Flow, *leading: int, seed: int = 5, size: tuple[int, int] = (3, 4)) -> Tensor:
     """A random state for the flow: (*leading, n), or (*leading, n, H, W)."""
-    return random(*leading, flow.features, *(() if flow.space.rank == 1 else size), seed=seed)
+    return random(*leading, flow.features, *(() if flow.space.rank == 1 else size), seed=seed).to(DEVICE)
 
 
 def jacobian(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from families import COMBINATIONS, F64, INTEGRATORS, PRESETS, Factors, preset, random
+from families import COMBINATIONS, INTEGRATORS, PRESETS, Factors, preset, random
 from hdnn.flow import Flow
 from hdnn.integrators import RungeKutta4, StormerVerlet, SymplecticEuler, Yoshida4
 from hdnn.kernels import calls, native, reference, training
@@ -91,7 +91,7 @@ def oracle(flow: Flow, y: Tensor) -> Tensor:
     m, n, layers = flow.hamiltonian.hidden, flow.features, flow.layers
     K, b = flow.K.reshape(-1, m, n).expand(layers, m, n), flow.bias.expand(layers, m)
     J = flow._J()
-    G = torch.eye(n, dtype=F64).expand(layers, n, n) if J is None else J @ K.mT
+    G = torch.eye(n).to(K).expand(layers, n, n) if J is None else J @ K.mT
     moved = y if flow.kernel_size is None else y.movedim(1, -1)
     rows, sigma = moved.reshape(-1, n), flow.activation.value
     step = reference.runge_kutta if flow.integrator.kernel == "runge_kutta" else reference.euler
@@ -109,7 +109,7 @@ def results(run: Callable[[Tensor], Tensor], flow: Flow, y: Tensor, g: Tensor) -
     y = y.detach().requires_grad_()
     out = run(y)
     of = [y, *flow.parameters()]
-    return [out.detach(), *torch.autograd.grad(out, of, g, allow_unused=True, materialize_grads=True)]
+    return [out.detach(), *torch.autograd.grad(out, of, g.to(out.device), allow_unused=True, materialize_grads=True)]
 
 
 def error(mine: list[Tensor], truth: list[Tensor]) -> float:
@@ -151,7 +151,7 @@ def rounding(single: Flow, y: Tensor, g: Tensor) -> float:
         near = copy.deepcopy(single)
         with torch.no_grad():
             for weight in near.parameters():
-                weight.mul_(1 + 1e-6 * torch.randn(weight.shape, generator=lot))
+                weight.mul_(1 + 1e-6 * torch.randn(weight.shape, generator=lot).to(weight.device))
         exact = copy.deepcopy(near).double()
         truth = results(lambda x, exact=exact: oracle(exact, x), exact, y.double(), g.double())
         worst = max(worst, error(results(near, near, y, g), truth))

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from families import random
+import families
+from families import DEVICE
 from hdnn.flow import Flow
 from hdnn.kernels import launches, triton
 from hdnn.kernels.backend import Layers
@@ -19,10 +20,16 @@ Launch = tuple[str, dict[str, Any]]
 
 # Together with the mark of each file: numbers that overflow on purpose, which NumPy reports.
 QUIET = pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::DeprecationWarning")
-INTERPRETED = pytest.mark.skipif(
-    not (triton.installed and triton.interpreted),
-    reason="needs Triton's interpreter: make test-triton (pip install --no-deps triton, TRITON_INTERPRET=1)",
+RUNS = pytest.mark.skipif(
+    not (triton.installed and (triton.interpreted or DEVICE != "cpu")),
+    reason="needs Triton's interpreter, make test-triton (pip install --no-deps triton, TRITON_INTERPRET=1), or "
+    "a CUDA device, pytest --device cuda",
 )
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    """N(0, 1) numbers in float64, where flows are."""
+    return families.random(*shape, seed=seed).to(DEVICE)
 
 
 def off(flow: Flow, y: Tensor, seed: int = 50) -> tuple[float, float, float]:

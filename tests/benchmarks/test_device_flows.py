@@ -7,9 +7,11 @@ import torch
 
 import device
 import device_flows
+import device_sizes
 import trainings
 from hdnn.bench import Regime
 
+ONLY_THERE = (device_flows.both, device_flows.compiled_flow)  # Triton, and half a minute of compilation
 OPTIONS = argparse.Namespace(device="cpu", seconds=0.05, batch=3, mnist=None)
 
 
@@ -28,11 +30,24 @@ def test_whole_trainings(monkeypatch):
     monkeypatch.setattr(trainings, "made", lambda name, folder: case)
     case = trainings.Case(case.network, case.x[:50], case.y[:50], case.recipe, 1.0)
     found = list(device_flows.whole(OPTIONS, ("Swiss roll, 4 layers",)))
-    assert [piece["backend"] for piece in found] == ["eager", "triton"]
+    assert [piece["by"] for piece in found] == ["eager", "triton"]
     assert found[0]["us_per_step"] > 0
 
 
-@pytest.mark.parametrize("check", [check for check in device_flows.CHECKS if check is not device_flows.both])
+def test_sizes_and_tiles(monkeypatch):
+    monkeypatch.setattr(device_sizes, "BATCHES", (3, 5))
+    whole = device_sizes._pass
+    monkeypatch.setattr(device_sizes, "_pass", lambda regime, backend, options: whole(regime, "eager", options))
+    found = list(device_sizes.sizes(OPTIONS, (2, 4)))
+    assert [(piece["model"], piece["features"]) for piece in found] == [("h1", 2), ("h1", 4), ("h2", 4)]
+    assert all(row["triton"] > 0 for row in found[0]["ms"])
+    (row,) = device_sizes.tiles(OPTIONS, (Regime(4, 2, 5, "h2"),))
+    assert row["failed"] == {}
+    assert row["now"] in row["ms"]
+    assert len(row["ms"]) > 10
+
+
+@pytest.mark.parametrize("check", [check for check in device_flows.CHECKS if check not in ONLY_THERE])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_checks_hold_on_the_processor(check):
     torch.manual_seed(0)

@@ -1,6 +1,6 @@
 """The programs of the Triton backend are the flow: values, gradients, layouts, and numbers at the edge.
 
-They run in Triton's interpreter, on the processor. What a device would add, nobody has seen.
+They run in Triton's interpreter, on the processor, or with `pytest --device cuda` on a device.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from test_native import IMAGES, VECTORS
 from torch import Tensor
 from torch.func import functional_call
 
-from families import ACTIVATIONS, F64, LITERATURE, PRESETS, Factors, preset, random, skew, state
+from families import ACTIVATIONS, DEVICE, F64, LITERATURE, PRESETS, Factors, preset, skew, state
 from hdnn.flow import Flow
 from hdnn.interconnections import Fixed
-from hdnn.kernels import launches
+from hdnn.kernels import launches, triton
 from native_cases import DAMPED, DAMPED_COMBINATIONS, F32, FUSED, error, oracle, results
-from triton_cases import INTERPRETED, QUIET, compare
+from triton_cases import QUIET, RUNS, compare, random
 
-pytestmark = [INTERPRETED, QUIET]
+pytestmark = [RUNS, QUIET]
 
 RUN = [c for c in FUSED if c.integrator != "RungeKutta4"]
 FEW = [c for c in RUN if (c.structure, c.interconnection) in LITERATURE and c.integrator[-2:] != "_q"]
@@ -66,7 +66,7 @@ SIZES = [(name, n) for name in ("ms2", "h1", "h2") for n in (2, 3, 5, 16, 33, 64
 
 @pytest.mark.parametrize(("name", "features"), SIZES)
 def test_sizes(name: str, features: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    if features > 16:  # many units at a time, for the interpreter's sake
+    if features > 16 and triton.interpreted:  # many units at a time, for the interpreter's sake
         shape_of = launches.shape_of
         monkeypatch.setattr(launches, "shape_of", lambda *x: shape_of(*x)._replace(U=64))
     options = {"interconnection": Fixed(skew(features, seed=7))} if name == "h1" and features % 2 else {}
@@ -161,6 +161,7 @@ def test_driven_flows(name: str, whole: bool, shared: bool) -> None:
     make: Callable[..., Flow] = PRESETS[name]
     torch.manual_seed(3)
     flow = make(6, **options, dtype=F64) if shared else make(6, 4, **options, dtype=F64)
+    flow.to(DEVICE)
     y, u = random(5, 6), random(4, 5, 3, seed=2)
     found = []
     for backend in ("eager", "triton"):
@@ -200,7 +201,7 @@ def test_nan_spoils_its_own_sample_only(activation: str, dtype: torch.dtype) -> 
         y, g = state(flow, 35).to(dtype), random(35, 4, seed=6).to(dtype)
         clean = results(flow, flow, y, g)
         for bad in (20, 34):  # the last stands in for idle lanes
-            others = torch.arange(35) != bad
+            others = torch.arange(35, device=DEVICE) != bad
             spoilt = y.clone()
             spoilt[bad] = float("nan")
             dirty = results(flow, flow, spoilt, g)
@@ -237,9 +238,10 @@ def test_idle_lanes_cannot_overflow() -> None:
     with torch.no_grad():
         flow.weight.copy_(3 * random(4, 4, seed=4).expand(layers, 4, 4))
         flow.bias.fill_(1)
-    rest = torch.linalg.solve(flow.weight[0].double(), -6 * torch.ones(4, dtype=F64)).to(F32)
-    assert not flow(torch.zeros(1, 4)).isfinite().all()
-    out, *gradients = results(flow, flow, rest[None], torch.ones(1, 4))
+    ones = torch.ones(1, 4, device=DEVICE)
+    rest = torch.linalg.solve(flow.weight[0].double(), -6 * ones[0].double()).to(F32)
+    assert not flow(0 * ones).isfinite().all()
+    out, *gradients = results(flow, flow, rest[None], ones)
     assert torch.equal(out[0], rest)
     assert all(x.isfinite().all() for x in gradients)
 

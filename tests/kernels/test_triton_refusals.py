@@ -46,8 +46,9 @@ def there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton, "interpreted", False)
 
 
-def test_importing_hdnn_loads_no_triton() -> None:
-    code = "import sys, hdnn, hdnn.info; hdnn.h2(4, 2, step=0.1); hdnn.info.info; assert 'triton' not in sys.modules"
+def test_importing_hdnn_loads_no_program_of_triton() -> None:
+    """Triton itself is loaded by PyTorch's own modules where it is installed."""
+    code = "import sys, hdnn, hdnn.info; hdnn.h2(4, 2, step=0.1); assert 'hdnn.kernels.programs' not in sys.modules"
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
