@@ -1,7 +1,7 @@
 """The parts `sizes` and `tiles` of `device.py`: where one launch is faster than the loop over layers, and how tiled.
 
 `sizes` says what `backend="auto"` should take; `tiles` tries other shapes of programs than those of
-`hdnn.kernels.launches.shape_of`, and says which of those that agree with float64 is the fastest.
+`hdnn.kernels.launches.shape_of`, and says which of those that agree with the loop is the fastest.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from device_flows import REGIMES, Call, Found, graphed, in_turns, on_card, waited, within
-from hdnn.bench import Pass, Regime, disagreement, flow_pass, interleaved, tolerance, truth
+from device_flows import Call, Found, graphed, in_turns, on_card, waited, within
+from hdnn.bench import Pass, Regime, _seconds, disagreement, flow_pass, interleaved
 from hdnn.kernels import launches
 
 FEATURES, BATCHES = (2, 4, 8, 16, 32, 64, 128), (128, 1024, 8192, 65536)
+TILED = (128, 4096, 65536)  # batches of `tiles`
 LAYERS = 16
 MOST_BYTES = 1 << 31  # of the states that the loop keeps
-READY = 130.0  # seconds for shapes to compile
+READY = 110.0  # seconds for shapes to compile
 
 
 def _pass(regime: Regime, backend: Any, options: argparse.Namespace) -> Pass:
@@ -57,9 +58,13 @@ def sized(job: tuple[str, int], options: argparse.Namespace, turn: Call) -> Foun
     return {"what": "sizes", "model": model, "features": n, "layers": LAYERS, "ms": found}
 
 
+def _jobs(features: Sequence[int]) -> list[tuple[str, int]]:
+    return [(m, n) for m in ("h1", "h2") for n in features if n > 2 or m == "h1"]
+
+
 def sizes(options: argparse.Namespace, features: Sequence[int] = FEATURES) -> Iterator[Found]:
     """Every number of features, of both methods."""
-    yield from in_turns(sized, [(m, n) for m in ("h1", "h2") for n in features if n > 2 or m == "h1"], options)
+    yield from in_turns(sized, _jobs(features), options)
 
 
 def shapes(regime: Regime) -> Iterator[launches.Shape]:
@@ -69,45 +74,47 @@ def shapes(regime: Regime) -> Iterator[launches.Shape]:
     now = launches.shape_of(flow.plan)
     yield now
     units = regime.features // 2 if regime.model == "h2" else regime.features
-    # The fewest numbers of a tile for each thread come first: they compile fast, and hide latency.
-    tried = [
-        (now.F * U * S // (32 * warps), launches.Shape(now.F, U, S, warps))
-        for S, U, warps in itertools.product((16, 32, 64, 128), (1, 2, 4, 8, 16), (1, 2, 4, 8))
-        if max(1, units) >= U
-    ]
-    for each, shape in sorted(tried):
-        if 1 <= each <= 64 and shape != now:
-            yield shape
+    tried = []
+    for S, U, warps in itertools.product((16, 32, 64, 128, 256), (1, 2, 4, 8, 16), (1, 2, 4, 8)):
+        each = now.F * U * S // (32 * warps)  # numbers of a tile for each thread
+        if max(2, units) >= U and 1 <= each <= 64:
+            tried.append((abs(each - 8), launches.Shape(now.F, U, S, warps)))
+    yield from (shape for _, shape in sorted(tried) if shape != now)
 
 
-def tiled(regime: Regime, options: argparse.Namespace, turn: Call) -> Found:
-    """Milliseconds of a graph of the pass, by shape."""
-    began, runs, failed = time.monotonic(), {}, {}
-    true = truth(*regime.problem("eager"))
-    allowed = tolerance(disagreement(_pass(regime, "eager", options).results(), true))
-    choose = launches.shape_of
-    for shape in shapes(regime):
+def tiled(job: tuple[str, int], options: argparse.Namespace, turn: Call) -> Found:
+    """Milliseconds of a graph of the pass, by batch and shape."""
+    (model, n), began, failed = job, time.monotonic(), {}
+    runs: dict[int, dict[str, Call]] = {batch: {} for batch in TILED}
+    choose, now = launches.shape_of, ""
+    exact = {}
+    for shape in shapes(Regime(n, LAYERS, 4, model)):  # type: ignore[arg-type]
         if time.monotonic() - began > READY:
             break
         name = str(tuple(shape))
-        launches.shape_of = lambda plan, double=False, shape=shape: shape  # type: ignore[assignment]
+        now = now or name
+        launches.shape_of = lambda *_, shape=shape: shape  # type: ignore[assignment]
         try:
-            run = _pass(regime, "triton", options)
-            if within(30.0, lambda run=run: disagreement(run.results(), true)) <= allowed:  # type: ignore[misc]
-                runs[name] = waited(graphed(run) if on_card(options.device) else run, options.device)
-            else:
-                failed[name] = "disagrees with float64"
+            for batch in TILED:
+                regime = Regime(n, LAYERS, batch, model)  # type: ignore[arg-type]
+                if batch not in exact:
+                    exact[batch] = [x.cpu().double() for x in _pass(regime, "eager", options).results()]
+                run = _pass(regime, "triton", options)
+                if within(30.0, lambda run=run, batch=batch: disagreement(run.results(), exact[batch])) > 1e-4:  # type: ignore[misc]
+                    raise ValueError("disagrees with the loop over layers")
+                runs[batch][name] = waited(graphed(run) if on_card(options.device) else run, options.device)
         except Exception as error:  # the others still say something
             failed[name] = f"{type(error).__name__}: {str(error)[:100]}"
         finally:
             launches.shape_of = choose
     turn()
-    timings = interleaved(runs, options.seconds / 20)
-    ms = dict(sorted(((name, 1e3 * each.minimum) for name, each in timings.items()), key=lambda pair: pair[1]))
-    return {"what": "tiles", "flow": f"{regime.model} {regime}", "now": str(tuple(next(shapes(regime)))),
-            "ms": ms, "failed": failed}  # fmt: skip
+    found: Found = {}
+    for batch, of_batch in runs.items():
+        timings = {name: min(_seconds(run) for _ in range(7)) for name, run in of_batch.items()}
+        found[str(batch)] = {name: 1e3 * s for name, s in sorted(timings.items(), key=lambda pair: pair[1])}
+    return {"what": "tiles", "model": model, "features": n, "layers": LAYERS, "now": now, "ms": found, "failed": failed}
 
 
-def tiles(options: argparse.Namespace, regimes: Sequence[Regime] = REGIMES) -> Iterator[Found]:
-    """Every row of the part `flow`."""
-    yield from in_turns(tiled, regimes, options)
+def tiles(options: argparse.Namespace, features: Sequence[int] = FEATURES) -> Iterator[Found]:
+    """Every number of features, of both methods."""
+    yield from in_turns(tiled, _jobs(features), options)

@@ -65,7 +65,7 @@ def launched(flow: Flow, batch: int, dtype: torch.dtype = F32, y: Tensor | None 
     actual, launches._launch = launches._launch, record
     try:
         flow = flow.to(dtype)
-        y = torch.zeros(batch, flow.features, dtype=dtype) if y is None else y
+        y = torch.zeros(batch, flow.features, dtype=dtype, device=flow.weight.device) if y is None else y
         J, K, g = flow._J(), flow.K.detach(), flow.damping_weight
         W = flow.interconnection.drive(J, K, flow.space).detach() if flow.plan.drive == "matrix" else None
         bias = flow.bias.detach() if g is None else torch.cat([flow.bias.flatten(), g]).detach()

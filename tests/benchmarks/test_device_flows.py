@@ -41,10 +41,12 @@ def test_sizes_and_tiles(monkeypatch):
     found = list(device_sizes.sizes(OPTIONS, (2, 4)))
     assert [(piece["model"], piece["features"]) for piece in found] == [("h1", 2), ("h1", 4), ("h2", 4)]
     assert all(row["triton"] > 0 for row in found[0]["ms"])
-    (row,) = device_sizes.tiles(OPTIONS, (Regime(4, 2, 5, "h2"),))
+    monkeypatch.setattr(device_sizes, "TILED", (5,))
+    monkeypatch.setattr(device_sizes, "READY", 2.0)
+    (row,) = device_sizes.tiles(OPTIONS, (2,))
     assert row["failed"] == {}
-    assert row["now"] in row["ms"]
-    assert len(row["ms"]) > 10
+    assert row["now"] in row["ms"]["5"]
+    assert len(row["ms"]["5"]) > 10
 
 
 @pytest.mark.parametrize("check", [check for check in device_flows.CHECKS if check not in ONLY_THERE])

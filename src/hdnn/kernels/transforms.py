@@ -77,9 +77,13 @@ def wrapped(x: Tensor) -> bool:
         return not _has_memory(x)
 
 
+# Asked once: compilers before PyTorch 2.13 cannot trace the question.
+_CASTING = frozenset(d for d in ("cpu", "cuda", "hpu", "mps", "mtia", "xpu") if torch.amp.is_autocast_available(d))
+
+
 def autocasting(device: str) -> bool:
     """Whether PyTorch casts the numbers of operations on a device just now."""
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return device in _CASTING and torch.is_autocast_enabled(device)
 
 
 def raw_apply(function: type[torch.autograd.Function]) -> Callable[..., Any]:
