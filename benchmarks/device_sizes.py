@@ -71,7 +71,7 @@ def shapes(regime: Regime) -> Iterator[launches.Shape]:
     """Shapes of programs worth a trial, that of `shape_of` first."""
     flow, _ = regime.problem("eager")
     assert flow.plan is not None
-    now = launches.shape_of(flow.plan)
+    now = launches.shape_of(flow.plan, regime.batch)
     yield now
     units = regime.features // 2 if regime.model == "h2" else regime.features
     tried = []

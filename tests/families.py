@@ -58,7 +58,7 @@ def fill(flow: Flow, std: float = 1.0, seed: int = 0) -> Flow:
     with torch.no_grad():
         for number, parameter in enumerate((flow.weight, flow.bias)):
             parameter.copy_(std * random(*parameter.shape, seed=100 * seed + number))
-    return flow.to(DEVICE)
+    return flow if DEVICE == "cpu" else flow.to(DEVICE)
 
 
 def ring(features: int) -> Tensor:

@@ -26,7 +26,7 @@ NAMES = [
     "_C._functorch.is_functorch_wrapped_tensor",
     "_C._functorch",
     "_C",
-    "compiler.is_exporting",
+    "compiler._is_exporting_flag",
 ]
 
 

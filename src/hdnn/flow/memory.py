@@ -19,7 +19,16 @@ from torch.utils.checkpoint import checkpoint
 from hdnn.damping import check_way_back
 from hdnn.hamiltonian import Drive, Field, More
 from hdnn.integrators import Integrator
-from hdnn.kernels.transforms import autocasting, batched, exporting, forward_mode, pulled_back, transformed, watched
+from hdnn.kernels.transforms import (
+    CASTING,
+    autocasting,
+    batched,
+    exporting,
+    forward_mode,
+    pulled_back,
+    transformed,
+    watched,
+)
 from hdnn.spaces import Space
 
 if TYPE_CHECKING:
@@ -196,7 +205,7 @@ def precision(device: str, kind: torch.dtype | None) -> AbstractContextManager[o
         device: its type.
         kind: of numbers; None where there was no autocast.
     """
-    if not torch.amp.is_autocast_available(device):
+    if device not in CASTING:
         return nullcontext()
     return torch.autocast(device, kind, enabled=kind is not None)
 

@@ -22,6 +22,7 @@ from hdnn.kernels.plan import Plan
 PROGRAMS = 1024  # of a backward launch at the most, all flows together: each has partial sums and scratch of its own
 SCRATCH = 1 << 28  # bytes of scratch at the most, unless one program for each flow takes more
 SEGMENT = 64  # layers that are computed again at a time, at the least
+FEW, MANY = 8192, 32768  # samples, all flows together: up to, and from
 _ROWS, _SUMS = 32, 64  # tile of the programs that add partial sums up
 
 Given = dict[str, Any]
@@ -91,17 +92,24 @@ class Run(NamedTuple):
         return -(-self.rows * self.pixels // self.shape.S)
 
 
-def shape_of(plan: Plan, double: bool = False) -> Shape:
-    """Tiles of a plan: one thread has one sample where n is small; warps share the features where it is not.
+def shape_of(plan: Plan, samples: int, double: bool = False) -> Shape:
+    """Tiles of a plan: a thread has a sample or more where n is small; warps share the features where it is not.
 
-    Found with the compiler alone: no program of float32 takes more than 64 bytes of stack.
+    In float32 by trials on an H200: few samples want many programs, many samples few that load weights once for more.
     """
     halves = plan.method == "partitioned"
     F = _power(plan.features // 2 if halves else plan.features)
     units = max(plan.p_units[1], plan.q_units[1]) if halves else plan.hidden
     wide = 2 * F if double else F  # registers of a tile of one sample
     U = max(1, min(_power(units), 4 if wide <= 4 else 2 if wide <= 32 else 1))
-    return Shape(F, U, 32, 1 if wide <= 8 else 2 if wide <= 16 else 4 if wide <= 64 else wide // 16)
+    warps = 1 if wide <= 8 else 2 if wide <= 16 else 4 if wide <= 64 else wide // 16
+    if double or FEW < samples < MANY:
+        return Shape(F, U, 32, warps)
+    if samples >= MANY:
+        return Shape(F, min(2, U), 128, 1) if F <= 8 else Shape(F, U, 32, warps)
+    if F == 16:
+        return Shape(F, min(4, _power(units)), 16, 4)
+    return Shape(F, U, 32 if F == 4 else 16, warps) if F != 64 else Shape(F, min(2, _power(units)), 16, 8)
 
 
 def forward(plan: Plan, y: Tensor, layers: Layers) -> Tensor:
@@ -303,5 +311,5 @@ def _checked(plan: Plan, y: Tensor, layers: Layers, g: Tensor) -> Run:
         plan, calls._ready(y, plan.images), packed,
         calls._ready(bias, False) if plan.driven else calls._packed(bias, flows),
         packed if W is None else calls._packed(W, flows), flows, matrices, rows, pixels,
-        shape_of(plan, y.dtype is torch.float64),
+        shape_of(plan, count * rows * pixels, y.dtype is torch.float64),
     )  # fmt: skip

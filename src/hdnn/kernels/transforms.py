@@ -16,10 +16,11 @@ from torch import Tensor
 def exporting() -> bool:
     """Whether `torch.export` or `torch.jit.trace` writes a program down, which must hold PyTorch's operators alone.
 
-    Versions of PyTorch before 2.7 do not tell the first from compilation.
+    The flag behind `torch.compiler.is_exporting`, which before PyTorch 2.13 says yes within every compilation; where
+    there is no flag, before 2.7, neither is told from the other.
     """
-    ask = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
-    return bool(ask()) or tracing()
+    flag = getattr(torch.compiler, "_is_exporting_flag", None)
+    return (torch.compiler.is_compiling() if flag is None else bool(flag)) or tracing()
 
 
 def tracing() -> bool:
@@ -77,13 +78,13 @@ def wrapped(x: Tensor) -> bool:
         return not _has_memory(x)
 
 
-# Asked once: compilers before PyTorch 2.13 cannot trace the question.
-_CASTING = frozenset(d for d in ("cpu", "cuda", "hpu", "mps", "mtia", "xpu") if torch.amp.is_autocast_available(d))
+# Devices that cast. Asked once: compilers before PyTorch 2.13 cannot trace the question.
+CASTING = frozenset(d for d in ("cpu", "cuda", "hpu", "mps", "mtia", "xpu") if torch.amp.is_autocast_available(d))
 
 
 def autocasting(device: str) -> bool:
     """Whether PyTorch casts the numbers of operations on a device just now."""
-    return device in _CASTING and torch.is_autocast_enabled(device)
+    return device in CASTING and torch.is_autocast_enabled(device)
 
 
 def raw_apply(function: type[torch.autograd.Function]) -> Callable[..., Any]:
