@@ -75,6 +75,17 @@ def test_sizes(name: str, features: int, monkeypatch: pytest.MonkeyPatch) -> Non
     compare(flow, state(flow, 3 if features > 16 else 33))
 
 
+@pytest.mark.parametrize("few", [-1, 1 << 30])
+@pytest.mark.parametrize(("name", "features"), [("h1", 4), ("ms2", 8), ("h2", 16), ("h1", 16)])
+def test_tiles_of_more_samples(name: str, features: int, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launches, "FEW", few)
+    monkeypatch.setattr(launches, "MANY", 0)
+    shape = launches.shape_of(preset(name, features, backend="eager").plan, 150)
+    assert (16 if few > 0 and features > 4 else 32 if few > 0 else 128 if shape.F <= 4 else 64) == shape.S
+    flow = preset(name, features, 2, 1.0 / features**0.5, seed=features)
+    compare(flow, state(flow, 150))
+
+
 @pytest.mark.parametrize(("name", "width"), [("h1", m) for m in (1, 5, 20)] + [("h2", m) for m in (2, 14)])
 def test_widths(name: str, width: int) -> None:
     flow = preset(name, 6, 2, width=width)

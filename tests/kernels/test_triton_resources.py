@@ -27,13 +27,13 @@ CASES = [
 
 @pytest.mark.parametrize(("make", "features", "dtype", "capability"), CASES)
 def test_programs_fit(make, features, dtype, capability):
-    """Next to nothing of float32 is spilled; float64, twice as wide, may spill some."""
+    """Little of float32 is spilled, most by tiles of 64 features, yet the fastest; float64, twice as wide, may more."""
     from triton_resources import resources
 
     for launch in launched(make(features, 8, step=0.1), 4096, dtype)[:2]:
         found = resources(launch, capability)
         assert found["reg"] <= 255
-        assert found["stack"] <= (64 if dtype is torch.float32 else 1024), found["stack"]
+        assert found["stack"] <= (160 if dtype is torch.float32 else 1024), found["stack"]
         assert found["shared"] <= SHARED
         assert "mma" not in found["ptx"]
         assert ("fma.rn.f32" if dtype is torch.float32 else "fma.rn.f64") in found["ptx"]

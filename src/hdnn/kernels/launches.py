@@ -103,13 +103,13 @@ def shape_of(plan: Plan, samples: int, double: bool = False) -> Shape:
     wide = 2 * F if double else F  # registers of a tile of one sample
     U = max(1, min(_power(units), 4 if wide <= 4 else 2 if wide <= 32 else 1))
     warps = 1 if wide <= 8 else 2 if wide <= 16 else 4 if wide <= 64 else wide // 16
-    if double or FEW < samples < MANY:
+    if double or samples > FEW:
+        if samples >= MANY and F <= 16 and not double:
+            return Shape(F, U if F <= 8 else 1, 128 if F <= 4 else 64, 1)
         return Shape(F, U, 32, warps)
-    if samples >= MANY:
-        return Shape(F, min(2, U), 128, 1) if F <= 8 else Shape(F, U, 32, warps)
     if F == 16:
         return Shape(F, min(4, _power(units)), 16, 4)
-    return Shape(F, U, 32 if F == 4 else 16, warps) if F != 64 else Shape(F, min(2, _power(units)), 16, 8)
+    return Shape(F, min(2, _power(units)), 16, 8) if F == 64 else Shape(F, U, 32 if F == 4 else 16, warps)
 
 
 def forward(plan: Plan, y: Tensor, layers: Layers) -> Tensor:

@@ -19,6 +19,7 @@ from hdnn.kernels.backend import NOTHING, Backend, Gradients, Layers, Wants
 from hdnn.kernels.plan import Plan
 
 MOST_FEATURES = 128
+FEWEST_LAYERS = 4  # for a call to be worth three launches, if backend="auto"
 _ACTIVATIONS = ("tanh", "relu", "leaky_relu", "sigmoid", "softplus", "identity")
 _DRIVES = ("identity", "canonical", "matrix")
 
@@ -43,14 +44,9 @@ def serves(plan: Plan) -> bool:
 
 
 class Triton(Backend):
-    """Keeps no layer; knows reverse mode alone, of CUDA tensors that are all float32 or all float64.
-
-    Attributes:
-        proven: whether a device has run its tests: until then only who names it gets it.
-    """
+    """Keeps no layer; knows reverse mode alone, of CUDA tensors that are all float32 or all float64."""
 
     name: ClassVar[str] = "triton"
-    proven: ClassVar[bool] = False
     many: ClassVar[bool] = True
     drives: ClassVar[bool] = True
 
@@ -102,12 +98,15 @@ class Triton(Backend):
         )
 
     def worth(self, plan: Plan | None, y: Tensor) -> bool:
-        """Whether a device has proven it, and it is thought to be faster than the loop over the layers: a prediction.
+        """Whether it was faster than the loop over the layers on an H200, both called as they are.
 
-        The loop is bound by its launches as long as batches are small, the programs by their sums of n² terms.
+        The loop is bound by its launches as long as batches are small, the programs by their sums of squares of
+        features, of a half where halves move in turn.
         """
-        n = plan.features if plan is not None else MOST_FEATURES
-        return self.proven and not y.is_cpu and (n <= 16 or (n <= 64 and y.numel() * n <= 1 << 25))
+        if plan is None or y.is_cpu or plan.layers < FEWEST_LAYERS:
+            return False
+        n, samples = plan.features // (2 if plan.first else 1), y.numel() // plan.features
+        return n <= 8 or (n <= 16 and samples <= 1 << 16) or (n <= 32 and samples <= 1 << 12)
 
     def forward(self, plan: Plan, y: Tensor, layers: Layers, keep: bool) -> tuple[Tensor, None]:
         """One launch."""
