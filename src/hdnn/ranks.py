@@ -46,10 +46,10 @@ class Ranks:
         _together(torch.distributed.all_reduce, x)
         return x
 
-    def hand_out(self, tensors: Sequence[Tensor]) -> None:
-        """Give all ranks the numbers of the first, in place."""
+    def hand_out(self, tensors: Sequence[Tensor], giver: int = 0) -> None:
+        """Give all ranks the numbers of one of them, in place."""
         for x in tensors:
-            _together(torch.distributed.broadcast, x, 0)
+            _together(torch.distributed.broadcast, x, giver)
 
     def told(self, word: Any) -> list[Any]:
         """What each rank has to say, of small plain values."""

@@ -21,6 +21,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn import functional
 
 import hdnn
+from hdnn.training import starts
 from hdnn.training.batches import Rows
 
 CLASSES = functional.cross_entropy
@@ -31,6 +32,8 @@ OF_TWO = (
 )
 FOLDER, BEFORE = Path(), ""  # where all is left, and the number of ranks before this one
 SEEN: list[list[int]] = []  # rows that this rank has drawn, batch by batch
+STARTED: list[list[int]] = []  # seeds of the starts that this rank has trained
+TOLD: list[Any] = []  # what a callback of the starts was told: epoch, step, objectives, state
 
 
 def vectors(**options: Any) -> nn.Module:
@@ -94,6 +97,10 @@ def cases() -> Iterator[tuple[str, Callable[[], list[Any]]]]:
     yield "early stopping", lambda: fitted(vectors, x, y, recipe=watched)
     yield "refit", lambda: fitted(vectors, x, y, recipe={"refit": True, **watched})
     yield "restarts", lambda: fitted(vectors, x, y, recipe={"restarts": 2, "restart_epochs": 2})
+    yield "starts told on all", lambda: started(fitted, x, y, range(count()))
+    yield "starts told on the last", lambda: started(fitted, x, y, [count() - 1])
+    yield "starts told to nobody", lambda: started(fitted, x, y, [])
+    yield "starts resumed from others", lambda: started(fitted, x, y, range(count()), BEFORE)
     yield "lbfgs", lambda: fitted(vectors, x, y, recipe={"optimizer": "lbfgs", "learning_rate": 0.5})
     yield "alternating", lambda: fitted(vectors, x, y, recipe={"method": "alternating", "head_epochs": 3})
     yield "penalty", lambda: fitted(vectors, x, y, penalties=[(0.1, lambda network: network.flow.K.square().sum())])
@@ -139,6 +146,24 @@ def resumed(fitted: Callable[..., Any], x: Tensor, y: Tensor, name: str) -> Any:
         return fitted(vectors, x, y, resume=states[0], backend="torch")
 
 
+def started(fitted: Callable[..., Any], x: Tensor, y: Tensor, listening: Any, before: str = "") -> Any:
+    """The best of three starts, with callbacks on some ranks; from the middle of those of other ranks."""
+
+    @hdnn.every(steps=3)
+    def tell(progress: Any) -> None:
+        TOLD.append((progress.epoch, progress.batch, progress.losses.clone(), progress.state()))
+
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    state = torch.load(FOLDER / f"starts-{before}.pt", weights_only=False) if before else None
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        recipe = {"restarts": 3, "restart_epochs": 3}
+        found = fitted(vectors, x, y, recipe=recipe, start_callbacks=[tell] if rank in listening else [], resume=state)
+    if TOLD and rank == 0 and not before:
+        torch.save(TOLD[1][3], FOLDER / f"starts-{count()}.pt")
+    return found
+
+
 def refusals() -> Iterator[tuple[str, Callable[[], Any]]]:
     """What ends with an error, on all ranks the same."""
     x, y = torch.ones(9, 2), torch.arange(9) % 3
@@ -153,10 +178,22 @@ def refusals() -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "other data", lambda: fitted(x, (y + rank) % 3)
     yield "another recipe", lambda: fitted(x, y, learning_rate=0.1 + rank)
     yield "native", lambda: hdnn.fit(vectors(), x, y, hdnn.Recipe(epochs=1), backend="native")
+    yield "all starts diverge", lambda: fitted(x, y, restarts=3, restart_learning_rate=1e200, optimizer="sgd")
+    yield "callback of the starts", lambda: told(x, y, ended)
     if torch.distributed.is_initialized():
+        kept: list[Any] = []
+        yield "state of the starts too late", lambda: (told(x, y, kept.append), kept[0].state())
         yield "sharded", lambda: hdnn.fit(sharded(), x, y, hdnn.Recipe(epochs=1))
     lonely = [(x[:4], y[:4])] * (1 + rank)
     yield "other batches", lambda: hdnn.fit(vectors(), lonely, recipe=hdnn.Recipe(epochs=1))
+
+
+def told(x: Tensor, y: Tensor, callback: Callable[[Any], None]) -> None:
+    hdnn.fit(vectors(), x, y, hdnn.Recipe(epochs=1, restarts=2, restart_epochs=1), start_callbacks=[callback])
+
+
+def ended(progress: Any) -> None:
+    raise ValueError(f"Enough after step {progress.batch} of {len(progress.losses)} starts.")
 
 
 def sharded() -> nn.Module:
@@ -182,6 +219,13 @@ def watch_rows() -> None:
         return draw(self, chosen, own)
 
     Rows._drawn = noted  # type: ignore[method-assign]
+    train = starts.train_together
+
+    def trained(*given: Any, **options: Any) -> Any:
+        STARTED.append(list(options["seeds"]))
+        return train(*given, **options)
+
+    starts.train_together = trained
 
 
 def run(rank: int, ranks: int, folder: Path) -> None:
@@ -196,7 +240,8 @@ def run(rank: int, ranks: int, folder: Path) -> None:
     for name, train in cases():
         if (wanted and not any(word in name for word in wanted.split(","))) or (ranks > 2 and name in OF_TWO):
             continue
-        SEEN.clear()
+        for noted in (SEEN, STARTED, TOLD):
+            noted.clear()
         torch.manual_seed(2 + rank)
         try:
             model, history = train()
@@ -204,6 +249,7 @@ def run(rank: int, ranks: int, folder: Path) -> None:
             raise RuntimeError(f"{name} on {ranks} ranks") from error
         weights = {key: value.clone() for key, value in model.state_dict().items()}
         left[name] = {"weights": weights, "history": history, "rows": list(map(list, SEEN))}
+        left[name] |= {"started": list(STARTED), "told": list(TOLD)}
     for name, train in refusals() if not wanted else ():
         try:
             train()

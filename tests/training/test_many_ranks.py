@@ -47,7 +47,7 @@ def trainings(found, ranks):
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_weights_and_records_are_those_of_one_process(found, ranks):
     names = trainings(found, ranks)
-    assert len(names) == {2: 22, 4: 11}[ranks]
+    assert len(names) == {2: 26, 4: 15}[ranks]
     for name in names:
         one, many = found[1, 0][name], found[ranks, 0][name]
         assert apart(one["weights"], many["weights"]) < (3e-6 if "float32" in name else 1e-10), name
@@ -84,9 +84,43 @@ def test_pieces_together_are_the_batch_and_no_row_comes_twice(found):
         assert {*Counter(itertools.chain(*one)).values()} == {2}, "epochs"
 
 
+def test_each_rank_trains_whole_starts_of_its_own(found):
+    """Dealt out one by one; where there are more ranks than starts, the last train one once more."""
+    every = found[1, 0]["starts told to nobody"]["started"][0]
+    assert len(every) == 3
+    dealt = {2: [every[::2], every[1::2]], 4: [[seed] for seed in (*every, every[0])]}
+    for ranks, name in itertools.product((2, 4), ("nobody", "all", "the last")):
+        where = "to nobody" if name == "nobody" else f"on {name}"
+        assert [found[ranks, rank][f"starts told {where}"]["started"][0] for rank in range(ranks)] == dealt[ranks]
+
+
+def test_callbacks_are_told_of_all_starts_the_bits_of_one_process(found):
+    one = found[1, 0]["starts told on all"]["told"]
+    assert [told[:2] for told in one] == [(1, 3), (2, 2), (3, 1), (3, 4)]
+    for ranks, name in itertools.product((2, 4), ("starts told on all", "starts told on the last")):
+        for rank in range(ranks) if name.endswith("all") else [ranks - 1]:
+            require_same(found[ranks, rank][name]["told"], one)
+        assert name.endswith("all") or not found[ranks, 0][name]["told"]
+    for ranks in (4, 1):  # goes on after the second time that somebody was told
+        require_same(found[ranks, 0]["starts resumed from others"]["told"], one[2:])
+
+
+def require_same(told, expected):
+    """The same times, objectives and states; through PyTorch how many train at once changes their rounding."""
+    assert [each[:2] for each in told] == [each[:2] for each in expected]
+    for ours, theirs in zip(told, expected, strict=True):
+        state, other = (each[3].starts.to_tensors() for each in (ours, theirs))
+        assert state.keys() == other.keys()
+        few = {"rtol": 0, "atol": 0} if ours[3].starts.backend == "native" else {}
+        torch.testing.assert_close(ours[2], theirs[2], **few)
+        for name, value in state.items():
+            if "seconds" not in name:
+                torch.testing.assert_close(value, other[name], **few)
+
+
 def test_errors_are_the_same_on_all_ranks(found):
     names = [name for name, left in found[2, 0].items() if isinstance(left, str)]
-    assert len(names) == 7
+    assert len(names) == 10
     for ranks, name in itertools.product((2, 4), names):
         said = {found[ranks, rank][name] for rank in range(ranks)}
         assert len(said) == 1, said
@@ -97,6 +131,9 @@ def test_errors_are_the_same_on_all_ranks(found):
     assert "has another data than process 0" in found[4, 0]["other data"]
     assert "has another recipe than process 0" in found[4, 0]["another recipe"]
     assert "has another number of batches than process 0" in found[2, 1]["other batches"]
+    assert "All 3 starts diverged" in found[4, 3]["all starts diverge"]
+    assert "Enough after step 1 of 2 starts" in found[4, 3]["callback of the starts"]
+    assert "only while a callback is told" in found[4, 3]["state of the starts too late"]
     assert "2 processes share every step" in found[2, 0]["native"]
     assert "are sharded over processes" in found[4, 3]["sharded"]
 

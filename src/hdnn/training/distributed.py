@@ -146,11 +146,11 @@ def begin(ranks: Ranks, network: nn.Module, recipe: Recipe, source: Source, resu
 
 
 @torch.no_grad()
-def hand_out(ranks: Ranks, network: nn.Module) -> None:
-    """Give all ranks the weights and buffers of the first."""
+def hand_out(ranks: Ranks, network: nn.Module, giver: int = 0) -> None:
+    """Give all ranks the weights and buffers of one of them."""
     given = [*network.parameters(), *network.buffers()]
     whole = [x.detach().contiguous() for x in given]
-    ranks.hand_out(whole)
+    ranks.hand_out(whole, giver)
     for x, value in zip(given, whole, strict=True):
         if x.data_ptr() != value.data_ptr():
             x.copy_(value)

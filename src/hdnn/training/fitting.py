@@ -72,10 +72,11 @@ def fit(
     of one process up to rounding, with the same bits for the same number of them. Each is given the same tensors, of
     which it takes its own piece of every batch; or a loader of rows of its own, as long as those of the others, whose
     batches together are one. The weights are those of the first process. Objectives and scores are of whole batches,
-    moments of batches too, of stages and of PyTorch's batch norms; dropout draws for whole batches. Starts and
-    validation are computed by all alike, and what the first finds decides. Callbacks are told in every process: let one
-    alone write. Steps are taken by PyTorch, not natively. What one process trains without the others stands under
-    `with hdnn.ranks.alone():`.
+    moments of batches too, of stages and of PyTorch's batch norms; dropout draws for whole batches.
+    Validation is computed by all alike, and what the first finds decides. Starts are dealt out: each process trains
+    whole ones, as one process would, and all go on with the best of all; its callbacks ask for `progress.state()` while
+    they are told, not later. Callbacks are told in every process: let one alone write. Steps are taken by PyTorch, not
+    natively, but those of starts. What one process trains without the others stands under `with hdnn.ranks.alone():`.
 
     Args:
         network: trained in place, on the device where its parameters are.

@@ -15,7 +15,7 @@ import torch
 
 from hdnn.training.backends import TrainingBackend, chosen_backend
 from hdnn.training.batches import Rows, Source
-from hdnn.training.distributed import Team, begin, hand_out
+from hdnn.training.distributed import Team, begin
 from hdnn.training.ensemble import ObjectiveOf
 from hdnn.training.learners import Headed, Learner, Single
 from hdnn.training.native import Native
@@ -87,8 +87,6 @@ class Trainings:
                 training.check(resume)
             if recipe.restarts > 1 and (resume is None or resume.is_starting):
                 training.start_well(self.make, self.start_callbacks, resume, self.backend)
-                if ranks is not None:
-                    hand_out(ranks, network)
             elif resume is not None:
                 training.resume(resume)
             if recipe.refit and not training.first:

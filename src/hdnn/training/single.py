@@ -105,6 +105,7 @@ class Training(Trainer):
             backend=backend,
             callbacks=[among_starts(callback) for callback in callbacks],
             resume=None if resume is None else resume.starts,
+            ranks=source.ranks,
         )
         self.start = time.perf_counter()
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hdnn.ranks import Ranks
 from hdnn.training.backends import TrainingBackend
 from hdnn.training.batches import Batch
 from hdnn.training.ensemble import ObjectiveOf, TogetherCallback, train_together
@@ -22,6 +23,7 @@ from hdnn.training.models import has_objective
 from hdnn.training.objective import Record
 from hdnn.training.pace import every
 from hdnn.training.recipe import Recipe
+from hdnn.training.spread import Spread
 from hdnn.training.together import TogetherProgress, TogetherState, best_of
 
 
@@ -35,11 +37,13 @@ def start_well(
     backend: TrainingBackend = "auto",
     callbacks: Iterable[TogetherCallback] = (),
     resume: TogetherState | None = None,
+    ranks: Ranks | None = None,
 ) -> list[TogetherState]:
     """Give each network the weights of the best of `recipe.restarts` short trainings, its own weights being one start.
 
     The best has the smallest objective over the last epoch, on the training data; no other data is looked at. Frozen
-    parameters keep their values in every start. An interrupt leaves the best start so far.
+    parameters keep their values in every start. An interrupt leaves the best start so far; under ranks, of those of
+    this one.
 
     Args:
         networks: E of them; their weights are replaced.
@@ -50,6 +54,8 @@ def start_well(
         backend: as in `fit`.
         callbacks: called after the steps of all starts, each at its pace.
         resume: go on from here; of one network alone.
+        ranks: over which the starts of one network are spread; all have the same network, data and recipe, and all end
+            with the weights of the best.
 
     Returns:
         For each network the histories of its starts, and which was chosen.
@@ -70,15 +76,22 @@ def start_well(
         precision="full",
     )
     count = recipe.restarts
+    spread = None if ranks is None else Spread(ranks, count, callbacks, () if resume is None else resume.history)
+    own: Sequence[int] = range(count) if spread is None else spread.own
     draws = [[int(n) for n in np.random.SeedSequence(seed).generate_state(count)] for seed in seeds]
     starts = [
-        copy.deepcopy(network) if k == 0 else _fresh(network, draw)
+        copy.deepcopy(network) if k == 0 else _fresh(network, row[k])
         for network, row in zip(networks, draws, strict=True)
-        for k, draw in enumerate(row)
+        for k in own
     ]
     member = torch.arange(len(networks), device=data.y.device).repeat_interleave(count)
     # The only member as often as asked for, without a copy.
-    repeated = data.each(itemgetter(member) if len(networks) > 1 else lambda part: part.expand(count, *part.shape[1:]))
+    repeated = data.each(
+        itemgetter(member) if len(networks) > 1 else lambda part: part.expand(len(own), *part.shape[1:])
+    )
+    if spread is not None:
+        callbacks = [spread] if spread.listening else []
+        resume = None if resume is None else spread.part(resume)
     histories: list[list[Record]] = [list(history) for history in resume.history] if resume is not None else []
 
     @every(epochs=1)
@@ -86,7 +99,7 @@ def start_well(
         histories[:] = [list(history) for history in progress.histories]
 
     try:
-        orders = [draw for row in draws for draw in row]
+        orders = [row[k] for row in draws for k in own]
         told = (note, *callbacks)
         histories = train_together(
             starts, repeated, short, objective, seeds=orders, backend=backend, callbacks=told, resume=resume
@@ -95,6 +108,9 @@ def start_well(
         _take_best(networks, starts, histories)
         raise
     chosen = _take_best(networks, starts, histories)
+    if spread is not None:
+        histories = spread.hear(histories)
+        chosen = [spread.take_best(networks[0], starts)]
     if None in chosen:
         raise FloatingPointError(
             f"All {count} starts diverged within {recipe.restart_epochs} epochs. Use a smaller learning rate or "
