@@ -6,13 +6,17 @@ MNIST ?=
 CIFAR10 ?=
 IMAGES = $(if $(MNIST),--mnist=$(MNIST)) $(if $(CIFAR10),--cifar10=$(CIFAR10))
 
-.PHONY: demo test test-lowest test-slow test-triton dist bench docs playground notebooks lint types sanitize setup clean
+.PHONY: demo test test-ci test-lowest test-slow test-triton dist bench docs playground notebooks lint types sanitize setup clean
 
 demo: setup
 	$(BIN)/hdnn train digits --output runs/demo --overwrite
 
 test: setup
 	$(BIN)/python -m pytest -n auto $(IMAGES)
+
+# All but the long sweeps: what CI runs, about three times as long as `make test`.
+test-ci: setup
+	$(BIN)/python -m pytest -n auto -m 'not slow' $(IMAGES)
 
 test-slow: setup
 	$(BIN)/python -m pytest -n auto -m slow $(IMAGES)
@@ -25,11 +29,11 @@ ONLY_TRITON = build/triton-$(TRITON)
 
 test-triton: setup
 	test -d $(ONLY_TRITON)/triton || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(ONLY_TRITON) triton==$(TRITON) 'numpy<2.4'
-	PYTHONPATH=$(ONLY_TRITON) TRITON_INTERPRET=1 $(BIN)/python -m pytest -n auto tests/kernels/test_triton*.py
-	PYTHONPATH=$(ONLY_TRITON) $(BIN)/python -m pytest -n auto tests/kernels/test_triton_resources.py
+	PYTHONPATH=$(ONLY_TRITON) TRITON_INTERPRET=1 $(BIN)/python -m pytest -n auto -m 'not slow' tests/kernels/test_triton*.py
+	PYTHONPATH=$(ONLY_TRITON) $(BIN)/python -m pytest -n auto -m 'not slow' tests/kernels/test_triton_resources.py
 
 # The lowest declared version of every dependency and of those of users' extras, PyTorch aside, in an environment of its
-# own; other packages as they are today. Warnings of old packages are no errors here. Not part of CI.
+# own; other packages as they are today. The tests of `make test-ci`, but warnings are no errors. Not part of CI.
 # Some tests alone: make test-lowest TESTS='tests/data tests/cli'.
 LOWEST = build/lowest
 TESTS ?=
@@ -40,7 +44,7 @@ test-lowest: setup
 	grep -E '^(torch|pytest|pytest-xdist|hypothesis)==' constraints.txt > $(LOWEST)/same.txt
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOWEST)/same.txt -r $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	$(LOWEST)/bin/python -m pytest -n auto -o filterwarnings=ignore $(TESTS)
+	$(LOWEST)/bin/python -m pytest -n auto -m 'not slow' -o filterwarnings=ignore $(TESTS)
 
 # What goes to an index, built and checked (some minutes; not part of CI). Wheels are for Linux with glibc 2.17 or later,
 # compiled by Zig; the Python that runs it decides which: 3.11 its own, 3.12 and later one for all that follow.

@@ -48,6 +48,20 @@ def pytest_configure(config: pytest.Config) -> None:
         importlib.import_module("families").DEVICE = device
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest takes away what `-m` leaves out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `long` the cases of a test that bring no new value of a parameter."""
+    from tiers import repeated  # not above: the folder is on the path when tests are collected
+
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if hasattr(item, "callspec") and not item.get_closest_marker("slow"):
+            tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for cases in tests.values():
+        for number in repeated([case.callspec.params for case in cases]):  # type: ignore[attr-defined]
+            cases[number].add_marker("long")
+
+
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # Nothing but the page: no updates, no look-ups of names.
 _FLAGS = (
