@@ -116,6 +116,9 @@ def test_auto_takes_it_where_it_was_faster(
     y, weight = OnCuda(batch, n), OnCuda(1)
     found = choice.chosen("auto", plan, y, weight, False)  # type: ignore[arg-type]
     assert found.name == ("triton" if taken else "eager")
+    y.dtype = weight.dtype = F64
+    found = choice.chosen("auto", plan, y, weight, False)  # type: ignore[arg-type]
+    assert found.name == ("triton" if taken and n <= (16 if name == "h2" else 8) else "eager")
     assert choice.chosen("triton", plan, y, weight, False).name == "triton"  # type: ignore[arg-type]
 
 
