@@ -1,7 +1,7 @@
 """What suits the table of a user: sizes of a network, and how it is trained; for the command and the estimators.
 
-Chosen on held-out parts of the training rows of many tables; test rows took no part. `docs/tables.md` says what was
-tried.
+Chosen on held-out parts of the training rows of many tables; test rows took no part. `docs/accuracy.md` says how it
+fared on others.
 
 Legend: s rows of the training part, d inputs of the network after encoding, n features of its state.
 """
