@@ -109,6 +109,16 @@ def test_a_card_claims_nothing_that_is_not_known():
     assert "license" not in head
     assert "None are recorded" in card.content
     assert "seed" not in card.content
+    assert "hdnn predict" not in card.content  # without an encoder it would refuse
+
+
+def test_a_card_of_images_speaks_of_images(tmp_path):
+    run = trained_run(tmp_path / "run", network=NETWORKS[2], encoder={"kind": "image"})
+    card = HubNetwork.from_run(run.folder).generate_model_card().content
+    assert "hdnn predict run pictures/" in card
+    assert "(B, 1, 4, 5) to logits" in card
+    assert "40 images" in card
+    assert "rows" not in card
 
 
 def test_text_of_users_does_not_break_a_card(tmp_path):

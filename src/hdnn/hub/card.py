@@ -31,10 +31,11 @@ def describe(config: RunConfig, metrics: Mapping[str, Any], license: str | None 
     parts = [
         f"---\n{_head(config, data, scores, license)}\n---\n",
         f"# {network.model} on {data}\n" if data else f"# {network.model}\n",
-        f"A Hamiltonian deep neural network (`{network.model}`) of {network.sizes.replace(', ', ' and ')}, "
-        f"{_purpose(config)}. Made with the Python library hdnn.\n",
-        _results(metrics, scores),
-        _LOADING,
+        f"A Hamiltonian deep neural network (`{network.model}`) with {network.sizes.replace(', ', ' and ')}, "
+        f"{_purpose(config)}. Each layer is one time step of a Hamiltonian system whose weights are learned. "
+        "Made with the Python library hdnn.\n",
+        _results(config, metrics, scores),
+        _loading(config),
         _facts(config, metrics),
     ]
     return "\n".join(part for part in parts if part)
@@ -46,13 +47,23 @@ _LOADING = """## How to use it
 from hdnn.hub import HubNetwork  # pip install 'hdnn[hub]'
 
 network = HubNetwork.from_pretrained("USER/NAME")
-outputs = network(x)  # x: encoded inputs
+outputs = network(x)  # from encoded inputs ({shape}) to {outputs}
 ```
 
-This repository is a run folder of hdnn. Download it to predict raw rows:
-`hf download USER/NAME --local-dir run`, then `hdnn predict run rows.csv`. The weights are safetensors and the
-configuration is JSON; nothing is unpickled.
+{raw} The weights are safetensors and the configuration is JSON, so loading runs no code of this repository.
 """
+_RAW = """This repository is a run folder of hdnn, which encodes raw data as in training:
+`hf download USER/NAME --local-dir run`, then `hdnn predict run {file}`."""
+
+
+def _loading(config: RunConfig) -> str:
+    raw = _RAW.format(file="pictures/" if _of_images(config) else "rows.csv")
+    numbers = "standardised numbers" if config.target else "numbers"
+    return _LOADING.format(
+        shape=", ".join(("B", *map(str, config.network.inputs))),
+        outputs="logits" if config.network.task == "classification" else numbers,
+        raw=raw if config.encoder else "How raw data become inputs is not recorded with these weights.",
+    )
 
 
 def _head(config: RunConfig, data: str, scores: Mapping[str, Any], license: str | None) -> str:
@@ -85,9 +96,13 @@ def _head(config: RunConfig, data: str, scores: Mapping[str, Any], license: str 
 
 
 def _pipeline(config: RunConfig) -> str:
-    if len(config.network.inputs) == 3:
+    if _of_images(config):
         return "image-classification"
     return f"tabular-{config.network.task}"
+
+
+def _of_images(config: RunConfig) -> bool:
+    return len(config.network.inputs) == 3
 
 
 def _data(config: RunConfig) -> str:
@@ -97,18 +112,19 @@ def _data(config: RunConfig) -> str:
 
 def _purpose(config: RunConfig) -> str:
     network = config.network
-    inputs = " x ".join(map(str, network.inputs))
+    size = " x ".join(map(str, network.inputs))
+    inputs = f"images of {size} values" if _of_images(config) else f"{size} input{'' if size == '1' else 's'}"
     if network.task == "classification":
-        return f"which sorts inputs of size {inputs} into {network.outputs} classes"
-    return f"which predicts {network.outputs} number{'' if network.outputs == 1 else 's'} from inputs of size {inputs}"
+        return f"which tells {network.outputs} classes apart by {inputs}"
+    return f"which predicts {network.outputs} number{'' if network.outputs == 1 else 's'} from {inputs}"
 
 
-def _results(metrics: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
+def _results(config: RunConfig, metrics: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
     if not scores:
         return "## Results\n\nNone are recorded with these weights.\n"
     lines = [f"| {_SCORES[name][1]} | {_SCORES[name][2].format(value)} |" for name, value in scores.items()]
-    rows = metrics.get("test_rows")
-    note = f"One run, measured on {rows} rows that took no part in training; nothing is averaged over seeds."
+    tested = f"{metrics.get('test_rows')} {'images' if _of_images(config) else 'rows'}"
+    note = f"These are the scores of one run, not a mean over seeds, on {tested} that took no part in training."
     if metrics.get("interrupted"):
         note += " Training was interrupted before its end."
     return "\n".join(["## Results", "", "| on test data | |", "|---|---|", *lines, "", note, ""])
@@ -137,7 +153,7 @@ def _facts(config: RunConfig, metrics: Mapping[str, Any]) -> str:
     if "parameters" in metrics:
         facts["parameters"] = f"{metrics['parameters']:,}"
     if config.recipe:
-        facts |= {name.replace("_", " "): value for name, value in config.recipe.items() if value is not None}
+        facts |= {name.replace("_", " "): value for name, value in config.recipe.items() if value not in (None, [])}
         facts["seed"] = config.seed
     facts |= {f"version of {name}": value for name, value in config.versions.items()}
     lines = [f"| {_plain(name)} | `{_plain(value)}` |" for name, value in facts.items()]
