@@ -51,11 +51,13 @@ def test_all_that_is_named_is_tried_here():
     assert {*SCRIPTS} == {"together.py", "sharded.py", "one_file.py", "ring.py", *OTHERS}
 
 
+@pytest.mark.long
 @on_ranks
 def test_two_ranks_train_one_network(said):
     assert re.fullmatch(r"loss 0\.\d{3}\n", said["together.py on 2"])
 
 
+@pytest.mark.long
 @on_ranks
 def test_four_ranks_on_a_ring_send_as_many_bytes_as_the_page_says(said):
     found = re.fullmatch(r"loss (0\.\d+); rounds a layer 4, bytes (\d+)\n", said["ring.py on 4"])
@@ -82,6 +84,7 @@ def test_torchrun_runs_them(tmp_path, name, ranks):
 OTHERS = ("skorch", "accelerate", "lightning", "ray")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_trainers_take_a_flow_as_it_is(tmp_path, name):
     if importlib.util.find_spec(name) is None:

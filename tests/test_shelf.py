@@ -18,7 +18,7 @@ CARDS = shelf.cards()
 HERE = [name for name in sorted(CARDS) if name != "mnist"]  # whose data need no folder
 
 
-@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("name", [n if n == "double-moons" else pytest.param(n, marks=pytest.mark.long) for n in HERE])
 def test_a_score_is_that_of_the_card(name):
     assert evaluate(Path(f"pretrained:{name}"))["accuracy"] == pytest.approx(CARDS[name]["test_accuracy"], abs=1e-9)
 
@@ -64,6 +64,7 @@ def test_a_changed_file_is_refused(tmp_path, monkeypatch):
         pretrained("digits")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quick")
 def test_every_command_takes_one(tmp_path, monkeypatch, hdnn):
     monkeypatch.chdir(tmp_path)

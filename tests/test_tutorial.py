@@ -8,6 +8,7 @@ import shlex
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from hdnn.cli.application import app
@@ -30,6 +31,7 @@ def said(expected, lines):
     return None
 
 
+@pytest.mark.long
 def test_what_the_tutorial_shows_is_what_happens(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     commands = 0

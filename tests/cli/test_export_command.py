@@ -36,6 +36,7 @@ def classes(hdnn, place, quick):
     return place
 
 
+@pytest.mark.long
 def test_a_program_predicts_raw_rows_as_hdnn_does(hdnn, classes):
     code, out, _ = hdnn("export run --torch kind.pt2")
     assert code == 0
@@ -52,6 +53,7 @@ def test_a_program_predicts_raw_rows_as_hdnn_does(hdnn, classes):
     assert str(Path.cwd()) not in extra["hdnn.json"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quick")
 def test_onnx_predicts_in_the_units_of_the_table(hdnn, place):
     runtime = pytest.importorskip("onnxruntime")
@@ -120,6 +122,7 @@ def test_large_differences_are_said():
     assert "more than" not in job.Exported(Path("f"), "ONNX", 1, 2e-7).description
 
 
+@pytest.mark.long
 def test_training_writes_logs_for_tensorboard(hdnn, place):
     pytest.importorskip("tensorboard")
     code, _, err = hdnn("train double-moons --size 40 --layers 2 --epochs 2 --restarts 1 --tensorboard logs -o logged")

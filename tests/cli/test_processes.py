@@ -48,6 +48,7 @@ def test_an_interrupt_before_training_writes_nothing(hdnn, place, monkeypatch):
     assert not (place / "run").exists()
 
 
+@pytest.mark.long
 def test_a_real_interrupt(place):
     line = ["train", "double-moons", "--layers", "1", "--size", "100", "--epochs", "1000000", "-o", "run"]
     # Where the tests run in the background the shell has switched interrupts off, and Python leaves it so.
@@ -113,6 +114,7 @@ def test_a_pipe_gets_results_alone(place):
     assert len(done.stderr.splitlines()) == 3
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quick")
 def test_a_reader_that_leaves_early_is_no_error(hdnn, place):
     hdnn(f"train double-moons --size 40 {SMALL} -o run")

@@ -44,6 +44,7 @@ def _rank(pid):
     return environment.get("RANK")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are told apart by /proc")
 def test_a_process_that_dies_ends_all_with_one_error_and_another_number_goes_on(hdnn, place):
     process = begun(place, f"{LINE} -o run --processes 2")

@@ -34,7 +34,10 @@ def ended(line, redirection):
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("line", ["info", "--help", "predict run p.csv", "evaluate run --json"])
+LONG = [pytest.param(line, marks=pytest.mark.long) for line in ("info", "predict run p.csv", "evaluate run --json")]
+
+
+@pytest.mark.parametrize("line", ["--help", *LONG])
 def test_a_closed_or_full_stdout_is_said_once(run, line):
     for redirection in (">&-", ">/dev/full"):
         if "full" in redirection and not Path("/dev/full").exists():
@@ -45,6 +48,7 @@ def test_a_closed_or_full_stdout_is_said_once(run, line):
         assert re.match(r"Error: (stdout (is closed|cannot be written)|No space left)", err), err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("line", ["info", "evaluate run --json"])
 def test_a_reader_that_takes_nothing_ends_no_command_in_a_traceback(run, line):
     code, err = ended(line, "| (exec <&-; sleep 5)")
@@ -53,6 +57,7 @@ def test_a_reader_that_takes_nothing_ends_no_command_in_a_traceback(run, line):
     assert len(err.splitlines()) == 1, err
 
 
+@pytest.mark.long
 def test_a_closed_stderr_changes_nothing(run):
     done = subprocess.run(
         ["bash", "-c", '"$@" 2>&-', "bash", *HDNN, "predict", "run", "p.csv"],

@@ -105,6 +105,7 @@ def test_an_analysis_is_replaced_by_the_same_rules(hdnn, run):
     assert "looked/figures is a link to ../outside" in err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_a_prediction_and_nothing_is_left(run, name):
     # A pipe that stays open holds the prediction where it is.

@@ -179,6 +179,7 @@ def test_many_flows_at_once() -> None:
     tight(one, flows[0](y, inputs=u))
 
 
+@pytest.mark.long
 def test_compiles_and_exports() -> None:
     torch._dynamo.reset()
     flow, y, u = recurrent("h2"), random(2, FEATURES), random(N, 2, D, seed=4).requires_grad_()

@@ -29,24 +29,28 @@ def found(tmp_path_factory):
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(RANKS)]
 
 
+@pytest.mark.long
 def test_every_case_equals_the_whole_flow(found):
     apart = {name: max(rank["cases"][name]["difference"] for rank in found) for name in found[0]["cases"]}
     assert len(apart) == 33
     assert {name: value for name, value in apart.items() if not value < 1e-12} == {}
 
 
+@pytest.mark.long
 def test_a_layer_takes_the_rounds_that_are_promised_forward_and_backward(found):
     for rank in found:
         for name, case in rank["cases"].items():
             assert case["rounds"] == case["rounds backward"] == case["expected rounds"], name
 
 
+@pytest.mark.long
 def test_what_goes_out_comes_back_and_no_more(found):
     for name in found[0]["cases"]:
         forward, backward = (sum(rank["cases"][name][key] for rank in found) for key in ("bytes", "bytes backward"))
         assert forward == backward, name
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "moves"), [("SymplecticEuler", 2), ("StormerVerlet", 3), ("Yoshida4", 7), ("ms3, 2", 2)]
 )
@@ -57,6 +61,7 @@ def test_on_a_ring_a_round_carries_one_feature_of_a_node_to_either_side(found, n
         assert case["bytes"] == case["messages"] * SAMPLES * NUMBER
 
 
+@pytest.mark.long
 def test_one_round_carries_the_states_of_two_nodes_and_the_weights_of_one_once(found):
     row = 2 * (3 + 1)  # three entries of K and one of b, of the units of p and of q
     for rank in found:
@@ -65,6 +70,7 @@ def test_one_round_carries_the_states_of_two_nodes_and_the_weights_of_one_once(f
         assert case["longest"] == LAYERS * row * NUMBER
 
 
+@pytest.mark.long
 def test_a_dense_flow_tells_all_to_all(found):
     for rank in found:
         case = rank["cases"]["dense, 2"]
@@ -72,14 +78,17 @@ def test_a_dense_flow_tells_all_to_all(found):
         assert case["bytes"] == LAYERS * 4 * (RANKS - 1) * 2 * SAMPLES * NUMBER
 
 
+@pytest.mark.long
 def test_ranks_train_their_own_weights_as_one_process_trains_all(found):
     assert max(rank["trained"] for rank in found) < 1e-12
 
 
+@pytest.mark.long
 def test_ranks_that_cut_other_flows_are_refused_on_all(found):
     assert all("cut another flow, or otherwise, than rank" in rank["failures"]["another flow"][0] for rank in found)
 
 
+@pytest.mark.long
 def test_a_silent_neighbour_is_an_error_after_the_timeout(found):
     for rank in found[::2]:
         words, seconds = rank["failures"]["silent"]
@@ -87,6 +96,7 @@ def test_a_silent_neighbour_is_an_error_after_the_timeout(found):
         assert 0.4 < seconds < 15
 
 
+@pytest.mark.long
 def test_a_neighbour_that_is_gone_is_an_error_at_once(found):
     for rank in found[:-1]:
         words, seconds = rank["failures"]["gone"]

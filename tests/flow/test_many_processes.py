@@ -38,12 +38,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.long
 def test_data_parallel_and_sharded_training_equal_one_process(folder: Path) -> None:
     apart = json.loads((folder / "apart.json").read_text())
     assert len(apart) == 26
     assert {name: value for name, value in apart.items() if not value < 1e-12} == {}
 
 
+@pytest.mark.long
 def test_shards_have_a_policy_a_start_on_meta_and_checkpoints_of_one_file(folder: Path) -> None:
     for rank in range(2):
         apart = json.loads((folder / f"sharded-{rank}.json").read_text())

@@ -209,6 +209,7 @@ def test_states_that_are_kept(name: str) -> None:
             assert kept(flow, y) == 2
 
 
+@pytest.mark.long
 def test_memory_of_convolutions_against_depth() -> None:
     """The work of "reverse" is that of one layer, and of "recompute" that of √N, both passes taken together."""
 

@@ -201,6 +201,7 @@ def test_compiles_for_any_batch(memory: str, name: str) -> None:
         assert error(gradients(compiled, y, g), gradients(truth, y, g)) <= 1e-12
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 @sparing
 def test_transforms_inside_a_compiled_function(memory: str) -> None:

@@ -87,6 +87,7 @@ def test_second_derivatives(case: Case, memory: str) -> None:
 # Compilers ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @traced
 def test_compiles_as_one_graph(case: Case) -> None:
     torch._dynamo.reset()
@@ -111,6 +112,7 @@ class OnGraphs(nn.Module):
         return y
 
 
+@pytest.mark.long
 @traced
 def test_exports_with_a_free_batch(case: Case) -> None:
     """Edges that come with the call are inputs of the program, as many as there are."""
@@ -140,6 +142,7 @@ def network(case: Case, flow: hdnn.Flow) -> Network:
 
 
 @few(CASES, lambda case: str(case) in ("Signals_5-h1", "Graph_given-h2"))
+@pytest.mark.long
 def test_programs_of_networks(case: Case) -> None:
     """One loop over the layers for any space; not where every call brings a graph."""
     flow = case.flow()
@@ -157,6 +160,7 @@ def test_programs_of_networks(case: Case) -> None:
     assert export.program_difference(stream.getvalue(), net, inputs) < 1e-12
 
 
+@pytest.mark.long
 def test_programs_of_weighted_graphs() -> None:
     """The weights of edges, kept in float64, are those of the flow there."""
     edges, w = call("Graph_call", directed=True).values()

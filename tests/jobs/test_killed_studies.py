@@ -72,6 +72,7 @@ def require_nothing_lost(folder, number):
     return dropped
 
 
+@pytest.mark.long
 def test_a_process_killed_in_the_lock_of_the_journal_loses_nothing(tmp_path):
     dying = begun(tmp_path, 5, before=40)
     assert killed(dying)

@@ -83,6 +83,7 @@ print(info()["backends"]["native"])
 """
 
 
+@pytest.mark.long
 def test_without_the_extension_everything_runs_eagerly() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

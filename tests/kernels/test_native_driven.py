@@ -181,6 +181,7 @@ def test_transforms() -> None:
         torch.testing.assert_close(*second, rtol=1e-10, atol=1e-11)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # by which the compiler meets an autograd function
 def test_compiled() -> None:
     flow, y, u = made("h2", backend="auto"), random(3, 6, seed=1), random(4, 3, D, seed=2)

@@ -87,6 +87,7 @@ except MemoryError as error:
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs the limits of Linux")
 def test_without_memory_the_process_lives() -> None:
     done = subprocess.run([sys.executable, "-c", STARVED], capture_output=True, text=True, timeout=100)

@@ -80,6 +80,7 @@ print(info()["backends"]["native"])
 """
 
 
+@pytest.mark.long
 def test_info_says_that_threads_are_its_own() -> None:
     done = subprocess.run([sys.executable, "-c", NONE], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -46,6 +46,7 @@ def there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton, "interpreted", False)
 
 
+@pytest.mark.long
 def test_importing_hdnn_loads_no_program_of_triton() -> None:
     """Triton itself is loaded by PyTorch's own modules where it is installed."""
     code = "import sys, hdnn, hdnn.info; hdnn.h2(4, 2, step=0.1); assert 'hdnn.kernels.programs' not in sys.modules"

@@ -44,6 +44,7 @@ def trainings(found, ranks):
     return [name for name, left in found[ranks, 0].items() if not isinstance(left, str)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_weights_and_records_are_those_of_one_process(found, ranks):
     names = trainings(found, ranks)
@@ -56,6 +57,7 @@ def test_weights_and_records_are_those_of_one_process(found, ranks):
             assert ours == pytest.approx({**theirs, "seconds": ours["seconds"]}, abs=1e-6 if "32" in name else 1e-11)
 
 
+@pytest.mark.long
 def test_all_ranks_end_with_the_same_bits(found):
     for ranks, name in [(count, name) for count in (2, 4) for name in trainings(found, count)]:
         first = found[ranks, 0][name]["weights"]
@@ -64,6 +66,7 @@ def test_all_ranks_end_with_the_same_bits(found):
             assert all(torch.equal(first[key], other[key]) for key in first), (name, rank)
 
 
+@pytest.mark.long
 def test_a_pause_costs_no_bit_and_another_number_of_ranks_may_go_on(found):
     for ranks in NUMBERS:
         straight, resumed = (found[ranks, 0][name]["weights"] for name in ("without a pause", "stopped and resumed"))
@@ -74,6 +77,7 @@ def test_a_pause_costs_no_bit_and_another_number_of_ranks_may_go_on(found):
         )
 
 
+@pytest.mark.long
 def test_pieces_together_are_the_batch_and_no_row_comes_twice(found):
     """Also where a batch has fewer rows than there are ranks."""
     for ranks in (2, 4):
@@ -84,6 +88,7 @@ def test_pieces_together_are_the_batch_and_no_row_comes_twice(found):
         assert {*Counter(itertools.chain(*one)).values()} == {2}, "epochs"
 
 
+@pytest.mark.long
 def test_each_rank_trains_whole_starts_of_its_own(found):
     """Dealt out one by one; where there are more ranks than starts, the last train one once more."""
     every = found[1, 0]["starts told to nobody"]["started"][0]
@@ -94,6 +99,7 @@ def test_each_rank_trains_whole_starts_of_its_own(found):
         assert [found[ranks, rank][f"starts told {where}"]["started"][0] for rank in range(ranks)] == dealt[ranks]
 
 
+@pytest.mark.long
 def test_callbacks_are_told_of_all_starts_the_bits_of_one_process(found):
     one = found[1, 0]["starts told on all"]["told"]
     assert [told[:2] for told in one] == [(1, 3), (2, 2), (3, 1), (3, 4)]
@@ -118,6 +124,7 @@ def require_same(told, expected):
                 torch.testing.assert_close(value, other[name], **few)
 
 
+@pytest.mark.long
 def test_errors_are_the_same_on_all_ranks(found):
     names = [name for name, left in found[2, 0].items() if isinstance(left, str)]
     assert len(names) == 10
