@@ -11,6 +11,9 @@ IMAGES = $(if $(MNIST),--mnist=$(MNIST)) $(if $(CIFAR10),--cifar10=$(CIFAR10))
 demo: setup
 	$(BIN)/hdnn train digits --output runs/demo --overwrite
 
+# Tests start many processes, each of which would compile the sources anew where Python is told to keep nothing.
+test test-ci test-slow: export PYTHONDONTWRITEBYTECODE =
+
 test: setup
 	$(BIN)/python -m pytest -n auto $(IMAGES)
 

@@ -50,6 +50,7 @@ def faults(browser):
     return of
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_of_the_documentation_is_for_everyone(page, scheme, faults):
@@ -69,6 +70,7 @@ def reports(tmp_path_factory):
     return {"training": run / "report.html", "analysis": run / "analysis" / "report.html"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("report", ["training", "analysis"])
 def test_a_report_is_for_everyone(report, scheme, reports, faults):

@@ -26,6 +26,7 @@ def code(book):
     return [cell for cell in book.cells if cell.cell_type == "code" and "install" not in cell.metadata.get("tags", ())]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore")  # those of the client; what is run is another process
 def test_a_notebook_runs(path, execute):

@@ -102,6 +102,7 @@ def test_states_that_are_not_marginally_stable_are_listed_with_the_reason():
     assert any("Jordan block" in reason for _, reason in table.rows)
 
 
+@pytest.mark.long
 def test_norms_beyond_all_measure_are_told():
     subject = untrained("h2", layers=300, step=1.0, init_std=1.0, activation="identity", samples=3)
     found = found_in(subject)
@@ -112,6 +113,7 @@ def test_norms_beyond_all_measure_are_told():
     json.dumps([finding.numbers for finding in found.values() if isinstance(finding, Finding)], allow_nan=False)
 
 
+@pytest.mark.long
 def test_large_states_are_looked_at_without_matrices(monkeypatch):
     monkeypatch.setattr("hdnn.jobs.subjects._affordable", lambda flow: 0)
     subject = untrained("h2", layers=4, features=6)
@@ -133,6 +135,7 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_a_run_shows_the_gradients_of_its_loss(run, tmp_path):
     analysis = analyze(trained(run, samples=8), tmp_path / "a")
     numbers = read(tmp_path / "a")
@@ -212,6 +215,7 @@ def test_tables_of_numbers_say_how_to_read_them():
             assert table.note or not any(isinstance(cell, float) for row in table.rows for cell in row)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["h2", "ms2"])
 def test_plain_networks_stand_beside_a_flow(model):
     """Same layers, features, step and states; those with orthogonal weights pass gradients as careful users know."""
@@ -244,6 +248,7 @@ def test_peers_are_named():
         named(" , ")
 
 
+@pytest.mark.long
 def test_the_peers_are_in_the_folder_and_replaced_with_it(tmp_path):
     subject = untrained("h2", layers=3, samples=3)
     folder = tmp_path / "found"
@@ -254,6 +259,7 @@ def test_the_peers_are_in_the_folder_and_replaced_with_it(tmp_path):
     assert not (folder / "figures" / "peers.png").exists()
 
 
+@pytest.mark.long
 def test_the_kreiss_constant_is_left_out_where_it_takes_long():
     few, many = (found_in(untrained("h2", layers=2, features=n, samples=4))["spectra"] for n in (8, 34))
     assert few.summary["largest_kreiss_constant"] > 1

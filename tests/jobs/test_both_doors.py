@@ -20,6 +20,7 @@ def numbers(rows, seed=0):
     return frame.assign(y=noisy, kind=np.where(noisy > 0, "up", "down"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rows", [300, 1500])  # a fixed number of epochs, and one that is found
 @pytest.mark.parametrize("target", ["kind", "y"])
 def test_both_doors_give_the_same_score_on_the_same_rows(tmp_path, rows, target):

@@ -46,6 +46,7 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_an_older_run_predicts_and_is_evaluated(runs, tmp_path):
     rows = tmp_path / "rows.csv"
     pd.DataFrame({"x1": [0.0, 1.0], "x2": [1.0, -1.0]}).to_csv(rows, index=False)
@@ -54,6 +55,7 @@ def test_an_older_run_predicts_and_is_evaluated(runs, tmp_path):
     assert evaluate(runs / "whole") == evaluate(runs / "whole-older")
 
 
+@pytest.mark.long
 def test_an_older_run_is_analysed_and_shared(runs, tmp_path):
     new, old = (analyze(trained(runs / name, samples=4), tmp_path / name) for name in ("whole", "whole-older"))
     assert new.summary == old.summary

@@ -37,6 +37,7 @@ def told(path, values):
     return found
 
 
+@pytest.mark.long
 def test_a_process_that_dies_in_the_lock_is_not_waited_for_and_its_half_line_goes(tmp_path):
     journal = tmp_path / "journal.log"
     told(journal, [1.0, 2.0])

@@ -161,6 +161,7 @@ def test_folds_and_seeds_of_pictures(made, tmp_path, quick):
 # CIFAR-10
 
 
+@pytest.mark.long
 def test_a_held_out_batch_is_said_everywhere(tmp_path, cifar10_batches, hdnn):
     del cifar10_batches["test_batch.bin"]
     (tmp_path / "cifar10").mkdir()

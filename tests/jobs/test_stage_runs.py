@@ -35,6 +35,7 @@ def weights(folder):
     return dict(Run.open(folder).load_network().state_dict())
 
 
+@pytest.mark.long
 def test_the_report_shows_images_through_the_stages_and_mistakes(made):
     figures = {path.name for path in (made / "run" / "figures").iterdir()}
     assert figures >= {"stages.png", "features.png", "mistakes.png", "confusion.png", "training.png"}
@@ -101,6 +102,7 @@ def test_norms_are_those_of_the_whole_matrix(made):
         assert (low, high) == (pytest.approx(min(found)), pytest.approx(max(found)))
 
 
+@pytest.mark.long
 def test_exported_files_answer_alike(made, tmp_path):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")

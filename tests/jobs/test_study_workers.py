@@ -83,6 +83,7 @@ def test_workers_of_other_hosts_are_left_alone_until_they_are_said_to_be_lost(se
     assert any(each[0] == params for each in told(tmp_path / "study"))
 
 
+@pytest.mark.long
 def test_a_database_serves_as_well(search, tmp_path):
     url = f"sqlite:///{tmp_path / 'trials.db'}"
     search(4, "peace")

@@ -37,6 +37,7 @@ def test_press_play_and_the_loss_falls(visit):
     assert found.errors == []
 
 
+@pytest.mark.long
 def test_epochs_are_counted_where_a_batch_is_all_points(visit):
     points = ";".join(f"{x / 10},{x % 3 / 3},{x % 2}" for x in range(10))
     found = visit(f"#problem=own&layers=2&beside=&batch=250&own={points}").ready()
@@ -46,10 +47,12 @@ def test_epochs_are_counted_where_a_batch_is_all_points(visit):
     found.wait("document.getElementById('count').textContent === 'step 3 · epoch 3.0'")
 
 
+@pytest.mark.long
 def test_double_moons_are_learned(visit):
     assert best(play(visit, MOONS + "&layers=16&beside=", MOONS_STEPS)) > 97
 
 
+@pytest.mark.long
 def test_the_swiss_roll_of_the_paper_is_learned_by_64_layers(visit):
     found = play(visit, "#beside=", ROLL_STEPS)
     assert found.page.evaluate("window.playground.page.settings.layers") == 64
@@ -57,6 +60,7 @@ def test_the_swiss_roll_of_the_paper_is_learned_by_64_layers(visit):
     assert found.errors == []
 
 
+@pytest.mark.long
 def test_a_perceptron_guesses_unless_it_starts_orthogonal_and_its_curve_says_why(visit):
     link = "#problem=double-moons&noise=0.15&model=h2&horizon=6.4&rate=0.002&beside=perceptron,perceptron-orthogonal"
     found = play(visit, link, PLAIN_STEPS)
@@ -75,6 +79,7 @@ def test_a_perceptron_guesses_unless_it_starts_orthogonal_and_its_curve_says_why
     assert "10⁻²" in found.page.inner_text("#gradients figcaption")
 
 
+@pytest.mark.long
 def test_singular_values_of_a_symplectic_flow_come_in_pairs(visit):
     found = play(visit, MOONS + "&model=h2&horizon=6.4&beside=", 100)
     values = found.page.evaluate("window.playground.page.last.norms.flow.singular.map((s) => [...s])")
@@ -84,6 +89,7 @@ def test_singular_values_of_a_symplectic_flow_come_in_pairs(visit):
             assert s * partner == pytest.approx(1, rel=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["h2", "ms1", "ms3"])
 def test_a_damped_flow_forgets_at_a_known_rate(visit, model):
     """‖∂y_N/∂y_j‖ is at least e^(−γ(T − t_j)/2), which is drawn; where form is kept, s and e^(−γT)/s are pairs."""
@@ -117,6 +123,7 @@ def test_only_what_has_halves_can_be_damped(visit):
     assert "damping" not in found.page.evaluate("location.hash")
 
 
+@pytest.mark.long
 def test_eigenvalues_of_a_flow_are_imaginary_and_the_energy_is_kept(visit):
     link = MOONS + "&model=h2&layers=64&horizon=1.6&shared=1&beside=resnet"
     found = visit(link, viewport={"width": 1400, "height": 2400}).ready()
@@ -156,6 +163,7 @@ def test_a_link_restores_a_state(visit):
     assert again.page.input_value("#set-layers") == "12"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "link",
     [
@@ -174,6 +182,7 @@ def test_links_of_others_are_not_believed(visit, link):
     assert found.errors == []
 
 
+@pytest.mark.long
 def test_the_keyboard_alone_is_enough(visit):
     found = visit(MOONS + "&layers=8&beside=").ready()
     board = found.page.keyboard
@@ -218,6 +227,7 @@ SIGHTS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("scheme", "width"), SIGHTS)
 def test_axe_finds_no_fault(visit, scheme, width):
     axe = pytest.importorskip("axe_core_python.sync_playwright", reason="axe-core-python is not installed.")
@@ -233,11 +243,13 @@ def test_axe_finds_no_fault(visit, scheme, width):
     assert said == []
 
 
+@pytest.mark.long
 def test_a_phone_shows_everything_without_scrolling_sideways(visit):
     found = visit("", viewport={"width": 360, "height": 740}).ready()
     assert found.page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", [360, 800, 1400])
 def test_hints_are_seen_whole(visit, width):
     found = visit("#layers=2&points=200&beside=", viewport={"width": width, "height": 740}).ready()
@@ -255,6 +267,7 @@ def test_hints_are_seen_whole(visit, width):
         assert scrolled <= width, name
 
 
+@pytest.mark.long
 def test_no_request_leaves_the_page(visit):
     found = visit("#layers=8&points=500").ready()
     for number in range(6):
@@ -268,6 +281,7 @@ def test_no_request_leaves_the_page(visit):
     assert found.errors == []
 
 
+@pytest.mark.long
 def test_without_its_kernels_the_page_refuses_to_train(visit):
     text = re.sub(r'(id="kernels">)[^<]*', r"\1", built())
     found = visit(text=text)
@@ -276,6 +290,7 @@ def test_without_its_kernels_the_page_refuses_to_train(visit):
     assert found.page.is_disabled("#play")
 
 
+@pytest.mark.long
 def test_without_webassembly_the_page_says_so(visit):
     found = visit(script="delete window.WebAssembly")
     found.wait("document.getElementById('trouble').textContent !== ''")
@@ -283,6 +298,7 @@ def test_without_webassembly_the_page_says_so(visit):
     assert found.page.is_disabled("#play")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lacks", ["vectors", "unpacking"])
 def test_older_browsers_train_by_plain_kernels(visit, lacks):
     text, script = without_vectors(built())
@@ -295,6 +311,7 @@ def test_older_browsers_train_by_plain_kernels(visit, lacks):
     assert found.errors == []
 
 
+@pytest.mark.long
 def test_reduced_motion_is_respected(visit):
     """The walk through the depth jumps from layer to layer where motion is not wanted."""
     found = visit("#layers=4&points=200&beside=", reduced_motion="reduce").ready()
@@ -307,6 +324,7 @@ def test_reduced_motion_is_respected(visit):
     assert len(shown) > 1
 
 
+@pytest.mark.long
 def test_every_lesson_sets_the_page_up_and_names_views_that_are_there(visit):
     found = visit("#layers=4&points=200").ready()
     for number in range(6):

@@ -27,6 +27,7 @@ READY = "document.documentElement.dataset.ready === 'yes'"
 IDLE = "!playground.page.session.running && !playground.page.session.busy"
 
 
+@pytest.mark.long
 def test_it_trains(firefox, address):
     firefox.open(address + LINK).wait(READY)
     assert firefox.value("document.getElementById('trouble').textContent") == ""
@@ -40,6 +41,7 @@ def test_it_trains(firefox, address):
     assert firefox.value("document.getElementById('trouble').textContent") == ""
 
 
+@pytest.mark.long
 def test_steps_are_those_of_chromium(firefox, address, visit):
     numbers = []
     firefox.open("about:blank").open(address + LINK).wait(READY)
