@@ -241,6 +241,7 @@ assert "hdnn" not in sys.modules
 """
 
 
+@pytest.mark.long
 def test_a_program_loads_where_there_is_no_hdnn(tmp_path, plain, program):
     (tmp_path / "n.pt2").write_bytes(export.program_bytes(program, {"colour": "grün"}))
     x = torch.randn(7, 2)

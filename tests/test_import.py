@@ -40,11 +40,11 @@ TABLE = {"pandas", "pyarrow", "scipy", "sklearn"}
 @pytest.mark.parametrize(
     ("data", "needed"),
     [
-        ("digits", set()),
         ("swiss-roll --size 40", set()),
-        ("table.csv --target y", TABLE),
-        ("table.csv --target y --validation-fraction 0.25", TABLE),
-        ("table.csv --target x", TABLE),
+        pytest.param("digits", set(), marks=pytest.mark.long),
+        pytest.param("table.csv --target y", TABLE, marks=pytest.mark.long),
+        pytest.param("table.csv --target y --validation-fraction 0.25", TABLE, marks=pytest.mark.long),
+        pytest.param("table.csv --target x", TABLE, marks=pytest.mark.long),
     ],
 )
 def test_training_imports_what_its_data_and_its_figures_need(data: str, needed: set[str], tmp_path: Path) -> None:
@@ -56,6 +56,7 @@ def test_training_imports_what_its_data_and_its_figures_need(data: str, needed: 
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+@pytest.mark.long
 def test_a_first_fit_imports_no_compiler_and_nothing_that_draws() -> None:
     code = """
 from sklearn.datasets import load_wine
@@ -72,6 +73,7 @@ def test_every_public_name_resolves(name: str) -> None:
     assert name in dir(hdnn)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork to be fast")
 @pytest.mark.parametrize(
     "rooms",

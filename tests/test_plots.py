@@ -350,6 +350,7 @@ def test_names_are_drawn_as_they_stand(tmp_path):
         assert "a very long name that d…" in words(figure)
 
 
+@pytest.mark.long
 def test_nothing_global_is_touched(tmp_path):
     before = dict(matplotlib.rcParams)
     plots.save(regions(), tmp_path / "a.png")

@@ -95,6 +95,7 @@ def test_shards_in_one_folder_and_their_verdict(hdnn, place):
     assert out.startswith(f"# {TITLES['counterexample']}")
 
 
+@pytest.mark.long
 def test_two_shards_at_once_share_a_folder(place):
     begin = [sys.executable, "-c", "from hdnn.cli import main; main()", "reproduce", "counterexample", "--smoke"]
     lines = [[*begin, "--seeds", "6", "-o", "shards", "--shard", f"{number}/2"] for number in (1, 2)]

@@ -72,6 +72,7 @@ COLUMNS = [
     gaps=st.sampled_from([0.0, 0.1]),
     bins=st.sampled_from([0, 8]),
 )
+@pytest.mark.long
 def test_a_frame_is_read_as_the_same_table_in_a_file(tmp_path, kinds, seed, gaps, bins):
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame({f"{kind} {i}": column(kind, rng, gaps) for i, kind in enumerate(kinds)})

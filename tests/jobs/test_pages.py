@@ -31,6 +31,7 @@ print(full, kept, held())
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(pages._call() is bool, reason="needs the C library of GNU")
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux")
 def test_what_small_things_held_is_handed_back() -> None:

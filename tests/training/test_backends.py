@@ -191,6 +191,7 @@ def test_who_looks_on_or_shares_is_left_to_pytorch(watch):
     assert training_backend(network_of(), X, Y, RECIPE).backend == "native"
 
 
+@pytest.mark.long
 def test_a_plain_training_does_not_import_what_it_does_not_need():
     program = (
         "import sys, torch, hdnn\n"

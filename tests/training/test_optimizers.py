@@ -153,6 +153,7 @@ def test_gradients_of_any_kind_are_clipped():
     assert sum(float(p.grad.square().sum()) for p in own) == pytest.approx(1.0, rel=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("optimizer", THEIRS)
 def test_training_imports_no_compiler(optimizer):
     program = f"""
