@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+Found = TypeVar("Found")
 
 
 class Ranks:
@@ -56,6 +58,26 @@ class Ranks:
         words: list[Any] = [None] * self.count
         _together(torch.distributed.all_gather_object, words, word)
         return words
+
+    def agree(self, error: Exception | None) -> None:
+        """Raise on all ranks what one has met, so that none waits for it.
+
+        Args:
+            error: that this rank has met.
+
+        Raises:
+            Exception: that error; where only others have met one, an OSError, TypeError or ValueError with the words of
+                the first of these.
+        """
+        kinds = (OSError, TypeError, ValueError)
+        kind = next((kind for kind in kinds if isinstance(error, kind)), ValueError)
+        said = self.told(None if error is None else (kind.__name__, str(error) or type(error).__name__))
+        if error is not None:
+            raise error
+        for rank, word in enumerate(said):
+            if word is not None:
+                kind = next(kind for kind in kinds if kind.__name__ == word[0])
+                raise kind(f"{word[1]} (Process {rank} of {self.count} has met this.)")
 
     def total(self, x: Tensor) -> Tensor:
         """Σ over the ranks, to be differentiated: what a rank gets back is summed over all as well."""
@@ -148,6 +170,28 @@ def present() -> Ranks | None:
     if _ALONE or not (group.is_available() and group.is_initialized()) or group.get_world_size() < 2:
         return None
     return Ranks(group.get_rank(), group.get_world_size())
+
+
+def first_alone(action: Callable[[], Found]) -> Found:
+    """Do what leaves files behind: the first process before the others, which then find them.
+
+    Args:
+        action: of all processes.
+
+    Raises:
+        Exception: what the first has met, on all, with the same words.
+    """
+    ranks = present()
+    if ranks is None:
+        return action()
+    found, error = None, None
+    if ranks.rank == 0:
+        try:
+            found = [action()]
+        except Exception as met:  # the others wait
+            error = met
+    ranks.agree(error)
+    return action() if found is None else found[0]
 
 
 def var_mean(x: Tensor) -> tuple[Tensor, Tensor, Tensor | int]:

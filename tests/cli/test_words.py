@@ -23,6 +23,7 @@ PYTHON_ALONE = {
     "interconnections.py", "dissipation.py", "integrators.py", "implicit.py", "energies.py", "fields.py",
     "poisson.py", "flow/beside.py", "__init__.py", "spaces",
     "training/checks.py", "training/batches.py", "training/positions.py",  # what a user of Python made
+    "training/joining.py",  # loaders
     "arguments.py", "flow/attributes.py", "flow/states.py", "flow/module.py",  # types, tensors, whole flows
     "nodes.py", "contractive.py", "distributed",  # graphs, a network and ranks, which no command brings
     "training/fused.py",  # reasons that a named backend gives

@@ -3,11 +3,13 @@
 import hashlib
 import http.server
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from hdnn.data import images, mnist
+from hdnn.data import downloads, images, mnist
 from idx_cases import NAMES, files, idx, packed, put
 
 
@@ -49,6 +51,32 @@ def test_download_is_quiet_and_checked(tmp_path, mirrors, capfd):
     # Now that they are there, no mirror is needed.
     put(mirrors / "first", dict.fromkeys(images.SHA256, b""))
     assert mnist(folder, download=True).x_test.shape == (10, 1, 5, 5)
+
+
+def test_of_those_who_want_it_at_once_one_fetches_and_the_others_wait(tmp_path, mirrors, monkeypatch):
+    put(mirrors / "first", packed(files()))
+    fetch, fetched = downloads._fetched, []
+
+    def counted(name, *given):
+        fetched.append(name)
+        time.sleep(0.02)  # so that all of them want it by then
+        return fetch(name, *given)
+
+    monkeypatch.setattr(downloads, "_fetched", counted)
+    with ThreadPoolExecutor(3) as pool:
+        read = [each.result() for each in [pool.submit(mnist, tmp_path / "mnist", download=True) for _ in range(3)]]
+    assert [len(each.x_train) for each in read] == [30, 30, 30]
+    assert sorted(fetched) == sorted(images.SHA256)
+    assert sorted(path.name for path in (tmp_path / "mnist").iterdir()) == sorted(images.SHA256)
+
+
+def test_where_files_cannot_be_locked_it_is_fetched_all_the_same(tmp_path, mirrors, monkeypatch):
+    def refused(path):
+        raise OSError("Function not implemented")
+
+    monkeypatch.setattr(downloads, "waited_for", refused)
+    put(mirrors / "first", packed(files()))
+    assert len(mnist(tmp_path / "mnist", download=True).x_train) == 30
 
 
 def test_only_absent_files_are_fetched(tmp_path, mirrors):

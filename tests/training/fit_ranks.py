@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn import functional
 
 import hdnn
+from hdnn.jobs.sources import loaded
 from hdnn.training import starts
 from hdnn.training.batches import Rows
 
@@ -33,6 +35,7 @@ OF_TWO = (
 FOLDER, BEFORE = Path(), ""  # where all is left, and the number of ranks before this one
 SEEN: list[list[int]] = []  # rows that this rank has drawn, batch by batch
 STARTED: list[list[int]] = []  # seeds of the starts that this rank has trained
+ALONE: dict[str, str] = {}  # errors of what one rank alone has
 TOLD: list[Any] = []  # what a callback of the starts was told: epoch, step, objectives, state
 
 
@@ -188,6 +191,65 @@ def refusals() -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "other batches", lambda: hdnn.fit(vectors(), lonely, recipe=hdnn.Recipe(epochs=1))
 
 
+class Short:
+    """A loader that says it has two batches; the last rank's does something else."""
+
+    def __init__(self, what: str) -> None:
+        rank = torch.distributed.get_rank()
+        self.what = what if rank == count() - 1 else ""
+        self.rank = 0 if what == "same" else rank
+
+    def __len__(self) -> int:
+        return 2
+
+    def __iter__(self) -> Iterator[Any]:
+        x, y = torch.ones(3, 2) * self.rank, torch.arange(3)
+        yield x, y
+        if self.what == "broken":
+            raise OSError("The disk is gone.")
+        if self.what != "few":
+            yield {"label": (x, y + 1), "kind": (x, y.int()), "weight": (x, y, torch.ones(3))}.get(self.what, (x, y))
+        if self.what == "many":
+            yield x, y
+
+
+def of_one() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """What the last rank alone has, and all refuse."""
+    x, y = torch.ones(9, 2), torch.arange(9) % 3
+    last = torch.distributed.get_rank() == count() - 1
+    for what in ("few", "many", "broken", "label", "kind", "weight", "same"):
+        yield what, lambda what=what: hdnn.fit(vectors(), Short(what), recipe=hdnn.Recipe(epochs=1))
+    yield "shape", lambda: hdnn.fit(vectors(), x[:, : 2 - last], y, hdnn.Recipe(epochs=1))
+    yield "targets", lambda: hdnn.fit(vectors(), x, y.double() if last else y, hdnn.Recipe(epochs=1))
+    watched = {"validation": (x, y)} if last else {}
+    yield "validation", lambda: hdnn.fit(vectors(), x, y, hdnn.Recipe(epochs=1), **watched)
+    yield "fetched", lambda: loaded(Fetched(there=True))
+    yield "not there", lambda: loaded(Fetched(there=False))
+    yield (
+        "score",
+        lambda: hdnn.fit(vectors(), x, y, hdnn.Recipe(epochs=1), score={"far": lambda a, b: a.mean()} if last else {}),
+    )
+
+
+class Fetched:
+    """Data that are fetched once, if they can be, by whoever is first."""
+
+    download = True
+
+    def __init__(self, *, there: bool) -> None:
+        self.there = there
+
+    def load(self, progress: Any = None) -> Any:
+        file = FOLDER / "fetched"
+        if not self.there:
+            raise OSError(f"Rank {torch.distributed.get_rank()} did not find it.")
+        if file.exists():
+            return "read"
+        time.sleep(0.1)
+        file.touch()
+        return "fetched"
+
+
 def told(x: Tensor, y: Tensor, callback: Callable[[Any], None]) -> None:
     hdnn.fit(vectors(), x, y, hdnn.Recipe(epochs=1, restarts=2, restart_epochs=1), start_callbacks=[callback])
 
@@ -256,6 +318,14 @@ def run(rank: int, ranks: int, folder: Path) -> None:
             left[name] = ""
         except (ValueError, FloatingPointError) as error:
             left[name] = f"{type(error).__name__}: {error}"
+    for name, train in of_one() if ranks == 2 and not wanted else ():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                ALONE[name] = str(train())
+        except (ValueError, OSError, UserWarning) as error:
+            ALONE[name] = f"{type(error).__name__}: {error}"
+    torch.save(ALONE, folder / f"alone-{ranks}-{rank}.pt")
     torch.save(left, folder / f"{ranks}-{rank}.pt")
     if ranks > 1:
         torch.distributed.destroy_process_group()

@@ -28,7 +28,8 @@ def found(tmp_path_factory):
     command = [sys.executable, str(SCRIPT), str(folder), *map(str, NUMBERS)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert ended.returncode == 0, ended.stderr[-3000:]
-    return {
+    left = {("alone", rank): torch.load(folder / f"alone-2-{rank}.pt") for rank in (0, 1)}
+    return left | {
         (ranks, rank): torch.load(folder / f"{ranks}-{rank}.pt", weights_only=False)
         for ranks in NUMBERS
         for rank in range(ranks)
@@ -143,6 +144,36 @@ def test_errors_are_the_same_on_all_ranks(found):
     assert "only while a callback is told" in found[4, 3]["state of the starts too late"]
     assert "2 processes share every step" in found[2, 0]["native"]
     assert "are sharded over processes" in found[4, 3]["sharded"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "is_own"),
+    [
+        ("few", "the loader of process 1 has 2 batches by its len(), but gave 1. Correct its len().", False),
+        ("many", "the loader of process 1 has 2 batches by its len(), but gave more. Correct its len().", False),
+        ("broken", "OSError: The disk is gone.", True),
+        ("label", "Class indices run from 0 to 2", True),
+        ("kind", "Targets must be class indices", True),
+        ("weight", "gave targets of torch.int64 [] and weights of torch.float64 [] where that of process 0", False),
+        ("same", "The loaders of processes 0 and 1 gave the same first batch", False),
+        ("shape", "Process 1 of 2 has another data than process 0", False),
+        ("targets", "Targets must be class indices", True),
+        ("validation", "Process 1 of 2 has another validation than process 0", False),
+        ("score", "Process 1 of 2 has another list of scores than process 0", False),
+    ],
+)
+def test_what_one_rank_alone_has_is_refused_by_all(found, name, said, is_own):
+    """In the same words; where a rank has met an error of its own, the others say whose it is."""
+    first, last = (found["alone", rank][name] for rank in (0, 1))
+    assert said in last
+    assert first == last + (" (Process 1 of 2 has met this.)" if is_own else "")
+
+
+def test_what_is_fetched_one_rank_fetches_and_its_error_is_that_of_all(found):
+    assert [found["alone", rank]["fetched"] for rank in (0, 1)] == ["fetched", "read"]
+    first, last = (found["alone", rank]["not there"] for rank in (0, 1))
+    assert first == "OSError: Rank 0 did not find it."
+    assert last == f"{first} (Process 0 of 2 has met this.)"
 
 
 def test_pieces_follow_each_other_and_differ_by_one_row():

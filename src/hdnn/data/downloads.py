@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hdnn.files import make_folder, write_whole
+from hdnn.locks import waited_for
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of the file, the bytes so far and the bytes in all (0 while unknown)."""
@@ -18,6 +20,8 @@ def fetch(
     name: str, place: Path, mirrors: Sequence[str], sha256: str, *, largest: int, progress: Progress | None
 ) -> Path:
     """Download one file from the first mirror that has it as it should be.
+
+    Where several processes want it, one fetches it, and the others wait and have it then.
 
     Args:
         name: Of the file, there and here.
@@ -30,9 +34,20 @@ def fetch(
     Raises:
         OSError: If no mirror has it; nothing is written then.
     """
+    make_folder(place)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # where files cannot be locked, each fetches its own
+            stack.enter_context(waited_for(place / ".fetching"))
+        if (place / name).is_file():
+            return place / name
+        return _fetched(name, place, mirrors, sha256, largest, progress)
+
+
+def _fetched(
+    name: str, place: Path, mirrors: Sequence[str], sha256: str, largest: int, progress: Progress | None
+) -> Path:
     import pooch
 
-    make_folder(place)
     failures = []
     for mirror in mirrors:
         bar = _Bar(name, progress) if progress else False

@@ -13,7 +13,7 @@ from hdnn.jobs.beginnings import beginning, fingerprint
 from hdnn.jobs.choices import Choices, chosen_recipe, given, network_config, seeded_network
 from hdnn.jobs.scores import tensors
 from hdnn.jobs.setups import Setup
-from hdnn.jobs.sources import DataSource, reloaded
+from hdnn.jobs.sources import DataSource, loaded, reloaded
 from hdnn.jobs.task import Parts, rehearse
 from hdnn.jobs.train import threads_for
 from hdnn.jobs.weights import row_weights
@@ -43,7 +43,7 @@ def follow(
     """
     place = require_device(device)
     choices = cast(Choices, given(choices))
-    dataset = source.load()
+    dataset = loaded(source)
     setup = setup or source.setup(dataset)
     config = network_config(dataset, setup, choices)
     recipe = chosen_recipe(setup, choices, seed)

@@ -19,6 +19,7 @@ from hdnn.data.tables import table_again
 from hdnn.doors import shelled
 from hdnn.jobs.setups import SETUPS, Setup, image_setup, sequence_setup, table_setup
 from hdnn.names import unknown
+from hdnn.ranks import first_alone
 from hdnn.runs import Run
 from hdnn.training.tabular import BINS
 
@@ -304,6 +305,19 @@ class Source(DataSource):
     def described(self) -> dict[str, Any]:
         """All values, with full paths."""
         return dataclasses.asdict(self.located())
+
+
+def loaded(source: DataSource, progress: Progress | None = None) -> Dataset:
+    """Read a data set in all processes of a process group; what is fetched first, the first of them fetches.
+
+    Raises:
+        OSError, ValueError: as `Source.load`; what the first meets while it fetches, all meet.
+    """
+
+    def load() -> Dataset:
+        return source.load(progress)
+
+    return first_alone(load) if getattr(source, "download", False) else load()
 
 
 def load(source: DataSource, progress: Progress | None = None) -> Dataset:

@@ -17,7 +17,7 @@ from hdnn.jobs.choices import Choices, chosen_recipe, given, network_config, see
 from hdnn.jobs.repeats import Repeats
 from hdnn.jobs.scores import tensors
 from hdnn.jobs.setups import Setup
-from hdnn.jobs.sources import DataSource, reloaded
+from hdnn.jobs.sources import DataSource, loaded, reloaded
 from hdnn.jobs.task import Outcome, Parts, Task, rehearse
 from hdnn.jobs.weights import row_weights
 from hdnn.jobs.worth import Worth
@@ -90,7 +90,7 @@ def train(
     if threads is not None:
         require_threads(threads)
     choices = cast(Choices, given(choices))
-    dataset = source.load(download_progress)
+    dataset = loaded(source, download_progress)
     announced(dataset, announce)
     setup = setup or source.setup(dataset)
     config = network_config(dataset, setup, choices)

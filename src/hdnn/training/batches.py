@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from hdnn.data.pixels import Pixels
 from hdnn.ranks import Ranks
 from hdnn.training.augmentation import Augmentation
+from hdnn.training.joining import joined
 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor] | Pixels
 Some = TypeVar("Some", bound=Inputs)
@@ -199,36 +200,32 @@ class Loader:
         self.loader = loader
         self.device = device
         self.check, self.weigh, self.ranks = check, weigh, ranks
+        self._has_begun = False
 
     def epoch(self, number: int = 1) -> Iterator[Batch]:
         """All batches once."""
+        own = self._given()
+        if self.ranks is not None:
+            own = joined(own, self.batches, self.ranks, self.device, look=not self._has_begun)
+            self._has_begun = True
         count = 0
-        for count, given in enumerate(self.loader, start=1):  # noqa: B007
-            batch = batch_of(given)
-            self.check(batch)
-            if self.ranks is None:
-                yield self.weigh(batch).each(lambda tensor: tensor.to(self.device))
-            else:
-                yield self.weigh(_joined(batch.each(lambda tensor: tensor.to(self.device)), self.ranks))
+        for count, batch in enumerate(own, start=1):  # noqa: B007
+            yield self.weigh(batch)
         if count != self.batches:
             raise ValueError(
                 f"The loader has {self.batches} batches by its len(), but gave {count}. Correct its len()."
             )
 
+    def _given(self) -> Iterator[Batch]:
+        """The batches of this process."""
+        for given in self.loader:
+            batch = batch_of(given)
+            self.check(batch)
+            yield batch.each(lambda tensor: tensor.to(self.device))
+
     def parts(self, size: int) -> Iterator[Batch]:
         """All batches once, as they come."""
         return self.epoch()
-
-
-def _joined(own: Batch, ranks: Ranks) -> Batch:
-    """The batch of all ranks, from the rows that this one has."""
-    sizes = torch.zeros(ranks.count, dtype=torch.int64, device=own.y.device)
-    sizes[ranks.rank] = len(own.y)
-    ends = ranks.add(sizes).cumsum(0).tolist()
-    piece = slice(ends[ranks.rank] - len(own.y), ends[ranks.rank])
-    y = ranks.joined(own.y.byte() if own.y.dtype is torch.bool else own.y, ends[-1], piece).to(own.y.dtype)
-    weight = None if own.weight is None else ranks.joined(own.weight, ends[-1], piece)
-    return Batch(own.x, y, weight, piece)
 
 
 def made(images: Pixels, chosen: Iterable[Any], device: torch.device | str = "cpu") -> Iterator[Tensor]:

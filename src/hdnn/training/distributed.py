@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
-from hdnn.ranks import Ranks, sharing, var_mean
+from hdnn.ranks import Ranks, present, sharing, var_mean
 from hdnn.training.batches import Batch, Rows, Source, each, tensors_of
 from hdnn.training.objective import Objective
 from hdnn.training.recipe import Recipe
@@ -108,12 +108,42 @@ def _like(p: nn.Parameter, flat: Tensor) -> Tensor:
     return g if p.is_contiguous() else torch.empty_like(p).copy_(g)
 
 
-def begin(ranks: Ranks, network: nn.Module, recipe: Recipe, source: Source, resume: TrainingState | None) -> None:
+@contextmanager
+def refusing_together() -> Iterator[None]:
+    """Let all ranks refuse what one refuses."""
+    ranks, error = present(), None
+    try:
+        yield
+    except (TypeError, ValueError) as found:
+        if ranks is None:
+            raise
+        error = found
+    if ranks is not None:
+        ranks.agree(error)
+
+
+def begin(
+    ranks: Ranks,
+    objective: Objective,
+    recipe: Recipe,
+    source: Source,
+    resume: TrainingState | None,
+    watched: Mapping[str, Any],
+) -> None:
     """See that all ranks are about to do the same, from the weights of the first.
+
+    Args:
+        ranks: of which this is one.
+        objective: of the network.
+        recipe: how to train.
+        source: from what.
+        resume: where to go on.
+        watched: words on what is recorded beside, by the name of what they are about.
 
     Raises:
         ValueError: if they are not; the message names what differs.
     """
+    network = objective.network
     if any(hasattr(p, "device_mesh") for p in network.parameters()):
         raise ValueError(
             "The parameters of this network are sharded over processes, and `fit` shares batches among whole copies. "
@@ -124,7 +154,10 @@ def begin(ranks: Ranks, network: nn.Module, recipe: Recipe, source: Source, resu
         "network": [(name, tuple(p.shape), str(p.dtype), p.requires_grad) for name, p in network.named_parameters()],
         "recipe": repr(recipe),
         "number of batches": source.batches,
-        "data": _digest(source.data) if isinstance(source, Rows) else "",
+        "loss": "its own" if objective.loss is None else type(objective.loss).__qualname__,
+        "number of penalties": len(objective.penalties),
+        "data": digest(source.data) if isinstance(source, Rows) else "",
+        **watched,
         "state to resume": position,
     }
     every = ranks.told(mine)
@@ -134,6 +167,7 @@ def begin(ranks: Ranks, network: nn.Module, recipe: Recipe, source: Source, resu
             remedy = {
                 "data": " Give all of them the same tensors, of which each takes its own part of every batch; or give "
                 "each a loader of rows of its own.",
+                "validation": " Give all of them the same data to watch, for what the first finds decides.",
                 "number of batches": " Cut the rows so that the loaders of all have as many.",
             }.get(name, "")
             raise ValueError(
@@ -163,7 +197,7 @@ def agreed(ranks: Ranks, record: Mapping[str, float], device: torch.device) -> d
     return dict(zip(record, values.tolist(), strict=True))
 
 
-def _digest(data: Batch) -> str:
+def digest(data: Batch) -> str:
     """Tells other data by their targets, weights and some of their inputs, without reading all."""
     found = hashlib.sha256(repr([tuple(part.shape) for part in tensors_of(data.x)]).encode())
     few = [part[:: max(1, len(part) // 64)] for part in tensors_of(data.x)]

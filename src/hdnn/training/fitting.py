@@ -29,6 +29,7 @@ from hdnn.training.checks import (
     checked_recipe,
     checked_weight,
 )
+from hdnn.training.distributed import refusing_together
 from hdnn.training.ensemble import TogetherCallback, check_together, train_together
 from hdnn.training.lengths import SECOND, Trainings
 from hdnn.training.models import first_parameter
@@ -71,12 +72,13 @@ def fit(
     Under an initialised process group of `torch.distributed`, all its processes train one model, and the result is that
     of one process up to rounding, with the same bits for the same number of them. Each is given the same tensors, of
     which it takes its own piece of every batch; or a loader of rows of its own, as long as those of the others, whose
-    batches together are one. The weights are those of the first process. Objectives and scores are of whole batches,
-    moments of batches too, of stages and of PyTorch's batch norms; dropout draws for whole batches.
-    Validation is computed by all alike, and what the first finds decides. Starts are dealt out: each process trains
-    whole ones, as one process would, and all go on with the best of all; its callbacks ask for `progress.state()` while
-    they are told, not later. Callbacks are told in every process: let one alone write. Steps are taken by PyTorch, not
-    natively, but those of starts. What one process trains without the others stands under `with hdnn.ranks.alone():`.
+    batches together are one; what does not fit together, or one of them refuses, all refuse. The weights are those of
+    the first process. Objectives and scores are of whole batches, moments of batches too, of stages and of PyTorch's
+    batch norms; dropout draws for whole batches. Validation is computed by all alike, and what the first finds decides.
+    Starts are dealt out: each process trains whole ones, as one process would, and all go on with the best of all; its
+    callbacks ask for `progress.state()` while they are told, not later. Callbacks are told in every process: let one
+    alone write. Steps are taken by PyTorch, not natively, but those of starts. What one process trains without the
+    others stands under `with hdnn.ranks.alone():`.
 
     Args:
         network: trained in place, on the device where its parameters are.
@@ -138,26 +140,27 @@ def fit(
         >>> list(history[0])
         ['epoch', 'loss', 'learning_rate', 'seconds']
     """
-    recipe = checked_recipe(recipe, y)
-    make = partial(objective_of, recipe=recipe, loss=loss, penalties=penalties, call=call)
-    objective = make(network)
-    check_trainable(network, recipe)
-    if recipe.refit and (validation is not None or y is None):
-        raise ValueError(
-            "`refit` trains on what `fit` itself has held back of x and y, and "
-            + ("a loader holds nothing back" if y is None else "`validation` names data to watch instead")
-            + ". Leave one of them out."
-        )
-    if isinstance(validation, tuple):
-        check_data(network, Batch(*validation), loss)
-    elif validation is not None:
-        Loader(validation, first_parameter(network).device)  # refuses what is none, before an epoch is trained
-    source: Source
-    if y is None:
-        source = _of_loader(objective, x, recipe, sample_weight, validation)
-    else:
-        data = Batch(x, y, sample_weight)  # type: ignore[arg-type]
-        source, validation = _of_tensors(objective, data, recipe, validation)
+    with refusing_together():
+        recipe = checked_recipe(recipe, y)
+        make = partial(objective_of, recipe=recipe, loss=loss, penalties=penalties, call=call)
+        objective = make(network)
+        check_trainable(network, recipe)
+        if recipe.refit and (validation is not None or y is None):
+            raise ValueError(
+                "`refit` trains on what `fit` itself has held back of x and y, and "
+                + ("a loader holds nothing back" if y is None else "`validation` names data to watch instead")
+                + ". Leave one of them out."
+            )
+        if isinstance(validation, tuple):
+            check_data(network, Batch(*validation), loss)
+        elif validation is not None:
+            Loader(validation, first_parameter(network).device)  # refuses what is none, before an epoch is trained
+        source: Source
+        if y is None:
+            source = _of_loader(objective, x, recipe, sample_weight, validation)
+        else:
+            data = Batch(x, y, sample_weight)  # type: ignore[arg-type]
+            source, validation = _of_tensors(objective, data, recipe, validation)
     trainings = Trainings(objective, make, score, tuple(callbacks), tuple(start_callbacks), backend)
     with modes.training(network):
         check_penalties(objective)

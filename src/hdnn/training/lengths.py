@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from hdnn.training.backends import TrainingBackend, chosen_backend
-from hdnn.training.batches import Rows, Source
-from hdnn.training.distributed import Team, begin
+from hdnn.training.batches import Batch, Rows, Source
+from hdnn.training.distributed import Team, begin, digest
 from hdnn.training.ensemble import ObjectiveOf
 from hdnn.training.learners import Headed, Learner, Single
 from hdnn.training.native import Native
@@ -71,7 +71,8 @@ class Trainings:
         """
         network, objective, ranks = self.objective.network, self.objective, source.ranks
         if ranks is not None:
-            begin(ranks, network, recipe, source, resume)
+            watched = {"validation": _said_of(validation), "list of scores": sorted(self.score or {})}
+            begin(ranks, objective, recipe, source, resume, watched)
         written_by = None if resume is None else resume.backend
         chosen = chosen_backend([network], objective, recipe, source, self.backend, written_by)
         learner: Learner
@@ -134,3 +135,10 @@ class Trainings:
         """The number of epochs that was best."""
         scores = [score_of(record, own_loss=self.objective.loss is None) for record in search]
         return 1 + scores.index(max(scores))
+
+
+def _said_of(validation: Validation | None) -> str:
+    """What tells data to watch apart from others, in a word."""
+    if isinstance(validation, tuple):
+        return digest(Batch(*validation))
+    return "none" if validation is None else "a loader"
