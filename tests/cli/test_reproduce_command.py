@@ -2,8 +2,10 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -105,6 +107,46 @@ def test_two_shards_at_once_share_a_folder(place):
     seeds = [re.findall(r"^(\d+) of 6: ", text, re.M) for text in said]
     assert seeds == [[str(i) for i in range(1, 7)]] * 2
     assert len(list((place / "shards").rglob("seed-*.json"))) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
+def test_a_shard_that_was_killed_goes_on_and_the_folder_is_that_of_no_shards(hdnn, place):
+    """Killed twice, while files are being written; the other shard works on beside it."""
+    line = "reproduce counterexample --smoke --seeds 20"
+    begin = [sys.executable, "-c", "from hdnn.cli import main; main()", *line.split(), "-o", "shards", "--shard"]
+    other = subprocess.Popen([*begin, "2/2"], cwd=place, stderr=subprocess.DEVNULL)
+    own = {seed for seed in range(20) if seed % 2 == 0}
+    done = 0
+    for _ in range(2):
+        process = subprocess.Popen([*begin, "1/2"], cwd=place, stderr=subprocess.DEVNULL)
+        before, give_up = done, time.monotonic() + 200
+        while done < before + 3:  # files of it alone, and some of its twenty are left
+            assert process.poll() is None
+            assert time.monotonic() < give_up
+            done = len([path for path in (place / "shards").rglob("seed-*.json") if int(path.stem[5:]) in own])
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert done < 20
+    assert other.wait(timeout=240) == 0
+    assert hdnn(f"{line} -o shards --shard 1/2")[0] == 0
+    assert hdnn(f"{line} -o shards")[0] == 0
+    assert hdnn(f"{line} -o whole")[0] == 0
+    shards, whole = (results(place / name) for name in ("shards", "whole"))
+    assert len([name for name in whole if "seed-" in name]) == 40
+    assert shards == whole
+
+
+def results(folder):
+    """What each file of a folder holds, but for times and figures."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        content = json.loads(path.read_text()) if "seed-" in path.name and path.suffix == ".json" else {}
+        for run in content.get("seeds", {}).values():
+            for name in ("wall_seconds", "processor_seconds", "made"):
+                del run[name]
+        found[path.relative_to(folder).as_posix()] = content
+    return found
 
 
 def test_an_interrupt_keeps_what_is_done(hdnn, place, monkeypatch):
