@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -53,10 +54,16 @@ class Ranks:
         for x in tensors:
             _together(torch.distributed.broadcast, x, giver)
 
-    def told(self, word: Any) -> list[Any]:
-        """What each rank has to say, of small plain values."""
+    def told(self, word: Any, *, patient: bool = False) -> list[Any]:
+        """What each rank has to say, of small plain values.
+
+        Args:
+            word: of this one.
+            patient: whether others may need longer than PyTorch waits, half an hour where nobody says otherwise.
+        """
         words: list[Any] = [None] * self.count
-        _together(torch.distributed.all_gather_object, words, word)
+        group = torch.distributed.new_group(timeout=timedelta(days=30)) if patient else None
+        _together(torch.distributed.all_gather_object, words, word, group)
         return words
 
     def agree(self, error: Exception | None) -> None:

@@ -22,6 +22,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn import functional
 
 import hdnn
+import hdnn.jobs
+from hdnn.jobs.repeats import Repeats
 from hdnn.jobs.sources import loaded
 from hdnn.training import starts
 from hdnn.training.batches import Rows
@@ -35,7 +37,7 @@ OF_TWO = (
 FOLDER, BEFORE = Path(), ""  # where all is left, and the number of ranks before this one
 SEEN: list[list[int]] = []  # rows that this rank has drawn, batch by batch
 STARTED: list[list[int]] = []  # seeds of the starts that this rank has trained
-ALONE: dict[str, str] = {}  # errors of what one rank alone has
+ALONE: dict[str, Any] = {}  # errors of what one rank alone has, and what ranks do alone
 TOLD: list[Any] = []  # what a callback of the starts was told: epoch, step, objectives, state
 
 
@@ -250,6 +252,21 @@ class Fetched:
         return "fetched"
 
 
+def repeated() -> dict[str, Any]:
+    """Further trainings, which ranks share out: what comes of them, and the seeds of the networks made here."""
+    dataset = hdnn.jobs.Source("double-moons", size=60).load()
+    made: list[int] = []
+
+    def make(seed: int) -> Any:
+        made.append(seed)
+        torch.manual_seed(seed)
+        return hdnn.vector_classifier(2, 2, hdnn.h2(4, 3, step=0.2)).float()
+
+    recipe = hdnn.Recipe(epochs=2, batch_size=16, optimizer="sgd", seed=5)
+    found = Repeats(folds=3, seeds=4).carry_out(make, dataset, recipe, None, {"accuracy": 0.5}, lambda text: None)
+    return {"repeats": found, "made": made}
+
+
 def told(x: Tensor, y: Tensor, callback: Callable[[Any], None]) -> None:
     hdnn.fit(vectors(), x, y, hdnn.Recipe(epochs=1, restarts=2, restart_epochs=1), start_callbacks=[callback])
 
@@ -325,6 +342,8 @@ def run(rank: int, ranks: int, folder: Path) -> None:
                 ALONE[name] = str(train())
         except (ValueError, OSError, UserWarning) as error:
             ALONE[name] = f"{type(error).__name__}: {error}"
+    if ranks < 3 and not wanted:
+        ALONE.update(repeated())
     torch.save(ALONE, folder / f"alone-{ranks}-{rank}.pt")
     torch.save(left, folder / f"{ranks}-{rank}.pt")
     if ranks > 1:

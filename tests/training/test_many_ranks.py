@@ -29,6 +29,7 @@ def found(tmp_path_factory):
     ended = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert ended.returncode == 0, ended.stderr[-3000:]
     left = {("alone", rank): torch.load(folder / f"alone-2-{rank}.pt") for rank in (0, 1)}
+    left["alone", "one"] = torch.load(folder / "alone-1-0.pt")
     return left | {
         (ranks, rank): torch.load(folder / f"{ranks}-{rank}.pt", weights_only=False)
         for ranks in NUMBERS
@@ -167,6 +168,14 @@ def test_what_one_rank_alone_has_is_refused_by_all(found, name, said, is_own):
     first, last = (found["alone", rank][name] for rank in (0, 1))
     assert said in last
     assert first == last + (" (Process 1 of 2 has met this.)" if is_own else "")
+
+
+def test_folds_and_seeds_are_shared_out_to_the_bits_of_one_process(found):
+    one, first, last = (found["alone", rank] for rank in ("one", 0, 1))
+    assert one["repeats"]["folds"]["count"] == 3
+    assert one["repeats"]["seeds"]["count"] == 4
+    assert first["repeats"] == last["repeats"] == one["repeats"]
+    assert (one["made"], first["made"], last["made"]) == ([5, 5, 5, 6, 7, 8], [5, 5, 6, 8], [5, 7])
 
 
 def test_what_is_fetched_one_rank_fetches_and_its_error_is_that_of_all(found):

@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from hdnn.data.pixels import Held
 from hdnn.jobs.scores import measure, tensors
 from hdnn.names import count
 from hdnn.networks import Network
+from hdnn.ranks import alone, present
 from hdnn.training import Recipe, fit, fit_together
 from hdnn.training.batches import some
 
@@ -30,6 +32,8 @@ Make = Callable[[int], Network]
 @dataclass(frozen=True)
 class Repeats:
     """Trainings beside the one whose network is kept; each follows the same recipe, and its network is thrown away.
+
+    The processes of a process group share them out, one by one, each trained as by a single process.
 
     Args:
         folds: K: each part of the training rows is held out once, and scored by a network that learned from all
@@ -67,10 +71,14 @@ class Repeats:
         found = {}
         if self.folds:
             announce(f"Now {count(self.folds, 'fold')} of the training rows, each held out once.")
-            found["folds"] = _summed_up(_folds(self.folds, make, dataset, recipe, weight))
+            found["folds"] = _summed_up(
+                _dealt(range(self.folds), partial(_folds, self.folds, make, dataset, recipe, weight))
+            )
         if self.seeds:
             announce(f"Now seeds {recipe.seed + 1} to {recipe.seed + self.seeds - 1} on the same rows.")
-            found["seeds"] = _summed_up([dict(first), *_seeds(self.seeds, make, dataset, recipe, weight)])
+            others = range(recipe.seed + 1, recipe.seed + self.seeds)
+            scores = _dealt(others, partial(_seeds, make, dataset, recipe, weight))
+            found["seeds"] = _summed_up([dict(first), *scores])
         return found
 
     def require(self, dataset: Dataset, recipe: Recipe) -> None:
@@ -97,11 +105,25 @@ def fold_of(dataset: Dataset, folds: int, seed: int) -> NDArray[np.int64]:
     return fold
 
 
-def _folds(folds: int, make: Make, dataset: Dataset, recipe: Recipe, weight: Tensor | None) -> list[dict[str, float]]:
+def _dealt(numbers: Sequence[int], train: Callable[[Sequence[int]], list[dict[str, float]]]) -> list[dict[str, float]]:
+    """The scores of trainings by number, shared out over the processes that there are."""
+    ranks = present()
+    if ranks is None:
+        return train(numbers)
+    with alone():
+        own = train(numbers[ranks.rank :: ranks.count])
+    parts = ranks.told(own, patient=True)
+    return [parts[k % ranks.count][k // ranks.count] for k in range(len(numbers))]
+
+
+def _folds(
+    folds: int, make: Make, dataset: Dataset, recipe: Recipe, weight: Tensor | None, chosen: Sequence[int]
+) -> list[dict[str, float]]:
+    """Scores on some of the folds."""
     x, y = tensors(dataset.x_train, dataset.y_train)
     fold = torch.from_numpy(fold_of(dataset, folds, recipe.seed))
     scores = []
-    for k in range(folds):
+    for k in chosen:
         network, kept, held = make(recipe.seed), *(rows.nonzero()[:, 0] for rows in (fold != k, fold == k))
         try:
             fit(network, some(x, kept), y[kept], recipe, sample_weight=None if weight is None else weight[kept])
@@ -111,10 +133,13 @@ def _folds(folds: int, make: Make, dataset: Dataset, recipe: Recipe, weight: Ten
     return scores
 
 
-def _seeds(seeds: int, make: Make, dataset: Dataset, recipe: Recipe, weight: Tensor | None) -> list[dict[str, float]]:
-    """Scores of all seeds but the first, which is the run's own."""
+def _seeds(
+    make: Make, dataset: Dataset, recipe: Recipe, weight: Tensor | None, others: Sequence[int]
+) -> list[dict[str, float]]:
+    """Scores of some seeds."""
+    if not others:
+        return []
     x, y = tensors(dataset.x_train, dataset.y_train)
-    others = [recipe.seed + k for k in range(1, seeds)]
     networks = [make(seed) for seed in others]
     if isinstance(x, Held) and not recipe.augment:
         x = torch.from_numpy(x[:])

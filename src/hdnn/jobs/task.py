@@ -19,7 +19,6 @@ from hdnn.jobs.scores import measure, tensors
 from hdnn.jobs.summary import write_summary
 from hdnn.jobs.worth import Worth
 from hdnn.networks import Network
-from hdnn.ranks import alone
 from hdnn.runs import Run
 from hdnn.training import Callback, Progress, Recipe, Record, StartCallback, TogetherProgress, TrainingState, every, fit
 from hdnn.training.backends import Chosen
@@ -119,8 +118,7 @@ class Task:
                 run.report.unlink(missing_ok=True)  # of an earlier interrupt: killed from here on, it is not finished
                 run.write_metrics(metrics)
                 if not interrupted:
-                    with alone():
-                        metrics |= self.worth.carry_out(network, self.dataset, self.recipe, metrics, self.announce)
+                    metrics |= self.worth.carry_out(network, self.dataset, self.recipe, metrics, self.announce)
                     run.write_metrics(metrics)
                 write_summary(run, network, self.dataset, told.history, metrics, told.starts, told.search)
             except KeyboardInterrupt:

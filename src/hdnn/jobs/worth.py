@@ -15,6 +15,7 @@ from hdnn.jobs.importance import importances
 from hdnn.jobs.repeats import Make, Repeats
 from hdnn.jobs.scores import finite_outputs, tensors
 from hdnn.networks import Network, class_probabilities
+from hdnn.ranks import alone
 from hdnn.training import Recipe
 
 
@@ -53,7 +54,8 @@ class Worth:
             For metrics.json: what `Repeats` returns, and of a table "baselines", "baselines_left_out" and
             "importances" where there are any.
         """
-        found = self._beside(network, dataset, recipe) if dataset.columns else {}
+        with alone():
+            found = self._beside(network, dataset, recipe) if dataset.columns else {}
         first = {name.removeprefix("test_"): value for name, value in metrics.items() if name.startswith("test_")}
         del first["rows"]
         return found | self.repeats.carry_out(self.make, dataset, recipe, self.weight, first, announce)
