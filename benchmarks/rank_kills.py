@@ -19,12 +19,14 @@ import os
 import random
 import shutil
 import signal
+import struct
 import sys
 import tempfile
 import time
 import traceback
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import machine
@@ -36,13 +38,28 @@ RANKS = 2
 SOURCE = Source("double-moons", size=200)
 ADAM = Choices(layers=3, epochs=6, batch_size=16, restarts=1)
 STOPPING = Choices(optimizer="adamw", validation_fraction=0.3, patience=4, epochs=20, learning_rate=0.3)
-CASES = {
+CASES: dict[str, tuple[Source | None, Choices]] = {
     "Adam": (SOURCE, ADAM),
     "SGD, clipped": (SOURCE, {**ADAM, "optimizer": "sgd", "clip": 0.5, "model": "h2"}),
     "L-BFGS": (SOURCE, {**ADAM, "optimizer": "lbfgs", "epochs": 12}),
     "AdamW, early stopping": (SOURCE, {**ADAM, **STOPPING}),
     "alternating": (SOURCE, {**ADAM, "method": "alternating", "epochs": 3, "batch_size": 25}),
+    "starts on both ranks": (SOURCE, {**ADAM, "restarts": 3, "epochs": 3}),
+    "image network": (None, Choices(model="stages", units=(1, 1), channels=(4, 8), epochs=2, batch_size=20)),
 }
+
+
+def pictures(folder: Path) -> Source:
+    """Images of 8 x 8 pixels in IDX files, drawn by chance: 60 for training and 20 for testing, of two classes."""
+    folder.mkdir()
+    chance = np.random.default_rng(0)
+    for part, rows in (("train", 60), ("test", 20)):
+        labels = np.arange(rows) % 2
+        images = chance.integers(0, 120, (rows, 8, 8)) + 100 * labels[:, None, None]
+        for name, values in (("images-idx3", images), ("labels-idx1", labels)):
+            head = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+            (folder / f"{part}-{name}-ubyte").write_bytes(head + values.astype(np.uint8).tobytes())
+    return Source(str(folder))
 
 
 def begin(case: tuple[Source, Choices], folder: Path, rank: int, meeting: Path) -> int:
@@ -152,10 +169,11 @@ def main() -> None:
     columns = ["training", "seconds in peace", "runs", "kills", "of rank 0", "of rank 1", "runs with other bits"]
     each = -(-chosen.kills // len(chosen.cases))
     with tempfile.TemporaryDirectory() as work:
+        drawn = pictures(Path(work) / "pictures")
         chances = {name: random.Random(f"{chosen.seed} {name}") for name in chosen.cases}
         start, share = time.monotonic(), 60 * chosen.minutes / len(chosen.cases)
         rows = [
-            row(name, CASES[name], each, start + share * k, chances[name], Path(work))
+            row(name, (CASES[name][0] or drawn, CASES[name][1]), each, start + share * k, chances[name], Path(work))
             for k, name in enumerate(chosen.cases, start=1)
         ]
     total = ["all", "", *(sum(int(str(line[k])) for line in rows) for k in range(2, len(columns)))]
