@@ -138,6 +138,8 @@ INTEGRATORS: dict[str, Integrator] = {
 }
 
 IMPLICIT = ("ImplicitMidpoint", "GaussLegendre2", "DiscreteGradient")  # steps that solve an equation
+# For costly derivatives: those of such steps take seconds.
+EXPLICIT_FIRST = [pytest.param(name, marks=pytest.mark.long) if name in IMPLICIT else name for name in INTEGRATORS]
 
 SPACES: dict[str, Callable[[], Space]] = {
     "Vectors": lambda: VECTORS,

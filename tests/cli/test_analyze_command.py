@@ -19,6 +19,7 @@ def sketched(monkeypatch):
     monkeypatch.setattr("hdnn.plots.save", save)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quick")
 def test_a_run(hdnn, place):
     assert hdnn("train double-moons --size 100 --layers 3 --epochs 1 -o run")[0] == 0

@@ -126,6 +126,7 @@ def test_a_reader_that_leaves_early_is_no_error(hdnn, place):
     assert done.stderr == ""
 
 
+@pytest.mark.long
 def test_a_terminal_sees_progress(place):
     leader, follower = pty.openpty()
     line = ["train", "double-moons", "--size", "400", "--layers", "1", "--epochs", "3", "-o", "run"]

@@ -89,6 +89,7 @@ PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 
 
 @given(st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(NAMES), inner)))
+@pytest.mark.long
 def test_any_document_is_read_or_refused_in_words(document):
     said = ""
     try:

@@ -89,6 +89,7 @@ def test_a_frame_is_read_as_the_same_table_in_a_file(tmp_path, kinds, seed, gaps
     assert len(encoder.get_feature_names_out()) == read.inputs[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("target", ["class", "y"])
 @pytest.mark.parametrize("rows", [300, 1200])  # a fixed number of epochs, and one that is found
 def test_both_doors_give_the_same_score_on_a_table_of_any_columns(tmp_path, rows, target):

@@ -13,7 +13,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.func import functional_call, grad, jacfwd, jacrev, jvp, vmap
 from torch.utils.checkpoint import checkpoint
 
-from families import ACTIVATIONS, F64, INTEGRATORS, PRESETS, Factors, preset, random, state, tight
+from families import ACTIVATIONS, F64, IMPLICIT, INTEGRATORS, PRESETS, Factors, preset, random, state, tight
 from hdnn.flow import Flow
 from memory_cases import (
     KINDS,
@@ -30,7 +30,14 @@ from memory_cases import (
 
 
 @pytest.mark.parametrize("k", [None, 1])
-@pytest.mark.parametrize(("name", "memory"), [(name, memory) for name in INTEGRATORS for memory in sparing_of(name)])
+@pytest.mark.parametrize(
+    ("name", "memory"),
+    [
+        pytest.param(name, memory, marks=pytest.mark.long if name in IMPLICIT else ())
+        for name in INTEGRATORS
+        for memory in sparing_of(name)
+    ],
+)
 def test_gradcheck_and_second_derivatives(name: str, memory: str, k: int | None) -> None:
     flow = Factors("BlockDiagonal", "Learned_block", name).flow(
         4, 4, kernel_size=k, step=0.3, backend="eager", memory=memory
@@ -166,7 +173,16 @@ def test_on_tensors_without_numbers(memory: str) -> None:
 # torch.compile and torch.export: one representative fast, the matrix slow -------------------------------------------
 
 TRACED = [
-    pytest.param(kind, m, backend, marks=() if (kind, backend) == ("halves", "aot_eager") else pytest.mark.slow)
+    pytest.param(
+        kind,
+        m,
+        backend,
+        marks=pytest.mark.slow
+        if (kind, backend) != ("halves", "aot_eager")
+        else pytest.mark.long
+        if m == "reverse"
+        else (),
+    )
     for kind, m in KINDS_AND_MEMORIES
     for backend in (("aot_eager", "inductor") if kind in ("halves", "whole", "images") else ("aot_eager",))
 ]

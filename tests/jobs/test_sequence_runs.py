@@ -50,6 +50,7 @@ def files(place):
 TABLE = "train steps.csv --target way --sequence id --time hour"
 
 
+@pytest.mark.long
 def test_an_official_pair_is_trained_predicted_and_evaluated(hdnn, files):
     code, out, err = hdnn(f"train W_TRAIN.ts -o run {SMALL} --epochs 12 --learning-rate 0.03")
     assert code == 0, err

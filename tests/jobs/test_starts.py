@@ -154,6 +154,7 @@ def test_small_losses_keep_three_digits():
     assert shown == ["0.6931", "0.0312", "3.21e-06", "0.0000"]
 
 
+@pytest.mark.long
 def test_the_report_shows_the_starts(tmp_path, monkeypatch):
     monkeypatch.undo()
     outcome = train(SOURCE, CHOICES, tmp_path / "run", threads=1)

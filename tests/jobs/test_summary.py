@@ -79,6 +79,7 @@ def test_long_names_of_many_classes_are_cut():
     assert re.search("and 92 more", text)
 
 
+@pytest.mark.long
 def test_of_two_numbers_in_pieces_the_regions_are_those_of_the_network(tmp_path, monkeypatch):
     x = np.random.default_rng(0).normal(size=(300, 2)) * [1.0, 50.0] + [0.0, 1000.0]
     inside = (np.abs(x[:, 0]) < 0.7) & (np.abs(x[:, 1] - 1000) < 40)

@@ -45,7 +45,9 @@ def quick(monkeypatch):
     monkeypatch.setattr("hdnn.jobs.task.write_summary", lambda run, *results: run.write_report("a page"))
 
 
-@pytest.fixture(params=["moons", "digits", "flowers", "houses", "images"], scope="module")
+@pytest.fixture(
+    params=["moons", pytest.param("digits", marks=pytest.mark.long), "flowers", "houses", "images"], scope="module"
+)
 def trained(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     said = []

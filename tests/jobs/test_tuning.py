@@ -80,6 +80,7 @@ def test_the_first_trial_is_the_set_up(search, tmp_path):
 # The same again
 
 
+@pytest.mark.long
 def test_a_study_in_one_process_comes_out_again_with_and_without_pauses(search, tmp_path):
     search(12, "one", seed=5)
     search(12, "two", seed=5)

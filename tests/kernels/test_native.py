@@ -69,6 +69,7 @@ def test_damped_combinations_are_the_oracle(factors: Factors) -> None:
         compare(flow, state(flow, 7, seed=seed))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("width", [None, 7])
 def test_depths_of_damping_and_of_stages(width: int | None) -> None:
     """Deep enough for several segments of the recomputed trajectory."""

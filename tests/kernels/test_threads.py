@@ -28,6 +28,7 @@ print(*sorted(path for path in maps if any(name in path for name in ("libgomp", 
 """
 
 
+@pytest.mark.long
 @linux
 def test_a_process_has_one_openmp() -> None:
     done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=120)
