@@ -1,6 +1,7 @@
 """What the report says of the columns of a table."""
 
 import pandas as pd
+import pytest
 
 from hdnn.data import planar, table
 from hdnn.jobs import Choices, Source, train
@@ -44,6 +45,7 @@ def test_data_that_are_no_table_have_no_columns_to_describe():
     assert planar("swiss_roll", 100).columns == ()
 
 
+@pytest.mark.long
 def test_the_report_shows_them(tmp_path):
     frame().to_csv(tmp_path / "sold.csv", index=False)
     outcome = train(Source(str(tmp_path / "sold.csv"), target="sold"), Choices(layers=2, epochs=1), tmp_path / "run")

@@ -47,6 +47,7 @@ def test_the_norm_of_the_mean_never_exceeds_the_mean_of_the_norms(found):
         assert outcome.metrics["mean_matrix_high"] <= np.max(outcome.arrays["mean"]) * (1 + 1e-12)
 
 
+@pytest.mark.long
 def test_the_figure_has_every_network(found):
     (picture,) = figure2.draw({cell: {0: outcome} for cell, outcome in found.items()})
     assert picture.size[0] > 500

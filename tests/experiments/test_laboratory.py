@@ -339,6 +339,7 @@ def test_patterns_choose_in_the_order_of_the_experiment():
     assert list(choose_cells(experiment(), ["b", "a/?"])) == ["a/1", "a/2", "b"]
 
 
+@pytest.mark.long
 def test_results_do_not_depend_on_the_processes(tmp_path):
     counterexample = load("counterexample")
     alone = reproduce(counterexample, tmp_path / "1", smoke=True)

@@ -200,6 +200,7 @@ def test_outputs_may_be_anything_that_the_loss_takes():
     assert evaluate(both, X, Y, loss) == pytest.approx(evaluate(one, X, Y, ENTROPY))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("restarts", [1, 2])
 def test_a_graph_that_all_samples_share_comes_with_every_call(restarts):
     nodes, edges = X.reshape(-1, 3, 2), torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
