@@ -366,6 +366,7 @@ def test_no_damping_is_no_damping() -> None:
     assert preset("h2", damping=0.0).preserves_structure
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_other_ways_of_pytorch() -> None:
     flow = hdnn.h2(4, 6, step=0.1, integrator=SymplecticEuler("p", RATE, learn_damping=True), dtype=torch.float64)

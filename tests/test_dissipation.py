@@ -129,6 +129,7 @@ def test_gradients(name: str, integrator: Integrator) -> None:
     assert torch.autograd.gradcheck(run, (y, *(p.detach().requires_grad_() for p in parameters.values())))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("integrator", [i for i in WHOLE if not isinstance(i, DiscreteGradient)], ids=repr)
 def test_no_other_step_keeps_the_balance(integrator: Integrator) -> None:
     """H may grow along a step of every method but `DiscreteGradient`, though the field only loses energy."""

@@ -73,6 +73,11 @@ def test_one_seed_is_one_order_and_every_epoch_another(folder):
     assert seen(again) == epochs[1]
 
 
+# A machine of one core, or a session that may use one.
+few_cores = pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")
+
+
+@few_cores
 def test_workers_share_the_batches_of_their_rank(folder):
     """The same batches as without workers, over epochs whose workers begin anew; warnings are errors here."""
     alone, shared = made(folder), DataLoader(made(folder), batch_size=None, num_workers=2)
@@ -82,6 +87,7 @@ def test_workers_share_the_batches_of_their_rank(folder):
         assert sorted(found) == sorted(expected)
 
 
+@few_cores
 def test_more_workers_than_blocks_leave_some_without(folder):
     loader = DataLoader(made(folder, block=100), batch_size=None, num_workers=2)
     assert sorted(seen(loader)) == list(range(ROWS))
