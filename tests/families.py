@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import pytest
@@ -33,6 +33,11 @@ from hdnn.structures import BlockDiagonal, BlockSkew, Dense, Masked, OffDiagonal
 
 F64 = torch.float64
 DEVICE = "cpu"  # of flows and states: see --device in conftest.py
+
+
+def explicit_first(names: Iterable[str]) -> list[object]:
+    """Names of integrators for costly properties: steps that solve an equation take seconds, among the long tests."""
+    return [pytest.param(name, marks=pytest.mark.long) if name in IMPLICIT else name for name in names]
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -138,8 +143,6 @@ INTEGRATORS: dict[str, Integrator] = {
 }
 
 IMPLICIT = ("ImplicitMidpoint", "GaussLegendre2", "DiscreteGradient")  # steps that solve an equation
-# For costly derivatives: those of such steps take seconds.
-EXPLICIT_FIRST = [pytest.param(name, marks=pytest.mark.long) if name in IMPLICIT else name for name in INTEGRATORS]
 
 SPACES: dict[str, Callable[[], Space]] = {
     "Vectors": lambda: VECTORS,

@@ -137,6 +137,7 @@ def test_what_a_page_computes_is_true(page):
         assert doctest.DocTestRunner().run(examples).failed == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", ["general"])
 def test_what_a_page_asserts_is_true(page):
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")

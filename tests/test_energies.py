@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import hdnn
-from families import F64, INTEGRATORS, fill, gram, jacobian, random, skew, tight
+from families import F64, INTEGRATORS, explicit_first, fill, gram, jacobian, random, skew, tight
 from hdnn import Dissipation, Energy, Quadratic, Separable, StateDependent
 from hdnn.analysis import (
     check_symplecticity,
@@ -116,7 +116,7 @@ def test_promises_and_bounds_beside_units(name: str, kind: str) -> None:
 
 
 @WITH
-@pytest.mark.parametrize("name", ["SymplecticEuler_p", "DiscreteGradient"])
+@pytest.mark.parametrize("name", explicit_first(["SymplecticEuler_p", "DiscreteGradient"]))
 def test_gradients_beside_units(kind: str, name: str) -> None:
     flow, y = beside(name, 2, **BESIDE[kind]()), random(2, 4).requires_grad_()
     parameters = dict(flow.named_parameters())
@@ -144,7 +144,7 @@ def test_an_energy_alone(name: str) -> None:
     assert (norms(M)[0].log() <= log_layer_bounds(flow).sum() + 1e-12).all()
 
 
-@pytest.mark.parametrize("name", [n for n, i in INTEGRATORS.items() if not i.separable_only])
+@pytest.mark.parametrize("name", explicit_first(n for n, i in INTEGRATORS.items() if not i.separable_only))
 def test_an_energy_that_is_not_separable(name: str) -> None:
     flow, y = alone(Well(), name, interconnection=skew(4)), random(5, 4)
     M = sensitivities(flow, y)
@@ -160,7 +160,7 @@ def test_an_energy_that_is_not_separable(name: str) -> None:
     assert gradient_lower_bound(flow).value[0] == 0
 
 
-@pytest.mark.parametrize("name", [n for n in INTEGRATORS if n != "RungeKutta4"])
+@pytest.mark.parametrize("name", explicit_first(n for n in INTEGRATORS if n != "RungeKutta4"))
 def test_order_with_an_energy(name: str) -> None:
     def at_one(steps: int) -> Tensor:
         with torch.no_grad():
@@ -171,6 +171,7 @@ def test_order_with_an_energy(name: str) -> None:
     assert abs(float((coarse / fine).log2()) - order) < 0.35
 
 
+@pytest.mark.long
 def test_discrete_gradients_keep_an_energy_of_ones_own() -> None:
     class Frozen(Well):
         def value(self, y: Tensor, t: float) -> Tensor:
@@ -266,7 +267,7 @@ def test_the_field_of_J_of_the_state_keeps_the_energy_and_not_the_volume() -> No
     assert divergence.abs().max() > 0.1
 
 
-@pytest.mark.parametrize("name", [n for n, i in INTEGRATORS.items() if not i.separable_only])
+@pytest.mark.parametrize("name", explicit_first(n for n, i in INTEGRATORS.items() if not i.separable_only))
 def test_what_a_J_of_the_state_promises(name: str) -> None:
     flow, y = state_dependent(INTEGRATORS[name]), random(5, 2)
     assert (flow.preserves_structure, flow.preserves_volume, flow.scales_structure) == (False, False, False)

@@ -11,13 +11,14 @@ import torch
 
 from families import (
     COMBINATIONS,
-    EXPLICIT_FIRST,
     F64,
     IMPLICIT,
+    INTEGRATORS,
     ONE_EACH,
     PRESETS,
     SWEEP,
     Factors,
+    explicit_first,
     fill,
     jacobian,
     preset,
@@ -194,7 +195,7 @@ def test_reverse_and_forward_mode_agree(factors: Factors) -> None:
         tight(torch.vmap(torch.func.jacrev(flow))(y[None])[0], M)
 
 
-@pytest.mark.parametrize("name", EXPLICIT_FIRST)
+@pytest.mark.parametrize("name", explicit_first(INTEGRATORS))
 @pytest.mark.parametrize("k", [None, 1])
 def test_gradcheck_of_state_and_parameters(name: str, k: int | None) -> None:
     flow = Factors("BlockDiagonal", "Learned_block", name).flow(4, 2, kernel_size=k, step=0.3)
