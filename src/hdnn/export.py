@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive, Field, Layer
@@ -88,9 +89,10 @@ def to_program(network: Network, inputs: tuple[int, ...], *, units: Units | None
     x = torch.zeros(2, *inputs, dtype=weight.dtype, device=weight.device)
     with _quiet():
         program = torch.export.export(_Answers(network, units), (x,), dynamic_shapes=_FREE_BATCH)
-    for node in program.graph.nodes:
-        # Where lines of source stood on this machine concerns nobody else.
-        node.meta.pop("stack_trace", None)
+    # Where lines of source stood on this machine concerns nobody else; the layers of a loop are a graph of their own.
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, GraphModule) else ():
+            node.meta.pop("stack_trace", None)
     return program
 
 
