@@ -34,11 +34,6 @@ class Beside(NamedTuple):
     learned: bool = False
     ports: Tensor | int | None = None
 
-    @property
-    def width(self) -> int | None:
-        """d, of the ports."""
-        return self.ports.shape[1] if isinstance(self.ports, Tensor) else self.ports
-
     def __bool__(self) -> bool:
         return self.unit_weights is not None or self.ports is not None
 
@@ -93,7 +88,8 @@ def _ports(ports: Tensor | int | None, features: int) -> Tensor | int | None:
 
 def width_of_ports(flow: Flow) -> int | None:
     """d, numbers that drive every step from outside; None where nothing does."""
-    return flow._beside.width
+    G = flow._beside.ports  # no property of a tuple: compilers before PyTorch 2.11 cannot read one
+    return G.shape[1] if isinstance(G, Tensor) else G
 
 
 def checked_energy(energy: Energy | None, device: torch.device | str | None, dtype: torch.dtype) -> Energy | None:
