@@ -118,7 +118,10 @@ def added() -> Iterator[tuple[str, Flow, tuple[int, ...]]]:
     yield "energy", flow(activation=Hyperbola()), ()
 
 
-each = pytest.mark.parametrize(("made", "size"), [pytest.param(f, s, id=name) for name, f, s in added()])
+each = pytest.mark.parametrize(
+    ("made", "size"),
+    [pytest.param(f, s, id=name, marks=pytest.mark.long if "halves" in name else ()) for name, f, s in added()],
+)
 
 
 @each

@@ -215,6 +215,7 @@ def test_a_card_of_the_user_stays(tmp_path):
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
+@pytest.mark.long
 def test_the_missing_package_is_named():
     code = "import sys; sys.modules['huggingface_hub'] = None; import hdnn.hub"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -69,6 +69,7 @@ def test_the_coupling_of_the_stages() -> None:
         assert _coupling(stages) == pytest.approx(np.linalg.norm(np.diag(beside, 1) - np.diag(beside, -1), 2))
 
 
+@pytest.mark.long
 def test_two_stages_raise_where_they_do_not_converge() -> None:
     """From two stages on a step need not have a solution: 49 of 20,000 planar cases at h = 5 have det <= 0."""
     flow = fill(hdnn.h1(4, 1, step=5.0, dtype=F64, integrator=GaussLegendre(2)), 2.0)
@@ -119,7 +120,7 @@ def test_discrete_gradients_keep_the_balance_at_any_step(name: str, activation: 
     assert (now <= before + 1e-12 * size).all()
 
 
-@pytest.mark.parametrize("J", ["canonical", "upper_ones", "skew"])
+@pytest.mark.parametrize("J", ["skew", *(pytest.param(J, marks=pytest.mark.long) for J in ("canonical", "upper_ones"))])
 def test_discrete_gradients_keep_the_energy_where_nothing_dissipates(J: str) -> None:
     chosen = Fixed(skew(4)) if J == "skew" else J
     flow = of(DiscreteGradient(), 50, 1.0, step=0.5, shared=True, interconnection=chosen)
@@ -209,6 +210,7 @@ def test_inputs_of_images(integrator: Implicit) -> None:
     tight(flow(y, inputs=u).movedim(1, -1), expected)
 
 
+@pytest.mark.long
 @STEPS
 def test_gradients_to_second_order(integrator: Implicit) -> None:
     flow = of(integrator, 2, activation="softplus")

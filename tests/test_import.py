@@ -37,14 +37,15 @@ def test_only_who_draws_imports_what_draws() -> None:
 TABLE = {"pandas", "pyarrow", "scipy", "sklearn"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("data", "needed"),
     [
         ("swiss-roll --size 40", set()),
-        pytest.param("digits", set(), marks=pytest.mark.long),
-        pytest.param("table.csv --target y", TABLE, marks=pytest.mark.long),
-        pytest.param("table.csv --target y --validation-fraction 0.25", TABLE, marks=pytest.mark.long),
-        pytest.param("table.csv --target x", TABLE, marks=pytest.mark.long),
+        ("digits", set()),
+        ("table.csv --target y", TABLE),
+        ("table.csv --target y --validation-fraction 0.25", TABLE),
+        ("table.csv --target x", TABLE),
     ],
 )
 def test_training_imports_what_its_data_and_its_figures_need(data: str, needed: set[str], tmp_path: Path) -> None:

@@ -330,6 +330,7 @@ def test_arguments() -> None:
     assert Hamiltonian(4, BlockDiagonal(), Fixed(canonical(4)), tanh).separable
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the default compiler of torch.compile needs a C++ compiler")
 def test_the_default_compiler_keeps_the_step_size() -> None:
     """Inductor of PyTorch 2.13 makes `addmm` of `torch.add(y, a @ b, alpha=h)` and forgets h."""
