@@ -34,6 +34,7 @@ def test_whole_trainings(monkeypatch):
     assert found[0]["us_per_step"] > 0
 
 
+@pytest.mark.long
 def test_sizes_and_tiles(monkeypatch):
     monkeypatch.setattr(device_sizes, "BATCHES", (3, 5))
     whole = device_sizes._pass

@@ -84,6 +84,7 @@ def test_the_drive_of_the_canonical_interconnection():
     torch.testing.assert_close(peers.drive(problem.weight, 0.5), 0.5 * problem.weight @ problem.J.T)
 
 
+@pytest.mark.long
 def test_children_are_pinned_and_report_json():
     before = os.sched_getaffinity(0)
     results = machine.child("peers.py", (4, 3, 10, "--seconds", 0.01, "--peers", *TORCH), cores=1)

@@ -94,6 +94,7 @@ def test_the_report_and_the_lines_beside_it(tmp_path):
     assert math.isnan(transfer.spread([1.0])[1])
 
 
+@pytest.mark.long
 def test_what_is_known_is_not_done_again(tmp_path):
     done, fresh = run("h2", seed=0), run("pointwise", seed=1)
     row = transfer.train(done)

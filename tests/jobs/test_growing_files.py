@@ -63,6 +63,7 @@ def test_an_older_run_is_analysed_and_shared(runs, tmp_path):
     assert Run.open(tmp_path / "hub").config.network == Run.open(runs / "whole").config.network
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("quick")
 def test_an_older_run_goes_on_to_the_same_bits(runs, tmp_path):
     ends = []
