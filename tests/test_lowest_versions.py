@@ -26,6 +26,7 @@ DECLARED = dict(
 @pytest.mark.parametrize(
     ("package", "least", "below"),
     [
+        ("torch", "2.9", "flows whose layers are computed again or undone cannot be compiled"),
         ("typer", "0.29", "help pages lack the help of arguments, or end in a traceback beside today's click"),
         ("rich", "14.3", "an empty line stands before errors and after interrupts"),
         ("pandas", "3.1", "a row with too many fields is cut where a part of a file begins with it"),
