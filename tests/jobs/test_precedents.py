@@ -185,7 +185,7 @@ def test_old_names_are_understood_with_a_warning(tmp_path):
         ([1, 2], "must hold an object of choices"),
         ('{"layers": 3, "layers": 4}', "stands twice"),
         ('{"step": NaN}', "is no number of JSON"),
-        ("[" * 5000, "nested too deeply"),
+        ("[" * 100_000, "nested too deeply"),
         ("layers: 3", "is not JSON"),
         (" " * 2**21, "too many for an object of choices"),
     ],
