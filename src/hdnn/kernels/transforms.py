@@ -17,7 +17,7 @@ def exporting() -> bool:
     """Whether `torch.export` or `torch.jit.trace` writes a program down, which must hold PyTorch's operators alone.
 
     The flag behind `torch.compiler.is_exporting`, which before PyTorch 2.13 says yes within every compilation; where
-    there is no flag, before 2.7, neither is told from the other.
+    it is gone, neither is told from the other.
     """
     flag = getattr(torch.compiler, "_is_exporting_flag", None)
     return (torch.compiler.is_compiling() if flag is None else bool(flag)) or tracing()
