@@ -64,12 +64,68 @@ def test_a_process_that_dies_ends_all_with_one_error_and_another_number_goes_on(
         torch.testing.assert_close(resumed[name], value, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("chosen", ["--processes 0", "--processes 2 --max-restarts -1"])
-def test_processes_are_counted(hdnn, place, chosen):
-    code, out, err = hdnn(f"train double-moons {chosen}")
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ("--processes 0", "--processes must be at least 1; got 0."),
+        ("--processes -1", "--processes must be at least 1; got -1."),
+        ("--processes 1.5", "Invalid value for '--processes'"),
+        ("--processes 5000", "--processes 5000 are too many for the "),
+        ("--processes 2 --max-restarts -1", "--max-restarts must be at least 0; got -1."),
+        ("--max-restarts 2", "Add --processes 2, or --processes 1 for one that is begun again."),
+        ("--resume run --max-restarts 2", "Add --processes 2"),
+    ],
+)
+def test_processes_are_counted_before_any_begins(hdnn, place, monkeypatch, chosen, said):
+    monkeypatch.setattr(processes, "launch", None)
+    line = chosen if "resume" in chosen else f"double-moons {chosen}"
+    code, out, err = hdnn(f"train {line}")
     assert (code, out) == (2, "")
-    assert err.startswith("Error: --processes must be at least 1 and --max-restarts 0; got ")
+    assert err.startswith("Error: ")
+    assert said in err
     assert not (place / "runs").exists()
+
+
+def test_a_core_may_have_four(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    processes.check(8, 0)
+    with pytest.raises(ValueError, match="too many for the 2 cores of this machine, where at most 8"):
+        processes.check(9, 0)
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """As if torchrun had started this process, the second of two, which has heard of none of the others' words yet."""
+    for name, value in {"RUN_ID": "of torchrun itself", "MAX_RESTARTS": "1", "RESTART_COUNT": "0"}.items():
+        monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(processes, "_store", [])
+    processes._keep(torch.distributed.HashStore())
+
+
+def test_what_torchrun_has_started_is_not_started_otherwise(started):
+    processes.check(2, 0)
+    with pytest.raises(ValueError, match=r"torchrun has started 2 processes; got `processes=3`\. Leave"):
+        processes.check(3, 0)
+    with pytest.raises(ValueError, match="give `max_restarts` to torchrun"):
+        processes.check(None, 1)
+
+
+def test_an_error_is_said_by_whoever_has_it_first_and_ends_what_begins_again(started, monkeypatch):
+    assert processes.may_say(ValueError()), "the first one may be ended before it comes to that"
+    monkeypatch.setenv("RANK", "0")
+    assert not processes.may_say(KeyboardInterrupt()), "ended for the error that was said"
+    processes.give_up(ConnectionError(), 2)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert processes.given_up() is None, "another was lost, and all begin again"
+    processes.give_up(ValueError(), 2)
+    assert processes.given_up() == 2
+
+
+@pytest.mark.parametrize(("ended", "code"), [([-15, 2], 2), ([130, 2], 2), ([1, 2], 1), ([130, -15], 130), ([-15], 2)])
+def test_the_exit_code_is_that_of_an_error(ended, code):
+    assert processes._code(ended) == code
 
 
 def test_what_begins_again_must_find_its_run(hdnn, place, monkeypatch):
@@ -122,9 +178,10 @@ def test_torchrun_itself(place):
 
 
 @pytest.mark.slow
-def test_an_error_that_all_meet_is_said_once(place):
-    process = begun(place, f"{LINE} -o run --processes 2 --learning-rate 1e38 --optimizer sgd")
+@pytest.mark.parametrize(("wrong", "code"), [("--learning-rate 1e38 --optimizer sgd", 1), ("--batch-size 0", 2)])
+def test_an_error_that_all_meet_is_said_once_and_not_met_again(place, wrong, code):
+    process = begun(place, f"{LINE} -o run --processes 2 --max-restarts 2 {wrong}")
     _, err = process.communicate(timeout=300)
-    assert process.returncode == 1
+    assert process.returncode == code
     assert err.count("Error: ") == 1
     assert "Traceback" not in err

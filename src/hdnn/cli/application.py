@@ -98,13 +98,14 @@ def main() -> None:
         if not (is_out_of_memory(error) or hasattr(error, "format_message")):
             raise
         code = _failed(error, 2)
-    if code == 130 and not processes.follows():
-        say("Interrupted.")
+    if code == 130 and not processes.follows() and processes.may_say(KeyboardInterrupt()):
+        say("Interrupted.")  # not where torchrun has ended this process for the error of another
     sys.exit(settled(code))
 
 
 def _failed(error: BaseException, code: int, options: Mapping[str, str] | None = None) -> int:
     """The exit code; what went wrong is said by one process alone, where several do the same."""
+    processes.give_up(error, code)
     return failed(error, code, options) if processes.may_say(error) else code
 
 

@@ -12,14 +12,52 @@ import signal
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from hdnn.cli.messages import say
 
 _OURS = "hdnn-"  # begins the names of what `--processes` starts
+_A_CORE = 4  # processes that a core may have, which is enough to try out what many do
+_NO_STORE = (RuntimeError, ValueError, LookupError)  # raised where there is none, or it is gone with torchrun
 _store: list[Any] = []
+
+
+def check(count: int | None, restarts: int) -> None:
+    """See that there can be so many processes, before anything is read or started.
+
+    Args:
+        count: of `--processes`, or None.
+        restarts: of `--max-restarts`.
+
+    Raises:
+        ValueError: if not.
+    """
+    if count is not None and count < 1:
+        raise ValueError(f"`processes` must be at least 1; got {count}.")
+    if restarts < 0:
+        raise ValueError(f"`max_restarts` must be at least 0; got {restarts}.")
+    if is_one():
+        started, is_ours = os.environ.get("WORLD_SIZE", "1"), os.environ["TORCHELASTIC_RUN_ID"].startswith(_OURS)
+        if not is_ours and restarts:
+            raise ValueError("torchrun has started this process, and begins it again: give `max_restarts` to torchrun.")
+        if count is not None and str(count) != started:
+            raise ValueError(f"torchrun has started {started} processes; got `processes={count}`. Leave that out.")
+        return
+    if restarts and count is None:
+        raise ValueError(
+            f"`max_restarts={restarts}` says how often the processes of `processes` begin again, and there are none. "
+            f"Add `processes=2`, or `processes=1` for one that is begun again."
+        )
+    cores = os.cpu_count() or 1
+    if count is not None and count > _A_CORE * cores:
+        raise ValueError(
+            f"`processes={count}` are too many for the {cores} cores of this machine, where at most {_A_CORE * cores} "
+            f"may share a training: each takes the memory of a whole one. Take one a core; more machines are joined by "
+            f"torchrun --nnodes."
+        )
 
 
 def is_one() -> bool:
@@ -48,12 +86,53 @@ def may_say(error: BaseException) -> bool:
         return True
     if isinstance(error, ConnectionError) and os.environ["TORCHELASTIC_RUN_ID"].startswith(_OURS):
         return False  # who started all of them knows which one was lost, and how
-    if not _store:
-        return not follows()
     try:
-        return bool(_store[0].add("hdnn: said", 1) == 1)
-    except (RuntimeError, ValueError):  # it is gone with torchrun
+        return bool(_words().add("hdnn: said", 1) == 1)
+    except _NO_STORE:
         return not follows()
+
+
+def give_up(error: BaseException, code: int) -> None:
+    """Let a training end with an error, for which torchrun would begin all processes again to meet it again.
+
+    Args:
+        error: which; only that another process was lost is worth another try.
+        code: to exit with.
+    """
+    if may_restart() and not isinstance(error, ConnectionError):
+        with suppress(*_NO_STORE):
+            _words().underlying_store.set("hdnn: code", str(code))
+
+
+def given_up() -> int | None:
+    """The exit code of this training, if it has ended with an error before torchrun began all processes again."""
+    with suppress(*_NO_STORE):
+        if is_restarted() and (store := _words().underlying_store).check(["hdnn: code"]):
+            return int(store.get("hdnn: code"))
+    return None
+
+
+def _words() -> Any:
+    """The store where the processes of a training say what they have said.
+
+    Raises:
+        LookupError: if there is none.
+    """
+    if not _store:
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+            raise LookupError("Only torchrun's own store is there before all processes are.")
+        from torch.distributed.rendezvous import rendezvous
+
+        _keep(next(iter(rendezvous("env://", timeout=timedelta(seconds=10))))[0])
+    return _store[0]
+
+
+def _keep(store: Any) -> Any:
+    """A part of a store for those that run now: what others said that have ended since must not be taken for theirs."""
+    from torch.distributed.distributed_c10d import PrefixStore
+
+    _store[:] = [PrefixStore(f"hdnn {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)]
+    return _store[0]
 
 
 @contextmanager
@@ -76,22 +155,20 @@ def joined(device: str) -> Iterator[None]:
     if device.startswith("cuda"):
         there = torch.cuda.device_count()
         if device != "cuda" or there < count:
+            remedy = f"Use cuda with at most {there} processes, or cpu" if there else "Use cpu"
             raise ValueError(
                 f"`device` {device!r} cannot be that of {count} processes, which take a CUDA device each; there are "
-                f"{there}. Use cuda with at most {there} processes, or cpu."
+                f"{there or 'none'}. {remedy}."
             )
         torch.cuda.set_device(local)
     if follows():
         # An interrupt is for the first, which saves; the others end when it has.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-    from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
     store, rank, world = next(iter(rendezvous("env://")))
-    # What processes said that have ended since must not be taken for a word of those that begin again.
-    store = PrefixStore(f"hdnn {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    _store.append(store)
+    store = _keep(store)
     # Gloo for tensors on the CPU, NCCL for those of CUDA.
     try:
         torch.distributed.init_process_group(store=store, rank=rank, world_size=world)
@@ -113,12 +190,7 @@ def launch(count: int, restarts: int, folder: Path, arguments: Sequence[str]) ->
 
     Returns:
         The exit code.
-
-    Raises:
-        ValueError: if there cannot be so many.
     """
-    if count < 1 or restarts < 0:
-        raise ValueError(f"`processes` must be at least 1 and `max_restarts` 0; got {count} and {restarts}.")
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -136,7 +208,7 @@ def launch(count: int, restarts: int, folder: Path, arguments: Sequence[str]) ->
         ended = {rank: failure.exitcode for rank, failure in error.failures.items()}
         killed = {rank: -code for rank, code in ended.items() if code < 0 and code != -signal.SIGTERM}
         if not killed:
-            return ended.get(0, error.get_first_failure()[1].exitcode)  # its words have been said
+            return _code([ended[rank] for rank in sorted(ended)])  # its words have been said
         rank, number = next(iter(killed.items()))
         name = signal.Signals(number).name if number in [*signal.Signals] else f"signal {number}"
         say(
@@ -146,6 +218,11 @@ def launch(count: int, restarts: int, folder: Path, arguments: Sequence[str]) ->
         )
         return 2
     return 0
+
+
+def _code(ended: Sequence[int]) -> int:
+    """The exit code of all, from those of the processes that failed: of an error, not of who was ended for it."""
+    return next((code for code in ended if code > 0 and code != 130), 130 if 130 in ended else 2)
 
 
 def arguments(folder: Path | None) -> list[str]:

@@ -107,6 +107,9 @@ def train(
 
     What you do not choose is taken from a set-up that suits the data (default: by data); the command says what it took.
     """
+    team.check(processes, max_restarts)
+    if (code := team.given_up()) is not None:
+        sys.exit(code)
     if resume is not None:
         _require_alone(context)
         if processes is not None and not team.is_one():
