@@ -122,7 +122,7 @@ def flow(structure=None, **changed):
         (lambda: flow(integrator=hdnn.SymplecticEuler(damping=0.1, learn_damping=True)), "a learned damping"),
         (
             lambda: flow(hdnn.Dense(), interconnection=hdnn.Learned(hdnn.canonical(8)), integrator="forward_euler"),
-            "all",
+            "is one matrix that all nodes would train together",
         ),
         (lambda: flow(integrator="implicit_midpoint"), "solves equations for the whole state"),
         (lambda: flow(memory="reverse"), "keeps every layer"),
