@@ -11,7 +11,9 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -165,7 +167,23 @@ def compiled(rank: int, ranks: int) -> dict[str, float]:
         train(torch.compile(DistributedDataParallel(together), backend="aot_eager"), x.chunk(ranks)[rank], {})
         train(alone, x, {})
         apart[memory] = difference(together, alone)
+        apart[f"fit, {memory}"] = difference(*fitted(memory, x.mean(1)))
     return apart
+
+
+def fitted(memory: Literal["store", "recompute", "reverse"], x: Tensor) -> tuple[nn.Module, nn.Module]:
+    """A compiled network that `fit` trains on all ranks, and one that it trains alone."""
+    models = []
+    for together in (True, False):
+        torch.manual_seed(1)
+        flow = hdnn.h2(FEATURES, 6, step=0.2, memory=memory, backend="eager")
+        model = nn.Sequential(nn.Linear(2, FEATURES), flow, nn.Linear(FEATURES, 1))
+        module = torch.compile(model, backend="aot_eager") if together else model
+        recipe = hdnn.Recipe(epochs=2, batch_size=3)
+        with nullcontext() if together else hdnn.ranks.alone():
+            hdnn.fit(module, x, x.sum(1, keepdim=True), recipe, nn.functional.mse_loss)
+        models.append(model)
+    return models[0], models[1]
 
 
 def main(rank: int, ranks: int, folder: Path, compile_it: bool) -> None:

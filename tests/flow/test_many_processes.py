@@ -56,9 +56,9 @@ def test_shards_have_a_policy_a_start_on_meta_and_checkpoints_of_one_file(folder
 
 
 @pytest.mark.slow
-def test_compiled_data_parallel_equals_one_process(tmp_path: Path) -> None:
+def test_compiled_data_parallel_and_fit_equal_one_process(tmp_path: Path) -> None:
     started(tmp_path, "compiled")
     for rank in range(2):
         apart = json.loads((tmp_path / f"compiled-{rank}.json").read_text())
-        assert len(apart) == 3
+        assert len(apart) == 6
         assert max(apart.values()) < 1e-12
