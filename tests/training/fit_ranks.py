@@ -6,6 +6,7 @@ after the other. Each rank leaves what it found in FOLDER/RANKS-RANK.pt: weights
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import time
@@ -38,6 +39,7 @@ FOLDER, BEFORE = Path(), ""  # where all is left, and the number of ranks before
 SEEN: list[list[int]] = []  # rows that this rank has drawn, batch by batch
 STARTED: list[list[int]] = []  # seeds of the starts that this rank has trained
 ALONE: dict[str, Any] = {}  # errors of what one rank alone has, and what ranks do alone
+WATCHED: list[int] = []  # rows that this rank has computed of those to watch, call by call
 TOLD: list[Any] = []  # what a callback of the starts was told: epoch, step, objectives, state
 
 
@@ -54,6 +56,13 @@ def coupled() -> nn.Module:
     return nn.Sequential(
         nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Dropout(0.3), hdnn.h1(4, 3, step=0.2), nn.Dropout(0.2), nn.Linear(4, 3)
     )
+
+
+def noting(norm: nn.Module) -> nn.Module:
+    """A network that notes how many rows to watch it is given."""
+    model = nn.Sequential(nn.Linear(2, 4, bias=False), norm, hdnn.h1(4, 3, step=0.2), nn.Linear(4, 3))
+    model.register_forward_pre_hook(lambda model, given: None if model.training else WATCHED.append(len(given[0])))
+    return model
 
 
 def weighted(output: Tensor, y: Tensor) -> Tensor:
@@ -101,6 +110,14 @@ def cases() -> Iterator[tuple[str, Callable[[], list[Any]]]]:
     yield "regularised", lambda: fitted(vectors, x, y, recipe=regularised, sample_weight=weight)
     yield "early stopping", lambda: fitted(vectors, x, y, recipe=watched)
     yield "refit", lambda: fitted(vectors, x, y, recipe={"refit": True, **watched})
+    validation, few = (torch.cat((x, -x)), torch.cat((y, y))), (x[:3], y[:3])
+    for name, norm, rows in (
+        ("rows", nn.BatchNorm1d(4), validation),
+        ("few rows", nn.BatchNorm1d(4), few),
+        ("moments of what is there", nn.BatchNorm1d(4, track_running_stats=False), validation),
+    ):
+        options = {"validation": rows, "recipe": {"batch_size": 9}}
+        yield f"watched: {name}", lambda n=norm, o=options: fitted(lambda: noting(n), x, y, CLASSES, **copy.copy(o))
     yield "restarts", lambda: fitted(vectors, x, y, recipe={"restarts": 2, "restart_epochs": 2})
     yield "starts told on all", lambda: started(fitted, x, y, range(count()))
     yield "starts told on the last", lambda: started(fitted, x, y, [count() - 1])
@@ -319,7 +336,7 @@ def run(rank: int, ranks: int, folder: Path) -> None:
     for name, train in cases():
         if (wanted and not any(word in name for word in wanted.split(","))) or (ranks > 2 and name in OF_TWO):
             continue
-        for noted in (SEEN, STARTED, TOLD):
+        for noted in (SEEN, STARTED, TOLD, WATCHED):
             noted.clear()
         torch.manual_seed(2 + rank)
         try:
@@ -328,7 +345,7 @@ def run(rank: int, ranks: int, folder: Path) -> None:
             raise RuntimeError(f"{name} on {ranks} ranks") from error
         weights = {key: value.clone() for key, value in model.state_dict().items()}
         left[name] = {"weights": weights, "history": history, "rows": list(map(list, SEEN))}
-        left[name] |= {"started": list(STARTED), "told": list(TOLD)}
+        left[name] |= {"started": list(STARTED), "told": list(TOLD), "watched": list(WATCHED)}
     for name, train in refusals() if not wanted else ():
         try:
             train()

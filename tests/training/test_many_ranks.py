@@ -14,6 +14,7 @@ from hdnn.ranks import Ranks
 from hdnn.training.batches import Batch, Rows
 
 SCRIPT = Path(__file__).parent / "fit_ranks.py"
+WATCHED = ("rows", "few rows", "moments of what is there")
 NUMBERS = (2, 4, 1)  # 4 ranks go on from where 2 stood, 1 from where 4 stood
 
 pytestmark = pytest.mark.skipif(
@@ -50,7 +51,7 @@ def trainings(found, ranks):
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_weights_and_records_are_those_of_one_process(found, ranks):
     names = trainings(found, ranks)
-    assert len(names) == {2: 26, 4: 15}[ranks]
+    assert len(names) == {2: 29, 4: 18}[ranks]
     for name in names:
         one, many = found[1, 0][name], found[ranks, 0][name]
         assert apart(one["weights"], many["weights"]) < (3e-6 if "float32" in name else 1e-10), name
@@ -88,6 +89,19 @@ def test_pieces_together_are_the_batch_and_no_row_comes_twice(found):
         assert [sum(batch, []) for batch in zip(*pieces, strict=True)] == one  # noqa: RUF017
         assert min(map(len, itertools.chain(*pieces))) == 0
         assert {*Counter(itertools.chain(*one)).values()} == {2}, "epochs"
+
+
+@pytest.mark.long
+def test_each_rank_computes_its_own_of_the_rows_to_watch(found):
+    """All of them where there are fewer than ranks, or where a norm takes the moments of what it is given."""
+    for ranks in (2, 4):
+        seen = [{name: found[ranks, rank][f"watched: {name}"]["watched"] for name in WATCHED} for rank in range(ranks)]
+        pieces = [Ranks(rank, ranks).piece(50) for rank in range(ranks)]
+        for rank, piece in enumerate(pieces):
+            own = piece.stop - piece.start
+            few = [3, 3] if ranks == 4 else [1 + rank] * 2
+            assert seen[rank] == {"rows": [own] * 2, "few rows": few, "moments of what is there": [50, 50]}
+    assert found[1, 0]["watched: rows"]["watched"] == [50, 50]
 
 
 @pytest.mark.long
@@ -191,6 +205,15 @@ def test_pieces_follow_each_other_and_differ_by_one_row():
         assert [row for piece in pieces for row in range(rows)[piece]] == [*range(rows)]
         sizes = [piece.stop - piece.start for piece in pieces]
         assert max(sizes) - min(sizes) <= 1
+
+
+def test_parts_that_are_shared_are_all_rows_once_and_about_as_long_as_each_other():
+    x, y = torch.arange(13.0)[:, None], torch.arange(13)
+    parts = [[*Rows(Batch(x, y), 13, ()).shared_parts(6, Ranks(rank, 3))] for rank in range(3)]
+    for whole in zip(*parts, strict=True):
+        assert torch.equal(torch.cat([part.x for part in whole])[:, 0].long(), whole[0].y)
+    assert [len(part.y) for part in parts[0]] == [5, 5, 3], "not 6, 6 and a single one"
+    assert torch.equal(torch.cat([part.y for part in parts[2]]), y)
 
 
 def test_inputs_that_are_made_as_they_are_drawn_are_made_once():

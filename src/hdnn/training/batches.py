@@ -120,6 +120,16 @@ class Rows:
         """All samples once, in their own order."""
         return self._drawn([(slice(None), part) if self.stacked else part for part in slices(self.count, size)])
 
+    def shared_parts(self, size: int, ranks: Ranks) -> Iterator[Batch]:
+        """All samples once, in parts about as long as each other, of which each rank has the inputs of its piece."""
+        self.ranks = ranks
+        every = slices(self.count, math.ceil(self.count / math.ceil(self.count / size)))
+        own = []
+        for part in every:
+            piece = ranks.piece(min(part.stop, self.count) - part.start)
+            own.append(slice(part.start + piece.start, part.start + piece.stop))
+        return self._drawn(every, own)
+
     def _drawn(self, chosen: Sequence[Any], own: Sequence[Any] = ()) -> Iterator[Batch]:
         """One batch after the other; where ranks share them, with inputs of their own."""
         if self.ranks is None or not own:

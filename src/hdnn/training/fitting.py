@@ -74,11 +74,11 @@ def fit(
     which it takes its own piece of every batch; or a loader of rows of its own, as long as those of the others, whose
     batches together are one; what does not fit together, or one of them refuses, all refuse. The weights are those of
     the first process. Objectives and scores are of whole batches, moments of batches too, of stages and of PyTorch's
-    batch norms; dropout draws for whole batches. Validation is computed by all alike, and what the first finds decides.
-    Starts are dealt out: each process trains whole ones, as one process would, and all go on with the best of all; its
-    callbacks ask for `progress.state()` while they are told, not later. Callbacks are told in every process: let one
-    alone write. Steps are taken by PyTorch, not natively, but those of starts. What one process trains without the
-    others stands under `with hdnn.ranks.alone():`.
+    batch norms; dropout draws for whole batches. Tensors to watch are divided, too; a loader to watch is read by each
+    process whole. What the first finds decides. Starts are dealt out: each process trains whole ones, as one process
+    would, and all go on with the best of all; its callbacks ask for `progress.state()` while they are told, not later.
+    Callbacks are told in every process: let one alone write. Steps are taken by PyTorch, not natively, but those of
+    starts. What one process trains without the others stands under `with hdnn.ranks.alone():`.
 
     Args:
         network: trained in place, on the device where its parameters are.

@@ -11,19 +11,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hdnn.data.pixels import Pixels
 from hdnn.modes import evaluating
 from hdnn.networks import Network, predicted_classes
 from hdnn.options import Precision
+from hdnn.ranks import Ranks
 from hdnn.renames import RECIPE, renamed
 from hdnn.stages import Stages
-from hdnn.training.batches import Call, Inputs, called, each, parts, placed, source_of, tensors_of
+from hdnn.training.batches import Call, Inputs, Rows, called, each, parts, placed, source_of, tensors_of
 from hdnn.training.checks import check_objective, check_scores, one_number
 from hdnn.training.models import first_parameter, has_objective
 from hdnn.training.positions import are_positions
@@ -243,15 +246,44 @@ def evaluate(
         "loss" (no regularisers; of a loader, the mean over its samples) and for a `Network` with its own loss
         "accuracy" (share, 0 to 1) or for regression "error", the root mean square; and what `score` asks for.
     """
+    return evaluated(network, x, y, loss, score, call, None)
+
+
+def evaluated(
+    network: nn.Module,
+    x: Inputs | Iterable[Any],
+    y: Tensor | None,
+    loss: Loss | None,
+    score: Scores | None,
+    call: Call | None,
+    ranks: Ranks | None,
+) -> Record:
+    """What `evaluate` does; where ranks share it, each computes its rows of tensors, and all find the same.
+
+    Args:
+        network: as for `evaluate`, like the others.
+        x: inputs, or a loader, whose batches each rank computes for itself.
+        y: targets.
+        loss: None takes that of a `Network`.
+        score: further scores.
+        call: what every call of the network gets.
+        ranks: with the same data, of which this is one; None where this process is alone.
+    """
     objective = Objective(network, loss, call=call)
     scores = scores_of(network, loss, score)
     device = first_parameter(network).device
     said, targets, losses = [], [], []
     with torch.no_grad(), evaluating(network):
         size = EVALUATION_BATCH if y is None else _part_size(network, x, objective.call)  # type: ignore[arg-type]
-        for batch in source_of(x, y, device).parts(size):
+        source = source_of(x, y, device)
+        drawn = source.parts(size)
+        if ranks is not None and isinstance(source, Rows) and _may_share(network, source, objective.call, ranks):
+            drawn = source.shared_parts(size, ranks)
+        for batch in drawn:
             x_part, y_part, *_ = batch.each(lambda tensor: tensor.to(device))
             output = called(network, x_part, objective.call)
+            if ranks is not None and batch.piece is not None:
+                output = each(partial(ranks.joined, rows=len(batch.y), piece=batch.piece), output)
             targets.append(y_part)
             at_once = y is not None and isinstance(output, Tensor)  # a loader may have more than memory holds
             if at_once or scores:
@@ -292,6 +324,15 @@ def outputs(network: nn.Module, x: Inputs, *, call: Call | None = None) -> Tenso
         given = placed(call, device)
         moved = (each(lambda part: part.to(device), part) for part in parts(x, _part_size(network, x, given)))
         return torch.cat([called(network, part, given) for part in moved])
+
+
+def _may_share(network: nn.Module, source: Rows, call: Call, ranks: Ranks) -> bool:
+    """Whether the outputs of a piece of the rows are those that the whole gives."""
+    if source.count < ranks.count or any(
+        isinstance(module, _BatchNorm) and module.running_mean is None for module in network.modules()
+    ):
+        return False  # such a norm takes the moments of what it is given
+    return not are_positions(network, source.data.x, call, max(1, source.count // ranks.count))
 
 
 def _part_size(network: nn.Module, x: Inputs, call: Call) -> int:

@@ -21,7 +21,7 @@ from hdnn.training.distributed import agreed
 from hdnn.training.ensemble import ObjectiveOf, TogetherCallback
 from hdnn.training.learners import Learner
 from hdnn.training.models import first_parameter, head_of
-from hdnn.training.objective import Objective, Record, Scores, evaluate, judged, mean_loss, scores_of
+from hdnn.training.objective import Objective, Record, Scores, evaluated, judged, mean_loss, scores_of
 from hdnn.training.pace import at_pace_of
 from hdnn.training.progress import Callback, Progress, StartCallback
 from hdnn.training.recipe import Recipe, warm_epochs
@@ -164,7 +164,8 @@ class Training(Trainer):
     def watch(self, validation: Validation) -> Record:
         """Loss and scores on the validation data."""
         x, y = validation if isinstance(validation, tuple) else (validation, None)
-        return evaluate(self.watched, x, y, self.objective.loss, score=self.score, call=self.objective.call)
+        objective = self.objective
+        return evaluated(self.watched, x, y, objective.loss, self.score, objective.call, self.source.ranks)
 
     def progress(self, step: int, losses: Tensor) -> Progress:
         """What callbacks are told after a step."""
