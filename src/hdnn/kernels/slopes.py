@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from hdnn.kernels import calls
-from hdnn.kernels.training import Setup, _bound, _check_factors, _packed
+from hdnn.kernels.training import Setup, Trainees, _bound, _check_factors, _packed
 
 
 class Slope:
     """The objective as a function of the parameters and a batch, with its gradient.
 
     Args:
-        setup: the network, its loss and regularisers; what it says of the optimizer and of clipping is not used.
+        setup: the network, its loss and regularisers; what it says of the optimizer and of clipping is for `move`.
         dtype: of all numbers.
 
     Raises:
@@ -28,35 +28,39 @@ class Slope:
     def __init__(self, setup: Setup, dtype: torch.dtype) -> None:
         packed = (_packed(setup.index), _packed(setup.J), _packed(setup.J_index))
         # The extension gets places alone: the setup is kept for its tensors.
-        self.setup = replace(
-            setup, index=packed[0], J=packed[1], J_index=packed[2], optimizer="sgd", weight_decay=0.0, clip=0.0
-        )
+        self.setup = replace(setup, index=packed[0], J=packed[1], J_index=packed[2])
         _check_factors(self.setup, dtype)
+        still = replace(self.setup, optimizer="sgd", weight_decay=0.0, clip=0.0)
         self._bound = {
-            "own": _bound(self.setup),
-            "none": _bound(replace(self.setup, loss="none")),
-            "given": _bound(replace(self.setup, loss="given")),
+            "own": _bound(still),
+            "none": _bound(replace(still, loss="none", trains=())),
+            "given": _bound(replace(still, loss="given")),
+            "move": _bound(replace(self.setup, loss="given")),
         }
         self._double = dtype is torch.float64
-        self._momentum = torch.zeros(sum(setup.sizes.values()), dtype=dtype)
-        self._rate, self._failed = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
+        self._still = Trainees.fresh(torch.zeros(1, sum(setup.sizes.values()), dtype=dtype), "sgd")
+        self._rates, self._failed = torch.zeros(2, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
+        self._rate = self._rates[1:]  # of `move`; what is still has 0
         self._rows = torch.arange(0)
         self._ends = torch.zeros(2, dtype=torch.int64)
 
-    def at(self, parameters: Tensor, x: Tensor, y: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The objective, the outputs and the gradient.
+    def at(
+        self, parameters: Tensor, x: Tensor, y: Tensor, weight: Tensor | None, gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The objective and the outputs.
 
         Args:
             parameters: (P,), the parts one after the other; numbers of its own, which the call may write to.
             x: (B, d).
             y: (B, o) targets, or (B,) int64 classes.
             weight: (B,), or None.
+            gradient: (P,), is written: zeros for parts that do not learn, and where the objective is no number.
 
         Returns:
-            A scalar, (B, o), and (P,): zeros for parts that do not learn, and where the objective is no number.
+            A scalar, and (B, o).
         """
-        gradient, output = torch.empty_like(parameters), x.new_empty(len(x), self.setup.outputs)
-        return self._run("own", parameters, x, y, weight, output, gradient), output, gradient
+        output = x.new_empty(len(x), self.setup.outputs)
+        return self._run("own", parameters, x, y, weight, output, gradient), output
 
     def outputs(self, parameters: Tensor, x: Tensor) -> Tensor:
         """(B, o), the outputs alone, for a loss that is not known here; arguments as for `at`."""
@@ -64,41 +68,57 @@ class Slope:
         self._run("none", parameters, x, None, None, output, None)
         return output
 
-    def pulled(self, parameters: Tensor, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        """The regularisers, and the gradient of them and of a loss with the gradient g (B, o) by the outputs."""
-        gradient = torch.empty_like(parameters)
-        return self._run("given", parameters, x, g, None, None, gradient), gradient
+    def pulled(self, parameters: Tensor, x: Tensor, g: Tensor, gradient: Tensor) -> Tensor:
+        """The regularisers; the gradient of them and of a loss with the gradient g (B, o) by the outputs is written."""
+        return self._run("given", parameters, x, g, None, None, gradient)
+
+    def move(self, trainees: Trainees, x: Tensor, g: Tensor, rate: float, gradient: Tensor) -> Tensor:
+        """The regularisers, as from `pulled`, before one step of the optimizer.
+
+        Args:
+            trainees: one network; moved in place, but where the regularisers are no number.
+            x: (B, d).
+            g: (B, o).
+            rate: of learning.
+            gradient: (P,), is written, clipped.
+        """
+        self._rate.fill_(rate)
+        found = self._run("move", trainees.parameters, x, g, None, None, gradient, trainees)
+        trainees.done += self._failed.item() < 0
+        return found
 
     def _run(
         self, loss: str, parameters: Tensor, x: Tensor, y: Tensor | None, weight: Tensor | None,
-        output: Tensor | None, gradient: Tensor | None,
+        output: Tensor | None, gradient: Tensor | None, moved: Trainees | None = None,
     ) -> Tensor:  # fmt: skip
-        """One step at rate 0: what it says before it."""
+        """One step, at rate 0 where nothing is to be moved: what it says before it."""
         rows, place = len(x), calls._place
         if rows != len(self._rows):
             self._rows, self._ends[1] = torch.arange(rows), rows
         self._failed.fill_(-1)
-        self._momentum.zero_()
+        kept = moved or self._still
+        if moved is None and gradient is not None:
+            kept.first.zero_()
         found = x.new_empty(())
         x, y, weight = x.contiguous(), _packed(y), _packed(weight)
         network = calls.extension.Trainees(
             models=1,
             steps=1,
-            done=0,
+            done=kept.done,
             x=place(x),
             y=place(y),
             weight=place(weight),
             order=place(self._rows),
             bounds=place(self._ends),
-            rates=place(self._rate),
+            rates=place(self._rates if moved is None else self._rate),
             x_model=0,
             y_model=0,
             weight_model=0,
             order_model=0,
             rates_model=0,
             parameters=place(parameters),
-            first=place(self._momentum),
-            second=0,
+            first=place(kept.first),
+            second=place(kept.second),
             losses=place(found),
             results=place(output),
             failed=place(self._failed),

@@ -100,6 +100,15 @@ def raw_apply(function: type[torch.autograd.Function]) -> Callable[..., Any]:
     return apply
 
 
+def backward(value: Tensor) -> None:
+    """`torch.autograd.backward` of one number in plain eager mode, without what it asks before."""
+    run = getattr(torch.autograd.graph, "_engine_run_backward", None)
+    if run is None:
+        torch.autograd.backward(value)
+    else:
+        run((value,), (torch.ones_like(value),), False, False, (), allow_unreachable=True, accumulate_grad=True)
+
+
 def pulled_back(
     run: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], cotangents: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:

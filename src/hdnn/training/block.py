@@ -22,10 +22,13 @@ _OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 class Block:
     """Networks in one block: until `close`, their parameters are views of its rows, in which they are seen to move.
 
+    Or the block is `apart`, with numbers of its own.
+
     Args:
         networks: E of them, for which `hdnn.training.fused.why_not` has no words.
         recipe: how they are trained.
         loss: that is given; None where it is their own.
+        apart: whether parameters stay where they are; what moves the block copies between them.
 
     Attributes:
         setup: what native steps do.
@@ -34,7 +37,9 @@ class Block:
         moments: (1 or 2, E, P), of the optimizer.
     """
 
-    def __init__(self, networks: Sequence[nn.Module], recipe: Recipe, loss: Known | None = None) -> None:
+    def __init__(
+        self, networks: Sequence[nn.Module], recipe: Recipe, loss: Known | None = None, *, apart: bool = False
+    ) -> None:
         self.networks = networks
         self.setup = setup_of(networks[0], recipe, loss)
         self._parts = [tensors_of(network) for network in networks]
@@ -49,7 +54,9 @@ class Block:
         self.trainees.second = None if self.trainees.second is None else self.moments[1]
         self.gradient = torch.zeros_like(self.trainees.parameters)
         self._own = [[p.data for p in parts.values()] for parts in self._parts]
-        self._views = [self._parted(row) for row in self.trainees.parameters]
+        self._views = [self.parted(row) for row in self.trainees.parameters]
+        if apart:
+            return
         for parts in self._parts:
             for p in parts.values():
                 p.grad = None
@@ -82,7 +89,7 @@ class Block:
     def show_gradient(self) -> None:
         """Give the parameters a copy of their gradients, as whoever keeps one expects."""
         for parts, row in zip(self._parts, self.gradient.clone(), strict=True):
-            for (name, p), slope in zip(parts.items(), self._parted(row), strict=True):
+            for (name, p), slope in zip(parts.items(), self.parted(row), strict=True):
                 if name in self.setup.trains:
                     p.grad = slope
 
@@ -99,6 +106,10 @@ class Block:
         names = {id(p): name for name, p in self.networks[0].named_parameters()}
         columns = self._columns(self.trainees.parameters)
         return {names[id(p)]: values for p, values in zip(self._parts[0].values(), columns, strict=True)}
+
+    def parted(self, row: Tensor) -> list[Tensor]:
+        """The parts of the P numbers of a network, in the shapes of its parameters."""
+        return [values[0] for values in self._columns(row[None])]
 
     def memory(self, *, stacked: bool) -> Memory:
         """Copies of what the optimizer remembers, by parameter and name as PyTorch's has it."""
@@ -170,7 +181,3 @@ class Block:
         parts = list(self._parts[0].values())
         split = torch.split(rows, [p.numel() for p in parts], 1)
         return [values.view(len(rows), *p.shape) for values, p in zip(split, parts, strict=True)]
-
-    def _parted(self, row: Tensor) -> list[Tensor]:
-        """The parts of the P numbers of a network."""
-        return [values[0] for values in self._columns(row[None])]

@@ -57,6 +57,9 @@ class Learner(ABC):
     def is_finite(self) -> bool:
         """Whether weights, and what the optimizer remembers, are numbers."""
 
+    def show_gradient(self) -> None:  # noqa: B027
+        """Give parameters the gradient of the last step, where they lack it and somebody is to be told."""
+
     def lose(self, members: Sequence[int]) -> None:  # noqa: B027
         """Move members no more, whose objectives were no numbers before a pause; through PyTorch they are none."""
 
@@ -137,6 +140,18 @@ class Stepwise(Learner):
         torch.autograd.backward(steps.sum_of(losses))
         return losses.detach(), output.detach() if isinstance(output, Tensor) else output
 
+    def step(self, batch: Batch) -> tuple[Tensor, Any]:
+        """The objectives and outputs before one step on everything."""
+        found = self.pull(batch)
+        self.clip_and_move()
+        return found
+
+    def clip_and_move(self) -> None:
+        """One step along the gradients that are there, or what the recipe leaves of them."""
+        if self.recipe.clip is not None:
+            self.clip(self.recipe.clip)
+        self.move()
+
     def set_rate(self, share: float) -> None:
         """Set the learning rate of the next step, as a share of the largest."""
         for group in self.optimizer.param_groups:
@@ -208,8 +223,45 @@ class Single(Headed):
         self.optimizer = make_optimizer(recipe, self.moved)
         self.mean = Mean(objective.network, recipe.average) if recipe.average else None
 
+    def step(self, batch: Batch) -> tuple[Tensor, Any]:
+        """The objective and outputs before one step on everything, which is taken natively where that serves."""
+        sloped = None if self.team is not None else self.sloped
+        found = None if sloped is None else sloped.step(batch, self.optimizer)
+        if sloped is None or found is None:
+            return super().step(batch)
+        if not sloped.moves:
+            self.clip_and_move()
+        return found
+
+    def show_gradient(self) -> None:
+        """Give parameters the gradient of the last step."""
+        if self.sloped is not None:
+            self.sloped.show_gradient()
+
+    def memory(self) -> Memory:
+        """Copies of what the optimizer remembers."""
+        self._follow()
+        return super().memory()
+
+    def remember(self, memory: Memory) -> None:
+        """Go on with the memory of another such learner."""
+        self._follow()
+        super().remember(memory)
+
+    def is_finite(self) -> bool:
+        """Whether weights, and what the optimizer remembers, are numbers."""
+        if self.sloped is not None and self.sloped.leads:
+            return self.sloped.is_finite()
+        return super().is_finite()
+
+    def _follow(self) -> None:
+        """Let the optimizer stand where native steps have come to."""
+        if self.sloped is not None:
+            self.sloped.follow(self.optimizer)
+
     def move(self) -> None:
         """One step along the gradients that are there."""
+        self._follow()
         super().move()
         if self.mean is not None:
             self.mean.note(self.objective.network)
@@ -267,6 +319,7 @@ class Single(Headed):
     def close(self) -> None:
         """It learns in place; what was broken off has a mean yet."""
         self.settle()
+        self.show_gradient()
 
     def head_optimizer(self) -> AnyOptimizer:
         """Moves the output layer alone."""

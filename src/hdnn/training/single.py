@@ -169,6 +169,7 @@ class Training(Trainer):
 
     def progress(self, step: int, losses: Tensor) -> Progress:
         """What callbacks are told after a step."""
+        self.learner.show_gradient()
         record = self.history[-1] if step == self.batches else None
         epochs, refit = self.recipe.epochs, self.recipe.refit
         rows = self.source.count if isinstance(self.source, Rows) else 0

@@ -40,10 +40,7 @@ def joint_step(learner: Stepwise, batch: Batch) -> tuple[Tensor, Any]:
         FloatingPointError: if the objective of a single model is not finite, before anything is changed (on the CPU;
             looking would make another device wait).
     """
-    found = learner.pull(batch)
-    if learner.recipe.clip is not None:
-        learner.clip(learner.recipe.clip)
-    learner.move()
+    found = learner.step(batch)
     _forget_casts()
     return found
 
