@@ -13,6 +13,8 @@ import yaml
 from families import random
 from hdnn import hub
 from hdnn.hub import HubNetwork
+from hdnn.jobs import predict, trained
+from hdnn.jobs.export import export
 from hdnn.networks import NetworkConfig, build_network
 from hdnn.runs import Run, RunConfig, versions
 
@@ -61,6 +63,35 @@ def test_what_is_saved_is_loaded(tmp_path, network):
     assert again.metrics["test_accuracy"] == 0.875
     assert not again.training
     assert torch.equal(copy.deepcopy(again)(x), again(x))
+
+
+SEQUENCES = NetworkConfig("classification", (7, 3), 3, model="h2", features=4, layers=2, step=0.1)
+
+
+def test_a_run_on_sequences_is_called_as_one(tmp_path):
+    run = trained_run(tmp_path / "run", SEQUENCES)
+    hub_network, x = HubNetwork.from_run(run.folder), torch.randn(5, 7, 3)
+    hub_network.save_pretrained(tmp_path / "saved")
+    for network in (hub_network, HubNetwork.from_pretrained(tmp_path / "saved"), copy.deepcopy(hub_network)):
+        assert torch.equal(network(x), run.load_network()(x))
+        assert torch.equal(network.trajectory(x), run.load_network().trajectory(x))
+        assert network.predict(x).shape == (5,)
+    card = (tmp_path / "saved" / "README.md").read_text()
+    for said in ("by sequences of 2 numbers a step", "(B, T, 3) to logits", "last number of a step", "40 sequences"):
+        assert said in card
+
+
+def test_commands_say_of_a_network_from_python_where_it_can_be_loaded(tmp_path):
+    HubNetwork(VECTORS).save_pretrained(tmp_path / "saved")
+    rows = tmp_path / "rows.csv"
+    rows.write_text("a,b\n1,2\n")
+    for ask in (
+        lambda: predict(tmp_path / "saved", rows),
+        lambda: trained(tmp_path / "saved"),
+        lambda: export(tmp_path / "saved", program=tmp_path / "new.pt2"),
+    ):
+        with pytest.raises(ValueError, match=r"saved from Python.*hdnn\.hub\.HubNetwork\.from_pretrained"):
+            ask()
 
 
 def test_a_repository_is_a_run_folder(tmp_path):

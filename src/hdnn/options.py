@@ -24,6 +24,9 @@ Schedule = Literal["cosine", "one_cycle", "exponential", "constant"]
 Precision = Literal["full", "bfloat16"]
 Method = Literal["joint", "alternating"]
 UnitsInRange = Literal["units", "batch", "bias", "none"]
+OfPositions = Literal["signals", "graph"]
+Readout = Literal["nodes", "mean", "sum"]
+Neighbours = Literal["sum", "mean", "symmetric"]
 Decimal = Literal[".", ","]
 
 
@@ -115,7 +118,13 @@ class NetworkOptions(NetworkChoices, total=False):
     """All of a network that is bounded."""
 
     outputs: Annotated[int, Option("Classes, or numbers to predict.", most=2**24)]
-    kernel_size: Annotated[int | None, Option("Side of the convolutions of a flow of images.", most=63)]
+    kernel_size: Annotated[int | None, Option("Side of the convolutions of a flow of images or signals.", most=63)]
+    space: Annotated[OfPositions | None, Option("What a state is that is no vector, image or sequence.")]
+    pool: Annotated[
+        int | None, Option("Positions that pooling makes one (signals).", "must be at least 1", least=1, most=2**16)
+    ]
+    readout: Annotated[Readout | None, Option("What answers: every node, or the mean or sum over a graph's.")]
+    neighbours: Annotated[Neighbours | None, Option("How the edges of a node are weighed, as `Graph` has it.")]
 
 
 class TrainingChoices(TypedDict, total=False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hdnn.names import count
 from hdnn.runs import RunConfig
 
 _TAGS = ["hamiltonian-neural-network", "hdnn", "model_hub_mixin", "pytorch_model_hub_mixin"]
@@ -47,20 +48,35 @@ _LOADING = """## How to use it
 from hdnn.hub import HubNetwork  # pip install 'hdnn[hub]'
 
 network = HubNetwork.from_pretrained("USER/NAME")
-outputs = network(x)  # from encoded inputs ({shape}) to {outputs}
+outputs = network({call})  # from {inputs} ({shape}) to {outputs}
 ```
-
+{note}
 {raw} The weights are safetensors and the configuration is JSON, so loading runs no code of this repository.
 """
+_NOTES = {
+    "sequences": "\nThe last number of a step is 1 at the last step of a sequence and 0 elsewhere.\n",
+    "signals": "\nSignals may have any length L.\n",
+    "graph": "\n`edge_index` (2, edges) has sources above targets, `batch` (nodes,) the graph of each node.\n",
+}
 _RAW = """This repository is a run folder of hdnn, which encodes raw data as in training:
 `hf download USER/NAME --local-dir run`, then `hdnn predict run {file}`."""
 
 
 def _loading(config: RunConfig) -> str:
+    network = config.network
     raw = _RAW.format(file="pictures/" if _of_images(config) else "rows.csv")
     numbers = "standardised numbers" if config.target else "numbers"
+    graphs = network.space == "graph"
+    shape = {
+        "graph": ("nodes", *network.inputs),
+        "signals": ("B", network.inputs[0], "L"),
+        None: ("B", "T", network.inputs[-1]) if network.of_sequences else ("B", *network.inputs),
+    }[network.space]
     return _LOADING.format(
-        shape=", ".join(("B", *map(str, config.network.inputs))),
+        call="x, edge_index" + (", batch" if network.readout != "nodes" else "") if graphs else "x",
+        inputs="nodes" if graphs else "encoded inputs",
+        shape=", ".join(map(str, shape)),
+        note=_NOTES.get("sequences" if network.of_sequences else network.space or "", ""),
         outputs="logits" if config.network.task == "classification" else numbers,
         raw=raw if config.encoder else "How raw data become inputs is not recorded with these weights.",
     )
@@ -98,6 +114,8 @@ def _head(config: RunConfig, data: str, scores: Mapping[str, Any], license: str 
 def _pipeline(config: RunConfig) -> str:
     if _of_images(config):
         return "image-classification"
+    if config.network.space == "graph":
+        return "graph-ml"
     return f"tabular-{config.network.task}"
 
 
@@ -112,18 +130,33 @@ def _data(config: RunConfig) -> str:
 
 def _purpose(config: RunConfig) -> str:
     network = config.network
-    size = " x ".join(map(str, network.inputs))
-    inputs = f"images of {size} values" if _of_images(config) else f"{size} input{'' if size == '1' else 's'}"
+    inputs = _inputs(config)
+    if network.space == "graph" and network.readout == "nodes":
+        inputs = f"the nodes of {inputs}"
     if network.task == "classification":
         return f"which tells {network.outputs} classes apart by {inputs}"
     return f"which predicts {network.outputs} number{'' if network.outputs == 1 else 's'} from {inputs}"
+
+
+def _inputs(config: RunConfig) -> str:
+    """What goes in, in words."""
+    network = config.network
+    if network.of_sequences:
+        return f"sequences of {count(network.inputs[1] - 1, 'number')} a step"
+    if network.space == "signals":
+        return f"signals of {count(network.inputs[0], 'channel')}"
+    if network.space == "graph":
+        return f"graphs with {count(network.inputs[0], 'number')} at a node"
+    size = " x ".join(map(str, network.inputs))
+    return f"images of {size} values" if _of_images(config) else f"{size} input{'' if size == '1' else 's'}"
 
 
 def _results(config: RunConfig, metrics: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
     if not scores:
         return "## Results\n\nNone are recorded with these weights.\n"
     lines = [f"| {_SCORES[name][1]} | {_SCORES[name][2].format(value)} |" for name, value in scores.items()]
-    tested = f"{metrics.get('test_rows')} {'images' if _of_images(config) else 'rows'}"
+    noun = "images" if _of_images(config) else "sequences" if config.network.of_sequences else "rows"
+    tested = f"{metrics.get('test_rows')} {noun}"
     note = f"These are the scores of one run, not a mean over seeds, on {tested} that took no part in training."
     if metrics.get("interrupted"):
         note += " Training was interrupted before its end."
@@ -146,6 +179,10 @@ def _facts(config: RunConfig, metrics: Mapping[str, Any]) -> str:
         "units",
         "channels",
         "normalization",
+        "space",
+        "pool",
+        "readout",
+        "neighbours",
     ):
         value = getattr(config.network, name)
         if value not in (None, False):

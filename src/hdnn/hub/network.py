@@ -5,6 +5,7 @@ A repository of it is a run folder of hdnn with a model card: config.json, model
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shlex
@@ -13,9 +14,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from torch import nn
+
 from hdnn.files import require_own, write_whole
 from hdnn.hub.card import describe
-from hdnn.networks import Network, NetworkConfig, build_network
+from hdnn.networks import GraphNetwork, Network, NetworkConfig, build_network
+from hdnn.networks.sequences import MarkedSequences
 from hdnn.runs import Run, RunConfig, versions
 
 try:
@@ -59,6 +63,14 @@ class HubNetwork(Network, PyTorchModelHubMixin, library_name="hdnn"):
         True
     """
 
+    def __new__(cls, config: NetworkConfig | RunConfig | None = None, *rest: Any, **named: Any) -> HubNetwork:
+        """Of sequences and of graphs a subclass, which is called as networks of these are."""
+        network = config.network if isinstance(config, RunConfig) else config
+        if cls is HubNetwork and network is not None and (network.of_sequences or network.space == "graph"):
+            cls = HubSequenceNetwork if network.of_sequences else HubGraphNetwork
+        made: HubNetwork = super().__new__(cls, config, *rest, **named)
+        return made
+
     def __init__(
         self,
         config: NetworkConfig | RunConfig,
@@ -68,10 +80,10 @@ class HubNetwork(Network, PyTorchModelHubMixin, library_name="hdnn"):
         described = _public(config) if isinstance(config, RunConfig) else _bare(config)
         parts = build_network(described.network) if network is None else network
         if network is not None:
-            expected = build_network(described.network, device="meta")
-            if _shapes(network) != _shapes(expected) or network.task != expected.task:
-                raise ValueError("The network is not that of the configuration: their task or their weights differ.")
-        super().__init__(parts.lift, parts.flow, parts.head, parts.task, readout=parts._modules.get("readout"))
+            _require_same(network, build_network(described.network, device="meta"))
+        nn.Module.__init__(self)
+        # All that the network is, whatever its kind: what this class adds is where it comes from and goes to.
+        vars(self).update({name: copy.copy(value) for name, value in vars(parts).items()})
         self.config = described
         self.metrics = dict(metrics or {})
 
@@ -156,6 +168,34 @@ class HubNetwork(Network, PyTorchModelHubMixin, library_name="hdnn"):
             for name in _FILES:
                 if (run.folder / name).is_file():
                     write_whole(save_directory / name, (run.folder / name).read_bytes())
+
+
+class HubSequenceNetwork(HubNetwork, MarkedSequences):
+    """A `HubNetwork` of sequences (B, T, d + 1), whose ends the last number of each step marks."""
+
+
+class HubGraphNetwork(GraphNetwork, HubNetwork):
+    """A `HubNetwork` whose calls bring a graph, `network(x, edge_index, batch)`."""
+
+    def __init__(
+        self,
+        config: NetworkConfig | RunConfig,
+        network: Network | None = None,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> None:
+        HubNetwork.__init__(self, config, network, metrics)
+
+
+def _require_same(network: Network, expected: Network) -> None:
+    """See that a network is what its configuration will build when it is loaded."""
+    if _shapes(network) != _shapes(expected) or network.task != expected.task:
+        raise ValueError("The network is not that of the configuration: their task or their weights differ.")
+    for mine, theirs in zip(repr(network).splitlines()[1:], repr(expected).splitlines()[1:], strict=False):
+        if mine != theirs:
+            raise ValueError(
+                f"The network is not that of the configuration: it has `{mine.strip()}` where that has "
+                f"`{theirs.strip()}`."
+            )
 
 
 def _bare(network: NetworkConfig) -> RunConfig:

@@ -11,6 +11,7 @@ from typing import Any
 from hdnn import data
 from hdnn.export import Units, onnx_difference, program_bytes, program_difference, to_onnx, to_program
 from hdnn.files import require_new, write_whole
+from hdnn.jobs.prediction import require_encoder
 from hdnn.networks import Network
 from hdnn.runs import Run, versions
 
@@ -78,6 +79,7 @@ def export(
     for file in files:
         require_new(file, overwrite=overwrite)
     run = Run.open(folder)
+    require_encoder(run)
     encoder, target = data.encoder_from_dict(run.config.encoder), data.TargetEncoder.from_dict(run.config.target)
     if run.config.network.of_sequences:
         raise ValueError(

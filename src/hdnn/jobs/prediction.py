@@ -332,11 +332,25 @@ def _require_batch(encoder: data.ImageEncoder, target: data.TargetEncoder) -> No
 def opened(folder: Path) -> tuple[Run, data.Encoder, data.TargetEncoder, Network]:
     """A run and its three parts, which must fit each other."""
     run = Run.open(folder)
+    require_encoder(run)
     encoder, target = data.encoder_from_dict(run.config.encoder), data.TargetEncoder.from_dict(run.config.target)
     expected, found = run.config.network, (encoder.shape, target.outputs, target.task)
     if found != (expected.inputs, expected.outputs, expected.task):
         raise ValueError(f"The configuration of {folder} contradicts itself: its encoders do not fit its network.")
     return run, encoder, target, run.load_network()
+
+
+def require_encoder(run: Run) -> None:
+    """See that it is known how raw data become inputs, which it is not of a network that was saved from Python.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if not run.config.encoder:
+        raise ValueError(
+            f"{run.folder} holds a network that was saved from Python, and not how data become its inputs. Load it "
+            f"there with hdnn.hub.HubNetwork.from_pretrained; commands work on what `hdnn train` made."
+        )
 
 
 def alike(a: object, b: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -19,7 +20,8 @@ from hdnn.names import count, unknown
 from hdnn.networks.images import checked, image_network
 from hdnn.networks.network import Network, image_classifier, vector_classifier, vector_regressor
 from hdnn.networks.sequences import marked_sequences
-from hdnn.options import Lift, Task, UnitsInRange
+from hdnn.networks.spaced import check_spaced, spaced_network
+from hdnn.options import Lift, Neighbours, OfPositions, Readout, Task, UnitsInRange
 from hdnn.presets import h1, h2, ms1, ms2, ms3
 from hdnn.recurrent import MODELS, HamiltonianRNN
 
@@ -64,24 +66,31 @@ class NetworkConfig:
 
     Args:
         task: "classification" or "regression".
-        inputs: (d,) for vectors, (C, H, W) for images, (T, d) for sequences, of which T is the longest in training and
-            d counts the mark of `marked_sequences`.
+        inputs: (d,) for vectors and the nodes of graphs, (C, H, W) for images, (C, L) for signals, (T, d) for
+            sequences, of which T is the longest in training and d counts the mark of `marked_sequences`; signals may
+            have any other length L as well.
         outputs: classes, or numbers to predict.
         model: "ms1", "ms2", "ms3", "h1" or "h2", or another of `HamiltonianRNN` for sequences, or "stages" for images.
         features: n; of stages the channels of the first.
         layers: N; of sequences the networks one above the other; of stages all of them.
         step: h.
-        lift: "zeros" or "linear" for vectors; images are lifted by a 3 x 3 convolution.
+        lift: "zeros" or "linear" for vectors; images and signals are lifted by a convolution of 3 taps along each
+            axis, nodes of graphs by a linear map.
         interconnection: J of h1 and h2, "canonical" or "upper_ones"; None where the model has its own.
         activation: name of σ.
         width: hidden units a layer, for h1 and h2; None means n.
-        kernel_size: None for vectors; odd k for images.
+        kernel_size: None for vectors and graphs; odd k for images and signals.
         shared: one K and b for all layers.
         integrator: name of the method; None is the model's own.
         damping: rate at which the momenta decay, for h2, ms1 and ms3; None damps nothing.
-        units: layers of every stage; None for one flow, as for the next two.
+        units: layers of every stage, of images or signals; None for one flow, as for the next two.
         channels: of every stage.
-        normalization: what keeps the hidden units of stages in range, see `hdnn.Stage`; "none" is nothing.
+        normalization: what keeps the hidden units of stages of images in range, see `hdnn.Stage`; "none" is nothing.
+        space: "signals" for `signal_classifier` and `signal_regressor`, "graph" for the networks of graphs, whose
+            calls bring the edges; None for all others.
+        pool: positions that pooling between the stages of signals makes one; None is 2.
+        readout: of graphs "nodes", "mean" or "sum"; None is "mean".
+        neighbours: of graphs how edges are weighed, the `normalization` of `Graph`; None is "sum".
 
     Raises:
         ValueError: if a name is unknown, a choice does not apply to the model, or a size is out of all proportion.
@@ -105,18 +114,23 @@ class NetworkConfig:
     units: tuple[int, ...] | None = None
     channels: tuple[int, ...] | None = None
     normalization: UnitsInRange | None = None
+    space: OfPositions | None = None
+    pool: int | None = None
+    readout: Readout | None = None
+    neighbours: Neighbours | None = None
 
     def __post_init__(self) -> None:
         check_names(vars(self))
         if self.model in STAGES:
             self._check_stages()
-        elif named := [name for name in _OF_STAGES if getattr(self, name) is not None]:
+        elif self.space is None and (named := [name for name in _OF_STAGES if getattr(self, name) is not None]):
             raise ValueError(f"`{named[0]}` is of a network in stages, and `{self.model}` is none. Use stages.")
         elif self.model not in ("h1", "h2"):
             for name in ("interconnection", "width"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"`{self.model}` fixes its {name}; got {getattr(self, name)}. Use h1 or h2.")
         self._check_sequences()
+        check_spaced(self)
         if self.model in ("h1", "ms2") and self.damping is not None and not self.of_sequences:
             raise ValueError(
                 f"`{self.model}` moves the whole state at once, and `damping` is that of one half of it; got "
@@ -128,13 +142,14 @@ class NetworkConfig:
             )
         if max(self.inputs) > _LARGEST_INPUT:
             raise ValueError(f"`inputs` may be at most {_LARGEST_INPUT:,}; got {self.inputs}.")
-        if (len(self.inputs) == 3) != (self.kernel_size is not None):
+        if self.space is None and (len(self.inputs) == 3) != (self.kernel_size is not None):
             raise ValueError(
                 f"Images need a `kernel_size`, vectors none; got inputs {self.inputs}, kernel size {self.kernel_size}."
             )
         options.check(options.NetworkOptions, vars(self))
         wide = (max(self.channels),) * 2 if self.channels else (self.features, self.width or self.features)
-        weights = self.layers * wide[0] * wide[1] * (self.kernel_size or 1) ** 2
+        taps = 2 if self.space == "graph" else (self.kernel_size or 1) ** (1 if self.space else 2)
+        weights = self.layers * wide[0] * wide[1] * taps
         if weights > _LARGEST_FLOW:
             raise ValueError(
                 f"{self.layers:,} layers of {wide[0]:,} features make {weights:,} weights; at most "
@@ -144,7 +159,7 @@ class NetworkConfig:
     @property
     def of_sequences(self) -> bool:
         """Whether its inputs are sequences."""
-        return len(self.inputs) == 2
+        return len(self.inputs) == 2 and self.space is None
 
     @property
     def horizon(self) -> float:
@@ -157,7 +172,8 @@ class NetworkConfig:
         if self.units is None or self.channels is None:
             return f"{count(self.layers, 'layer')}, {self.features} features"
         units, channels = ("-".join(map(str, numbers)) for numbers in (self.units, self.channels))
-        return f"{units} layers of {channels} channels, normalization {self.normalization}"
+        stages = f"{units} layers of {channels} channels"
+        return stages if self.space else f"{stages}, normalization {self.normalization}"
 
     def _check_stages(self) -> None:
         if self.model != "stages":
@@ -218,7 +234,7 @@ def build_network(
             step=config.step, damping=config.damping, activation=config.activation, init_std=init_std, device=device,
         )  # fmt: skip
         return marked_sequences(rnn, config.outputs, config.task)
-    if config.units is not None and config.channels is not None:
+    if config.space is None and config.units is not None and config.channels is not None:
         return image_network(
             config.units,
             config.channels,
@@ -233,17 +249,18 @@ def build_network(
         )
     own = ("interconnection", "width", "integrator", "damping")  # that not every model takes
     choices = {name: getattr(config, name) for name in own if getattr(config, name) is not None}
-    flow = PRESETS[config.model](
-        config.features,
-        config.layers,
+    make = functools.partial(
+        PRESETS[config.model],
         step=config.step,
         activation=config.activation,
-        kernel_size=config.kernel_size,
         shared=config.shared,
         init_std=init_std,
         device=device,
         **choices,
     )
+    if config.space is not None:
+        return spaced_network(config, make)
+    flow = make(config.features, config.layers, kernel_size=config.kernel_size)
     if config.task == "regression":
         return vector_regressor(config.inputs[0], config.outputs, flow, lift=config.lift)
     if len(config.inputs) == 3:

@@ -12,14 +12,12 @@ from torch import Tensor, nn
 
 from hdnn.flow import Flow
 from hdnn.modes import evaluating
-from hdnn.networks.network import class_probabilities, logits, output_layer, predicted_classes
-from hdnn.options import Task
-
-Readout = Literal["nodes", "mean", "sum"]
+from hdnn.networks.network import Network, class_probabilities, logits, output_layer, predicted_classes
+from hdnn.options import Readout, Task
 
 
-class GraphNetwork(nn.Module):
-    """A Hamiltonian network on graphs: output = W readout(flow(lift(x))) + μ.
+class GraphNetwork(Network):
+    """A Hamiltonian network on graphs: output = W readout(flow(lift(x))) + μ. Its calls bring the graph.
 
     Usually made by `graph_classifier`, `graph_regressor`, `node_classifier` or `node_regressor`.
 
@@ -32,18 +30,13 @@ class GraphNetwork(nn.Module):
     """
 
     def __init__(self, lift: nn.Module, flow: Flow, head: nn.Linear, task: Task, readout: Readout) -> None:
-        super().__init__()
         if (flow.space.axis, flow.space.rank) != (-1, 2):  # nodes of a graph: features last, one axis of positions
             raise ValueError(
                 f"A network of graphs needs a flow on one; this acts on `{flow.space!r}`. Make it with `space=Graph()`."
             )
         if readout not in ("nodes", "mean", "sum"):
             raise ValueError(f'`readout` must be "nodes", "mean" or "sum"; got {readout!r}.')
-        self.lift = lift
-        self.flow = flow
-        self.head = head
-        self.task: Task = task
-        self.readout: Readout = readout
+        super().__init__(lift, flow, head, task, readout=None if readout == "nodes" else OverGraphs(readout))
 
     def forward(
         self,
@@ -75,8 +68,18 @@ class GraphNetwork(nn.Module):
         edge_weight: Tensor | None = None,
     ) -> Tensor:
         """What the output layer sees; arguments are those of `forward`."""
-        y = self.flow(self.lift(x), edge_index=edge_index, edge_weight=edge_weight)
-        return y if self.readout == "nodes" else over_graphs(y, batch, self.readout)
+        return self.read(self.flow(self.lift(x), edge_index=edge_index, edge_weight=edge_weight), batch)
+
+    def read(self, states: Tensor, batch: Tensor | None = None) -> Tensor:
+        """What the output layer sees of the states after the flow: theirs, or one of every graph."""
+        readout = self._modules.get("readout")
+        found: Tensor = states if readout is None else readout(states, batch)
+        return found
+
+    def trajectory(self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None) -> Tensor:
+        """The lifted nodes and their states after every layer, (N + 1, ΣV, n); arguments are those of `forward`."""
+        with evaluating(self):
+            return self.flow.trajectory(self.lift(x), edge_index=edge_index, edge_weight=edge_weight)
 
     def probabilities(self, x: Tensor, *graph: Tensor | None, **named: Tensor | None) -> Tensor:
         """Class probabilities, (…, classes), in evaluation mode; arguments are those of `forward`.
@@ -94,6 +97,26 @@ class GraphNetwork(nn.Module):
         with evaluating(self):
             output: Tensor = self(x, *graph, **named)
         return predicted_classes(output) if self.task == "classification" else output
+
+
+class OverGraphs(nn.Module):
+    """The sum or the mean over the nodes of every graph, see `over_graphs`.
+
+    Args:
+        how: "sum" or "mean".
+    """
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, y: Tensor, batch: Tensor | None = None) -> Tensor:
+        """(graphs, n)."""
+        return over_graphs(y, batch, self.how)
+
+    def extra_repr(self) -> str:
+        """Which of both."""
+        return self.how
 
 
 def graph_classifier(
