@@ -63,12 +63,17 @@ class HubNetwork(Network, PyTorchModelHubMixin, library_name="hdnn"):
         True
     """
 
-    def __new__(cls, config: NetworkConfig | RunConfig | None = None, *rest: Any, **named: Any) -> HubNetwork:
-        """Of sequences and of graphs a subclass, which is called as networks of these are."""
-        network = config.network if isinstance(config, RunConfig) else config
-        if cls is HubNetwork and network is not None and (network.of_sequences or network.space == "graph"):
-            cls = HubSequenceNetwork if network.of_sequences else HubGraphNetwork
-        made: HubNetwork = super().__new__(cls, config, *rest, **named)
+    def __new__(
+        cls,
+        config: NetworkConfig | RunConfig | None = None,
+        network: Network | None = None,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> HubNetwork:
+        """Of sequences and of graphs a subclass, which is called as networks of these are; copies give no arguments."""
+        of = config.network if isinstance(config, RunConfig) else config
+        if cls is HubNetwork and of is not None and (of.of_sequences or of.space == "graph"):
+            cls = HubSequenceNetwork if of.of_sequences else HubGraphNetwork
+        made: HubNetwork = super().__new__(cls, config, network, metrics)
         return made
 
     def __init__(
