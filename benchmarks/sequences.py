@@ -1,9 +1,9 @@
 """Train recurrent networks on the usual tasks of long memory: python benchmarks/sequences.py TASK [--model h2] ...
 
 Tasks: `adding` (T steps; two marked numbers to be added), `smnist` and `psmnist` (784 pixels, in order or permuted, one
-a step), `mnist1d` (package mnist1d, 40 steps). Models: those of `hdnn.HamiltonianRNN`, `gru` and `lstm` of PyTorch.
-The last tenth of the training data is for choices; the test data are scored once, after the last step. A run writes its
-state into --store every minute and goes on from there, bit for bit.
+a step), `mnist1d` (package mnist1d, 40 steps). Models: those of `hdnn.HamiltonianRNN`, `gru` and `lstm` of PyTorch, and
+`signals`, a network of convolutions. The last tenth of the training data is for choices; the test data are scored once,
+after the last step. A run writes its state into --store every minute and goes on from there, bit for bit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,32 +39,58 @@ class Data(NamedTuple):
 
 
 class Model(nn.Module):
-    """The last state of a recurrent network, read out by a linear layer, behind a norm and an h2 flow where asked."""
+    """States of a recurrent network, read out by a linear layer, behind a norm and an h2 flow where asked.
 
-    def __init__(self, options: argparse.Namespace, inputs: int, outputs: int) -> None:
+    Read is the last state, the mean of all, or all of them side by side.
+    """
+
+    def __init__(self, options: argparse.Namespace, inputs: int, outputs: int, steps: int) -> None:
         super().__init__()
         n = options.units
         if options.model in ("gru", "lstm"):
             self.core: nn.Module = {"gru": nn.GRU, "lstm": nn.LSTM}[options.model](inputs, n)
         else:
             self.core = hdnn.HamiltonianRNN(
-                inputs, n, model=options.model, step=options.step, damping=options.damping, init_std=options.init_std
-            )
+                inputs, n, model=options.model, step=options.step, damping=options.damping, init_std=options.init_std,
+                activation=options.activation,
+            )  # fmt: skip
             with torch.no_grad():
                 for cell in self.core.cells:
                     cell.input_weight.mul_(options.input_scale)
                     cell.bias.mul_(options.bias_scale)
                 if options.slow != 1 and options.model == "h2":  # q nearly rests, and p adds up what inputs do
                     self.core.cells[0].weight[:, 0].mul_(options.slow)
+        self.seen = options.seen
         self.norm = nn.LayerNorm(n) if options.norm else nn.Identity()
         self.read = hdnn.h2(n, options.readout, step=0.5) if options.readout else nn.Identity()
-        self.out = nn.Linear(n, outputs)
+        self.out = nn.Linear(n * steps if options.seen == "all" else n, outputs)
 
     def forward(self, u: Tensor) -> Tensor:
         """Answers (B, outputs) for sequences (T, B, d)."""
         states, _ = self.core(u)
-        result: Tensor = self.out(self.read(self.norm(states[-1])))
+        if self.seen == "all":
+            found: Tensor = self.norm(states).transpose(0, 1).flatten(1)
+        else:
+            found = self.read(self.norm(states[-1] if self.seen == "last" else states.mean(0)))
+        result: Tensor = self.out(found)
         return result
+
+
+class Convolutions(nn.Module):
+    """An `h2` network of signals in stages, which sees the steps of a sequence as positions on a line."""
+
+    def __init__(self, options: argparse.Namespace, inputs: int, outputs: int) -> None:
+        super().__init__()
+        sizes = (options.units, 2 * options.units, 4 * options.units)
+        chosen = {"step": options.step, "space": hdnn.Signals(options.taps), "activation": options.activation}
+        flows = [hdnn.h2(n, options.layers, **chosen) for n in sizes]
+        made = hdnn.signal_classifier if outputs > 1 else hdnn.signal_regressor
+        self.core = made(inputs, outputs, flows)
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Answers (B, outputs) for sequences (T, B, d)."""
+        answers: Tensor = self.core(u.permute(1, 2, 0))
+        return answers
 
 
 def adding(count: int, steps: int, generator: torch.Generator) -> Data:
@@ -125,7 +151,7 @@ def loss_of(output: Tensor, y: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def scored(model: Model, data: Data) -> float:
+def scored(model: nn.Module, data: Data) -> float:
     """Percent of right answers, or the mean square error."""
     model.eval()
     outputs = torch.cat([model(x) for x in data.x.split(500, 1)])
@@ -155,17 +181,32 @@ def rate(options: argparse.Namespace, step: int) -> float:
     return float(min(1, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / options.steps)))
 
 
+def groups(model: Any, share: float) -> list[list[nn.Parameter]]:
+    """All parameters, or those of a recurrent network in two groups: K, which gets a share of the rate, last."""
+    if share == 1:
+        return [list(model.parameters())]
+    recurrent = [p for name, p in model.core.cells.named_parameters() if name.endswith(".weight")]
+    known = {id(p) for p in recurrent}
+    return [[p for p in model.parameters() if id(p) not in known], recurrent]
+
+
 def run(options: argparse.Namespace) -> dict[str, object]:
     """Train and score once."""
     torch.manual_seed(options.seed)
     task = task_of(options)
-    model = Model(options, task.validation.x.shape[-1], task.outputs)
-    if options.norm or options.readout:  # the first steps are those of the readout alone
+    steps, _, inputs = task.validation.x.shape
+    model: Any = (
+        Convolutions(options, inputs, task.outputs)
+        if options.model == "signals"
+        else Model(options, inputs, task.outputs, steps)
+    )
+    if options.model != "signals" and (options.norm or options.readout):  # the first steps are those of the readout
         nn.init.zeros_(model.out.weight)
         nn.init.zeros_(model.out.bias)
     if options.begin:
         model.load_state_dict(torch.load(options.begin, weights_only=True)["model"])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=options.weight_decay)
+    parts = [{"params": each} for each in groups(model, options.recurrent_rate)]
+    optimizer = torch.optim.AdamW(parts, lr=options.rate, weight_decay=options.weight_decay)
     start, seconds, cpu, history = 0, 0.0, 0.0, []
     if options.store and options.store.exists():
         state = torch.load(options.store, weights_only=True)
@@ -179,8 +220,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
 
     running = None
     for step, batch in batches(task, options, start):
-        for group in optimizer.param_groups:
-            group["lr"] = options.rate * rate(options, step)
+        for group, share in zip(optimizer.param_groups, (1.0, options.recurrent_rate), strict=False):
+            group["lr"] = options.rate * share * rate(options, step)
         loss = loss_of(model(batch.x), batch.y)
         optimizer.zero_grad()
         loss.backward()
@@ -223,15 +264,20 @@ def parsed() -> argparse.Namespace:
     """The choices of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("task", choices=["adding", "smnist", "psmnist", "mnist1d"])
-    parser.add_argument("--model", default="h2")
+    parser.add_argument("--model", default="h2", help="of `hdnn.HamiltonianRNN`, gru, lstm, or signals")
     parser.add_argument("--units", type=int, default=128)
     parser.add_argument("--step", type=float, default=0.05)
     parser.add_argument("--damping", type=float)
     parser.add_argument("--init-std", type=float)
+    parser.add_argument("--activation", default="tanh")
+    parser.add_argument("--recurrent-rate", type=float, default=1.0, help="share of the rate that the recurrent K gets")
     parser.add_argument("--input-scale", type=float, default=1.0)
     parser.add_argument("--bias-scale", type=float, default=1.0)
     parser.add_argument("--norm", action="store_true", help="layer norm of the last state")
     parser.add_argument("--readout", type=int, default=0, help="layers of an h2 flow between last state and output")
+    parser.add_argument("--seen", choices=["last", "mean", "all"], default="last", help="states that are read out")
+    parser.add_argument("--layers", type=int, default=4, help="of each stage of the model `signals`")
+    parser.add_argument("--taps", type=int, default=5, help="of the convolutions of the model `signals`")
     parser.add_argument("--slow", type=float, default=1.0, help="factor of the initial K_p of h2, which moves q")
     parser.add_argument("--length", type=int, default=1000)
     parser.add_argument("--coarse", type=int, default=1, help="pool images first, for quick trials")

@@ -17,7 +17,8 @@ def options(**changes):
         "task": "adding", "model": "h2", "units": 8, "step": 0.1, "damping": None, "init_std": None,
         "input_scale": 1.0, "bias_scale": 1.0, "slow": 0.5, "length": 12, "coarse": 1, "steps": 6, "batch": 4,
         "rate": 0.01, "clip": 1.0, "look": 3, "seed": 0, "mnist": Path("none"), "begin": None, "store": None,
-        "no_test": False, "norm": False, "readout": 0, "weight_decay": 0.0,
+        "no_test": False, "norm": False, "readout": 0, "weight_decay": 0.0, "activation": "tanh",
+        "recurrent_rate": 1.0, "seen": "last", "layers": 1, "taps": 3,
     }  # fmt: skip
     return argparse.Namespace(**{**given, **changes})
 
@@ -28,7 +29,16 @@ def test_the_constant_answer_to_the_adding_problem():
     assert (data.y - 1).square().mean() == pytest.approx(1 / 6, rel=0.03)
 
 
-@pytest.mark.parametrize("more", [{}, {"norm": True, "readout": 2, "weight_decay": 0.1}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"norm": True, "readout": 2, "weight_decay": 0.1},
+        {"activation": "relu", "recurrent_rate": 0.1, "seen": "all"},
+        {"model": "signals", "units": 2},
+    ],
+    ids=str,
+)
 def test_a_run_goes_on_to_the_bit(tmp_path, monkeypatch, capsys, more):
     whole = sequences.run(options(**more))
     monkeypatch.setattr(sequences, "MINUTE", -1.0)  # every step is written
@@ -43,6 +53,19 @@ def test_a_run_goes_on_to_the_bit(tmp_path, monkeypatch, capsys, more):
     assert capsys.readouterr().out
     begun = sequences.run(options(begin=store, steps=1, **more))
     assert begun["test"] != sequences.run(options(steps=1, **more))["test"]
+
+
+def test_the_recurrent_weights_get_their_share_of_the_rate(tmp_path):
+    """One step of AdamW moves every number by the rate, whatever its gradient."""
+    store = tmp_path / "run.pt"
+    sequences.run(options(steps=1, recurrent_rate=0.1, store=store))
+    torch.manual_seed(0)
+    before = dict(sequences.Model(options(), 2, 1, 12).named_parameters())
+    after = torch.load(store, weights_only=True)["model"]
+    moved = {name: (after[name] - value).abs().max().item() for name, value in before.items()}
+    for name, far in moved.items():
+        share = 0.1 if name == "core.cells.0.weight" else 1.0
+        assert far == pytest.approx(0.01 * share, rel=0.05)
 
 
 def stopping(batches, at):
