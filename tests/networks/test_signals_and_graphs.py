@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import hdnn
 from families import F64, fill, random
+from hdnn.export import to_program
 from hdnn.networks import (
     GraphNetwork,
     graph_classifier,
@@ -82,6 +83,16 @@ def test_many_samples_on_one_given_graph() -> None:
     network = filled(graph_regressor(3, 2, flow(hdnn.Graph(LINE))))
     x = random(5, 4, 3)
     torch.testing.assert_close(network(x), torch.cat([network(one) for one in x]))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("make", [graph_classifier, node_classifier])
+def test_networks_on_a_given_graph_become_programs(make: Any) -> None:
+    network = filled(make(3, 3, flow(hdnn.Graph(LINE))))
+    program, x = to_program(network, (4, 3)).module(), random(5, 4, 3)
+    torch.testing.assert_close(program(x)["logits"], network(x))
+    with pytest.raises(ValueError, match="or make the flow with `space=Graph"):
+        to_program(make(3, 3, flow(hdnn.Graph())), (4, 3))
 
 
 @pytest.mark.parametrize("outputs", [2, 3])

@@ -68,7 +68,7 @@ class GraphNetwork(Network):
         edge_weight: Tensor | None = None,
     ) -> Tensor:
         """What the output layer sees; arguments are those of `forward`."""
-        return self.read(self.flow(self.lift(x), edge_index=edge_index, edge_weight=edge_weight), batch)
+        return self.read(self.flow(self.lift(x), **_brought(edge_index, edge_weight)), batch)
 
     def read(self, states: Tensor, batch: Tensor | None = None) -> Tensor:
         """What the output layer sees of the states after the flow: theirs, or one of every graph."""
@@ -79,7 +79,7 @@ class GraphNetwork(Network):
     def trajectory(self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None) -> Tensor:
         """The lifted nodes and their states after every layer, (N + 1, ΣV, n); arguments are those of `forward`."""
         with evaluating(self):
-            return self.flow.trajectory(self.lift(x), edge_index=edge_index, edge_weight=edge_weight)
+            return self.flow.trajectory(self.lift(x), **_brought(edge_index, edge_weight))
 
     def probabilities(self, x: Tensor, *graph: Tensor | None, **named: Tensor | None) -> Tensor:
         """Class probabilities, (…, classes), in evaluation mode; arguments are those of `forward`.
@@ -175,6 +175,12 @@ def _of_graphs(inputs: int, outputs: int, flow: Flow, task: Task, readout: Reado
         raise ValueError("Nothing here brings `inputs` for every step of a flow. Write a module that does.")
     lift = nn.Linear(inputs, flow.features, device=flow.weight.device, dtype=flow.weight.dtype)
     return GraphNetwork(lift, flow, output_layer(flow.features, outputs, flow.weight), task, readout)
+
+
+def _brought(edge_index: Tensor | None, edge_weight: Tensor | None) -> dict[str, Tensor]:
+    """What a call brings of a graph: nothing where the flow has its own."""
+    graph = {"edge_index": edge_index, "edge_weight": edge_weight}
+    return {name: value for name, value in graph.items() if value is not None}
 
 
 def over_graphs(y: Tensor, batch: Tensor | None, how: str) -> Tensor:
