@@ -348,8 +348,8 @@ def require_encoder(run: Run) -> None:
     """
     if not run.config.encoder:
         raise ValueError(
-            f"{run.folder} holds a network that was saved from Python, and not how data become its inputs. Load it "
-            f"there with hdnn.hub.HubNetwork.from_pretrained; commands work on what `hdnn train` made."
+            f"{run.folder} holds a network that was saved from Python, and not how data become its inputs. Use it "
+            f"there, as its README.md says; commands work on what `hdnn train` made."
         )
 
 
