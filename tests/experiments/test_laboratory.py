@@ -248,7 +248,7 @@ def test_a_file_holds_plain_json(tmp_path):
     assert [path for path in tmp_path.rglob("*") if path.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("bad", [{"seeds": []}, {"seeds": [-1]}, {"jobs": 0}, {"cells": ["c*"]}])
+@pytest.mark.parametrize("bad", [{"seeds": []}, {"seeds": [-1]}, {"jobs": 0}, {"jobs": 5000}, {"cells": ["c*"]}])
 def test_what_makes_no_sense_is_refused(tmp_path, bad):
     with pytest.raises(ValueError, match=r"got|There is no cell"):
         reproduce(experiment(), tmp_path, **bad)

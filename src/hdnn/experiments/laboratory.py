@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from hdnn.experiments.store import Record, provenance
 from hdnn.names import unknown
 from hdnn.runs import versions
 
-_MOST_JOBS = 256
+_A_CORE = 4  # processes that a core may have; each takes the memory of PyTorch
 _SAME = ("hdnn", "torch")  # versions that all results of a cell must share
 
 Announce = Callable[[int, int, str], None]
@@ -93,8 +94,12 @@ def reproduce(
         FileNotFoundError: if the experiment needs data files and no folder is given.
         ChildProcessError: if one of the processes was killed; what is finished is kept.
     """
-    if not 1 <= jobs <= _MOST_JOBS:
-        raise ValueError(f"`jobs` counts processes, so it must lie between 1 and {_MOST_JOBS}; got {jobs}.")
+    most = _A_CORE * (os.cpu_count() or 1)
+    if not 1 <= jobs <= most:
+        raise ValueError(
+            f"`jobs` counts processes, so it must lie between 1 and {most}, {_A_CORE} for each core of this machine; "
+            f"got {jobs}."
+        )
     if experiment.needs and not smoke and data_folder is None:
         raise FileNotFoundError(
             f"{experiment.name} needs {experiment.needs}. Say where they are: --data-folder FOLDER."
