@@ -5,6 +5,7 @@ Legend: B samples of d inputs, P numbers in all parameters of the network.
 
 from __future__ import annotations
 
+from ctypes import addressof, c_double, c_int64
 from dataclasses import replace
 
 import torch
@@ -39,10 +40,12 @@ class Slope:
         }
         self._double = dtype is torch.float64
         self._still = Trainees.fresh(torch.zeros(1, sum(setup.sizes.values()), dtype=dtype), "sgd")
-        self._rates, self._failed = torch.zeros(2, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
-        self._rate = self._rates[1:]  # of `move`; what is still has 0
         self._rows = torch.arange(0)
-        self._ends = torch.zeros(2, dtype=torch.int64)
+        # No tensors, which take longer to be told a number than the call takes to read it.
+        self._rate, self._no_rate, self._failed, self._ends = c_double(), c_double(), c_int64(), (c_int64 * 2)()
+        strides = ("x_model", "y_model", "weight_model", "order_model", "rates_model")
+        self._same = {"models": 1, "steps": 1, "taken": 0, **dict.fromkeys(strides, 0)}
+        self._same |= {"failed": addressof(self._failed), "bounds": addressof(self._ends)}
 
     def at(
         self, parameters: Tensor, x: Tensor, y: Tensor, weight: Tensor | None, gradient: Tensor
@@ -82,9 +85,9 @@ class Slope:
             rate: of learning.
             gradient: (P,), is written, clipped.
         """
-        self._rate.fill_(rate)
+        self._rate.value = rate
         found = self._run("move", trainees.parameters, x, g, None, None, gradient, trainees)
-        trainees.done += self._failed.item() < 0
+        trainees.done += self._failed.value < 0
         return found
 
     def _run(
@@ -95,35 +98,26 @@ class Slope:
         rows, place = len(x), calls._place
         if rows != len(self._rows):
             self._rows, self._ends[1] = torch.arange(rows), rows
-        self._failed.fill_(-1)
+        self._failed.value = -1
         kept = moved or self._still
         if moved is None and gradient is not None:
             kept.first.zero_()
         found = x.new_empty(())
         x, y, weight = x.contiguous(), _packed(y), _packed(weight)
         network = calls.extension.Trainees(
-            models=1,
-            steps=1,
             done=kept.done,
             x=place(x),
             y=place(y),
             weight=place(weight),
             order=place(self._rows),
-            bounds=place(self._ends),
-            rates=place(self._rates if moved is None else self._rate),
-            x_model=0,
-            y_model=0,
-            weight_model=0,
-            order_model=0,
-            rates_model=0,
+            rates=addressof(self._no_rate if moved is None else self._rate),
             parameters=place(parameters),
             first=place(kept.first),
             second=place(kept.second),
             losses=place(found),
             results=place(output),
-            failed=place(self._failed),
             gradient=place(gradient),
-            taken=0,
+            **self._same,
         )
         calls.extension.train(self._double, self._bound[loss], network, torch.get_num_threads())
         return found

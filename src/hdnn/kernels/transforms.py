@@ -55,11 +55,15 @@ def watched(unsure: bool = True) -> bool:
         return unsure
 
 
+_GLOBAL_HOOKS = tuple(
+    f"_global_{name}" for name in ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
+)
+
+
 def hooked() -> bool:
     """Whether hooks watch all modules there are."""
-    around = torch.nn.modules.module
-    names = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
-    return any(getattr(around, f"_global_{name}", None) for name in names)
+    around = vars(torch.nn.modules.module)
+    return any(map(around.get, _GLOBAL_HOOKS))
 
 
 def batched(x: Tensor) -> bool:
