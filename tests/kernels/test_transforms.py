@@ -93,6 +93,18 @@ def test_a_lost_way_back_is_seen_without_a_name(name: str, monkeypatch: pytest.M
         flow(state(flow, 3).float()).sum().backward()
 
 
+@pytest.mark.parametrize("name", ["", "_foreach_copy_", "autograd.graph._engine_run_backward"])
+def test_copies_and_ways_back_without_private_names(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name:
+        monkeypatch.setattr(transforms, "torch", Without(torch, name))
+    x, y = torch.ones(2, requires_grad=True), torch.zeros(3, requires_grad=True)
+    transforms.overwrite([x, y], [torch.tensor([2.0, 3.0]), torch.tensor([4.0, 5.0, 6.0])])
+    transforms.backward(x.square().sum() + y.prod())
+    assert x.grad is not None
+    assert y.grad is not None
+    assert (x.tolist(), x.grad.tolist(), y.grad.tolist()) == ([2.0, 3.0], [4.0, 6.0], [30.0, 24.0, 20.0])
+
+
 def test_answers_without_private_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transforms, "torch", Without(Without(torch, "_C"), "autograd.forward_ad._current_level"))
     assert not transforms.forward_mode()

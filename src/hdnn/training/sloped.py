@@ -100,10 +100,9 @@ class Sloped:
 
     def _moved(self, x: Tensor, loss: Tensor, output: Tensor, g: Tensor, rate: float) -> tuple[Tensor, Tensor]:
         """The same before a step."""
-        with torch.no_grad():
-            torch._foreach_copy_(self._numbers, self.parameters)  # where the loss has put other numbers
-            regularisers = self.slope.move(self.block.trainees, x, g, rate, self.gradient)
-            torch._foreach_copy_(self.parameters, self._numbers)
+        transforms.overwrite(self._numbers, self.parameters)  # where the loss has put other numbers
+        regularisers = self.slope.move(self.block.trainees, x, g, rate, self.gradient)
+        transforms.overwrite(self.parameters, self._numbers)
         return loss + regularisers, output
 
     def _take_over(self, optimizer: AnyOptimizer) -> bool:
@@ -144,8 +143,7 @@ class Sloped:
             # The alternating method freezes the output layer in this step; it keeps the gradient of its own last one.
             if p.requires_grad or not name.startswith("head"):
                 p.grad = None
-        with torch.no_grad():
-            torch._foreach_copy_(self._numbers, self.parameters)
+        transforms.overwrite(self._numbers, self.parameters)
 
     def _give(self) -> None:
         """Add the gradient to what the parameters have of it."""
