@@ -221,7 +221,7 @@ class Splitting(Integrator):
         p = q = field = None
         for field in fields:
             if p is None or q is None:
-                p, q = field.split(y)
+                p, q = (_packed(half) for half in field.split(y))
             p, q = _walked(self._moves(), field, self._decayed(field, p, h), q, h)
         return y if p is None or q is None or field is None else field.join(p, q)
 
@@ -266,6 +266,12 @@ class Splitting(Integrator):
         """The half that moves and its fraction of h, move by move."""
         halves = "pq" if self.first == "p" else "qp"
         return [(halves[i % 2], fraction) for i, fraction in enumerate(self.fractions)]
+
+
+def _packed(half: Tensor) -> Tensor:
+    """In one piece, where it is cut from images with their channels innermost: sums and norms are faster on it."""
+    cut = half.dim() == 4 and half.stride(1) == 1 and not half.is_contiguous(memory_format=torch.channels_last)
+    return half.clone() if cut and not torch.compiler.is_compiling() else half
 
 
 def _walked(moves: Iterable[tuple[str, float]], field: Field, p: Tensor, q: Tensor, h: float) -> tuple[Tensor, Tensor]:
