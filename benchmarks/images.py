@@ -127,13 +127,13 @@ def resnet(width: int, blocks: int, inputs: int) -> nn.Sequential:
 
 
 @torch.no_grad()
-def multiply_adds(model: nn.Module, task: Task) -> tuple[int, int]:
-    """Of one image: all, and those in flows; what a second image takes, for what weights are made of is done once."""
+def multiply_adds(model: nn.Module, x: Tensor) -> tuple[int, int]:
+    """Of an image: all, and those in flows; what the second of x takes, for what weights are made of is done once."""
     model.eval()
     found = []
     for count in (1, 2):
         with FlopCounterMode(display=False) as counter:
-            model(task.numbers(task.test.x[:count]))
+            model(x[:count])
         names = [name for name, module in model.named_modules() if isinstance(module, hdnn.Stage)]
         of_flows = sum(
             sum(counter.get_flop_counts().get(f"{type(model).__name__}.{name}", {}).values()) for name in names
@@ -166,7 +166,8 @@ def model_of(options: argparse.Namespace, task: Task) -> nn.Module:
         return stages
     if options.model == "resnet32":
         return resnet(16, 5, inputs)
-    size = parameters if options.equal == "parameters" else lambda made: multiply_adds(made, task)[0]
+    two = task.numbers(task.test.x[:2])
+    size = parameters if options.equal == "parameters" else lambda made: multiply_adds(made, two)[0]
     wanted = size(stages)
     found = [resnet(width, options.blocks, inputs) for width in range(2, 65)]
     return min(found, key=lambda made: abs(size(made) - wanted))
@@ -315,7 +316,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     task, model = training.task, training.model
     training.run()
     wall, cpu = training.spent()
-    of_network, of_flows = multiply_adds(model, task)
+    of_network, of_flows = multiply_adds(model, task.numbers(task.test.x[:2]))
     sizes = [sum(p.numel() for p in m.parameters()) for m in model.modules() if isinstance(m, hdnn.Stage)]
     chosen = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     return {

@@ -31,14 +31,14 @@ def test_multiply_adds_are_those_of_the_formula(options):
     task = images.task_of(options())
     model = images.model_of(options(), task)
     of_flows = 4 * 9 * 144 * 2**2 * 2  # a layer has four convolutions of half the channels
-    assert images.multiply_adds(model, task) == (of_flows + 9 * 4 * 144 + 8 * 10, of_flows)
+    assert images.multiply_adds(model, task.numbers(task.test.x[:2])) == (of_flows + 9 * 4 * 144 + 8 * 10, of_flows)
 
 
 def test_beside_it_stand_a_resnet_of_its_size_and_the_same_without_flows(options):
     task = images.task_of(options())
     own = images.model_of(options("--channels", "8,16"), task)
     for equal, size in (
-        ("multiply_adds", lambda model: images.multiply_adds(model, task)[0]),
+        ("multiply_adds", lambda model: images.multiply_adds(model, task.numbers(task.test.x[:2]))[0]),
         ("parameters", images.parameters),
     ):
         beside = images.model_of(
