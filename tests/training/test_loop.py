@@ -227,7 +227,7 @@ def scripted(monkeypatch, scores):
         accuracy, loss = next(replies)
         return {"loss": loss, "accuracy": accuracy}
 
-    monkeypatch.setattr(single, "evaluate", pretend)
+    monkeypatch.setattr(single, "evaluated", pretend)
     return noted
 
 
