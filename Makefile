@@ -112,7 +112,7 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-# The kernels alone, without Python, under the address and undefined-behaviour sanitizers (about three minutes, x86-64).
+# The kernels alone, without Python, under the address and undefined-behaviour sanitizers (about a quarter of an hour, x86-64).
 SANITIZE := $(CXX) -std=gnu++17 -O2 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined -Wall -Wextra \
 	-DHDNN_SPARE_BYTES=0
 KERNEL = $(SANITIZE) -DHDNN_KERNEL=kernel_$(1) '-DHDNN_KERNEL_NAME="$(1)"' -DHDNN_VECTOR_BYTES=$(2) $(3) \

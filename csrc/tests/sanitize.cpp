@@ -149,8 +149,10 @@ template <class T> void check(const Spec& spec, const Shape& shape, int threads)
   Problem<T> problem{spec, shape};
   const double off = problem.disagreement(threads);
   ++runs;
-  const bool kinked = spec.activation == 1 || spec.activation == 2;  // a difference across a kink is no derivative
-  if (off < (sizeof(T) == 4 ? 3e-2 : 1e-6) * (kinked ? 10000 : 1) && off < 0.2) return;  // NaN fails too
+  // A difference across a kink is no derivative, and a softplus of states of 1e7, to which unstable steps grow, is bent
+  // as sharply for most of them.
+  const double room = spec.activation == 1 || spec.activation == 2 ? 10000 : spec.activation == 5 ? 10 : 1;
+  if (off < (sizeof(T) == 4 ? 3e-2 : 1e-6) * room && off < 0.2) return;  // NaN fails too
   ++failures;
   std::printf("%s %zu bytes, method %d learned %d first_is_q %d structure %d drive %d activation %d, n %d m %d N %d shared %d/%d, "
               "flows %d rows %d pixels %d loose %d, threads %d: %g\n",
