@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import hdnn
-from images import multiply_adds, resnet
+from image_networks import multiply_adds, resnet
 from sequences import keep_memory
 
 SIZES = {

@@ -25,11 +25,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.flop_counter import FlopCounterMode
 
 import hdnn
 from hdnn.data.idx import read_idx
-from image_step import Block
+from image_networks import multiply_adds, parameters, resnet, without_flows
 from sequences import MINUTE, keep_memory
 
 
@@ -118,42 +117,6 @@ def changed(x: Tensor, task: Task, generator: torch.Generator) -> Tensor:
     return wide[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
-def resnet(width: int, blocks: int, inputs: int) -> nn.Sequential:
-    """Channels w-2w-4w, `blocks` in each of three stages."""
-    parts: list[nn.Module] = [nn.Conv2d(inputs, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-    widths = [width, *[factor * width for factor in (1, 2, 4) for _ in range(blocks)]]
-    parts += [Block(a, b) for a, b in itertools.pairwise(widths)]
-    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, 10))
-
-
-@torch.no_grad()
-def multiply_adds(model: nn.Module, x: Tensor) -> tuple[int, int]:
-    """Of an image: all, and those in flows; what the second of x takes, for what weights are made of is done once."""
-    model.eval()
-    found = []
-    for count in (1, 2):
-        with FlopCounterMode(display=False) as counter:
-            model(x[:count])
-        names = [name for name, module in model.named_modules() if isinstance(module, hdnn.Stage)]
-        of_flows = sum(
-            sum(counter.get_flop_counts().get(f"{type(model).__name__}.{name}", {}).values()) for name in names
-        )
-        found.append((counter.get_total_flops(), of_flows))
-    model.train()
-    (one, of_one), (two, of_two) = found
-    return (two - one) // 2, (of_two - of_one) // 2
-
-
-def without_flows(network: nn.Module) -> nn.Module:
-    """The same network, its flows taken out: stem, pools, widenings, mean and linear layer."""
-    for module in network.modules():
-        if isinstance(module, nn.Sequential):
-            for name, part in module.named_children():
-                if isinstance(part, hdnn.Stage):
-                    setattr(module, name, nn.Identity())
-    return network
-
-
 def model_of(options: argparse.Namespace, task: Task) -> nn.Module:
     """The network, or the ResNet of the number of multiply-adds that is nearest to its own."""
     inputs = task.train.x.shape[1]
@@ -171,11 +134,6 @@ def model_of(options: argparse.Namespace, task: Task) -> nn.Module:
     wanted = size(stages)
     found = [resnet(width, options.blocks, inputs) for width in range(2, 65)]
     return min(found, key=lambda made: abs(size(made) - wanted))
-
-
-def parameters(model: nn.Module) -> int:
-    """How many numbers are trained."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def decayed(model: nn.Module, options: argparse.Namespace) -> list[dict[str, Any]]:

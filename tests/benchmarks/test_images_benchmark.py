@@ -8,6 +8,7 @@ import torch
 
 import device
 import hdnn
+import image_networks
 import images
 
 
@@ -31,15 +32,18 @@ def test_multiply_adds_are_those_of_the_formula(options):
     task = images.task_of(options())
     model = images.model_of(options(), task)
     of_flows = 4 * 9 * 144 * 2**2 * 2  # a layer has four convolutions of half the channels
-    assert images.multiply_adds(model, task.numbers(task.test.x[:2])) == (of_flows + 9 * 4 * 144 + 8 * 10, of_flows)
+    assert image_networks.multiply_adds(model, task.numbers(task.test.x[:2])) == (
+        of_flows + 9 * 4 * 144 + 8 * 10,
+        of_flows,
+    )
 
 
 def test_beside_it_stand_a_resnet_of_its_size_and_the_same_without_flows(options):
     task = images.task_of(options())
     own = images.model_of(options("--channels", "8,16"), task)
     for equal, size in (
-        ("multiply_adds", lambda model: images.multiply_adds(model, task.numbers(task.test.x[:2]))[0]),
-        ("parameters", images.parameters),
+        ("multiply_adds", lambda model: image_networks.multiply_adds(model, task.numbers(task.test.x[:2]))[0]),
+        ("parameters", image_networks.parameters),
     ):
         beside = images.model_of(
             options("--channels", "8,16", "--model", "resnet", "--equal", equal, "--blocks", "1"), task
@@ -64,7 +68,7 @@ def test_a_pause_changes_no_bit(options, tmp_path, more):
     again.run()
     for name, value in whole.best.state_dict().items():
         assert torch.equal(value, again.best.state_dict()[name]), name
-    assert images.run(stored)["parameters"] == images.parameters(whole.model)
+    assert images.run(stored)["parameters"] == image_networks.parameters(whole.model)
 
 
 def test_the_test_part_is_scored_in_final_runs_alone_and_choices_in_others(options):
