@@ -5,6 +5,7 @@ Legend: T steps, B samples, d inputs, n hidden features, L layers; u (T, B, d) t
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Literal, TypeVar, overload
 
@@ -54,6 +55,12 @@ class HamiltonianRNN(nn.Module):
         activation: σ of the models that are flows.
         backend: as for `Flow`.
         init_std: as for `Flow`.
+        frequencies: of h2, (lowest, highest) in radians a step, in (0, π): the state begins as n/2 oscillators that do
+            not act on one another, K_q = K_p = diag((2 sin(θ_i / 2) / h)^(1/2)) with θ_i evenly spaced, and b = 0.
+            Where K y and V u are small, oscillator i turns by θ_i a step and keeps what has come in, so that long
+            sequences are learned in far fewer steps. It takes a small `input_std`, and small rates for K and V. None:
+            K and b are drawn as for `Flow`.
+        input_std: standard deviation of V at the start; None is 1/√d.
         device: of the parameters.
         dtype: of the parameters.
 
@@ -89,6 +96,8 @@ class HamiltonianRNN(nn.Module):
         activation: Activation | str = "tanh",
         backend: Backend = "auto",
         init_std: float | None = None,
+        frequencies: tuple[float, float] | None = None,
+        input_std: float | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -102,6 +111,9 @@ class HamiltonianRNN(nn.Module):
             warnings.warn("`dropout` acts between layers, and there is one alone: it does nothing.", stacklevel=2)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.batch_first, self.dropout, self.model = truth("batch_first", batch_first), dropout, model
+        self.frequencies, self.input_std = _spread(frequencies, model, init_std), input_std
+        if input_std is not None and not 0 <= input_std < math.inf:
+            raise ValueError(f"`input_std` is a standard deviation, at least 0; got {input_std}.")
 
         def cell(inputs: int) -> Flow | Oscillators:
             if model in ("unicornn", "cornn"):
@@ -111,11 +123,24 @@ class HamiltonianRNN(nn.Module):
             )
 
         self.cells = nn.ModuleList(cell(hidden_size if layer else input_size) for layer in range(num_layers))
+        self._begin()
 
     def reset_parameters(self) -> None:
         """Draw the numbers of all layers anew."""
         for cell in self.cells:
             cell.reset_parameters()  # type: ignore[operator]
+        self._begin()
+
+    @torch.no_grad()
+    def _begin(self) -> None:
+        """Start from oscillators and from inputs of a chosen size, where they are asked for."""
+        for cell in self.cells:
+            if self.frequencies is not None:
+                angles = torch.linspace(*self.frequencies, self.hidden_size // 2, dtype=torch.float64)
+                cell.weight.copy_((2 * torch.sin(angles / 2) / cell.step).sqrt().diag())  # type: ignore
+                cell.bias.zero_()  # type: ignore[operator]
+            if self.input_std is not None:
+                nn.init.normal_(cell.input_weight, std=self.input_std)  # type: ignore[arg-type]
 
     @overload
     def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
@@ -194,7 +219,32 @@ class HamiltonianRNN(nn.Module):
         shown += f", num_layers={self.num_layers}" if self.num_layers != 1 else ""
         shown += ", batch_first=True" if self.batch_first else ""
         shown += f", dropout={self.dropout}" if self.dropout else ""
+        shown += f", frequencies={self.frequencies}" if self.frequencies is not None else ""
+        shown += f", input_std={self.input_std}" if self.input_std is not None else ""
         return f"{shown}, model={self.model!r}"
+
+
+def _spread(
+    frequencies: tuple[float, float] | None, model: str, init_std: float | None
+) -> tuple[float, float] | None:  # fmt: skip
+    """The lowest and the highest frequency, checked."""
+    if frequencies is None:
+        return None
+    if model != "h2":
+        raise ValueError(
+            f"`frequencies` are those that h2 begins with; got {frequencies} with `{model}`. Leave them out."
+        )
+    if init_std is not None:
+        raise ValueError(
+            f"`frequencies` say what K is at the start, and so does `init_std`; got both, the latter {init_std}."
+        )
+    try:
+        low, high = (float(angle) for angle in frequencies)
+    except (TypeError, ValueError):
+        raise TypeError(f"`frequencies` are two numbers, (lowest, highest); got {frequencies!r}.") from None
+    if not 0 < low <= high < math.pi:
+        raise ValueError(f"`frequencies` are radians a step, 0 < lowest <= highest < π; got {(low, high)}.")
+    return low, high
 
 
 def _flow(
