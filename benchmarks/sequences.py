@@ -2,8 +2,9 @@
 
 Tasks: `adding` (T steps; two marked numbers to be added), `smnist` and `psmnist` (784 pixels, in order or permuted, one
 a step), `mnist1d` (package mnist1d, 40 steps). Models: those of `hdnn.HamiltonianRNN`, `gru` and `lstm` of PyTorch, and
-`signals`, a network of convolutions. The last tenth of the training data is for choices; the test data are scored once,
-after the last step. A run writes its state into --store every minute and goes on from there, bit for bit.
+`signals`, a network of convolutions. The last tenth of the training data is for choices, and `--final` trains on it as
+well; the test data are scored once, after the last step. A run writes its state into --store every minute and goes on
+from there, bit for bit.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Model(nn.Module):
         else:
             self.core = hdnn.HamiltonianRNN(
                 inputs, n, model=options.model, step=options.step, damping=options.damping, init_std=options.init_std,
-                activation=options.activation,
+                activation=options.activation, frequencies=options.frequencies,
             )  # fmt: skip
             with torch.no_grad():
                 for cell in self.core.cells:
@@ -142,12 +143,17 @@ def task_of(options: argparse.Namespace) -> Task:
         generator = torch.Generator().manual_seed(10**6)
         return Task(None, *(adding(1000, options.length, generator) for _ in range(2)), 1)
     sets = mnist1d() if options.task == "mnist1d" else mnist(options.mnist, options.task == "psmnist", options.coarse)
-    return Task(*sets, 10)
+    train, validation, test = sets
+    if options.final:
+        train = Data(torch.cat((train.x, validation.x), 1), torch.cat((train.y, validation.y)))
+    return Task(train, validation, test, 10)
 
 
-def loss_of(output: Tensor, y: Tensor) -> Tensor:
+def loss_of(output: Tensor, y: Tensor, smoothing: float) -> Tensor:
     """Mean square error of numbers, cross-entropy of classes."""
-    return functional.mse_loss(output, y) if y.is_floating_point() else functional.cross_entropy(output, y)
+    if y.is_floating_point():
+        return functional.mse_loss(output, y)
+    return functional.cross_entropy(output, y, label_smoothing=smoothing)
 
 
 @torch.no_grad()
@@ -181,13 +187,14 @@ def rate(options: argparse.Namespace, step: int) -> float:
     return float(min(1, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / options.steps)))
 
 
-def groups(model: Any, share: float) -> list[list[nn.Parameter]]:
-    """All parameters, or those of a recurrent network in two groups: K, which gets a share of the rate, last."""
-    if share == 1:
-        return [list(model.parameters())]
-    recurrent = [p for name, p in model.core.cells.named_parameters() if name.endswith(".weight")]
-    known = {id(p) for p in recurrent}
-    return [[p for p in model.parameters() if id(p) not in known], recurrent]
+def groups(model: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """All parameters, each with the share of the rate that those of its kind get: K, V and all others."""
+    shares = {".weight": options.recurrent_rate, ".input_weight": options.input_rate}
+    found: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        kind = next((k for k in shares if name.startswith("core.cells.") and name.endswith(k)), None)
+        found.setdefault(shares[kind] if kind else 1.0, []).append(parameter)
+    return [{"params": chosen, "share": share} for share, chosen in found.items()]
 
 
 def run(options: argparse.Namespace) -> dict[str, object]:
@@ -205,9 +212,9 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         nn.init.zeros_(model.out.bias)
     if options.begin:
         model.load_state_dict(torch.load(options.begin, weights_only=True)["model"])
-    parts = [{"params": each} for each in groups(model, options.recurrent_rate)]
-    optimizer = torch.optim.AdamW(parts, lr=options.rate, weight_decay=options.weight_decay)
-    start, seconds, cpu, history = 0, 0.0, 0.0, []
+    optimizer = torch.optim.AdamW(groups(model, options), lr=options.rate, weight_decay=options.weight_decay)
+    start, seconds, cpu = 0, 0.0, 0.0
+    history: list[tuple[float | None, ...]] = []
     if options.store and options.store.exists():
         state = torch.load(options.store, weights_only=True)
         model.load_state_dict(state["model"])
@@ -220,9 +227,9 @@ def run(options: argparse.Namespace) -> dict[str, object]:
 
     running = None
     for step, batch in batches(task, options, start):
-        for group, share in zip(optimizer.param_groups, (1.0, options.recurrent_rate), strict=False):
-            group["lr"] = options.rate * share * rate(options, step)
-        loss = loss_of(model(batch.x), batch.y)
+        for group in optimizer.param_groups:
+            group["lr"] = options.rate * group["share"] * rate(options, step)
+        loss = loss_of(model(batch.x), batch.y, options.smoothing)
         optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), options.clip)
@@ -230,8 +237,9 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         now = float(loss.detach())
         running = now if running is None else 0.98 * running + 0.02 * now
         if (step + 1) % options.look == 0 or step + 1 == options.steps:
-            history.append((step + 1, running, scored(model, task.validation), *spent()))
-            print(*(f"{x:.6g}" for x in history[-1]), f"gradient {float(norm):.3g}", flush=True)
+            found = None if options.final else scored(model, task.validation)
+            history.append((step + 1, running, found, *spent()))
+            print(*(f"{x:.6g}" for x in history[-1] if x is not None), f"gradient {float(norm):.3g}", flush=True)
         if options.store and (time.monotonic() - saved > MINUTE or step + 1 == options.steps):
             saved = time.monotonic()
             wall, own = spent()
@@ -242,10 +250,11 @@ def run(options: argparse.Namespace) -> dict[str, object]:
             torch.save(state, options.store.with_suffix(".new"))
             options.store.with_suffix(".new").rename(options.store)
     wall, own = spent()
+    validation = None if options.final else scored(model, task.validation)
     chosen = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
     return {
         **chosen, "parameters": sum(p.numel() for p in model.parameters()), "minutes": wall / 60,
-        "cpu_minutes": own / 60, "validation": scored(model, task.validation), "history": history,
+        "cpu_minutes": own / 60, "validation": validation, "history": history,
         "test": None if options.no_test else scored(model, task.test),
     }  # fmt: skip
 
@@ -260,6 +269,12 @@ def keep_memory() -> None:
         libc.mallopt(option, value)
 
 
+def pair(text: str) -> tuple[float, float]:
+    """Two numbers with a comma between them."""
+    low, high = text.split(",")
+    return float(low), float(high)
+
+
 def parsed() -> argparse.Namespace:
     """The choices of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -271,6 +286,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--init-std", type=float)
     parser.add_argument("--activation", default="tanh")
     parser.add_argument("--recurrent-rate", type=float, default=1.0, help="share of the rate that the recurrent K gets")
+    parser.add_argument("--input-rate", type=float, default=1.0, help="share of the rate that V gets")
     parser.add_argument("--input-scale", type=float, default=1.0)
     parser.add_argument("--bias-scale", type=float, default=1.0)
     parser.add_argument("--norm", action="store_true", help="layer norm of the last state")
@@ -279,18 +295,26 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=4, help="of each stage of the model `signals`")
     parser.add_argument("--taps", type=int, default=5, help="of the convolutions of the model `signals`")
     parser.add_argument("--slow", type=float, default=1.0, help="factor of the initial K_p of h2, which moves q")
+    parser.add_argument(
+        "--frequencies",
+        type=pair,
+        metavar="LOW,HIGH",
+        help="begin h2 as oscillators of so many radians a step, each unit alone",
+    )
     parser.add_argument("--length", type=int, default=1000)
     parser.add_argument("--coarse", type=int, default=1, help="pool images first, for quick trials")
     parser.add_argument("--steps", type=int, default=4210)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=0.004)
     parser.add_argument("--weight-decay", type=float, default=0.0)
+    parser.add_argument("--smoothing", type=float, default=0.0, help="of labels")
     parser.add_argument("--clip", type=float, default=1.0)
     parser.add_argument("--look", type=int, default=100, help="steps between two looks at the validation part")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mnist", type=Path, default=Path("mnist"))
     parser.add_argument("--begin", type=Path, help="start from the weights in the store of another run")
     parser.add_argument("--store", type=Path)
+    parser.add_argument("--final", action="store_true", help="train on the part for choices too")
     parser.add_argument("--no-test", action="store_true")
     parser.add_argument("--out", type=Path, help="a JSON file that gets the result as one more line")
     return parser.parse_args()
