@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import lzma
 import shutil
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from hdnn.jobs import evaluate
 from hdnn.runs import Run
 
 SHELF = Path(shelf.__file__).parent
-_KEPT = ("config.json", "metrics.json", "model.safetensors")
+_KEPT = ("config.json", "metrics.json", shelf.WEIGHTS)
+# Numbers of two bytes: the place within one tells what to expect, the byte before less so.
+_XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 1, "pb": 0}]
 
 
 def rounded(weights: torch.Tensor, bits: int) -> torch.Tensor:
@@ -51,6 +54,9 @@ def put(run: Run, name: str, mnist: str | None) -> dict[str, object]:
             break
     else:
         raise ValueError(f"{name}: its score is another in half precision.")
+    plain = folder / "model.safetensors"
+    (folder / shelf.WEIGHTS).write_bytes(lzma.compress(plain.read_bytes(), filters=_XZ))
+    plain.unlink()
     digests = {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in _KEPT}
     return {"command": command, "seed": run.config.seed, "test_accuracy": score, "sha256": digests}
 

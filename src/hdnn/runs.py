@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.torch import load, save
 
 from hdnn import files, renames, shelf
@@ -154,14 +154,14 @@ class Run:
             FileNotFoundError: if the run was stopped before it had weights.
             ValueError: if the weights are damaged, not finite, or not those of the configuration.
         """
-        path = self.folder / _WEIGHTS
-        if not path.is_file():
+        path, packed = self.folder / _WEIGHTS, shelf.weights(self.folder)
+        if packed is None and not path.is_file():
             raise FileNotFoundError(f"The run {self.folder} has no {_WEIGHTS}: it stopped before it had any weights.")
         # Shapes are compared before anything is allocated: the file bounds the memory, not the configuration.
         network = build_network(self.config.network, device="meta")
         expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
         counts = {name for name, value in network.state_dict().items() if not value.is_floating_point()}
-        found, kinds = _described(path, counts)
+        found, kinds = _described(path, packed, counts)
         if found != expected:
             odd = sorted(set(found.items()) ^ set(expected.items()))[0]
             raise ValueError(
@@ -169,7 +169,7 @@ class Run:
             )
         if len(kinds) != 1 or not kinds <= _DTYPES.keys():
             raise ValueError(f"{path} must hold numbers of one kind, F16, F32 or F64; got {', '.join(sorted(kinds))}.")
-        weights = load(path.read_bytes())
+        weights = load(path.read_bytes() if packed is None else packed)
         if not all(bool(value.isfinite().all()) for value in weights.values()):
             raise ValueError(f"{path} holds weights that are infinite or not a number. Train again.")
         network = network.to(_DTYPES[kinds.pop()]).to_empty(device="cpu")
@@ -340,14 +340,17 @@ def _require_own(folder: Path) -> None:
     files.require_own(folder / _FIGURES, _drawn(folder / _FIGURES))
 
 
-def _described(path: Path, counts: set[str]) -> tuple[dict[str, tuple[int, ...]], set[str]]:
+def _described(path: Path, packed: bytes | None, counts: set[str]) -> tuple[dict[str, tuple[int, ...]], set[str]]:
     """Shapes that the head of a weights file announces, and kinds of numbers, but for those of counts."""
     try:
-        with safe_open(str(path), framework="pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
-            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
-            kinds = {name: str(part.get_dtype()) for name, part in slices.items()}
-            return shapes, {kind for name, kind in kinds.items() if name not in counts or kind != "I64"}
+        if packed is not None:
+            parts = {name: (part["shape"], part["dtype"]) for name, part in deserialize(packed)}
+        else:
+            with safe_open(str(path), framework="pt") as file:
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+                parts = {name: (part.get_shape(), part.get_dtype()) for name, part in slices.items()}
+        shapes = {name: tuple(shape) for name, (shape, _) in parts.items()}
+        return shapes, {str(kind) for name, (_, kind) in parts.items() if name not in counts or kind != "I64"}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is not a readable safetensors file: {error}. Train again.") from error
 

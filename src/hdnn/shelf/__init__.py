@@ -1,7 +1,7 @@
 """Trained networks that come with the package: the five of the README's table, each a run folder beside this file.
 
-Where a run is asked for, `pretrained:digits` is one. Weights are F16, rounded so that no score changed; every file is
-compared with the SHA-256 on its card before it is read.
+Where a run is asked for, `pretrained:digits` is one. Weights are F16, rounded so that no score changed, and packed by xz,
+which takes a sixth less room in an archive; every file is compared with the SHA-256 on its card before it is read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from hdnn.names import unknown
 
-PREFIX = "pretrained:"
+PREFIX, WEIGHTS = "pretrained:", "model.safetensors.xz"
 _HERE = Path(__file__).parent
 
 
@@ -56,3 +56,19 @@ def place(folder: Path) -> Path:
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             raise ValueError(f"{path} is not the file that came with hdnn: its SHA-256 is another. Install hdnn again.")
     return _HERE / name
+
+
+def weights(folder: Path) -> bytes | None:
+    """The unpacked weights of a network on the shelf; None for other folders, in which nothing is unpacked.
+
+    Raises:
+        OSError: if this Python cannot unpack them.
+    """
+    packed = folder / WEIGHTS
+    if folder.parent != _HERE or not packed.is_file():
+        return None
+    try:
+        import lzma
+    except ImportError as error:
+        raise OSError("Pretrained networks are packed by xz, which this Python was built without.") from error
+    return lzma.decompress(packed.read_bytes())
