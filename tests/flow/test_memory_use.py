@@ -158,6 +158,8 @@ def test_copies_slices_and_keys() -> None:
         assert str(flow.load_state_dict(flows[0].state_dict())) == "<All keys matched successfully>"
     assert "memory" not in repr(flows[0])
     assert "features=4, layers=5, step=0.1, memory='reverse'," in repr(flows[3])
+    assert "backend" not in repr(flows[0])
+    assert "step=0.1, backend='eager', memory='reverse'," in repr(preset("h2", memory="reverse", backend="eager"))
     assert all(make(4, 2, step=0.1, memory="recompute").memory == "recompute" for make in PRESETS.values())
 
 

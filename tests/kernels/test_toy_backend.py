@@ -249,6 +249,7 @@ def test_names(third: None) -> None:
     with pytest.raises(ValueError, match=f"`backend` must be {names}, or a `Backend`; got 5"):
         FLOWS["h1"](backend=5)
     assert info()["backends"]["toy"] == "available"
+    assert "step=0.1, backend=Toy()," in repr(FLOWS["h1"](backend=TOY))
 
 
 @each_flow

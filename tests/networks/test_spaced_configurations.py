@@ -111,6 +111,13 @@ def test_another_network_than_that_of_the_configuration_is_refused():
         HubNetwork(NetworkConfig(**TWO), stages(3))
 
 
+def test_how_a_flow_runs_is_not_what_its_network_is(tmp_path):
+    space = hdnn.Graph()
+    network = hdnn.graph_classifier(3, 3, h2(space=space, backend="eager", memory="recompute"))
+    HubNetwork(NetworkConfig(**GRAPHS), network).save_pretrained(tmp_path)
+    assert torch.equal(HubNetwork.from_pretrained(tmp_path).flow.weight, network.flow.weight)
+
+
 @pytest.mark.parametrize(
     ("choices", "words"),
     [

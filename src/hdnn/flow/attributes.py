@@ -104,6 +104,7 @@ def described(flow: Flow) -> str:
     sizes += f", inputs={flow._inputs}" if flow._inputs is not None else ""
     sizes += f", ports={flow.ports}" if flow.ports is not None else ""
     sizes += ", shared=True" if flow.shared else ""
+    sizes += f", backend={flow.backend!r}" if flow.backend != "auto" else ""
     sizes += f", memory={flow.memory!r}" if flow.memory is not None else ""
     return (
         f"{sizes},\nstructure={flow.structure!r},\ninterconnection={flow.interconnection!r},\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import re
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,7 @@ except ImportError as missing:
 _FOLDERS = {"--output", "-o", "--data-folder", "--tensorboard", "--resume"}
 _FILES = ["config.json", "model.safetensors", "metrics.json"]
 _LARGEST_METRICS = 2**20
+_HOW = re.compile(r", (?:backend|memory)=[^,]+")  # how a flow runs, which is not what it is
 
 
 class HubNetwork(Network, PyTorchModelHubMixin, library_name="hdnn"):
@@ -179,23 +181,16 @@ class HubSequenceNetwork(HubNetwork, MarkedSequences):
     """A `HubNetwork` of sequences (B, T, d + 1), whose ends the last number of each step marks."""
 
 
-class HubGraphNetwork(GraphNetwork, HubNetwork):
+class HubGraphNetwork(HubNetwork, GraphNetwork):
     """A `HubNetwork` whose calls bring a graph, `network(x, edge_index, batch)`."""
-
-    def __init__(
-        self,
-        config: NetworkConfig | RunConfig,
-        network: Network | None = None,
-        metrics: Mapping[str, Any] | None = None,
-    ) -> None:
-        HubNetwork.__init__(self, config, network, metrics)
 
 
 def _require_same(network: Network, expected: Network) -> None:
     """See that a network is what its configuration will build when it is loaded."""
     if _shapes(network) != _shapes(expected) or network.task != expected.task:
         raise ValueError("The network is not that of the configuration: their task or their weights differ.")
-    for mine, theirs in zip(repr(network).splitlines()[1:], repr(expected).splitlines()[1:], strict=False):
+    shown = (_HOW.sub("", repr(each)).splitlines()[1:] for each in (network, expected))
+    for mine, theirs in zip(*shown, strict=False):
         if mine != theirs:
             raise ValueError(
                 f"The network is not that of the configuration: it has `{mine.strip()}` where that has "

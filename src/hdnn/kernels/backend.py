@@ -89,6 +89,9 @@ class Backend(ABC):
     many: ClassVar[bool] = False
     drives: ClassVar[bool] = False
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     @abstractmethod
     def describe(self) -> str:
         """One line for `hdnn info`: "available", or "not available: " and why."""
