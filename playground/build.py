@@ -3,8 +3,9 @@
     python playground/build.py            writes the two files below; needs ziglang (constraints.txt) only
     python playground/build.py --check    says whether they were built from these sources
 
-`hdnn.playground.page` puts the kernels into the page. Apart, and packed together by xz, both sets of them take half the
-room in archives of the package that they take in the page.
+`hdnn.playground.page` puts the kernels into the page. Apart, and packed by xz, they take half the room in archives of
+the package that they take in the page. There is one set of them, with the instructions for vectors that Chrome has had
+since 2021 and Safari since 2023.
 
 Modules are joined in the order in which they need each other: `import { a } from "./b.js"` and `export` before a
 declaration are all that is understood, and no two modules of a program may declare the same name.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import lzma
 import re
 import subprocess
 import sys
@@ -43,9 +45,9 @@ _FLAGS = [
     "-Wall",
     "-Wno-division-by-zero",
     "-DHDNN_SQUARE_BYTES=4",  # doubles only measure: code of their own for small sizes would be a quarter of the page
+    "-msimd128",
+    "-DHDNN_VECTOR_BYTES=16",
 ]
-_VECTORS = ["-msimd128", "-DHDNN_VECTOR_BYTES=16"]
-_PLAIN = ["-DHDNN_VECTOR_BYTES=8"]  # for browsers without the instructions for vectors
 _NAMED = {
     "csrc/kernel.cpp": ["-DHDNN_KERNEL=kernel_baseline", '-DHDNN_KERNEL_NAME="baseline"'],
     "csrc/step.cpp": ["-DHDNN_STEP=step_baseline", '-DHDNN_KERNEL_NAME="baseline"'],
@@ -73,25 +75,26 @@ def digest() -> str:
     return found.hexdigest()
 
 
-def kernels(flags: list[str]) -> bytes:
-    """The module of WebAssembly, for some set of instructions."""
+def kernels() -> bytes:
+    """The module of WebAssembly."""
     zig = [sys.executable, "-m", "ziglang", "c++"]
     with tempfile.TemporaryDirectory() as folder:
         objects = []
         for name, more in _NAMED.items():
             objects.append(str(Path(folder) / f"{Path(name).stem}.o"))
             alone = ["-include", str(HERE / "kernels" / "alone.hpp")]
-            subprocess.run(
-                [*zig, *_FLAGS, *flags, *alone, *more, "-c", str(ROOT / name), "-o", objects[-1]], check=True
-            )
+            subprocess.run([*zig, *_FLAGS, *alone, *more, "-c", str(ROOT / name), "-o", objects[-1]], check=True)
         made = Path(folder) / "page.wasm"
         link = ["-target", "wasm32-wasi", "-mexec-model=reactor", "-Os", "-Wl,--gc-sections", "-Wl,--strip-all"]
         subprocess.run([*zig, *link, *objects, "-o", str(made)], check=True)
         return made.read_bytes()
 
 
+# Instructions of WebAssembly stand at any place: pb=0.
+_XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "pb": 0}]
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([^"]+)";\n', re.MULTILINE)
 _DECLARED = re.compile(r"^(?:export )?(?:async )?(?:function\*?|class|const|let) (\w+)(.*)", re.MULTILINE)
+_COMMENT = re.compile(r"^ *//.*\n", re.MULTILINE)  # a tenth of the program; they are for who reads the modules
 _ALSO = re.compile(r", (\w+) = ")  # const a = 1, b = 2
 
 
@@ -126,7 +129,7 @@ def program(entry: str) -> str:
             if each in declared:
                 raise ValueError(f"{name} and {declared[each]} both declare {each}.")
             declared[each] = name
-        body = re.sub(r"^export ", "", _IMPORT.sub("", text), flags=re.MULTILINE)
+        body = re.sub(r"^export ", "", _COMMENT.sub("", _IMPORT.sub("", text)), flags=re.MULTILINE)
         if re.search(r"^(import|export)\b", body, re.MULTILINE):
             raise ValueError(f"{name} imports or exports in a way that is not understood here.")
         parts.append(f"// {name}\n{body.strip()}\n")
@@ -157,15 +160,14 @@ def build() -> str:
 
 
 def packed() -> bytes:
-    """Both sets of kernels, and the hash of what they were built from."""
-    members = {"vectors.wasm": kernels(_VECTORS), "plain.wasm": kernels(_PLAIN), "sources": digest().encode()}
+    """The kernels, and the hash of what they were built from."""
     made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w:xz", preset=9) as archive:
-        for name, content in members.items():
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        for name, content in {"kernels.wasm": kernels(), "sources": digest().encode()}.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    return made.getvalue()
+    return lzma.compress(made.getvalue(), filters=_XZ)
 
 
 def is_fresh() -> bool:

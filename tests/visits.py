@@ -1,6 +1,5 @@
 """Visits to the page of the playground in a browser."""
 
-import re
 import time
 from pathlib import Path
 
@@ -54,8 +53,3 @@ class Visit:
 
     def close(self):
         self.context.close()
-
-
-def without_vectors(text):
-    """A page whose kernels for vectors are spoilt, and what makes its browser one that has no vectors."""
-    return re.sub(r'(id="kernels">)[^<]*', r"\1spoilt", text), "WebAssembly.validate = () => false"

@@ -3,14 +3,16 @@
 // Uses an instruction for vectors, which not every browser has.
 const VECTORS = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11);
 
-// Bytes of the kernels: of those for vectors, which are packed, or of the plain ones. Both are texts of the page.
-export function kernelsFor(packed, plain) {
-  if (typeof DecompressionStream === "function" && WebAssembly.validate(VECTORS)) return unpacked(packed);
-  return Uint8Array.from(plain.match(/../g), (pair) => parseInt(pair, 16));
+// What a browser lacks to run the kernels of the page, "" if nothing.
+export function lacking() {
+  if (typeof WebAssembly !== "object") return "no WebAssembly";
+  if (!WebAssembly.validate(VECTORS)) return "a WebAssembly without vectors";
+  if (typeof DecompressionStream !== "function") return "nothing to unpack its kernels with (DecompressionStream)";
+  return "";
 }
 
-// Bytes of base64 of what zlib has packed.
-async function unpacked(base64) {
+// Bytes of the kernels, which the page holds as base64 of what zlib has packed.
+export async function unpacked(base64) {
   const packed = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());

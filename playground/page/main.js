@@ -1,5 +1,5 @@
 // The page: settings, views, and one session between them.
-import { Assistant, kernelsFor } from "./assistant.js";
+import { Assistant, lacking, unpacked } from "./assistant.js";
 import { Controls } from "./controls.js";
 import { CourseView } from "./courseview.js";
 import { PROBLEMS } from "./data.js";
@@ -250,11 +250,11 @@ export async function start(program) {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   document.documentElement.dataset.theme = dark.matches ? "dark" : "light";
   try {
-    if (typeof WebAssembly !== "object") throw new Error("this browser has no WebAssembly");
-    const [packed, plain] = ["kernels", "plain"].map((id) => find(id).textContent);
-    if (!packed || !plain) throw new Error("its compiled kernels are missing");
+    if (lacking()) throw new Error(`this browser has ${lacking()}; it takes Chrome or Edge 91, Firefox 113, Safari 16.4 or later`);
+    const packed = find("kernels").textContent;
+    if (!packed) throw new Error("its compiled kernels are missing");
     const assistant = new Assistant(program);
-    await assistant.ask("start", { bytes: await kernelsFor(packed, plain) });
+    await assistant.ask("start", { bytes: await unpacked(packed) });
     const brought = find("run"), page = new Page(assistant, brought && given(JSON.parse(brought.textContent)));
     dark.addEventListener("change", () => page.paint(dark.matches ? "dark" : "light"));
     window.playground = { page, ask: (what, question) => assistant.ask(what, question) };

@@ -344,7 +344,8 @@ def _described(path: Path, packed: bytes | None, counts: set[str]) -> tuple[dict
     """Shapes that the head of a weights file announces, and kinds of numbers, but for those of counts."""
     try:
         if packed is not None:
-            parts = {name: (part["shape"], part["dtype"]) for name, part in deserialize(packed)}
+            whole = deserialize(packed)  # type: ignore[no-untyped-call]
+            parts = {name: (part["shape"], part["dtype"]) for name, part in whole}
         else:
             with safe_open(str(path), framework="pt") as file:
                 slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping

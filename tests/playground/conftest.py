@@ -3,7 +3,7 @@
 import pytest
 
 from hdnn.playground.page import page as built
-from visits import Visit, without_vectors
+from visits import Visit
 
 
 @pytest.fixture(scope="session")
@@ -28,14 +28,11 @@ def visit(browser, folder):
         each.close()
 
 
-@pytest.fixture(scope="module", params=["vectors", "plain"])
-def laboratory(browser, folder, request):
-    """One page for questions to its kernels: those for vectors, or those for browsers that have none."""
-    path = folder / f"laboratory-{request.param}.html"
-    text, script = built(), None
-    if request.param == "plain":
-        text, script = without_vectors(text)
-    path.write_text(text, encoding="utf-8")
-    found = Visit(browser, path, "#points=200&layers=2", script=script).ready()
+@pytest.fixture(scope="module")
+def laboratory(browser, folder):
+    """One page for questions to its kernels."""
+    path = folder / "laboratory.html"
+    path.write_text(built(), encoding="utf-8")
+    found = Visit(browser, path, "#points=200&layers=2").ready()
     yield found.ask
     found.close()

@@ -41,12 +41,12 @@ def page(first: Mapping[str, Any] | None = None) -> str:
 
 @cache
 def _whole() -> str:
-    """The page with both sets of kernels: those for vectors packed, the plain ones for browsers that cannot unpack."""
+    """The page with its kernels, packed as browsers can unpack them."""
     here = resources.files("hdnn.playground")
     try:
         text = (here / "index.html").read_text(encoding="utf-8")
         with (here / "kernels.tar.xz").open("rb") as packed, tarfile.open(fileobj=packed, mode="r:xz") as archive:
-            vectors, plain = (_content(archive, name) for name in ("vectors.wasm", "plain.wasm"))
+            kernels = _content(archive, "kernels.wasm")
     except FileNotFoundError as error:
         raise OSError(
             "This installation of hdnn has no playground: its page was not built. In a clone of the project run "
@@ -54,8 +54,7 @@ def _whole() -> str:
         ) from error
     except tarfile.CompressionError as error:
         raise OSError("The kernels of the playground are packed by xz, which this Python was built without.") from error
-    text = text.replace("{{KERNELS}}", base64.b64encode(zlib.compress(vectors, 9)).decode(), 1)
-    return text.replace("{{PLAIN}}", plain.hex(), 1)
+    return text.replace("{{KERNELS}}", base64.b64encode(zlib.compress(kernels, 9)).decode(), 1)
 
 
 def _content(archive: tarfile.TarFile, name: str) -> bytes:

@@ -1,7 +1,7 @@
 """Trained networks that come with the package: the five of the README's table, each a run folder beside this file.
 
-Where a run is asked for, `pretrained:digits` is one. Weights are F16, rounded so that no score changed, and packed by xz,
-which takes a sixth less room in an archive; every file is compared with the SHA-256 on its card before it is read.
+Where a run is asked for, `pretrained:digits` is one. Weights are F16, rounded so that no score changed, and packed by
+xz, which takes a sixth less room in an archive; every file is compared with the SHA-256 on its card before it is read.
 """
 
 from __future__ import annotations
