@@ -7,12 +7,13 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
+from typer.core import TyperCommand
 
 from hdnn.cli import processes
 from hdnn.cli.analyze import analyze
@@ -51,9 +52,39 @@ def current_name(word: str) -> str:
     return new
 
 
+class Command(TyperCommand):
+    """A command that refuses what is typed twice, of which Typer would take the last without a word."""
+
+    def make_parser(self, ctx: Any) -> Any:
+        """The parser of Typer, whose third result tells how often each parameter was met."""
+        parser: Any = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parsed(args: list[str]) -> tuple[dict[str, Any], list[str], list[Any]]:
+            words = list(args)
+            values, rest, met = parse(args=args)
+            if not (ctx.resilient_parsing or values.get("help")):
+                _require_once(met, words)
+            return values, rest, met
+
+        parser.parse_args = parsed
+        return parser
+
+
+def _require_once(met: Sequence[Any], words: Sequence[str]) -> None:
+    for each in met:
+        if met.count(each) == 1 or getattr(each, "multiple", False) or getattr(each, "is_flag", False):
+            continue
+        name, typed = each.opts[0], {word.partition("=")[0] for word in words}
+        old = {f"--{old.replace('_', '-')}" for old, new in RECIPE.items() if new == each.name} & typed
+        if old and name in typed:
+            raise ValueError(f"{min(old)} is what {name} was called before; got both. Leave {min(old)} out.")
+        raise ValueError(f"{name} is given {met.count(each)} times, and one value is all that it takes. Leave one.")
+
+
 for command in COMMANDS:
     renames = {"token_normalize_func": current_name} if command is train else {}
-    app.command(context_settings=renames)(command)
+    app.command(cls=Command, context_settings=renames)(command)
 
 # What Python calls differently.
 ALIASES = {"folder": "data_folder", "mnist_folder": "data_folder", "program": "torch"}
