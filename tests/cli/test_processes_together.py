@@ -86,6 +86,42 @@ def test_processes_are_counted_before_any_begins(hdnn, place, monkeypatch, chose
     assert not (place / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ("--resume NOTHERE", "NOTHERE is not there. Give a folder that hdnn train made."),
+        ("--resume damaged", "config.json is not JSON"),
+        ("nothere.csv --target y", "There is no file nothere.csv."),
+        ("table.csv --target z", "There is no target column 'z'. There are: x, y."),
+        ("double-moons -o damaged", "damaged"),
+        ("double-moons --size 100 --folds 60", "--folds 60 of 50 training rows"),
+        ("double-moons --threads 0", "--threads must be"),
+        ("double-moons --batch-size 0", "--batch-size must be"),
+        ("double-moons --checkpoint-every -1", "Seconds from one checkpoint to the next must be 0 or more"),
+        ("double-moons --step 1 --horizon 1", "not both"),
+        ("double-moons --device cuda:1", "--device 'cuda:1' cannot be that of 2 processes"),
+    ],
+)
+def test_what_one_process_can_see_is_refused_before_any_other_begins(hdnn, place, monkeypatch, chosen, said):
+    monkeypatch.setattr(processes, "launch", None)
+    (place / "table.csv").write_text("x,y\n1,2\n2,3\n")
+    (place / "damaged").mkdir()
+    (place / "damaged" / "config.json").write_text("{")
+    before = sorted(place.rglob("*"))
+    code, out, err = hdnn(f"train {chosen} --processes 2")
+    assert (code, out) == (2, "")
+    assert said in err
+    assert sorted(place.rglob("*")) == before
+
+
+def test_what_is_right_begins(hdnn, place, monkeypatch):
+    begun = []
+    monkeypatch.setattr(processes, "launch", lambda *given: begun.append(given) or 7)
+    assert hdnn("train double-moons --size 400 -o run --processes 2")[0] == 7
+    assert begun == [(2, 0, Path("run"), processes.arguments(None))]
+    assert not (place / "run").exists()
+
+
 def test_a_core_may_have_four(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     processes.check(8, 0)

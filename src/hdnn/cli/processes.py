@@ -135,6 +135,29 @@ def _keep(store: Any) -> Any:
     return _store[0]
 
 
+def check_device(device: str, count: int) -> None:
+    """See that so many processes of this machine can train there.
+
+    Args:
+        device: of `--device`.
+        count: of processes here.
+
+    Raises:
+        ValueError: if not.
+    """
+    if not device.startswith("cuda"):
+        return
+    import torch
+
+    there = torch.cuda.device_count()
+    if device != "cuda" or there < count:
+        remedy = f"Use cuda with at most {there} processes, or cpu" if there else "Use cpu"
+        raise ValueError(
+            f"`device` {device!r} cannot be that of {count} processes, which take a CUDA device each; there are "
+            f"{there or 'none'}. {remedy}."
+        )
+
+
 @contextmanager
 def joined(device: str) -> Iterator[None]:
     """Train with the other processes that torchrun has started, if it has.
@@ -151,16 +174,9 @@ def joined(device: str) -> Iterator[None]:
         return
     import torch
 
-    local, count = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    check_device(device, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if device.startswith("cuda"):
-        there = torch.cuda.device_count()
-        if device != "cuda" or there < count:
-            remedy = f"Use cuda with at most {there} processes, or cpu" if there else "Use cpu"
-            raise ValueError(
-                f"`device` {device!r} cannot be that of {count} processes, which take a CUDA device each; there are "
-                f"{there or 'none'}. {remedy}."
-            )
-        torch.cuda.set_device(local)
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if follows():
         # An interrupt is for the first, which saves; the others end when it has.
         for number in (signal.SIGINT, signal.SIGTERM):

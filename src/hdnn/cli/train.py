@@ -113,6 +113,11 @@ def train(
     if resume is not None:
         _require_alone(context)
         if processes is not None and not team.is_one():
+            from hdnn.jobs.readiness import require_resumable
+
+            device = require_resumable(resume, checkpoint_every=checkpoint_every)
+            if processes > 1:
+                team.check_device(device, processes)
             sys.exit(team.launch(processes, max_restarts, resume, team.arguments(None)))
         _go_on(resume, checkpoint_every, tensorboard, as_json)
         return
@@ -124,6 +129,15 @@ def train(
     name = Path(source.data).stem
     folder = output or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     if processes is not None and not team.is_one():
+        from hdnn.jobs.readiness import require_ready
+
+        if processes > 1:
+            team.check_device(device, processes)
+        require_ready(
+            source, choices, folder,
+            setup=known.setup, seed=seed, device=device, threads=threads, overwrite=overwrite,
+            checkpoint_every=checkpoint_every,
+        )  # fmt: skip
         sys.exit(team.launch(processes, max_restarts, folder, team.arguments(None if output else folder)))
     if output is None and team.may_restart():
         raise ValueError("With --max-restarts, name the run folder by --output: what begins again must find it.")
