@@ -368,10 +368,10 @@ def test_a_monstrous_file_is_not_read(tmp_path):
     folder.mkdir()
     with (folder / "config.json").open("wb") as stream:
         stream.truncate(2**33)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ValueError, match="bytes"):
         Run.open(folder)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize(
@@ -393,8 +393,8 @@ def test_small_weights_under_a_huge_configuration_cost_no_memory(tmp_path, sizes
     run, _ = saved(tmp_path / "run")
     document = {**DOCUMENT, "network": {**DOCUMENT["network"], **sizes}}
     (run.folder / "config.json").write_text(json.dumps(document))
-    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match=r"\w+ \w+"):
         Run.open(run.folder).load_network()
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10  # of the processor, whatever else it does
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # in KiB: one GiB
