@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ import torch._dynamo  # which exchanges import, slowly: once, before the ranks a
 import torch.distributed as dist
 
 import hdnn
+from forking import forked, joined
 
 RANKS, LAYERS, SAMPLES = 4, 8, 32
 
@@ -93,13 +95,7 @@ if __name__ == "__main__":
     parser.add_argument("--output", type=Path)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        children = []
-        for rank in range(RANKS):
-            if (child := os.fork()) == 0:
-                main(rank, folder)
-            children.append(child)
-        if any(os.waitpid(child, 0)[1] for child in children):
-            raise SystemExit("A rank failed.")
+        joined([forked(partial(main, rank, folder)) for rank in range(RANKS)])
         of_ranks = [json.loads((Path(folder) / f"{rank}.json").read_text()) for rank in range(RANKS)]
     text = "\n".join(table(of_ranks)) + "\n"
     print(text)

@@ -26,13 +26,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+import forking
 import machine
 from hdnn.checkpoints import read_checkpoint
 from hdnn.jobs import Choices, Source, resume, train
@@ -82,20 +82,9 @@ def forked(choices: Choices) -> Start:
     """A way to begin or resume a training in a process forked from this one; gives its number."""
 
     def start(folder: Path, goes_on: bool) -> int:
-        child = os.fork()
-        if child:
-            return child
-        code = 1
-        try:
-            if goes_on:
-                resume(folder, checkpoint_every=0.0)
-            else:
-                train(SOURCE, choices, folder, checkpoint_every=0.0)
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
+        if goes_on:
+            return forking.forked(lambda: resume(folder, checkpoint_every=0.0))
+        return forking.forked(lambda: train(SOURCE, choices, folder, checkpoint_every=0.0))
 
     return start
 

@@ -20,13 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
+import forking
 import machine
 from hdnn.experiments import load, store
 from hdnn.experiments.laboratory import Reproduction, reproduce
@@ -42,17 +42,7 @@ Begin = Callable[[Path, range], int]
 
 def forked(folder: Path, seeds: range) -> int:
     """Go on with a reproduction in a process forked from this one; gives its number."""
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        reproduce(load(NAME), folder, seeds=seeds, smoke=True)
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
+    return forking.forked(lambda: reproduce(load(NAME), folder, seeds=seeds, smoke=True))
 
 
 def commanded(folder: Path, seeds: range) -> int:

@@ -20,15 +20,14 @@ import random
 import shutil
 import signal
 import struct
-import sys
 import tempfile
 import time
-import traceback
 from pathlib import Path
 
 import numpy as np
 import torch
 
+import forking
 import machine
 from hdnn.jobs import Choices, Source, resume, train
 from hdnn.jobs.following import follow, follow_resumed
@@ -64,11 +63,8 @@ def pictures(folder: Path) -> Source:
 
 def begin(case: tuple[Source, Choices], folder: Path, rank: int, meeting: Path) -> int:
     """A rank, in a process forked from this one; gives its number."""
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
+
+    def work() -> None:
         torch.set_num_threads(1)
         torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=RANKS)
         meeting.with_name(f"{meeting.name}-{rank}").touch()
@@ -80,14 +76,14 @@ def begin(case: tuple[Source, Choices], folder: Path, rank: int, meeting: Path) 
             resume(folder, checkpoint_every=0)
         else:
             train(source, choices, folder, checkpoint_every=0)
-        code = 0
-    except ConnectionError:
-        code = 3
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+
+    def told() -> None:
+        try:
+            work()
+        except ConnectionError:
+            raise SystemExit(3) from None
+
+    return forking.forked(told)
 
 
 def attempt(case: tuple[Source, Choices], folder: Path, after: float, which: int) -> tuple[bool, float]:

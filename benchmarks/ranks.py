@@ -13,12 +13,10 @@ cores of their own can show.
 from __future__ import annotations
 
 import argparse
-import os
 import resource
-import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from torch import Tensor, nn
 
 import hdnn
 import machine
+from forking import forked, joined
 from hdnn import ranks
 from hdnn.training import fitting
 
@@ -148,10 +147,7 @@ def main() -> None:
     known, numbers = machine.facts(), (1, 2, 4)
     with tempfile.TemporaryDirectory() as name:
         for count in numbers:
-            children = [_forked(rank, count, Path(name)) for rank in range(count)]
-            codes = [os.waitpid(child, 0)[1] for child in children]
-            if any(codes):
-                sys.exit(f"ranks of {count} ended with {codes}")
+            joined([forked(partial(run, rank, count, Path(name))) for rank in range(count)])
         left = {
             (count, rank): torch.load(Path(name) / f"{count}-{rank}.pt") for count in numbers for rank in range(count)
         }
@@ -186,21 +182,6 @@ def main() -> None:
 def _cost(of_ranks: list[list[float]]) -> list[str]:
     seconds = sum(each[0] for each in of_ranks) / len(of_ranks)
     return [f"{1e3 * seconds:.1f}", f"{of_ranks[0][1]:.1f}", f"{of_ranks[0][2] / 1024:.1f}"]
-
-
-def _forked(rank: int, count: int, folder: Path) -> int:
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        run(rank, count, folder)
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
 
 
 if __name__ == "__main__":

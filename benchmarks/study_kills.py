@@ -20,7 +20,6 @@ import random
 import signal
 import tempfile
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ import optuna
 import torch
 from optuna.storages.journal import JournalFileBackend
 
+import forking
 import machine
 from hdnn.jobs import Choices, Source, tune
 from hdnn.jobs.journals import journal_storage
@@ -60,19 +60,13 @@ def die_after(writes: int) -> None:
 
 def forked(study: Path, seed: int, writes: int = 0) -> int:
     """A process at the study; gives its number."""
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
+
+    def work() -> None:
         if writes:
             die_after(writes)
         tune(SOURCE, CHOICES, study, trials=TRIALS, seed=seed, threads=1)
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
+
+    return forking.forked(work)
 
 
 def ended(child: int) -> bool | None:

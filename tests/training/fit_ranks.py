@@ -1,7 +1,8 @@
 """Trainings of many kinds on 1, 2 and 4 ranks; `test_many_ranks.py` starts them and compares.
 
-Run as `python fit_ranks.py FOLDER RANKS...`. One process imports PyTorch and forks the ranks of each number, one number
-after the other. Each rank leaves what it found in FOLDER/RANKS-RANK.pt: weights, history and rows by name of the case.
+Run as `python fit_ranks.py FOLDER RANKS...`, with benchmarks/ in PYTHONPATH. One process imports PyTorch and forks the
+ranks of each number, one number after the other. Each rank leaves what it found in FOLDER/RANKS-RANK.pt: weights,
+history and rows by name of the case.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import copy
 import os
 import sys
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch.nn import functional
 
 import hdnn
 import hdnn.jobs
+from forking import forked, joined
 from hdnn.jobs.repeats import Repeats
 from hdnn.jobs.sources import loaded
 from hdnn.training import starts
@@ -372,23 +374,7 @@ def main(folder: Path, numbers: list[int]) -> None:
     FOLDER = folder
     for before, ranks in zip(("", *numbers), numbers, strict=False):
         BEFORE = str(before)
-        children = []
-        for rank in range(ranks):
-            child = os.fork()
-            if child == 0:
-                code = 1
-                try:
-                    run(rank, ranks, folder)
-                    code = 0
-                except BaseException:
-                    traceback.print_exc()
-                finally:
-                    sys.stderr.flush()
-                    os._exit(code)
-            children.append(child)
-        codes = [os.waitpid(child, 0)[1] for child in children]  # of all of them
-        if any(codes):
-            sys.exit(1)
+        joined([forked(partial(run, rank, ranks, folder)) for rank in range(ranks)])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """One model on many processes: any number of ranks gives what one process gives, up to rounding."""
 
 import itertools
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +15,7 @@ from hdnn.ranks import Ranks
 from hdnn.training.batches import Batch, Rows
 
 SCRIPT = Path(__file__).parent / "fit_ranks.py"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 WATCHED = ("rows", "few rows", "moments of what is there")
 NUMBERS = (2, 4, 1)  # 4 ranks go on from where 2 stood, 1 from where 4 stood
 
@@ -27,7 +29,8 @@ def found(tmp_path_factory):
     """What every rank of every number has left, by (ranks, rank)."""
     folder = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, str(SCRIPT), str(folder), *map(str, NUMBERS)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    path = os.pathsep.join(filter(None, (str(BENCHMARKS), os.environ.get("PYTHONPATH"))))
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=500, env={**os.environ, "PYTHONPATH": path})
     assert ended.returncode == 0, ended.stderr[-3000:]
     left = {("alone", rank): torch.load(folder / f"alone-2-{rank}.pt") for rank in (0, 1)}
     left["alone", "one"] = torch.load(folder / "alone-1-0.pt")
