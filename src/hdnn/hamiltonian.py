@@ -95,7 +95,7 @@ class Hamiltonian:
             raise ValueError("Without hidden units a flow needs an `energy`. Give one, or a `structure` with units.")
         # Read here, once: they raise where a factor does not exist for this size, and tracing (torch.compile,
         # torch.export) must meet plain numbers, never values read from a tensor.
-        _ = self.hidden, self.units if self.separable else None
+        _ = self.hidden, self.canonical, self.units if self.separable else None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Pickles of hdnn 0.1.0 hold a kernel size in the place of the space."""
@@ -297,7 +297,7 @@ class Hamiltonian:
         # A half that nothing drives keeps one unit, whose weights on it are zero: convolutions refuse empty weights.
         return _as_slice(p or [0]), _as_slice(q or [0])
 
-    @property
+    @cached_property
     def canonical(self) -> bool:
         """Whether J is the canonical matrix, which kernels apply without a product."""
         return self.interconnection.is_canonical

@@ -93,6 +93,11 @@ class Integrator(ABC):
             y = self.step(field, y, h)
         return y
 
+    def steps_apart(self, fields: Iterable[Field], p: Tensor, q: Tensor, h: float) -> tuple[Tensor, Tensor]:
+        """As `steps`, of a state in two pieces, where each half is driven by the other."""
+        fields = list(fields)
+        return fields[0].split(self.steps(fields, fields[0].join(p, q), h)) if fields else (p, q)
+
     @abstractmethod
     def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
         """The state one step earlier: step(inverse(y)) = y.
@@ -143,6 +148,7 @@ class Integrator(ABC):
 
 _OF_STEPS = (
     "steps",
+    "steps_apart",
     "exact",
     "symplectic",
     "conformal",
@@ -218,12 +224,17 @@ class Splitting(Integrator):
 
     def steps(self, fields: Iterable[Field], y: Tensor, h: float) -> Tensor:
         """The halves are cut once and joined once, for all steps."""
-        p = q = field = None
+        fields = list(fields)
+        if not fields:
+            return y
+        p, q = (packed(half) for half in fields[0].split(y))
+        return fields[-1].join(*self.steps_apart(fields, p, q, h))
+
+    def steps_apart(self, fields: Iterable[Field], p: Tensor, q: Tensor, h: float) -> tuple[Tensor, Tensor]:
+        """Move after move."""
         for field in fields:
-            if p is None or q is None:
-                p, q = (_packed(half) for half in field.split(y))
             p, q = _walked(self._moves(), field, self._decayed(field, p, h), q, h)
-        return y if p is None or q is None or field is None else field.join(p, q)
+        return p, q
 
     def inverse(self, field: Field, y: Tensor, h: float) -> Tensor:
         """The same moves undone in reverse order, then the decay."""
@@ -268,7 +279,7 @@ class Splitting(Integrator):
         return [(halves[i % 2], fraction) for i, fraction in enumerate(self.fractions)]
 
 
-def _packed(half: Tensor) -> Tensor:
+def packed(half: Tensor) -> Tensor:
     """In one piece, where it is cut from images with their channels innermost: sums and norms are faster on it."""
     cut = half.dim() == 4 and half.stride(1) == 1 and not half.is_contiguous(memory_format=torch.channels_last)
     return half.clone() if cut and not torch.compiler.is_compiling() else half

@@ -6,12 +6,14 @@ Legend: y = (p, q) a state of c channels, p the first half; J interconnections o
 from __future__ import annotations
 
 import math
+from typing import overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hdnn.arguments import truth, whole
+from hdnn.stages.halves import Halves
 
 
 class Pool(nn.Module):
@@ -41,12 +43,18 @@ class Pool(nn.Module):
             raise ValueError(f"`size` counts the positions that become one, so it must be at least 1; got {size}.")
         self.scaled = truth("scaled", scaled)
 
-    def forward(self, y: Tensor) -> Tensor:
+    @overload
+    def forward(self, y: Tensor) -> Tensor: ...
+    @overload
+    def forward(self, y: Halves) -> Halves: ...
+    def forward(self, y: Tensor | Halves) -> Tensor | Halves:
         """(B, c, H, W) to (B, c, ⌈H / size⌉, ⌈W / size⌉), (B, c, L) to (B, c, ⌈L / size⌉).
 
         Raises:
             ValueError: if y is neither, or scaled cells do not come out even.
         """
+        if isinstance(y, Halves):
+            return Halves(*map(self.forward, y))
         axes = _positions(y)
         if self.scaled and any(length % self.size for length in y.shape[-axes:]):
             raise ValueError(
@@ -84,13 +92,17 @@ class Widen(nn.Module):
         if self.channels < 2 or self.channels % 2:
             raise ValueError(f"`channels` are two halves, (p, q), so they must be even; got {channels}.")
 
-    def forward(self, y: Tensor) -> Tensor:
+    @overload
+    def forward(self, y: Tensor) -> Tensor: ...
+    @overload
+    def forward(self, y: Halves) -> Halves: ...
+    def forward(self, y: Tensor | Halves) -> Tensor | Halves:
         """(B, c, H, W) to (B, channels, H, W), (B, c, L) to (B, channels, L).
 
         Raises:
             ValueError: if y has more channels already, or an odd number of them.
         """
-        axes = _positions(y)
+        axes = _positions(y.p if isinstance(y, Halves) else y)
         channels = y.shape[-axes - 1]
         if channels > self.channels or channels % 2:
             raise ValueError(
@@ -98,6 +110,8 @@ class Widen(nn.Module):
             )
         more = (self.channels - channels) // 2
         around = (*[0] * (2 * axes), more // 2, more - more // 2)
+        if isinstance(y, Halves):
+            return Halves(*(functional.pad(half, around) for half in y))
         return torch.cat([functional.pad(half, around) for half in y.chunk(2, -axes - 1)], -axes - 1)
 
     def extra_repr(self) -> str:

@@ -60,28 +60,48 @@ class Numbers(NamedTuple):
 
 
 class Moments:
-    """The means and variances that the drives of a pass have met, in the order of their calls.
+    """The means μ and the r = (s² + ε)^(−1/2) that the drives of a pass have met, in the order of their calls.
 
     A block that is run again, or undone, for its gradients meets them once more: by then it is closed. They are written
     into tensors that were there before the pass, for small ones made between large ones would stand in the way of those
     to come, and the process would grow with the depth.
 
     Args:
-        calls: how many there will be at most.
-        running: what they will move, by name, (N, size) each.
+        calls: how many of a drive there will be at most.
+        running: what they will move, of each half by name, (N, size) each.
     """
 
-    def __init__(self, calls: int, running: Mapping[str, Tensor]) -> None:
-        self.open = bool(running)
-        self.met = {name: torch.empty(calls, x.shape[1]).to(x) for name, x in running.items()}
-        self.halves: list[int] = []
+    def __init__(self, calls: int, running: Sequence[Mapping[str, Tensor]]) -> None:
+        self.open = any(running)
+        self.met = [
+            {name: [x.new_empty(x.shape[1]) for _ in range(calls)] for name, x in of_half.items()}
+            for of_half in running
+        ]
+        self.calls = [0] * len(self.met)
+        self.count: Tensor | int = 0
 
-    def note(self, half: int, found: Mapping[str, Tensor]) -> None:
-        """Remember them, if this is the first time."""
+    def note(self, half: int, found: Mapping[str, Tensor], count: Tensor | int) -> None:
+        """Remember them, if this is the first time.
+
+        Args:
+            half: whose drive has met them.
+            found: by the names of what they move; r where that is a variance.
+            count: of how many numbers a channel they are.
+        """
         if self.open:
             for name, value in found.items():
-                self.met[name][len(self.halves), : len(value)] = value
-            self.halves.append(half)
+                self.met[half][name][self.calls[half]].copy_(value.detach())
+            self.calls[half] += 1
+            self.count = count
+
+    def last(self, half: int, name: str, layers: int) -> Tensor:
+        """What the last call of a drive in every layer has met, (layers, size); of s² that of a population."""
+        calls = self.calls[half] // layers
+        found = torch.stack(self.met[half][name][calls - 1 : calls * layers : calls])
+        if not name.endswith("variance"):
+            return found
+        more = (self.count - 1).clamp_min(1) if isinstance(self.count, Tensor) else max(self.count - 1, 1)
+        return (found**-2 - EPSILON) * (self.count / more)
 
 
 class NormalizedDrive:
@@ -114,21 +134,22 @@ class NormalizedDrive:
     def __call__(self, x: Tensor) -> Tensor:
         """What drives the other half, of the shape of x."""
         met: dict[str, Tensor] = {}
+        count: Tensor | int = 0
         of, axis, W = self.layer, self.space.axis, self.layer.W
         if of.input_gain is not None:  # "batch"
-            x, of_x = _normalized(x, of.input_gain, of.input_shift, of.input_mean, of.input_variance, axis)
+            x, of_x, _ = _normalized(x, of.input_gain, of.input_shift, of.input_mean, of.input_variance, axis)
             z = self.space.map(of.K, x)
-            u, met = _normalized(z, of.gain, of.b, of.mean, of.variance, axis)
+            u, met, count = _normalized(z, of.gain, of.b, of.mean, of.variance, axis)
             met |= {f"input_{name}": value for name, value in of_x.items()}
         elif of.gain is not None:  # "units"
             z = self.space.map(of.K, x)
-            u, scale, met = _scaled(z, of.gain, of.b, of.mean, of.variance, axis)
+            u, scale, met, count = _scaled(z, of.gain, of.b, of.mean, of.variance, axis)
             D = of.gain * scale
             W = None if W is None else W * D.reshape(-1, *[1] * (W.dim() - 1))
         else:
             u = self.space.map(of.K, x if of.input_shift is None else x + _channels(of.input_shift, axis), of.b)
         if self.moments is not None and met:
-            self.moments.note(self.half, met)
+            self.moments.note(self.half, met, count)
         of_units = self.activation.value(u)
         return of_units if W is None else self.space.adjoint(W, of_units)
 
@@ -155,17 +176,17 @@ def folded(K: Tensor, gain: Tensor, b: Tensor, mean: Tensor, variance: Tensor) -
 
 def _scaled(
     z: Tensor, gain: Tensor, shift: Tensor, mean: Tensor | None, variance: Tensor | None, axis: int
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """(z − μ) r γ + β, and r = (s² + ε)^(−1/2) to be differentiated, and what was met of the batch."""
+) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor | int]:
+    """(z − μ) r γ + β, r = (s² + ε)^(−1/2) to be differentiated, what was met of the batch, and of how many numbers."""
     if mean is not None and variance is not None:
         r = torch.rsqrt(variance + EPSILON)
-        return torch.addcmul(_channels(shift - gain * r * mean, axis), z, _channels(gain * r, axis)), r, {}
+        return torch.addcmul(_channels(shift - gain * r * mean, axis), z, _channels(gain * r, axis)), r, {}, 0
     images = z if z.dim() + axis == 1 else z.unsqueeze(0)
     if share() is not None or torch.compiler.is_compiling() or forward_mode():
         u, mean, r, count = _composed(images, gain, shift, axis)
     else:
         (u, mean, r), count = _applied(images, gain, shift), z.numel() // len(gain)
-    return u.reshape(z.shape), r, _met(mean, r, count)
+    return u if images is z else u.squeeze(0), r, {"mean": mean, "variance": r}, count
 
 
 def _composed(z: Tensor, gain: Tensor, shift: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor, Tensor | int]:
@@ -222,25 +243,18 @@ def _applied(z: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Te
 
 def _normalized(
     x: Tensor, gain: Tensor | None, shift: Tensor | None, mean: Tensor | None, variance: Tensor | None, axis: int
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """(x − μ) (s² + ε)^(−1/2) γ + β, and what was met of the batch."""
+) -> tuple[Tensor, dict[str, Tensor], Tensor | int]:
+    """(x − μ) (s² + ε)^(−1/2) γ + β, what was met of the batch, and of how many numbers."""
     images = x if x.dim() + axis == 1 else x.unsqueeze(0)
     if mean is not None:
         y = functional.batch_norm(images, mean, variance, gain, shift, False, 0.0, EPSILON)
-        return y.reshape(x.shape), {}
+        return y if images is x else y.squeeze(0), {}, 0
     if share() is not None and gain is not None and shift is not None:
         y, mean, r, count = _composed(images, gain, shift, axis)
     else:
         y, mean, r = torch.native_batch_norm(images, gain, shift, None, None, True, 0.0, EPSILON)
         count = x.numel() // len(mean)
-    return y.reshape(x.shape), _met(mean, r, count)
-
-
-def _met(mean: Tensor, r: Tensor, count: Tensor | int) -> dict[str, Tensor]:
-    """What running moments take up: variances of a population, not of its sample."""
-    variance = r.detach() ** -2 - EPSILON
-    more = (count - 1).clamp_min(1) if isinstance(count, Tensor) else max(count - 1, 1)
-    return {"mean": mean.detach(), "variance": variance * (count / more)}
+    return y if images is x else y.squeeze(0), {"mean": mean, "variance": r}, count
 
 
 def _channels(numbers: Tensor, axis: int) -> Tensor:

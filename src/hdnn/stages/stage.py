@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, get_args
+from typing import Any, get_args, overload
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,11 @@ from hdnn.flow import Flow
 from hdnn.flow.memory import layer_by_layer
 from hdnn.hamiltonian import Field
 from hdnn.stages import reversal
+from hdnn.stages.halves import Halves
 from hdnn.stages.normalization import Moments, Normalization, NormalizedDrive, Numbers, folded
 
 _MOST_STAGES = 4  # calls of a field in a step of the whole state, those of Runge and Kutta
+_OF_UNITS = Numbers._fields[3:]
 _UNITS, _INPUTS = ("mean", "variance"), ("input_mean", "input_variance")
 
 
@@ -114,7 +116,11 @@ class Stage(nn.Module):
             if numbers is not None:
                 numbers.fill_(value)
 
-    def forward(self, y: Tensor) -> Tensor:
+    @overload
+    def forward(self, y: Tensor) -> Tensor: ...
+    @overload
+    def forward(self, y: Halves) -> Halves: ...
+    def forward(self, y: Tensor | Halves) -> Tensor | Halves:
         """The state after the last layer.
 
         Args:
@@ -124,6 +130,12 @@ class Stage(nn.Module):
             The shape of y.
         """
         flow, moments = self.flow, self._moments()
+        if isinstance(y, Halves):
+            if y.shape[1] != flow.features:
+                flow.space.check(y.joined(), flow.features)
+            y = Halves(*flow.integrator.steps_apart(self.fields(moments), *y, flow.step))
+            self._track(moments)
+            return y
         flow.space.check(y, flow.features)
         if flow.memory == "reverse" and y.dtype in (torch.bfloat16, torch.float16):
             y = y.to(flow.weight.dtype)  # a stem under autocast gives 16 bits, whose sums nothing can undo
@@ -132,10 +144,13 @@ class Stage(nn.Module):
             y = reversal.run(bind, flow.integrator, flow.step, flow.layers, y, self._numbers())
         else:
             y = layer_by_layer(flow.integrator, self.fields(moments), y, flow.step, flow.memory)
-        moments.open = False
-        if moments.halves:
-            self._track(moments)
+        self._track(moments)
         return y
+
+    @property
+    def apart(self) -> bool:
+        """Whether the halves of a state may come and go in two pieces: they move apart, and all states are kept."""
+        return self.flow.integrator.separable_only and self.flow.memory in (None, "store")
 
     def trajectory(self, y: Tensor) -> Tensor:
         """The state before the first layer and after every layer, (N + 1, *shape of y), in evaluation mode.
@@ -204,13 +219,18 @@ class Stage(nn.Module):
 
     def _fields(self, given: Sequence[Tensor | None], layers: int, moments: Moments | None) -> list[Field]:
         flow, (weight, b, J, *of_units) = self.flow, given
-        K = flow.structure.build(weight, flow.places(flow.bias.device).weight)  # type: ignore[arg-type]
-        W = flow.interconnection.drive(J, K, flow.space)
-        numbers = Numbers(K, b, W, *of_units)  # type: ignore[arg-type]
-        parts = [numbers]
-        if flow.integrator.separable_only:
-            (p, q), (of_p, of_q) = flow.hamiltonian._halves, flow.hamiltonian.units
-            parts = [_half(numbers, of_p, q, p), _half(numbers, of_q, p, q)]
+        parts = [
+            Numbers(
+                K,
+                b[:, units],  # type: ignore[index]
+                W,
+                *(
+                    None if x is None else x[:, _own(name, units, inputs)]
+                    for name, x in zip(_OF_UNITS, of_units, strict=True)
+                ),
+            )
+            for (K, W), (units, inputs) in zip(self._weights(weight, J), self._places(), strict=True)  # type: ignore[arg-type]
+        ]
         stacks = [zip(*(_per_layer(x, layers) for x in part), strict=True) for part in parts]
         space, sigma = flow.space, flow.activation
         found = [
@@ -219,6 +239,29 @@ class Stage(nn.Module):
         ]
         return [Field(drives, space.axis) for drives in found]  # type: ignore[arg-type]  # they drive as others do
 
+    def _weights(self, weight: Tensor, J: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
+        """K and W of every drive, stacked."""
+        flow = self.flow
+        apart = flow.integrator.separable_only
+        if apart and flow.hamiltonian.canonical and flow.structure.kernel == "block_diagonal":
+            K_p, K_q = weight.unbind(1)  # p' = K_qᵀ σ(K_q q + b_q), q' = −K_pᵀ σ(K_p p + b_p): nothing is built
+            return [(K_q, K_q), (K_p, -K_p)]
+        K = flow.structure.build(weight, flow.places(weight.device).weight)
+        W = flow.interconnection.drive(J, K, flow.space)
+        if not apart:
+            return [(K, W)]
+        return [
+            (K[:, units, inputs], None if W is None else W[:, units, moved])
+            for (units, inputs), moved in zip(self._places(), flow.hamiltonian._halves, strict=True)
+        ]
+
+    def _places(self) -> list[tuple[Any, Any]]:
+        """Of every drive, which units and which features are its own."""
+        flow = self.flow
+        if not flow.integrator.separable_only:
+            return [(slice(None), slice(None))]
+        return list(zip(flow.hamiltonian.units, reversed(flow.hamiltonian._halves), strict=True))
+
     def _running(self) -> dict[str, Tensor]:
         names = (*_UNITS, *_INPUTS) if self.training else ()
         return {name: x for name in names if (x := getattr(self, name)) is not None}
@@ -226,23 +269,24 @@ class Stage(nn.Module):
     def _moments(self) -> Moments:
         """Where a pass may note what it meets."""
         moves = len(self.flow.integrator.fractions) or _MOST_STAGES
-        return Moments(self.flow.layers * moves, self._running())
+        running = self._running().items()
+        return Moments(
+            self.flow.layers * moves,
+            [{name: x[:, _own(name, *places)] for name, x in running} for places in self._places()],
+        )
 
     @torch.no_grad()
     def _track(self, moments: Moments) -> None:
         """Let the running moments take up what a pass has met; of several calls of a drive in a layer, the last."""
-        flow, calls = self.flow, len(moments.halves) // self.flow.layers
-        places = [(slice(None), slice(None))]
-        if flow.integrator.separable_only:
-            (p, q), (of_p, of_q) = flow.hamiltonian._halves, flow.hamiltonian.units
-            places = [(of_p, q), (of_q, p)]  # type: ignore[list-item]
+        noted, moments.open = moments.open and any(moments.calls), False
+        if not noted:
+            return
         for name, running in self._running().items():
-            met = torch.empty_like(running).expand(flow.layers, -1).contiguous()
-            for count, half in enumerate(moments.halves):
-                place = places[half][name.startswith("input")]
-                own = met[count // calls, place]
-                met[count // calls, place] = moments.met[name][count, : own.shape[0]]
-            running.lerp_(met if len(running) > 1 else met.mean(0, keepdim=True), self.momentum)
+            met = running.clone()
+            for half, places in enumerate(self._places()):
+                last = moments.last(half, name, self.flow.layers)
+                met[:, _own(name, *places)] = last if len(running) > 1 else last.mean(0, keepdim=True)
+            running.lerp_(met, self.momentum)
 
     def extra_repr(self) -> str:
         """How units are kept in range."""
@@ -279,28 +323,9 @@ def check(flow: Any, normalization: object) -> None:
         raise ValueError("A stage has gains of its own; make its flow without `unit_weights=`.")
 
 
-def _half(numbers: Numbers, units: Any, inputs: slice, moved: slice) -> Numbers:
-    """Those of the drive of one half, by the other."""
-
-    def rows(x: Tensor | None) -> Tensor | None:
-        return None if x is None else x[:, units]
-
-    def columns(x: Tensor | None) -> Tensor | None:
-        return None if x is None else x[:, inputs]
-
-    K, b, W, gain, input_gain, input_shift, mean, variance, input_mean, input_variance = numbers
-    return Numbers(
-        K[:, units, inputs],
-        b[:, units],
-        None if W is None else W[:, units, moved],
-        rows(gain),
-        columns(input_gain),
-        columns(input_shift),
-        rows(mean),
-        rows(variance),
-        columns(input_mean),
-        columns(input_variance),
-    )
+def _own(name: str, units: Any, inputs: Any) -> Any:
+    """Where numbers of that name have those of a drive."""
+    return inputs if name.startswith("input") else units
 
 
 def _per_layer(stacked: Tensor | None, layers: int) -> Any:

@@ -6,9 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from hdnn.kernels.transforms import hooked
+from hdnn.stages.halves import Halves
+from hdnn.stages.maps import Pool, Widen
 from hdnn.stages.stage import Stage
+from hdnn.steps import packed
 
 
 class Stages(nn.Sequential):
@@ -35,6 +40,30 @@ class Stages(nn.Sequential):
             first = type(parts[0]).__name__ if parts else "nothing"
             raise TypeError(f"The first part must be a `Stage`, made of a flow; got {first}.")
         super().__init__(*parts)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Part after part; where every part can, the halves of the state are cut once and joined once.
+
+        Args:
+            y: (B, c, H, W) or (B, c, L).
+
+        Returns:
+            The state after the last part.
+        """
+        if not self._apart(y):
+            found: Tensor = super().forward(y)  # type: ignore[no-untyped-call]
+            return found
+        halves = Halves(*(packed(half) for half in y.chunk(2, 1)))
+        for part in self:
+            halves = part(halves)
+        return halves.joined()
+
+    def _apart(self, y: Tensor) -> bool:
+        """Whether the state may go in two pieces: through parts that know them, whose hooks nobody waits for."""
+        flow = self.flows[0].flow
+        fits = y.dim() == flow.space.rank + 1 and y.shape[1] == flow.features
+        watched = not torch.compiler.is_compiling() and hooked()
+        return fits and not watched and all(_takes_halves(part) for part in self)
 
     @property
     def flows(self) -> list[Stage]:
@@ -77,6 +106,13 @@ class Stages(nn.Sequential):
             if isinstance(part, Stage):
                 found.append(y)
         return found
+
+
+def _takes_halves(part: nn.Module) -> bool:
+    """Whether a part knows them, and no hook of it waits for a state."""
+    if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
+        return False
+    return part.apart if isinstance(part, Stage) and type(part) is Stage else type(part) in (Pool, Widen)
 
 
 def _step(integrator: Any, field: Any, h: float, y: Tensor) -> Tensor:
