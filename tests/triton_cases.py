@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import importlib
 from typing import Any
 
 import pytest
@@ -25,6 +27,30 @@ RUNS = pytest.mark.skipif(
     reason="needs Triton's interpreter, make test-triton (pip install --no-deps triton, TRITON_INTERPRET=1), or "
     "a CUDA device, pytest --device cuda",
 )
+
+
+def _hurry() -> None:
+    """Take out of Triton's interpreter what has no effect: more than half of its time.
+
+    A launch patches the language that programs are written in, and every call of one program by another once more;
+    sums of integers are made again in 64 bits to see whether they overflow, which only a debugger asks.
+    """
+    interpreter, patched = importlib.import_module("triton.runtime.interpreter"), {"hdnn.kernels"}
+
+    def called(self: Any, *given: Any, **named: Any) -> Any:
+        package = self.fn.__module__.rpartition(".")[0]
+        if package not in patched:
+            patched.add(package)
+            interpreter._patch_lang(self.fn)
+        return self.rewrite()(*given, **named)
+
+    interpreter.InterpretedFunction.__call__ = called
+    builder = interpreter.interpreter_builder
+    builder.options = dataclasses.replace(builder.options, sanitize_overflow=False)
+
+
+if triton.installed and triton.interpreted:
+    _hurry()
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
