@@ -21,8 +21,9 @@ from families import ACTIVATIONS, F64, PRESETS, SMOOTH, Factors, fill, preset, r
 from hdnn.activations import tanh
 from hdnn.flow import Flow
 from hdnn.interconnections import Fixed
-from hdnn.kernels import calls, native, operators
+from hdnn.kernels import calls, native
 from native_cases import F32, TRANSFORMED, close, each, error, results, taps, twin
+from transform_cases import operators_are_well_formed, transforms_are_those_of_the_loop
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="this install lacks the compiled extension")
 
@@ -76,36 +77,7 @@ def test_gradcheck(name: str, k: int | None, activation: str) -> None:
 
 @pytest.mark.parametrize("kind", TRANSFORMED)
 def test_transforms(kind: str) -> None:
-    fast, slow = TRANSFORMED[kind](backend="native"), TRANSFORMED[kind](backend="eager")
-    one = state(fast) if fast.kernel_size is None else state(fast, 1)
-    many = random(5, *one.shape, seed=8)
-    params = {name: p.detach() for name, p in fast.named_parameters()}
-    stacked = {name: torch.stack([p + 0.1 * j for j in range(3)]) for name, p in params.items()}
-
-    def loss(flow: Flow, p: dict[str, Tensor], y: Tensor) -> Tensor:
-        return functional_call(flow, p, (y,)).sin().sum()  # type: ignore[no-any-return]
-
-    def both(f: Callable[[Flow], Any]) -> None:
-        for a, b in zip(*(torch.utils._pytree.tree_leaves(f(flow)) for flow in (fast, slow)), strict=True):
-            close(a, b)
-
-    both(lambda flow: jacrev(flow)(one))
-    both(lambda flow: vmap(flow)(many))
-    both(lambda flow: vmap(flow, in_dims=1, out_dims=1)(many.movedim(0, 1)))
-    both(lambda flow: vmap(jacrev(flow))(many))
-    both(lambda flow: vmap(vmap(flow))(random(2, 5, *one.shape)))
-    both(lambda flow: grad(lambda p: loss(flow, p, one))(params))
-    both(lambda flow: jacrev(lambda p: functional_call(flow, p, (one,)))(params))
-    both(lambda flow: vmap(lambda p: functional_call(flow, p, (one,)))(stacked))
-    both(lambda flow: vmap(grad(lambda p: loss(flow, p, one)))(stacked))
-    both(lambda flow: vmap(grad(lambda p, y: loss(flow, p, y)), in_dims=(None, 0))(params, many))
-    both(lambda flow: vmap(grad(lambda p, y: loss(flow, p, y)))(stacked, many[:3]))
-    both(lambda flow: vmap(vmap(lambda p, y: functional_call(flow, p, (y,)), (None, 0)), (0, None))(stacked, many))
-    both(lambda flow: vmap(vmap(grad(lambda p, y: loss(flow, p, y)), (None, 0)), (0, None))(stacked, many))
-    both(lambda flow: vmap(jacrev(lambda p: functional_call(flow, p, (one,))))(stacked))
-    # one of the parameters mapped, the others shared
-    for name, values in stacked.items():
-        both(lambda flow, n=name, v=values: vmap(grad(lambda x: loss(flow, {**params, n: x}, one)))(v))
+    transforms_are_those_of_the_loop(kind, "native")
 
 
 def test_mapped_states_are_rows_of_one_flow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,23 +122,7 @@ def test_vmap_reaches_plain_autograd() -> None:
 @taps
 @each
 def test_operators_are_well_formed(name: str, k: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[Any, ...]] = []
-    for function in (operators.Run, operators.Pull):
-        apply = function.apply
-        monkeypatch.setattr(function, "apply", lambda *x, apply=apply: (seen.append(x), apply(*x))[1])
-    monkeypatch.setattr(operators, "_is_plain", lambda *tensors: False)
-    flow = preset(name, kernel_size=k, backend="native")
-    if name == "h1":
-        flow = Factors("Dense_narrow", "skew", "ForwardEuler").flow(4, 3, kernel_size=k, backend="native")
-    flow(state(flow, 3).requires_grad_()).sum().backward()
-    (*of_run, flows, backend, plan, _), (*of_pull, _, _, _, _, weights_too) = seen
-    assert weights_too
-    checks = ((torch.ops.hdnn.flow_run, of_run, ()), (torch.ops.hdnn.flow_pull, of_pull, (True,)),
-              (torch.ops.hdnn.flow_pull, of_pull, (False,)))  # fmt: skip
-    for operator, tensors, wants in checks:
-        plain = [None if x is None else x.detach() for x in tensors]
-        checked = torch.library.opcheck(operator.default, (*plain, *wants, flows, backend.name, *plan.values()))
-        assert set(checked.values()) == {"SUCCESS"}
+    operators_are_well_formed(name, "native", monkeypatch, k)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.func import functional_call, grad, jacfwd, jacrev, vmap
+from torch.func import functional_call, jacfwd
 
-from families import DEVICE, F64, Factors, preset, state
+from families import DEVICE, F64, preset, state
 from hdnn import bench
-from hdnn.flow import Flow
-from hdnn.kernels import operators, triton
-from native_cases import TRANSFORMED, close, error, results, twin
+from hdnn.kernels import triton
+from native_cases import TRANSFORMED, error, results, twin
+from transform_cases import operators_are_well_formed, transforms_are_those_of_the_loop
 from triton_cases import QUIET, RUNS, random
 
 pytestmark = [RUNS, QUIET]
@@ -28,47 +26,12 @@ FEW = ("h2", "per layer", "damped")
 @pytest.mark.parametrize("kind", [k if k in FEW else pytest.param(k, marks=pytest.mark.slow) for k in KINDS])
 def test_transforms(kind: str) -> None:
     """Mapped parameters are an axis of flows of one launch."""
-    fast, slow = TRANSFORMED[kind](backend="triton"), TRANSFORMED[kind](backend="eager")
-    one = state(fast) if fast.kernel_size is None else state(fast, 1, size=(2, 2))
-    many = random(3, *one.shape, seed=8)
-    params = {name: p.detach() for name, p in fast.named_parameters()}
-    stacked = {name: torch.stack([p + 0.1 * j for j in range(3)]) for name, p in params.items()}
-
-    def loss(flow: Flow, p: dict[str, Tensor], y: Tensor) -> Tensor:
-        return functional_call(flow, p, (y,)).sin().sum()  # type: ignore[no-any-return]
-
-    def both(f: Callable[[Flow], Any]) -> None:
-        for a, b in zip(*(torch.utils._pytree.tree_leaves(f(flow)) for flow in (fast, slow)), strict=True):
-            close(a, b)
-
-    both(lambda flow: jacrev(flow)(one))
-    both(lambda flow: vmap(flow, in_dims=1, out_dims=1)(many.movedim(0, 1)))
-    both(lambda flow: vmap(lambda p: functional_call(flow, p, (one,)))(stacked))
-    both(lambda flow: vmap(grad(lambda p, y: loss(flow, p, y)), in_dims=(None, 0))(params, many))
-    both(lambda flow: vmap(grad(lambda p, y: loss(flow, p, y)))(stacked, many))
-    for name, values in stacked.items():
-        both(lambda flow, n=name, v=values: vmap(grad(lambda x: loss(flow, {**params, n: x}, one)))(v))
+    transforms_are_those_of_the_loop(kind, "triton")
 
 
 @pytest.mark.parametrize("name", ["ms2", "h1", "h2"])
 def test_operators_are_well_formed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[Any, ...]] = []
-    for function in (operators.Run, operators.Pull):
-        apply = function.apply
-        monkeypatch.setattr(function, "apply", lambda *x, apply=apply: (seen.append(x), apply(*x))[1])
-    monkeypatch.setattr(operators, "_is_plain", lambda *tensors: False)
-    flow = preset(name, 4, 2, backend="triton")
-    if name == "h1":
-        flow = Factors("Dense_narrow", "skew", "ForwardEuler").flow(4, 2, backend="triton")
-    flow(state(flow, 3).requires_grad_()).sum().backward()
-    (*of_run, flows, backend, plan, _), (*of_pull, _, _, _, _, weights_too) = seen
-    assert weights_too
-    checks = ((torch.ops.hdnn.flow_run, of_run, ()), (torch.ops.hdnn.flow_pull, of_pull, (True,)),
-              (torch.ops.hdnn.flow_pull, of_pull, (False,)))  # fmt: skip
-    for operator, tensors, wants in checks:
-        plain = [None if x is None else x.detach() for x in tensors]
-        checked = torch.library.opcheck(operator.default, (*plain, *wants, flows, backend.name, *plan.values()))
-        assert set(checked.values()) == {"SUCCESS"}
+    operators_are_well_formed(name, "triton", monkeypatch)
 
 
 def test_gradcheck() -> None:
