@@ -4,19 +4,27 @@
 `images`: images a second and memory against depth of Hamiltonian networks and of a ResNet, then Hamiltonian-74 and
 ResNet-32 trained on CIFAR-10 by one recipe for as many epochs as --seconds allow. `flow` and `training`: the Triton
 backend beside the loop over layers, see `device_flows.py`; `sizes` and `tiles`: where and how it is fastest, see
-`device_sizes.py`. Each part takes less than four minutes on one card; what is known is written to --out after every
-piece, so that nothing is lost where time ends.
+`device_sizes.py`. Each part takes less than four minutes on one card (--limit) and writes one file, after every step,
+so that nothing is lost where time ends; a step that fails says why, and the next begins.
+
+A trial of the script without a card, whose numbers say nothing:
+
+    TRITON_INTERPRET=1 python benchmarks/device.py --part sizes --device cpu --small --seconds 1 --out sizes.json
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
+import os
+import subprocess
+import sys
 import tempfile
+import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +34,11 @@ from torch.nn import functional
 
 import device_flows
 import device_sizes
+import device_steps
 import hdnn
 import images
+from device_steps import Found, Step
 from image_step import UNITS, resnet
-
-Found = dict[str, Any]
 
 
 def close(a: Tensor, b: Tensor, tolerance: float) -> float:
@@ -143,22 +151,33 @@ def compiled(device: str) -> float:
         return close(torch.compile(network)(x), network(x), 1e-4)
 
 
-CHECKS: tuple[Callable[[str], float], ...] = (flows, stages, reversal, training, runs, compiled, *device_flows.CHECKS)
+CHECKS: tuple[Callable[[str], float], ...] = (flows, stages, reversal, training, runs, *device_flows.CHECKS, compiled)
 
 
-def tests(options: argparse.Namespace) -> Iterator[Found]:
-    """Every check, whatever comes of the others."""
-    for check in CHECKS:
-        began = time.perf_counter()
+def tests(options: argparse.Namespace) -> list[Step]:
+    """Every check, then the tests of the Triton backend on the device, as far as the time reaches."""
+    checks = [Step({"check": check.__name__}, functools.partial(checked, check, options)) for check in CHECKS]
+    return [*checks, Step({"check": "pytest"}, functools.partial(suite, options))]
+
+
+def checked(check: Callable[[str], float], options: argparse.Namespace, _: float) -> Found:
+    """What a check finds; it raises where it does not hold."""
+    return {"value": check(options.device)}
+
+
+def suite(options: argparse.Namespace, seconds: float) -> Found:
+    """`pytest --device`, without long tests; where time ends, there is no exit code."""
+    folder = Path(__file__).parent.parent
+    files = [str(folder / "tests" / "kernels" / f"test_triton{name}.py") for name in ("_use", "_refusals", "")]
+    line = [sys.executable, "-m", "pytest", "--device", options.device, "-q", "-p", "no:cacheprovider", "-m",
+            "not slow and not long", *(files[1:2] if options.small else files)]  # fmt: skip
+    with tempfile.TemporaryFile("w+") as output:
         try:
-            found: Found = {"passed": True, "value": check(options.device)}
-        except Exception as error:  # the others still say something
-            found = {
-                "passed": False,
-                "error": f"{type(error).__name__}: {error}",
-                "where": traceback.format_exc(limit=-2),
-            }
-        yield {"check": check.__name__, **found, "seconds": time.perf_counter() - began}
+            code = subprocess.run(line, cwd=folder, stdout=output, stderr=output, timeout=0.95 * seconds).returncode
+        except subprocess.TimeoutExpired:
+            code = None
+        output.seek(0)
+        return {"exit_code": code, "said": output.read()[-3000:]}
 
 
 def made(name: str, memory: Any = None) -> nn.Module:
@@ -206,33 +225,45 @@ def passed(model: nn.Module, options: argparse.Namespace, batch: int, steps: int
     return {"images_per_second": steps * batch / (time.perf_counter() - began), "peak_bytes": peak}
 
 
-def pictures(options: argparse.Namespace) -> Iterator[Found]:
+def pictures(options: argparse.Namespace) -> list[Step]:
     """Pace and memory, then trainings."""
-    steps = options.steps
+    steps, small = [], options.small
     for name, low, batch in itertools.product(("74", "resnet32"), (False, True), (128, 512)):
-        found = passed(made(name), options, min(batch, options.batch), steps, low=low)
-        yield {"what": "pace", "network": name, "bfloat16": low, "batch": min(batch, options.batch), **found}
-    for name, memory in itertools.product(("74", "218", "1202"), ("store", "reverse")):
-        found = passed(made(name, memory), options, min(32, options.batch), 1, low=False)
-        yield {"what": "memory", "network": name, "memory": memory, "batch": min(32, options.batch), **found}
-    if options.folder is None:
-        return
-    for name in ("74", "resnet32"):
-        yield {"what": "training", "network": name, **trained(name, options)}
+        size = min(batch, options.batch)
+        run = functools.partial(paced, name, options, size, low)
+        steps.append(Step({"what": "pace", "network": name, "bfloat16": low, "batch": size}, run))
+    for name, memory in itertools.product(("74",) if small else ("74", "218", "1202"), ("store", "reverse")):
+        size = min(32, options.batch)
+        run = functools.partial(kept, name, memory, options, size)
+        steps.append(Step({"what": "memory", "network": name, "memory": memory, "batch": size}, run))
+    for name in () if options.folder is None else ("74", "resnet32"):
+        steps.append(Step({"what": "training", "network": name}, functools.partial(trained, name, options)))
+    return steps
 
 
-def trained(name: str, options: argparse.Namespace) -> Found:
+def paced(name: str, options: argparse.Namespace, batch: int, low: bool, _: float) -> Found:
+    """Images a second of a network."""
+    return passed(made(name), options, batch, options.steps, low=low)
+
+
+def kept(name: str, memory: str, options: argparse.Namespace, batch: int, _: float) -> Found:
+    """What a network takes that keeps its states, or computes them again on the way back."""
+    return passed(made(name, memory), options, batch, 1, low=False)
+
+
+def trained(name: str, options: argparse.Namespace, seconds: float) -> Found:
     """By the recipe of `images.py`, for as many epochs as the time allows; batch 5 of CIFAR-10 is scored once."""
     arguments = ["cifar10", "--folder", str(options.folder), "--units", "6,6,6", "--channels", "32,64,112"]
     arguments += ["--normalization", "batch", "--batch", str(options.batch), "--device", options.device, "--final"]
     arguments += ["--average", "0.995", "--rate", "0.2", "--look", "1000000"]
     arguments += ["--model", "resnet32"] if name == "resnet32" else []
+    arguments += ["--most-steps", "2"] if options.small else []
     pace = passed(made(name), options, options.batch, options.steps, low=True)["images_per_second"]
-    epochs = max(1, int(0.7 * options.seconds / 2 * pace / 40_000))
+    epochs = max(1, int(0.7 * min(seconds, options.seconds / 2) * pace / 40_000))
     return images.run(images.parsed([*arguments, "--epochs", str(epochs)]))
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Found]]] = {
+PARTS: dict[str, Callable[[argparse.Namespace], list[Step]]] = {
     "tests": tests,
     "images": pictures,
     "flow": device_flows.flows,
@@ -242,25 +273,55 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Found]]] = {
 }
 
 
-def main() -> None:
-    """One part."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", required=True, choices=PARTS)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--folder", type=Path, help="of the batches of CIFAR-10; without, nothing is trained")
+    parser.add_argument("--folder", type=Path, help="of the batches of CIFAR-10; without, nothing is trained on them")
     parser.add_argument("--mnist", help="folder with the four MNIST files; without, no flow is trained on them")
     parser.add_argument("--seconds", type=float, default=150.0, help="for all trainings or all flows together")
+    parser.add_argument("--limit", type=float, default=225.0, help="seconds for the whole part, what is ready included")
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--steps", type=int, default=10, help="of a measurement of the pace")
+    parser.add_argument(
+        "--small", action="store_true", help="a trial of the script, with --device cpu: few small sizes"
+    )
+    parser.add_argument("--together", action="store_true", help="a process for each job, as on a card")
     parser.add_argument("--after", type=Path, help="a file without which nothing is timed: other work goes on")
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
-    card = torch.cuda.get_device_name(options.device) if torch.device(options.device).type == "cuda" else "processor"
-    found: Found = {"part": options.part, "device": card, "torch": torch.__version__, "found": []}
-    for piece in PARTS[options.part](options):
+    parser.add_argument("--out", type=Path, required=True, help="the one file that is written")
+    return parser.parse_args(arguments)
+
+
+def report(options: argparse.Namespace, steps: Sequence[Step]) -> Found:
+    """Every step, written to the file as soon as it is known."""
+    card = torch.cuda.get_device_name(options.device) if device_steps.on_card(options.device) else "processor"
+    found: Found = {"part": options.part, "device": card, "torch": torch.__version__, "steps": len(steps), "found": []}
+    place = options.out.with_suffix(".part")
+
+    def write() -> None:
+        place.write_text(json.dumps(found, indent=1) + "\n")
+        place.replace(options.out)
+
+    write()
+    for piece in device_steps.done(steps, options.limit):
         print(json.dumps({name: value for name, value in piece.items() if name != "history"}), flush=True)
         found["found"].append(piece)
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+        write()
+    return found
+
+
+def main() -> None:
+    """One part."""
+    options = parsed()
+    # What no signal reaches, a compiler or a device that waits, ends here; the file holds what was known before.
+    guard = threading.Timer(options.limit + 10.0, lambda: (device_steps.end_children(), os._exit(3)))
+    guard.daemon = True
+    guard.start()
+    try:
+        report(options, PARTS[options.part](options))
+    finally:
+        device_steps.end_children()
 
 
 if __name__ == "__main__":

@@ -7,14 +7,12 @@ sides, which is what a small flow must be compared by; never quote the plain loo
 from __future__ import annotations
 
 import argparse
-import contextlib
 import copy
 import dataclasses
+import functools
 import math
-import multiprocessing
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,24 +21,18 @@ from torch import Tensor, distributed, nn
 
 import hdnn
 import trainings
+from device_steps import PATIENCE, Call, Found, Step, in_turns, on_card, within
 from hdnn.bench import Pass, Regime, disagreement, flow_pass, interleaved, tolerance, truth
 from hdnn.kernels.backend import NOTHING
 from hdnn.kernels.triton import Triton
-
-Found = dict[str, Any]
-Call = Callable[[], object]
 
 REGIMES = (
     Regime(4, 64, 125), Regime(4, 64, 4000), Regime(8, 4, 78400), Regime(8, 32, 78400), Regime(16, 64, 4096, "h2"),
     Regime(32, 64, 4096, "h2"), Regime(64, 256, 8192, "h2"), Regime(128, 16, 1024),
 )  # fmt: skip
 DEPTHS = (16, 64, 256, 1024)
-PATIENCE = 120.0  # seconds to compile
-
-
-def on_card(device: str) -> bool:
-    """Whether it is a CUDA device."""
-    return torch.device(device).type == "cuda"
+SMALL = (Regime(4, 3, 7), Regime(8, 2, 7, "h2"))  # for a trial of the script
+TRAININGS = ("Swiss roll, 64 layers", "MNIST")
 
 
 def waited(run: Call, device: str) -> Call:
@@ -103,75 +95,14 @@ def by_jax(regime: Regime) -> Iterator[tuple[str, Callable[[], Any]]]:
             yield f"JAX {depth}", lambda run=run: jax.block_until_ready(run(z, K, b))
 
 
-def in_turns(
-    piece: Callable[[Any, argparse.Namespace, Call], Found], jobs: Sequence[Any], options: argparse.Namespace
-) -> Iterator[Found]:
-    """What `piece(job, options, turn)` finds, of every job.
-
-    On a card every job has a process: all make ready (compile) at once, for as long as `PATIENCE`, and each calls
-    `turn()` before it times anything, which returns when no other job does.
-    """
-    if not on_card(options.device):
-        yield from (piece(job, options, lambda: None) for job in jobs)
-        return
-    context, children = multiprocessing.get_context("spawn"), []
-    for job in jobs:
-        mine, other = context.Pipe()
-        child = context.Process(target=_child, args=(piece, job, options, other), daemon=False)
-        child.start()
-        other.close()
-        children.append((job, mine, child))
-    end = time.monotonic() + PATIENCE
-    for _, mine, child in children:
-        if not mine.poll(max(0.0, end - time.monotonic())):
-            child.kill()
-        with contextlib.suppress(EOFError):
-            mine.recv()
-    while options.after is not None and not options.after.exists():
-        time.sleep(0.2)
-    for job, mine, child in children:
-        try:
-            mine.send(None)
-            yield mine.recv()
-        except (EOFError, BrokenPipeError):
-            yield {"job": str(job), "failed": "not ready in time, or broken"}
-        child.join()
-
-
-def _child(piece: Callable[[Any, argparse.Namespace, Call], Found], job: Any, options: Any, line: Any) -> None:
-    def turn() -> None:
-        line.send(None)
-        line.recv()
-
-    line.send(piece(job, options, turn))
-
-
-def within(seconds: float, run: Callable[[], Any]) -> Any:
-    """What the call returns.
-
-    Raises:
-        TimeoutError: if it takes longer.
-    """
-
-    def late(*_: object) -> None:
-        raise TimeoutError(f"took longer than {seconds:.0f} s")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again, for callbacks swallow what is raised in them
-    try:
-        return run()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def flows(options: argparse.Namespace, regimes: tuple[Regime, ...] = REGIMES) -> Iterator[Found]:
+def flows(options: argparse.Namespace) -> list[Step]:
     """Rows of forward + backward, then the peak of the memory against depth."""
+    regimes, depths = (SMALL, DEPTHS[:1]) if options.small else (REGIMES, DEPTHS)
     options.share = options.seconds / (2 * len(regimes))
-    yield from in_turns(paced, regimes, options)
-    for layers in DEPTHS:
-        found = {name: peak(name, layers, options) for name in ("eager", "recompute", "triton")}
-        yield {"what": "memory", "layers": layers, **found}
+    return in_turns(paced, regimes, options) + [
+        Step({"what": "memory", "layers": layers}, lambda _, layers=layers: peaks(layers, options))  # type: ignore[misc]
+        for layers in depths
+    ]
 
 
 def paced(regime: Regime, options: argparse.Namespace, turn: Call) -> Found:
@@ -219,6 +150,11 @@ def _flat(found: Any) -> list[Any]:
     return [torch.tensor(float(loss)), *(torch.from_numpy(np.array(g)) for g in gradients)]
 
 
+def peaks(layers: int, options: argparse.Namespace) -> Found:
+    """Bytes of a pass by the loop over layers, without kept states, and in one launch."""
+    return {name: peak(name, layers, options) for name in ("eager", "recompute", "triton")}
+
+
 def peak(name: str, layers: int, options: argparse.Namespace) -> int | str | None:
     """Bytes that a pass of a flow of 16 features takes beside its numbers; None where nobody counts them."""
     device = options.device
@@ -238,40 +174,45 @@ def peak(name: str, layers: int, options: argparse.Namespace) -> int | str | Non
         return f"{type(error).__name__}: {error}"
 
 
-def whole(options: argparse.Namespace, names: tuple[str, ...] = ("Swiss roll, 64 layers", "MNIST")) -> Iterator[Found]:
-    """Trainings on the device by `hdnn.fit`, the flow in one launch and layer by layer, and by JAX."""
-    for name in names:
-        if name == "MNIST" and options.mnist is None:
-            continue
-        case = trainings.made(name, options.mnist)
-        ways = {backend: _by_fit(case, backend, options) for backend in ("eager", "triton")}
-        if on_card(options.device):
-            ways |= _by_jax(case)
-        for way, run in ways.items():
-            yield {"what": "training", "case": name, "by": way, **trained(case, run, options)}
+def whole(options: argparse.Namespace) -> list[Step]:
+    """Trainings on the device by `hdnn.fit`, the flow in one launch and layer by layer, and by JAX, ours first."""
+    names = [
+        name for name in (("Swiss roll, 4 layers",) if options.small else TRAININGS) if name != "MNIST" or options.mnist
+    ]
+    ours: tuple[Any, ...] = ("triton", "eager")
+    steps = [(name, way, functools.partial(_by_fit, way)) for way in ours for name in names]
+    if on_card(options.device):
+        steps += [(name, f"JAX, epoch in a scan, layers {d}", functools.partial(_by_jax, d))
+                  for d in ("scan", "unrolled") for name in names]  # fmt: skip
+    return [
+        Step({"what": "training", "case": name, "by": way}, functools.partial(trained, name, make, options))
+        for name, way, make in steps
+    ]
 
 
-def trained(case: trainings.Case, run: Callable[[int], float], options: argparse.Namespace) -> Found:
-    """Microseconds a step, by as many epochs as a part of the time allows, and the mean objective of the last."""
-    share = options.seconds / 8
+def trained(name: str, make: Callable[..., Callable[[int], float]], options: argparse.Namespace, share: float) -> Found:
+    """Microseconds a step, by as many epochs as the time allows, and the mean objective of one epoch."""
+    case = trainings.made(name, options.mnist)
+    if options.small:
+        case = dataclasses.replace(case, x=case.x[:50], y=case.y[:50])
+    run = make(case, options)
 
-    def timed(epochs: int) -> tuple[float, float]:
+    def timed(epochs: int) -> float:
         began = time.perf_counter()
-        loss = run(epochs)
-        return time.perf_counter() - began, loss
+        run(epochs)
+        return time.perf_counter() - began
 
-    try:
-        first, loss = within(PATIENCE, lambda: timed(1))
-        again, _ = timed(1)
-        epochs = max(1, min(200, math.floor((share - again) / again)))
-        seconds, _ = timed(epochs)
-    except (RuntimeError, ValueError, TimeoutError) as error:
-        return {"failed": f"{type(error).__name__}: {str(error)[:300]}"}
+    began = time.perf_counter()
+    loss = within(PATIENCE, lambda: run(1))
+    first, again = time.perf_counter() - began, timed(1)
+    left = min(options.seconds / 8, share - first - again)
+    epochs = max(1, min(200, math.floor(left / again)))
+    seconds = timed(epochs)
     return {"us_per_step": 1e6 * seconds / (epochs * case.batches), "epochs": epochs, "loss": loss, "first": first}
 
 
-def _by_fit(case: trainings.Case, backend: Any, options: argparse.Namespace) -> Callable[[int], float]:
-    """`hdnn.fit` on the device, as a user calls it; told of a loss after one epoch."""
+def _by_fit(backend: Any, case: trainings.Case, options: argparse.Namespace) -> Callable[[int], float]:
+    """`hdnn.fit` on the device, as a user calls it."""
 
     def run(epochs: int) -> float:
         network = copy.deepcopy(case.network)
@@ -284,21 +225,20 @@ def _by_fit(case: trainings.Case, backend: Any, options: argparse.Namespace) -> 
     return run
 
 
-def _by_jax(case: trainings.Case) -> dict[str, Callable[[int], float]]:
-    """Whole epochs compiled as one, where JAX has a GPU."""
-    try:
-        import jax
+def _by_jax(depth: Any, case: trainings.Case, options: argparse.Namespace) -> Callable[[int], float]:
+    """Whole epochs compiled as one.
 
-        import jax_trainers
-    except ImportError:
-        return {}
+    Raises:
+        RuntimeError: if JAX has no GPU.
+    """
+    import jax
+
+    import jax_trainers
+
     if jax.default_backend() != "gpu":
-        return {}
+        raise RuntimeError(f"JAX would run on {jax.default_backend()}")
     jax.config.update("jax_default_matmul_precision", "highest")
-    return {
-        f"JAX, epoch in a scan, layers {depth}": jax_trainers.JaxTraining(case, jax_trainers.Way(depth))
-        for depth in ("scan", "unrolled")
-    }
+    return jax_trainers.JaxTraining(case, jax_trainers.Way(depth))
 
 
 def both(device: str) -> float:
@@ -381,4 +321,4 @@ def one_rank(device: str) -> float:
         distributed.destroy_process_group()
 
 
-CHECKS: tuple[Callable[[str], float], ...] = (both, analysis, memory_modes, exported, compiled_flow, one_rank)
+CHECKS: tuple[Callable[[str], float], ...] = (both, analysis, memory_modes, exported, one_rank, compiled_flow)

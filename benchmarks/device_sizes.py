@@ -10,16 +10,18 @@ import argparse
 import copy
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from device_flows import Call, Found, graphed, in_turns, on_card, waited, within
+from device_flows import graphed, waited
+from device_steps import Call, Found, Step, in_turns, on_card, within
 from hdnn.bench import Pass, Regime, _seconds, disagreement, flow_pass, interleaved
 from hdnn.kernels import launches
 
 FEATURES, BATCHES = (2, 4, 8, 16, 32, 64, 128), (128, 1024, 8192, 65536)
 TILED = (128, 4096, 65536)  # batches of `tiles`
 LAYERS = 16
+SMALL = (2, 4), (3, 5), (5,)  # the same three for a trial of the script
 MOST_BYTES = 1 << 31  # of the states that the loop keeps
 READY = 110.0  # seconds for shapes to compile
 
@@ -31,40 +33,47 @@ def _pass(regime: Regime, backend: Any, options: argparse.Namespace) -> Pass:
     return flow_pass(flow.to(options.device), y.to(options.device))
 
 
-def _runs(name: str, run: Pass, options: argparse.Namespace) -> dict[str, Call]:
-    """The pass, and its CUDA graph."""
-    run()
-    found: dict[str, Call] = {name: waited(run, options.device)}
-    if on_card(options.device):
-        found[f"{name}, graph"] = waited(graphed(run), options.device)
+def _runs(name: str, regime: Regime, options: argparse.Namespace, failed: Found) -> dict[str, Call]:
+    """The pass, and its CUDA graph; which of them failed, and how."""
+    found: dict[str, Call] = {}
+    try:
+        run = _pass(regime, name, options)
+        run()
+        found[name] = waited(run, options.device)
+        if on_card(options.device):
+            found[f"{name}, graph"] = waited(graphed(run), options.device)
+    except Exception as error:  # the others still say something
+        failed[f"{name}, batch {regime.batch}"] = f"{type(error).__name__}: {str(error)[:200]}"
     return found
 
 
 def sized(job: tuple[str, int], options: argparse.Namespace, turn: Call) -> Found:
     """Milliseconds of both ways at every batch."""
-    (model, n), found = job, []
+    (model, n), found, failed = job, [], {}
     all_runs = []
-    for batch in BATCHES:
+    for batch in SMALL[1] if options.small else BATCHES:
         if batch * n * LAYERS * 4 * 6 <= MOST_BYTES:
             regime = Regime(n, LAYERS, batch, model)  # type: ignore[arg-type]
             runs = {}
             for name in ("eager", "triton"):
-                runs |= _runs(name, _pass(regime, name, options), options)
+                runs |= _runs(name, regime, options, failed)
             all_runs.append((batch, runs))
     turn()
     for batch, runs in all_runs:
         timings = interleaved(runs, options.seconds / 100)
         found.append({"batch": batch, **{name: 1e3 * each.minimum for name, each in timings.items()}})
-    return {"what": "sizes", "model": model, "features": n, "layers": LAYERS, "ms": found}
+    return {"what": "sizes", "model": model, "features": n, "layers": LAYERS, "ms": found, "failed": failed}
 
 
-def _jobs(features: Sequence[int]) -> list[tuple[str, int]]:
-    return [(m, n) for m in ("h1", "h2") for n in features if n > 2 or m == "h1"]
-
-
-def sizes(options: argparse.Namespace, features: Sequence[int] = FEATURES) -> Iterator[Found]:
+def _jobs(options: argparse.Namespace) -> list[tuple[str, int]]:
     """Every number of features, of both methods."""
-    yield from in_turns(sized, _jobs(features), options)
+    features = SMALL[0] if options.small else FEATURES
+    return [(model, n) for n in features for model in ("h1", "h2") if n > 2 or model == "h1"]
+
+
+def sizes(options: argparse.Namespace) -> list[Step]:
+    """The loop over layers and one launch, at every size."""
+    return in_turns(sized, _jobs(options), options)
 
 
 def shapes(regime: Regime) -> Iterator[launches.Shape]:
@@ -85,17 +94,18 @@ def shapes(regime: Regime) -> Iterator[launches.Shape]:
 def tiled(job: tuple[str, int], options: argparse.Namespace, turn: Call) -> Found:
     """Milliseconds of a graph of the pass, by batch and shape."""
     (model, n), began, failed = job, time.monotonic(), {}
-    runs: dict[int, dict[str, Call]] = {batch: {} for batch in TILED}
+    batches, ready = (SMALL[2], 2.0) if options.small else (TILED, READY)
+    runs: dict[int, dict[str, Call]] = {batch: {} for batch in batches}
     choose, now = launches.shape_of, ""
     exact = {}
     for shape in shapes(Regime(n, LAYERS, 4, model)):  # type: ignore[arg-type]
-        if time.monotonic() - began > READY:
+        if time.monotonic() - began > ready:
             break
         name = str(tuple(shape))
         now = now or name
         launches.shape_of = lambda *_, shape=shape: shape  # type: ignore[assignment]
         try:
-            for batch in TILED:
+            for batch in batches:
                 regime = Regime(n, LAYERS, batch, model)  # type: ignore[arg-type]
                 if batch not in exact:
                     exact[batch] = [x.cpu().double() for x in _pass(regime, "eager", options).results()]
@@ -115,6 +125,6 @@ def tiled(job: tuple[str, int], options: argparse.Namespace, turn: Call) -> Foun
     return {"what": "tiles", "model": model, "features": n, "layers": LAYERS, "now": now, "ms": found, "failed": failed}
 
 
-def tiles(options: argparse.Namespace, features: Sequence[int] = FEATURES) -> Iterator[Found]:
-    """Every number of features, of both methods."""
-    yield from in_turns(tiled, _jobs(features), options)
+def tiles(options: argparse.Namespace) -> list[Step]:
+    """Shapes of programs, at every size."""
+    return in_turns(tiled, _jobs(options), options)

@@ -1,12 +1,10 @@
 """The benchmark of networks of images: what is counted, what stands beside, and that a pause changes no bit."""
 
-import argparse
 import json
 
 import pytest
 import torch
 
-import device
 import hdnn
 import image_networks
 import images
@@ -103,22 +101,3 @@ def test_the_curve_goes_on_where_it_was(options, tmp_path, monkeypatch):
     images.curve(options("--out", str(out)))
     assert len(seen) == 5 * 3 * 2 - 1
     assert {(each.most_steps, each.equal, each.final) for each in seen} == {(1500, "parameters", True)}
-
-
-def test_the_part_of_tests_tells_what_failed(monkeypatch):
-    def broken(where):
-        raise ValueError("no such thing")
-
-    monkeypatch.setattr(device, "CHECKS", (broken, device.flows))
-    found = list(device.tests(argparse.Namespace(device="cpu")))
-    assert [each["passed"] for each in found] == [False, True]
-    assert found[0]["error"] == "ValueError: no such thing"
-
-
-def test_the_part_of_images_measures_pace_and_memory(monkeypatch):
-    made = lambda name, memory=None: hdnn.image_network((1,), (4,), memory=memory)  # noqa: E731
-    monkeypatch.setattr(device, "made", made)
-    chosen = argparse.Namespace(device="cpu", steps=1, batch=4, folder=None)
-    found = list(device.pictures(chosen))
-    assert [each["what"] for each in found] == ["pace"] * 8 + ["memory"] * 6
-    assert all(each["images_per_second"] > 0 for each in found)
