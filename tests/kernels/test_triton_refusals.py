@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ import torch
 import hdnn
 from families import F64, PRESETS, Factors, preset, random, state
 from hdnn.flow import Flow
-from hdnn.integrators import RungeKutta4
+from hdnn.integrators import RungeKutta4, StormerVerlet
+from hdnn.interconnections import Fixed, canonical
 from hdnn.kernels import choice, launches, programs, triton
 from hdnn.kernels.backend import Layers, Wants
+from hdnn.structures import Dense, Masked
 from native_cases import DAMPED, F32
 from triton_cases import launched
 
@@ -73,18 +76,51 @@ def test_processor_tensors_are_refused(there: None) -> None:
         flow(random(3, 4))
 
 
-OTHERS = {
+class Own(type(hdnn.tanh)):  # type: ignore[misc]
+    """An activation that programs do not know."""
+
+    def value(self, u: torch.Tensor) -> torch.Tensor:
+        return u.tanh()
+
+
+class Moves(StormerVerlet):
+    """More moves than a launch has room for."""
+
+    fractions = (1 / 16, *[1 / 8] * 15, 1 / 16)
+
+
+SCATTERED = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 1]]).repeat(2, 1)  # units of p and of q by turns
+
+# As the documentation lists them.
+OTHERS: dict[str, Callable[[], Flow]] = {
     "stages": lambda: preset("h1", integrator=RungeKutta4()),
-    "midpoint": lambda: preset("h1", integrator=hdnn.ImplicitMidpoint()),
-    "convolution": lambda: preset("h2", kernel_size=3),
+    "implicit steps": lambda: preset("h1", integrator=hdnn.ImplicitMidpoint()),
+    "moves": lambda: preset("h2", integrator=Moves("p")),
+    "convolutions": lambda: preset("h2", kernel_size=3),
+    "signals": lambda: preset("h2", space=hdnn.Signals(1)),
+    "graphs": lambda: preset("h2", space=hdnn.Graph()),
+    "energies": lambda: preset("h1", energy=hdnn.Quadratic(torch.ones(4, dtype=F64))),
     "unit weights": lambda: preset("h1", unit_weights=2.0),
+    "ports": lambda: preset("h1", ports=2),
+    "J of the state": lambda: preset("h1", interconnection=hdnn.StateDependent(torch.nn.Linear(4, 16), 4)),
+    "activations": lambda: preset("h1", activation=Own()),
+    "scattered units": lambda: Flow(
+        4,
+        3,
+        step=0.1,
+        structure=Masked(Dense(), SCATTERED),
+        interconnection=Fixed(canonical(4)),
+        integrator=StormerVerlet("p"),
+    ),
+    "inputs of images": lambda: preset("h2", kernel_size=1, inputs=2),
+    "learned damping with inputs": lambda: preset("h2", inputs=2, integrator=DAMPED["SymplecticEuler_p"]),
     "features": lambda: preset("h2", 130),
 }
 
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_flows_are_refused(there: None, kind: str) -> None:
-    flow: Flow = OTHERS[kind]()
+    flow = OTHERS[kind]()
     with pytest.raises(ValueError, match=r'backend="triton" runs ForwardEuler and splittings.*this flow is another'):
         flow.backend = "triton"
 
