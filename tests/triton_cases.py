@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -56,6 +58,18 @@ if triton.installed and triton.interpreted:
 def random(*shape: int, seed: int = 0) -> Tensor:
     """N(0, 1) numbers in float64, where flows are."""
     return families.random(*shape, seed=seed).to(DEVICE)
+
+
+@contextmanager
+def wide_tiles(features: int) -> Iterator[None]:
+    """Many units at a time where there are many, for the interpreter's sake: its time is that of operations."""
+    shape_of = launches.shape_of
+    if features > 16 and triton.interpreted:
+        launches.shape_of = lambda *x: shape_of(*x)._replace(U=64)
+    try:
+        yield
+    finally:
+        launches.shape_of = shape_of
 
 
 def off(flow: Flow, y: Tensor, seed: int = 50) -> tuple[float, float, float]:

@@ -14,12 +14,12 @@ from test_native import IMAGES, VECTORS
 from torch import Tensor
 from torch.func import functional_call
 
-from families import ACTIVATIONS, DEVICE, F64, LITERATURE, PRESETS, Factors, preset, skew, state
+from families import ACTIVATIONS, DEVICE, DISSIPATIONS, F64, LITERATURE, PRESETS, Factors, preset, skew, state
 from hdnn.flow import Flow
 from hdnn.interconnections import Fixed
-from hdnn.kernels import launches, triton
+from hdnn.kernels import launches
 from native_cases import DAMPED, DAMPED_COMBINATIONS, F32, FUSED, error, oracle, results
-from triton_cases import QUIET, RUNS, compare, random
+from triton_cases import QUIET, RUNS, compare, random, wide_tiles
 
 pytestmark = [RUNS, QUIET]
 
@@ -62,17 +62,21 @@ def test_damped_combinations_are_the_oracle(factors: Factors) -> None:
         compare(flow, state(flow, 5, size=(2, 3)))
 
 
+@pytest.mark.parametrize("J", DISSIPATIONS)
+def test_dissipation(J: str) -> None:
+    flow = preset("h1", 4, 3, interconnection=DISSIPATIONS[J](4, 3))
+    compare(flow, state(flow, 5))
+
+
 SIZES = [(name, n) for name in ("ms2", "h1", "h2") for n in (2, 3, 5, 16, 33, 64, 128) if n % 2 == 0 or name != "h2"]
 
 
 @pytest.mark.parametrize(("name", "features"), SIZES)
-def test_sizes(name: str, features: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    if features > 16 and triton.interpreted:  # many units at a time, for the interpreter's sake
-        shape_of = launches.shape_of
-        monkeypatch.setattr(launches, "shape_of", lambda *x: shape_of(*x)._replace(U=64))
+def test_sizes(name: str, features: int) -> None:
     options = {"interconnection": Fixed(skew(features, seed=7))} if name == "h1" and features % 2 else {}
-    flow = preset(name, features, 2, 1.0 / features**0.5, seed=features, **options)
-    compare(flow, state(flow, 3 if features > 16 else 33))
+    with wide_tiles(features):
+        flow = preset(name, features, 2, 1.0 / features**0.5, seed=features, **options)
+        compare(flow, state(flow, 3 if features > 16 else 33))
 
 
 @pytest.mark.parametrize("few", [-1, 1 << 30])
@@ -99,12 +103,19 @@ def test_batches(name: str, batch: int) -> None:
     compare(flow, state(flow, batch))
 
 
-@pytest.mark.parametrize("layers", [0, 1, pytest.param(1000, marks=pytest.mark.slow)])
-@each
-def test_depths(name: str, layers: int) -> None:
-    for shared in (False, True):
-        flow = preset(name, 4, layers, 0.5, step=2.0 / max(layers, 1), shared=shared)
-        compare(flow, state(flow, 3))
+# A thousand layers take a minute: of shared weights, whose gradients are added up layer by layer, one of each method.
+DEPTHS = [
+    pytest.param(name, layers, shared, marks=pytest.mark.slow if layers > 1 else ())
+    for name in PRESETS
+    for layers in (0, 1, 1000)
+    for shared in ((False, True) if layers <= 1 or name in ("h1", "h2") else (False,))
+]
+
+
+@pytest.mark.parametrize(("name", "layers", "shared"), DEPTHS)
+def test_depths(name: str, layers: int, shared: bool) -> None:
+    flow = preset(name, 4, layers, 0.5, step=2.0 / max(layers, 1), shared=shared)
+    compare(flow, state(flow, 3))
 
 
 @pytest.mark.parametrize("shared", [False, True])
