@@ -1,7 +1,7 @@
 """Programs of the Triton backend compiled for devices that are not here, and what they would take of them.
 
-`python tests/triton_resources.py 90 float32 4 8 16` prints a line of JSON for every program of flows of these
-sizes; the interpreter must be off (TRITON_INTERPRET).
+`python tests/triton_resources.py 90 float32 4096 4 8 16` prints a line of JSON for every program of flows of these
+sizes at 4,096 samples; the interpreter must be off (TRITON_INTERPRET).
 """
 
 from __future__ import annotations
@@ -56,20 +56,21 @@ def resources(launch: Launch, capability: int) -> dict[str, Any]:
     return {**found, "shared": compiled.metadata.shared, "ptx": compiled.asm["ptx"]}
 
 
-def rows(capability: int, sizes: list[int], dtype: torch.dtype = torch.float32) -> Iterator[dict[str, Any]]:
+def rows(capability: int, samples: int, sizes: list[int], dtype: torch.dtype) -> Iterator[dict[str, Any]]:
     """Both programs of `h1` and `h2` for some numbers of features."""
     for n, make in itertools.product(sizes, (hdnn.h1, hdnn.h2)):
-        for launch in launched(make(n, 8, step=0.1), 4096, dtype)[:2]:
+        for launch in launched(make(n, 8, step=0.1), samples, dtype)[:2]:
             found = resources(launch, capability)
             del found["ptx"]
             shape = {key: launch[1][key] for key in ("F", "U", "S", "num_warps")}
-            yield {"program": launch[0], "n": n, "dtype": str(dtype)[6:], "sm": capability, **shape, **found}
+            of = {"program": launch[0], "n": n, "samples": samples, "dtype": str(dtype)[6:], "sm": capability}
+            yield {**of, **shape, **found}
 
 
-def main(capability: int, kind: str, sizes: list[int]) -> None:
-    for row in rows(capability, sizes, getattr(torch, kind)):
+def main(capability: int, kind: str, samples: int, sizes: list[int]) -> None:
+    for row in rows(capability, samples, sizes, getattr(torch, kind)):
         print(json.dumps({"triton": version("triton"), **row}), flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], [int(word) for word in sys.argv[3:]])
+    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), [int(word) for word in sys.argv[4:]])
