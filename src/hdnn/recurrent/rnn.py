@@ -48,7 +48,7 @@ class HamiltonianRNN(nn.Module):
             "unicornn", independent units with a step each, and "cornn", coupled oscillators, of which nothing is
             promised.
         step: h. T steps take the time T h, the horizon; begin with one between 10 and 20, and so with h from 10/T to
-            20/T. A longer one did worse on real data.
+            20/T. On four real data sets both did well, and 40 much worse.
         damping: γ ≥ 0 of h2, ms1 and ms3 (momenta, e^(−γ h) a step), ms2 (inside of σ) and cornn (ε); None is no
             damping, and 1 for cornn.
         stiffness: α of unicornn, γ of cornn: the spring that pulls to 0; None is 0, and 1 for cornn.
