@@ -64,6 +64,25 @@ def test_a_changed_file_is_refused(tmp_path, monkeypatch):
         pretrained("digits")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--resume pretrained:digits",
+        "--resume pretrained:digits --processes 2",
+        "double-moons -o pretrained:digits --overwrite",
+        f"double-moons -o '{Path(shelf.__file__).parent / 'digits'}' --overwrite",
+    ],
+)
+def test_nothing_is_trained_on_the_shelf(hdnn, tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.read_bytes() for path in Path(shelf.__file__).parent.rglob("*") if path.is_file()}
+    code, out, err = hdnn(f"train {line}")
+    assert (code, out) == (2, "")
+    assert "digits comes with the package, so nothing is trained there. Name another folder by --output" in err
+    assert {path: path.read_bytes() for path in before} == before
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.long
 @pytest.mark.usefixtures("quick")
 def test_every_command_takes_one(tmp_path, monkeypatch, hdnn):

@@ -267,7 +267,9 @@ def require_free(folder: Path, *, overwrite: bool = False) -> None:
 
     Raises:
         FileExistsError: if the folder is a file or holds something else.
+        ValueError: if it is one of those that come with the package.
     """
+    shelf.require_other(folder)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file. Choose another folder with --output.")
     if not folder.is_dir() or {*folder.iterdir()} <= {folder / _LOCK, *files.leftovers(folder, _WRITTEN)}:
@@ -297,7 +299,9 @@ def claimed(folder: Path) -> Iterator[None]:
 
     Raises:
         OSError: if another process works there, or the folder cannot be written; nothing was changed.
+        ValueError: if it is one of those that come with the package.
     """
+    shelf.require_other(folder)
     new = not folder.exists()
     _require_own(folder)
     with contextlib.ExitStack() as stack:

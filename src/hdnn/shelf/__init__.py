@@ -58,6 +58,19 @@ def place(folder: Path) -> Path:
     return _HERE / name
 
 
+def require_other(folder: Path) -> None:
+    """See that a folder in which something is to be trained is none of the shelf.
+
+    Raises:
+        ValueError: if it is.
+    """
+    if str(folder).startswith(PREFIX) or folder.absolute().parent == _HERE:
+        raise ValueError(
+            f"{folder} comes with the package, so nothing is trained there. Name another folder by --output; --like "
+            f"begins one of the same kind."
+        )
+
+
 def weights(folder: Path) -> bytes | None:
     """The unpacked weights of a network on the shelf; None for other folders, in which nothing is unpacked.
 
