@@ -213,3 +213,13 @@ def test_what_cannot_be_is_said_in_the_words_of_the_command_line(made, line, mes
     assert code == 2
     assert message in err
     assert not (made / "other").exists()
+
+
+def test_a_batch_of_one_pixel_is_refused_before_the_run(hdnn, tmp_path):
+    picture_folder(tmp_path / "few", count=4)  # 9 rows to learn from, batches of 8
+    line = f"train {tmp_path / 'few'} --units 1,1,1,1,1 --channels 2,2,2,2,2 --epochs 1 -o {tmp_path / 'run'}"
+    code, _, err = hdnn(line)
+    assert code == 2
+    assert "The last batch of 9 rows has one row alone, of which batch normalization sees one pixel" in err
+    assert "Take another --batch-size than 8" in err
+    assert not (tmp_path / "run").exists()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from hdnn.checkpoints import Saver, largest_checkpoint, read_checkpoint
@@ -18,6 +19,7 @@ from hdnn.jobs.interrupts import Interrupts
 from hdnn.jobs.scores import measure, tensors
 from hdnn.jobs.summary import write_summary
 from hdnn.jobs.worth import Worth
+from hdnn.modes import training
 from hdnn.networks import Network
 from hdnn.runs import Run
 from hdnn.training import Callback, Progress, Recipe, Record, StartCallback, TogetherProgress, TrainingState, every, fit
@@ -193,9 +195,27 @@ def rehearse(network: Network, parts: Parts, recipe: Recipe, threads: int) -> No
     def enough(progress: object) -> None:
         raise _Enough
 
+    _require_variance(network, parts, recipe)
     weight = parts.weight
     with using_threads(threads), contextlib.suppress(_Enough):
         fit(network, *parts[:2], recipe, sample_weight=weight, callbacks=[enough], start_callbacks=[enough])
+
+
+def _require_variance(network: Network, parts: Parts, recipe: Recipe) -> None:
+    """See that a last batch of one row, if there is one, gives batch normalization more than one number a channel."""
+    if recipe.optimizer == "lbfgs" or (len(parts.x) % recipe.batch_size or recipe.batch_size) != 1:
+        return
+    place = next(network.parameters()).device
+    with training(network), torch.no_grad():
+        try:
+            network(torch.as_tensor(parts.x[:1]).to(place))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                f"The last batch of {len(parts.x)} rows has one row alone, of which batch normalization sees one "
+                f"pixel: that has no variance. Take another `batch_size` than {recipe.batch_size}, or fewer stages."
+            ) from error
 
 
 def _metrics(network: Network, dataset: Dataset, told: _Told, interrupted: bool) -> dict[str, Any]:
