@@ -111,6 +111,16 @@ def test_another_network_than_that_of_the_configuration_is_refused():
         HubNetwork(NetworkConfig(**TWO), stages(3))
 
 
+def test_graphs_without_nodes_and_with_numbers_below_zero_are_refused():
+    network = hdnn.graph_classifier(3, 3, h2(space=hdnn.Graph()))
+    with pytest.raises(ValueError, match="a graph has at least one"):
+        network(torch.zeros(0, 3), LINE[:, :0])
+    with pytest.raises(ValueError, match="whole numbers from 0; got -1"):
+        network(torch.zeros(3, 3), LINE, torch.tensor([-1, 0, 0]))
+    with pytest.raises(TypeError, match=r"got 'x', a str\. A run folder is read by HubNetwork\.from_run"):
+        HubNetwork("x")
+
+
 def test_how_a_flow_runs_is_not_what_its_network_is(tmp_path):
     space = hdnn.Graph()
     network = hdnn.graph_classifier(3, 3, h2(space=space, backend="eager", memory="recompute"))

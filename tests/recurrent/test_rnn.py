@@ -212,6 +212,12 @@ def test_the_shift_of_a_skew_matrix_takes_the_promises_away():
         ({"hidden_size": 5}, "even"),
         ({"num_layers": 0}, "at least 1"),
         ({"dropout": 2.0}, "probability"),
+        (
+            {"model": "cornn", "activation": "relu"},
+            "`activation` is for models .* flows, and cornn is none; got 'relu'",
+        ),
+        ({"model": "unicornn", "init_std": 1.0}, "`init_std` is for models that are flows"),
+        ({"model": "cornn", "backend": "native"}, "`backend` is for models that are flows"),
     ],
 )
 def test_choices_that_do_not_fit(options, message):
@@ -234,3 +240,13 @@ def test_sequences_that_do_not_fit(u, hx, message):
         rnn()(u, hx)
     with pytest.raises(TypeError, match="packed"):
         rnn()([1.0])
+
+
+def test_values_of_other_kinds():
+    for name in ("dropout", "input_std"):
+        with pytest.raises(TypeError, match=f"`{name}` must be a number; got '1', a str"):
+            hdnn.HamiltonianRNN(2, 6, **{name: "1"})
+    with pytest.raises(
+        TypeError, match=r"`hx` is one tensor of shape \(1, 2, 6\), for there is no cell state; got a tup"
+    ):
+        rnn()(random(2, 2, 3), (random(1, 2, H), random(1, 2, H)))

@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import nn
 
+from hdnn.arguments import shown
 from hdnn.files import require_own, write_whole
 from hdnn.hub.card import describe
 from hdnn.networks import GraphNetwork, Network, NetworkConfig, build_network
@@ -72,6 +73,11 @@ class HubNetwork(Network, PyTorchModelHubMixin, library_name="hdnn"):
         metrics: Mapping[str, Any] | None = None,
     ) -> HubNetwork:
         """Of sequences and of graphs a subclass, which is called as networks of these are; copies give no arguments."""
+        if not isinstance(config, NetworkConfig | RunConfig | None):
+            raise TypeError(
+                f"A HubNetwork is made of a NetworkConfig or a RunConfig; got {shown(config)}. A run folder is read by "
+                f"HubNetwork.from_run, a repository by HubNetwork.from_pretrained."
+            )
         of = config.network if isinstance(config, RunConfig) else config
         if cls is HubNetwork and of is not None and (of.of_sequences or of.space == "graph"):
             cls = HubSequenceNetwork if of.of_sequences else HubGraphNetwork
@@ -189,8 +195,8 @@ def _require_same(network: Network, expected: Network) -> None:
     """See that a network is what its configuration will build when it is loaded."""
     if _shapes(network) != _shapes(expected) or network.task != expected.task:
         raise ValueError("The network is not that of the configuration: their task or their weights differ.")
-    shown = (_HOW.sub("", repr(each)).splitlines()[1:] for each in (network, expected))
-    for mine, theirs in zip(*shown, strict=False):
+    said = (_HOW.sub("", repr(each)).splitlines()[1:] for each in (network, expected))
+    for mine, theirs in zip(*said, strict=False):
         if mine != theirs:
             raise ValueError(
                 f"The network is not that of the configuration: it has `{mine.strip()}` where that has "

@@ -198,6 +198,8 @@ def over_graphs(y: Tensor, batch: Tensor | None, how: str) -> Tensor:
     Raises:
         ValueError: if the numbers do not fit the nodes.
     """
+    if how == "mean" and y.shape[-2] == 0:
+        raise ValueError("There is no mean over no nodes: a graph has at least one.")
     if batch is None:
         pooled = y.sum(-2) if how == "sum" else y.mean(-2)
         return pooled if pooled.dim() > 1 else pooled[None]
@@ -206,8 +208,10 @@ def over_graphs(y: Tensor, batch: Tensor | None, how: str) -> Tensor:
             f"`batch` gives the graph of every node, (ΣV,) for nodes (ΣV, n); got {tuple(batch.shape)} for "
             f"{tuple(y.shape)}."
         )
-    if batch.is_floating_point() or (len(batch) and int(batch.min()) < 0):
+    if batch.is_floating_point():
         raise ValueError("`batch` numbers graphs by whole numbers from 0. Convert it with batch.long().")
+    if len(batch) and int(batch.min()) < 0:
+        raise ValueError(f"`batch` numbers graphs by whole numbers from 0; got {int(batch.min())}.")
     count = int(batch.max()) + 1 if len(batch) else 0
     sums = y.new_zeros(count, y.shape[-1]).index_add(0, batch, y)
     if how == "sum":

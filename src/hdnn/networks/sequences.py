@@ -50,12 +50,16 @@ class SequenceNetwork(Network):
 
         Raises:
             ValueError: if x has not three axes, or a length is not from 1 to T.
+            TypeError: if lengths are no tensor of whole numbers.
         """
         states = self.states(x)
         if self.every:
             return states
         if lengths is None:
             return states[:, -1]
+        if not isinstance(lengths, Tensor) or lengths.is_floating_point() or lengths.is_complex():
+            kind = lengths.dtype if isinstance(lengths, Tensor) else type(lengths).__name__
+            raise TypeError(f"`lengths` must be a tensor of whole numbers, one for each sequence; got {kind}.")
         if lengths.shape != states.shape[:1] or (
             len(lengths) and not 1 <= lengths.min() <= lengths.max() <= x.shape[1]
         ):

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from hdnn.activations import Activation
-from hdnn.arguments import truth, whole
+from hdnn.activations import Activation, tanh
+from hdnn.arguments import real, shown, truth, whole
 from hdnn.flow import Backend, Flow
 from hdnn.integrators import ForwardEuler
 from hdnn.interconnections import Inverse
@@ -105,18 +105,19 @@ class HamiltonianRNN(nn.Module):
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
             if whole(name, size) < 1:
                 raise ValueError(f"`{name}` must be at least 1; got {size}.")
-        if not 0 <= dropout <= 1:
+        if not 0 <= real("dropout", dropout) <= 1:
             raise ValueError(f"`dropout` is a probability, so it must be in [0, 1]; got {dropout}.")
         if dropout and num_layers == 1:
             warnings.warn("`dropout` acts between layers, and there is one alone: it does nothing.", stacklevel=2)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.batch_first, self.dropout, self.model = truth("batch_first", batch_first), dropout, model
         self.frequencies, self.input_std = _spread(frequencies, model, init_std), input_std
-        if input_std is not None and not 0 <= input_std < math.inf:
+        if input_std is not None and not 0 <= real("input_std", input_std) < math.inf:
             raise ValueError(f"`input_std` is a standard deviation, at least 0; got {input_std}.")
 
         def cell(inputs: int) -> Flow | Oscillators:
             if model in ("unicornn", "cornn"):
+                _require_no_flow(model, activation, backend, init_std)
                 return _oscillators(model, hidden_size, inputs, step, damping, stiffness, device, dtype)
             return _flow(
                 model, hidden_size, inputs, step, damping, stiffness, activation, backend, init_std, device, dtype
@@ -187,6 +188,8 @@ class HamiltonianRNN(nn.Module):
         if hx is None:
             return u.new_zeros(size)
         wanted = (size[0], size[2]) if alone else size
+        if not isinstance(hx, Tensor):
+            raise TypeError(f"`hx` is one tensor of shape {wanted}, for there is no cell state; got {shown(hx)}.")
         if tuple(hx.shape) != wanted:
             raise ValueError(f"Expected `hx` of shape {wanted}; got {tuple(hx.shape)}.")
         return hx.unsqueeze(1) if alone else hx
@@ -215,13 +218,13 @@ class HamiltonianRNN(nn.Module):
 
     def extra_repr(self) -> str:
         """The arguments that are not seen in the cells."""
-        shown = f"{self.input_size}, {self.hidden_size}"
-        shown += f", num_layers={self.num_layers}" if self.num_layers != 1 else ""
-        shown += ", batch_first=True" if self.batch_first else ""
-        shown += f", dropout={self.dropout}" if self.dropout else ""
-        shown += f", frequencies={self.frequencies}" if self.frequencies is not None else ""
-        shown += f", input_std={self.input_std}" if self.input_std is not None else ""
-        return f"{shown}, model={self.model!r}"
+        said = f"{self.input_size}, {self.hidden_size}"
+        said += f", num_layers={self.num_layers}" if self.num_layers != 1 else ""
+        said += ", batch_first=True" if self.batch_first else ""
+        said += f", dropout={self.dropout}" if self.dropout else ""
+        said += f", frequencies={self.frequencies}" if self.frequencies is not None else ""
+        said += f", input_std={self.input_std}" if self.input_std is not None else ""
+        return f"{said}, model={self.model!r}"
 
 
 def _spread(
@@ -276,6 +279,18 @@ def _flow(
         features, step=step, inputs=inputs, shared=True, activation=activation, backend=backend, init_std=init_std,
         device=device, dtype=dtype,
     )  # fmt: skip
+
+
+def _require_no_flow(model: str, activation: Activation | str, backend: Backend, init_std: float | None) -> None:
+    """Refuse for oscillators what they would not look at."""
+    given = {
+        "activation": activation in ("tanh", tanh) or repr(activation),
+        "backend": backend in ("auto", "eager") or repr(backend),
+        "init_std": init_std is None or f"{init_std}",
+    }
+    for name, value in given.items():
+        if value is not True:
+            raise ValueError(f"`{name}` is for models that are flows, and {model} is none; got {value}. Leave it out.")
 
 
 def _oscillators(
