@@ -69,6 +69,11 @@ def test_other_files_are_left_out_and_named(tmp_path):
     (tmp_path / "dark" / ".DS_Store").write_text("hidden")
     data = pictures(tmp_path)
     assert data.cautions == ("1 file that does not end in .png, .jpg, .jpeg was left out: dark/notes.txt.",)
+    (tmp_path / "stray.png").write_bytes(png(noise(5, 5)))
+    assert pictures(tmp_path).cautions == (
+        "1 picture that is in no folder of a class was left out: stray.png. "
+        "1 file that does not end in .png, .jpg, .jpeg was left out: dark/notes.txt.",
+    )
 
 
 def test_the_same_picture_in_both_parts_is_told(tmp_path):

@@ -63,7 +63,7 @@ def test_lengths_and_numbers_as_targets(tmp_path):
         (HEAD + "@data\na\n", "a series, a colon and its label"),
         (HEAD + "@data\n1,x:a\n", "Values are numbers"),
         (HEAD + "@data\n1,:a\n", "Values are numbers"),
-        (HEAD + "@data\n1_0,2:a\n", "underscore"),
+        (HEAD + "@data\n1_0,2:a\n", "'1_0' is no number"),
         (HEAD + "@data\n1,inf:a\n", "infinite"),
         (HEAD + "@data\n1,1e999:a\n", "infinite"),
         (HEAD + "@missing false\n@data\n1,?:a\n", "@missing says that none is"),

@@ -123,9 +123,13 @@ def _useful(
         else:
             chosen.append(name)
     if not chosen:
+        if not useless:
+            raise ValueError(
+                "No column is left to learn from: every other was left out by name. Leave out fewer, or add columns."
+            )
         raise ValueError(
-            f"No column is left to learn from; left out: {in_words(useless) or 'none'}. Name the input "
-            f"columns with `columns` if some of these should be used."
+            f"No column is left to learn from; left out: {in_words(useless)}. Name the input columns with `columns` "
+            f"if some of these should be used."
         )
     return chosen, useless
 

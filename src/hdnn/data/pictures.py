@@ -303,9 +303,13 @@ def _indices(part: Listed, classes: Sequence[str]) -> Labels:
 
 
 def left_out_in_words(names: Sequence[str]) -> str:
-    """A sentence on files that are no pictures; empty where there are none."""
+    """A sentence on files that are no pictures, or of no class; empty where there are none."""
     if not names:
         return ""
+    if strays := [name for name in names if name.lower().endswith(ENDINGS)]:
+        which = "picture that is in no folder of a class was" if len(strays) == 1 else "pictures in no class were"
+        rest = left_out_in_words([name for name in names if name not in set(strays)])
+        return " ".join(filter(None, (f"{len(strays)} {which} left out: {few(strays, 3)}.", rest)))
     which = "file that does not end" if len(names) == 1 else "files that do not end"
     left = "was" if len(names) == 1 else "were"
     return f"{len(names)} {which} in {', '.join(ENDINGS)} {left} left out: {few(list(names), 3)}."

@@ -5,6 +5,7 @@ Legend: s series, T steps, d channels: numbers a step. A file of .ts writes each
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -185,18 +186,23 @@ def _row(header: _Header, line: str, where: str) -> tuple[NDArray[np.float64], s
 
 
 def _numbers(channel: str, header: _Header, where: str) -> NDArray[np.float64]:
-    cells = channel.split(",")
-    try:
-        if "_" in channel:
-            raise ValueError("an underscore stands among the values")
-        numbers = np.array([float("nan") if cell.strip() == "?" else float(cell) for cell in cells])
-    except ValueError as error:
-        raise ValueError(f"{where}: {str(error)[:80]}. Values are numbers, and ? where one is missing.") from error
+    found = [_number(cell) for cell in channel.split(",")]
+    if None in found:
+        wrong = channel.split(",")[found.index(None)].strip()
+        raise ValueError(f"{where}: {wrong[:40]!r} is no number. Values are numbers, and ? where one is missing.")
+    numbers = np.array(found, dtype=np.float64)
     if np.isinf(numbers).any():
         raise ValueError(f"{where}: a value is infinite.")
     if np.isnan(numbers).any() and header.flags.get("missing") is False:
         raise ValueError(f"{where}: a value is missing, where @missing says that none is.")
     return numbers
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return math.nan if cell.strip() == "?" else None if "_" in cell else float(cell)
+    except ValueError:
+        return None
 
 
 def _check_lengths(header: _Header, values: list[NDArray[np.float64]], place: Path) -> None:

@@ -222,8 +222,8 @@ class Source(DataSource):
             if given & {*takes} - {*own}:
                 shown = [name for name in takes if name not in own and (name in given or len(takes) < 3)]
                 names = " and ".join(f"`{name}`" for name in shown)
-                verb = "is" if len(shown) == 1 else "are"
-                raise ValueError(f"{names} {verb} for {whose}; {self.data} has its own. Leave them out.")
+                verb, out = ("is", "it") if len(shown) == 1 else ("are", "them")
+                raise ValueError(f"{names} {verb} for {whose}; {self.data} has its own. Leave {out} out.")
         options.check(options.SourceChoices, vars(self))
         if self.is_table:
             self.dialect  # noqa: B018  # what makes no sense shows at once

@@ -129,7 +129,7 @@ def choose_subject(
     """
     chosen = {name: value for name, value in network.items() if value is not None}
     if run is not None and chosen:
-        raise ValueError(f"The network of a run is that of the run; leave out {', '.join(chosen)}.")
+        raise ValueError(f"The network of a run is that of the run; leave out {', '.join(map('`{}`'.format, chosen))}.")
     if run is not None:
         return trained(run, samples=samples, seed=seed, mnist_folder=mnist_folder)
     if "model" not in chosen:
