@@ -26,14 +26,15 @@ test-slow: setup
 
 # The programs for CUDA devices: on the processor in Triton's interpreter, then compiled for devices that are not here.
 # Triton takes about a gigabyte, in a folder of its own; its interpreter needs the NumPy of its time. Not part of CI.
-# `make test-triton TRITON=3.6.0` takes the oldest.
+# `make test-triton TRITON=3.6.0` takes the oldest; TIERS='slow or not slow' the whole matrix, some 17 processor minutes.
 TRITON ?= 3.9.0
+TIERS ?= not slow
 ONLY_TRITON = build/triton-$(TRITON)
 
 test-triton: setup
 	test -d $(ONLY_TRITON)/triton || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(ONLY_TRITON) triton==$(TRITON) 'numpy<2.4'
-	PYTHONPATH=$(ONLY_TRITON) TRITON_INTERPRET=1 $(BIN)/python -m pytest -n auto -m 'not slow' tests/kernels/test_triton*.py
-	PYTHONPATH=$(ONLY_TRITON) $(BIN)/python -m pytest -n auto -m 'not slow' tests/kernels/test_triton_resources.py
+	PYTHONPATH=$(ONLY_TRITON) TRITON_INTERPRET=1 $(BIN)/python -m pytest -n auto -m '$(TIERS)' tests/kernels/test_triton*.py
+	PYTHONPATH=$(ONLY_TRITON) $(BIN)/python -m pytest -n auto -m '$(TIERS)' tests/kernels/test_triton_resources.py
 
 # The lowest declared version of every dependency and of those of users' extras, PyTorch aside, in an environment of its
 # own; other packages as they are today. The tests of `make test-ci`, but warnings are no errors. Not part of CI.

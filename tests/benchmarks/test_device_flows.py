@@ -75,7 +75,7 @@ def test_the_part_of_tests_tells_what_failed(monkeypatch, tmp_path):
 @pytest.mark.long
 def test_the_suite_has_its_time(tmp_path):
     chosen = options("tests", tmp_path)
-    whole = device.suite(chosen, 120.0)
+    whole = device.suite(chosen, 900.0)
     assert whole["exit_code"] == 0
     assert " passed" in whole["said"]
     assert device.suite(chosen, 0.1)["exit_code"] is None

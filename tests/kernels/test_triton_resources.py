@@ -33,7 +33,7 @@ def test_programs_fit(make, features, dtype, capability):
     for launch in launched(make(features, 8, step=0.1), 4096, dtype)[:2]:
         found = resources(launch, capability)
         assert found["reg"] <= 255
-        assert found["stack"] <= (160 if dtype is torch.float32 else 1024), found["stack"]
+        assert found["stack"] <= (192 if dtype is torch.float32 else 1024), found["stack"]
         assert found["shared"] <= SHARED
         assert "mma" not in found["ptx"]
         assert ("fma.rn.f32" if dtype is torch.float32 else "fma.rn.f64") in found["ptx"]
