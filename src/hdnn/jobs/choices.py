@@ -18,6 +18,7 @@ from hdnn.jobs.setups import Setup
 from hdnn.jobs.weights import written
 from hdnn.names import unknown
 from hdnn.networks import STAGES, Network, NetworkConfig, build_network, check_names
+from hdnn.recurrent import OSCILLATORS
 from hdnn.renames import RECIPE, told
 from hdnn.training import Recipe
 from hdnn.training.augmentation import check_changes
@@ -124,8 +125,13 @@ def _of_sequences(dataset: Dataset, setup: Setup, chosen: dict[str, Any]) -> Net
     step = chosen.get("step")
     names = {field.name for field in dataclasses.fields(NetworkConfig)}
     own = {name: getattr(setup, name) for name in ("model", "features", "layers", "damping")}
-    if chosen.get("model", setup.model) != setup.model:
+    model = chosen.get("model", setup.model)
+    if model != setup.model:
         del own["damping"]
+    if model in OSCILLATORS and chosen.get("activation", "tanh") != "tanh":
+        raise ValueError(
+            f"`activation` is for models that are flows, and {model} is none; got {chosen['activation']}. Leave it out."
+        )
     config = NetworkConfig(
         task=dataset.task,
         inputs=dataset.inputs,

@@ -23,7 +23,7 @@ from hdnn.networks.sequences import marked_sequences
 from hdnn.networks.spaced import check_spaced, spaced_network
 from hdnn.options import Lift, Neighbours, OfPositions, Readout, Task, UnitsInRange
 from hdnn.presets import h1, h2, ms1, ms2, ms3
-from hdnn.recurrent import MODELS, HamiltonianRNN
+from hdnn.recurrent import MODELS, OSCILLATORS, HamiltonianRNN
 
 # Beyond these a slip of the pen, or a configuration from elsewhere, would ask for more than a memory holds.
 _LARGEST_INPUT = 2**24
@@ -228,10 +228,11 @@ def build_network(
         >>> sum(p.numel() for p in build_network(config).parameters())
         165
     """
-    if config.of_sequences:
+    if config.of_sequences:  # early runs name an activation of oscillators, which have their own
+        activation = "tanh" if config.model in OSCILLATORS else config.activation
         rnn = HamiltonianRNN(
             config.inputs[1] - 1, config.features, config.layers, True, model=config.model,  # type: ignore[arg-type]
-            step=config.step, damping=config.damping, activation=config.activation, init_std=init_std, device=device,
+            step=config.step, damping=config.damping, activation=activation, init_std=init_std, device=device,
         )  # fmt: skip
         return marked_sequences(rnn, config.outputs, config.task)
     if config.space is None and config.units is not None and config.channels is not None:

@@ -28,7 +28,8 @@ Model = Literal["h2", "h1", "ms1", "ms2", "ms3", "unicornn", "cornn"]
 S = TypeVar("S", Tensor, PackedSequence)
 
 _DAMPED = {"h2": h2, "ms1": ms1, "ms3": ms3}
-MODELS = ("h2", "h1", "ms1", "ms2", "ms3", "unicornn", "cornn")
+OSCILLATORS = ("unicornn", "cornn")
+MODELS = ("h2", "h1", "ms1", "ms2", "ms3", *OSCILLATORS)
 
 
 class HamiltonianRNN(nn.Module):
@@ -116,7 +117,7 @@ class HamiltonianRNN(nn.Module):
             raise ValueError(f"`input_std` is a standard deviation, at least 0; got {input_std}.")
 
         def cell(inputs: int) -> Flow | Oscillators:
-            if model in ("unicornn", "cornn"):
+            if model in OSCILLATORS:
                 _require_no_flow(model, activation, backend, init_std)
                 return _oscillators(model, hidden_size, inputs, step, damping, stiffness, device, dtype)
             return _flow(
