@@ -188,8 +188,8 @@ def rate(options: argparse.Namespace, step: int) -> float:
 
 
 def groups(model: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """All parameters, each with the share of the rate that those of its kind get: K, V and all others."""
-    shares = {".weight": options.recurrent_rate, ".input_weight": options.input_rate}
+    """All parameters, each with the share of the rate that those of its kind get: K, V with b, and all others."""
+    shares = {".weight": options.recurrent_rate, ".input_weight": options.input_rate, ".bias": options.input_rate}
     found: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         kind = next((k for k in shares if name.startswith("core.cells.") and name.endswith(k)), None)
@@ -286,7 +286,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--init-std", type=float)
     parser.add_argument("--activation", default="tanh")
     parser.add_argument("--recurrent-rate", type=float, default=1.0, help="share of the rate that the recurrent K gets")
-    parser.add_argument("--input-rate", type=float, default=1.0, help="share of the rate that V gets")
+    parser.add_argument("--input-rate", type=float, default=1.0, help="share of the rate that V and b get")
     parser.add_argument("--input-scale", type=float, default=1.0)
     parser.add_argument("--bias-scale", type=float, default=1.0)
     parser.add_argument("--norm", action="store_true", help="layer norm of the last state")
