@@ -53,7 +53,9 @@ class Stages(nn.Sequential):
         if not self._apart(y):
             found: Tensor = super().forward(y)  # type: ignore[no-untyped-call]
             return found
-        halves = Halves(*(packed(half) for half in y.chunk(2, 1)))
+        # Compiled layers would read the halves out of the state again and again.
+        alone = torch.clone if torch.compiler.is_compiling() else packed
+        halves = Halves(*map(alone, y.chunk(2, 1)))
         for part in self:
             halves = part(halves)
         return halves.joined()
