@@ -242,24 +242,8 @@ class Hamiltonian:
         more: More | None = None,
     ) -> list[Field]:
         """As `fields`, from W = K Jᵀ in place of J."""
-        more = more or NOTHING
-        a, S, c = more.a, more.S, more.c
-        parts = [Layer(K, b, W, None, a, S, c)]
-        if halves:
-            (p, q), (of_p, of_q) = self._halves, self.units
-            parts = [
-                Layer(
-                    K=K[:, of_there, there],
-                    b=b[..., of_there],
-                    W=None if W is None else W[:, of_there, here],
-                    damping=damping,
-                    a=None if a is None else a[:, of_there],
-                    S=None if S is None else S[:, here, there],
-                    c=None if c is None else c[..., here],
-                )
-                for here, there, of_there, damping in ((p, q, of_p, more.damping), (q, p, of_q, None))
-            ]
-        space = space or self.space
+        more, space = more or NOTHING, space or self.space
+        parts = self.parts(K, b, W, halves, more)
         stacks = [zip(*(_per_layer(x, layers) for x in part), strict=True) for part in parts]
         beyond = [self._beyond(more.start + j * more.step, halves) for j in range(layers)]
         return [
@@ -271,6 +255,25 @@ class Hamiltonian:
                 self.space.axis,
             )
             for of_layer, of_parts in zip(zip(*stacks, strict=True), beyond, strict=True)
+        ]
+
+    def parts(self, K: Tensor, b: Tensor, W: Tensor | None, halves: bool, more: More) -> list[Layer]:
+        """What drives the whole, or p and q, stacked over the layers; arguments as for `driven`."""
+        a, S, c = more.a, more.S, more.c
+        if not halves:
+            return [Layer(K, b, W, None, a, S, c)]
+        (p, q), (of_p, of_q) = self._halves, self.units
+        return [
+            Layer(
+                K=K[:, of_there, there],
+                b=b[..., of_there],
+                W=None if W is None else W[:, of_there, here],
+                damping=damping,
+                a=None if a is None else a[:, of_there],
+                S=None if S is None else S[:, here, there],
+                c=None if c is None else c[..., here],
+            )
+            for here, there, of_there, damping in ((p, q, of_p, more.damping), (q, p, of_q, None))
         ]
 
     def _beyond(self, t: float, halves: bool) -> tuple[Beyond | None, ...]:
