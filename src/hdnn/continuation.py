@@ -23,7 +23,7 @@ _CORRECTIONS = 8
 # A stage that would be shorter than this share of h is given up.
 _SHORTEST = 2.0**-50
 # Units of rounding: of the state, and of the numbers that a value of the field is summed from.
-_OF_STATE, _OF_FIELD = 64, 8
+OF_STATE, _OF_FIELD = 64, 8
 
 
 class VectorField(Protocol):
@@ -66,7 +66,7 @@ class Equations:
         """Whether each sample has reached the tolerance, (S,)."""
         unit = torch.finfo(m.dtype).eps
         size = 1 + m.abs().sum(-1, keepdim=True)
-        bar = size * (_OF_STATE * unit if self.tolerance is None else self.tolerance)
+        bar = size * (OF_STATE * unit if self.tolerance is None else self.tolerance)
         if self.tolerance is None and not bool((residual.abs() <= bar).all()):
             # h f(m) may be a small sum of large numbers, and no m brings r below the rounding of that sum.
             sum_of = m.abs() + self.y.abs() + (self.h.abs() / 2) * self.field.magnitude(m)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hdnn.arguments import whole
-from hdnn.continuation import Equations, VectorField, solve
+from hdnn.continuation import OF_STATE, Equations, VectorField, solve
 from hdnn.hamiltonian import Drive, Field
 from hdnn.steps import Gains, Integrator, log_of_inverse
 
@@ -79,16 +79,30 @@ class Implicit(Integrator):
 
     def _solved(self, E: VectorField, start: Tensor, h: float) -> Tensor:
         """z with z = start + (h/2) E(z), (S, ·), to be differentiated."""
-        with torch.no_grad():
-            steps = torch.full_like(start[:, :1], h)
-            z, solved = solve(Equations(E, start.detach(), steps, self.tolerance), self.iterations)
-        if not bool(solved.all()):
-            raise RuntimeError(self._excuse(int((~solved).sum()), start, h))
+        z = self.solution(E, start, h)
         for _ in range(2):
             A = E.jacobian(z)
             system = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device) - (h / 2) * A
             residual = torch.sub(z, start).sub(E(z), alpha=h / 2)
             z = z - torch.linalg.solve(system, residual.unsqueeze(-1)).squeeze(-1)
+        return z
+
+    def accepts(self, z: Tensor, residual: Tensor) -> bool:
+        """Whether every sample has reached the tolerance, that of rounding by the size of the unknown alone."""
+        tolerance = OF_STATE * torch.finfo(z.dtype).eps if self.tolerance is None else self.tolerance
+        return bool((residual.abs() <= tolerance * (1 + z.abs().sum(-1, keepdim=True))).all())
+
+    @torch.no_grad()
+    def solution(self, E: VectorField, start: Tensor, h: float) -> Tensor:
+        """z with z = start + (h/2) E(z), (S, ·), without gradients.
+
+        Raises:
+            RuntimeError: if the tolerance is not reached; the message names the step size.
+        """
+        steps = torch.full_like(start[:, :1], h)
+        z, solved = solve(Equations(E, start.detach(), steps, self.tolerance), self.iterations)
+        if not bool(solved.all()):
+            raise RuntimeError(self._excuse(int((~solved).sum()), start, h))
         return z
 
     def _excuse(self, unsolved: int, y: Tensor, h: float) -> str:
@@ -125,6 +139,7 @@ class ImplicitMidpoint(Implicit):
 
     order: ClassVar[int] = 2
     symplectic: ClassVar[bool] = True
+    midpoint: ClassVar[bool] = True
 
     def _after(self, field: Field, y: Tensor, h: float) -> Tensor:
         """2m − y."""

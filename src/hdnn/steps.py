@@ -48,6 +48,7 @@ class Integrator(ABC):
         damping: γ ≥ 0, at which rate p decays before every step; 0 where nothing is damped.
         learn_damping: whether γ is a parameter of the flow, which starts from `damping`.
         kernel: the name under which fused kernels know the method, None where they do not.
+        midpoint: whether a step is y⁺ = y + h f((y + y⁺) / 2), solved as `ImplicitMidpoint` does.
         first: the half of a state that moves first; "" where the whole moves.
     """
 
@@ -63,6 +64,7 @@ class Integrator(ABC):
     expansive: ClassVar[bool] = False
     traceable: ClassVar[bool] = True
     kernel: ClassVar[str | None] = None
+    midpoint: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -157,6 +159,7 @@ _OF_STEPS = (
     "expansive",
     "traceable",
     "kernel",
+    "midpoint",
     "jacobian",
     "log_growth",
     "log_inverse_growth",

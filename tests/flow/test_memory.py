@@ -99,7 +99,7 @@ class Residual(ForwardEuler):
 
 @pytest.mark.parametrize("k", [None, 1, 3])
 def test_an_integrator_of_ones_own_that_moves_no_halves(k: int | None) -> None:
-    flow, truth = (preset("h1", 4, 5, kernel_size=k, step=0.05, backend="eager") for _ in range(2))
+    flow, truth = (preset("h1", 4, 5, kernel_size=k, step=0.05, backend="eager", memory="store") for _ in range(2))
     flow.integrator, flow.memory = Residual(), "reverse"
     agree(flow, truth, 3)
     if k is None:

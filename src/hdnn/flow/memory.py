@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from hdnn.damping import check_way_back
+from hdnn.flow.by_hand import by_hand
 from hdnn.hamiltonian import Drive, Field, More
 from hdnn.integrators import Integrator
 from hdnn.kernels.transforms import (
@@ -121,8 +122,12 @@ def loop(
     if more.damping is None and flow.integrator.learn_damping:
         bias, damping = bias[:-1].reshape(-1, factors.hidden), bias[-1:].square()
         more = more._replace(damping=damping)
-    fields = factors.driven(K, bias, W, layers, flow.integrator.separable_only, space, more)
     with torch.autocast(y.device.type, enabled=False) if autocasting(y.device.type) else nullcontext():
+        if flow.memory is None and not states:
+            found = by_hand(flow.integrator, factors, space, more, layers, flow.step, y, K, bias, W)
+            if found is not None:
+                return found
+        fields = factors.driven(K, bias, W, layers, flow.integrator.separable_only, space, more)
         if states:
             return all_states(flow.integrator, fields, y, flow.step)
         return layer_by_layer(flow.integrator, fields, y, flow.step, flow.memory)

@@ -69,7 +69,8 @@ class Flow(nn.Module):
         backend: "eager" runs layer by layer in PyTorch; "native" runs all layers in one compiled call, on the CPU,
             and stores nothing per layer; "triton" does so in one launch on a CUDA device; "auto" takes the one that is
             there, serves the call and should be faster. One of your own, a `Backend`, may be given itself.
-        memory: what the eager path keeps for the backward pass. "store", its default, keeps every layer; "recompute"
+        memory: what the eager path keeps for the backward pass. "store" keeps every layer, as does None, by
+            which many steps go back along gradients written by hand, the same but for rounding and faster; "recompute"
             about √N states, for one more forward pass; "reverse" two states at any depth, for two more, where the step
             has an inverse, explicit or by a solve: it undoes the layers from the output. That costs few digits at small
             steps (with N(0, 1/n) weights, tanh, h = 0.05 and 1024 layers, relative errors of gradients reach 5e-6 in

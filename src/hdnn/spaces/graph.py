@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from hdnn.arguments import shown, whole
 from hdnn.spaces.norms import spectral
+from hdnn.spaces.rows import Nodes, Rows, Sums, beside
 from hdnn.spaces.space import Space
 
 Normalization = Literal["sum", "mean", "symmetric"]
@@ -193,6 +194,8 @@ class Graph(Space):
 class _Bound(Graph):
     """A graph with its edges, as the layers use it."""
 
+    _sorted: tuple[int, Sums] | None = None  # sums along sorted edges, for so many samples
+
     def __init__(
         self, normalization: Normalization, source: Tensor, target: Tensor, weight: Tensor | None, nodes: int,
         known: bool | None = None,
@@ -232,8 +235,22 @@ class _Bound(Graph):
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies on other devices stay out of pickles."""
-        return {**self.__dict__, "_likes": {}}
+        """Copies on other devices and sorted edges stay out of pickles."""
+        return {**self.__dict__, "_likes": {}, "_sorted": None}
+
+    def rows(self, y: Tensor) -> Rows | None:
+        """Rows whose sums over neighbours are taken along sorted edges, on a CPU; weights that learn have none."""
+        learn = self.weight is not None and self.weight.requires_grad
+        odd = self.source.device.type != "cpu" or type(self.source) is not Tensor or not y.numel() or learn
+        if odd or y.dtype not in (torch.float32, torch.float64):
+            return None
+        there, back = ((self.source, self.target), (self.target, self.source))
+        samples, known = y.shape[:-2].numel(), self._sorted
+        if known is None or known[0] != samples:
+            fast = [beside((*ends, self.weight), self.nodes, samples) for ends in (there, back)]
+            known = self._sorted = (samples, (fast[0], fast[1]))
+        general = (lambda x: self._summed(x, *there), lambda x: self._summed(x, *back))
+        return Nodes(known[1], general, self.nodes)
 
     def map(self, K: Tensor, y: Tensor, b: Tensor | None = None) -> Tensor:
         """K₀ y_i + K₁ Σ_j A[i, j] y_j + b."""

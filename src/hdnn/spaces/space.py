@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hdnn.arguments import shown
 from hdnn.facts import restated
+from hdnn.spaces.rows import Rows
 
 
 class Space(ABC):
@@ -40,7 +41,8 @@ class Space(ABC):
                 f"counted from the end, and `rank`, how many of the last axes make one state. Vectors (..., n) have "
                 f"`axis = -1` and `rank = 1`, images (..., n, H, W) `axis = -3` and `rank = 3`."
             )
-        facts = {name: vars(Space)[name] for name in ("pointwise", "norm")} | {"transposes": False, "kernel": None}
+        facts = {name: vars(Space)[name] for name in ("pointwise", "norm", "rows")}
+        facts |= {"transposes": False, "kernel": None}
         restated(cls, ["map", "adjoint", "taps", "pointwise"], facts)
 
     @property
@@ -182,6 +184,14 @@ class Space(ABC):
             f"No bound of ‖K‖ is known on `{self!r}`. Give the space a method `norm`, or measure: "
             f"`largest_singular_values(flow, y0)`."
         )
+
+    def rows(self, y: Tensor) -> Rows | None:
+        """A state as rows of one matrix, on which K is one product, or two; None where nobody says how.
+
+        Args:
+            y: a state, or many.
+        """
+        return None
 
     @property
     def fixed_taps(self) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hdnn.spaces.norms import spectral
+from hdnn.spaces.rows import Rows
 from hdnn.spaces.space import Space
 
 
@@ -43,6 +44,10 @@ class Vectors(Space):
         """Kᵀ z, (..., n)."""
         return torch.matmul(z, K)
 
+    def rows(self, y: Tensor) -> Rows:
+        """One row a vector."""
+        return _ROWS
+
     def norm(self, K: Tensor, size: tuple[int, ...] | None = None) -> Tensor:
         """‖K‖, the largest singular value."""
         if size is not None:
@@ -51,3 +56,4 @@ class Vectors(Space):
 
 
 VECTORS = Vectors()
+_ROWS = Rows()
