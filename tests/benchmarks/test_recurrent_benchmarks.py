@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import hdnn
+import linear_memory
 import recurrent
 import sequences
 import time_series
@@ -18,7 +20,8 @@ def options(**changes):
         "input_scale": 1.0, "bias_scale": 1.0, "slow": 0.5, "length": 12, "coarse": 1, "steps": 6, "batch": 4,
         "rate": 0.01, "clip": 1.0, "look": 3, "seed": 0, "mnist": Path("none"), "begin": None, "store": None,
         "no_test": False, "norm": False, "readout": 0, "weight_decay": 0.0, "activation": "tanh",
-        "recurrent_rate": 1.0, "seen": "last", "layers": 1, "taps": 3,
+        "recurrent_rate": 1.0, "seen": "last", "layers": 1, "taps": 3, "frequencies": None, "input_rate": 1.0,
+        "smoothing": 0.0, "final": False,
     }  # fmt: skip
     return argparse.Namespace(**{**given, **changes})
 
@@ -36,6 +39,7 @@ def test_the_constant_answer_to_the_adding_problem():
         {"norm": True, "readout": 2, "weight_decay": 0.1},
         {"activation": "relu", "recurrent_rate": 0.1, "seen": "all"},
         {"model": "signals", "units": 2},
+        {"frequencies": (0.1, 0.5), "input_rate": 0.1},
     ],
     ids=str,
 )
@@ -55,16 +59,26 @@ def test_a_run_goes_on_to_the_bit(tmp_path, monkeypatch, capsys, more):
     assert begun["test"] != sequences.run(options(steps=1, **more))["test"]
 
 
+def test_small_pixels_pass_by_one_matrix():
+    torch.manual_seed(0)
+    M = linear_memory.matrix(argparse.Namespace(frequencies=(0.02, 0.6), damping=0.01))
+    torch.manual_seed(0)
+    rnn = hdnn.HamiltonianRNN(1, 128, step=0.1, damping=0.01, frequencies=(0.02, 0.6), dtype=torch.float64)
+    u = torch.randn(784, 3, 1, dtype=torch.float64)
+    wanted = u.squeeze(-1).T.float() @ M
+    assert torch.allclose(rnn(1e-5 * u)[1][-1].float() / 1e-5, wanted, atol=1e-3 * float(wanted.abs().max()))
+
+
 def test_the_recurrent_weights_get_their_share_of_the_rate(tmp_path):
     """One step of AdamW moves every number by the rate, whatever its gradient."""
     store = tmp_path / "run.pt"
-    sequences.run(options(steps=1, recurrent_rate=0.1, store=store))
+    sequences.run(options(steps=1, recurrent_rate=0.1, input_rate=0.3, store=store))
     torch.manual_seed(0)
     before = dict(sequences.Model(options(), 2, 1, 12).named_parameters())
     after = torch.load(store, weights_only=True)["model"]
     moved = {name: (after[name] - value).abs().max().item() for name, value in before.items()}
     for name, far in moved.items():
-        share = 0.1 if name == "core.cells.0.weight" else 1.0
+        share = {"core.cells.0.weight": 0.1, "core.cells.0.input_weight": 0.3, "core.cells.0.bias": 0.3}.get(name, 1.0)
         assert far == pytest.approx(0.01 * share, rel=0.05)
 
 
