@@ -74,13 +74,19 @@ def test_an_official_pair_is_trained_predicted_and_evaluated(hdnn, files):
     assert (files / "run/report.html").read_text().count("sequences") > 0
 
 
-def test_early_runs_of_oscillators_with_an_activation_load(hdnn, files, quick):
+def test_early_runs_of_oscillators_that_name_what_these_have_not_load_and_go_on(hdnn, files, quick):
     assert hdnn(f"train W_TRAIN.ts -o one --model cornn {SMALL}")[0] == 0
     config = json.loads((files / "one/config.json").read_text())
-    config["network"]["activation"] = "relu"  # was taken, and ignored
+    config["network"]["activation"] = "relu"  # both were taken, and ignored
+    config["start"]["init_std"] = 0.5
     (files / "one/config.json").write_text(json.dumps(config))
     assert hdnn("evaluate one W_TEST.ts")[0] == 0
     assert hdnn("predict one W_TEST.ts -o said.csv")[0] == 0
+    assert hdnn(f"train --like one -o two {SMALL}")[0] == 0
+    assert hdnn(f"train --like one -o three --model unicornn {SMALL}")[0] == 0
+    for name in ("model.safetensors", "metrics.json"):  # as it was before it had ended
+        (files / "one" / name).unlink()
+    assert hdnn("train --resume one")[0] == 0
 
 
 def test_a_run_of_sequences_is_compared_and_what_is_not_for_it_is_refused_in_words(hdnn, files, quick):
@@ -187,7 +193,8 @@ TWO = "id,hour,a,way\nx,0,1,up\nx,1,2,up\ny,0,1,down\ny,1,0,down\n"
         ("train W_TRAIN.ts --integrator yoshida4", "--integrator is for networks of vectors"),
         ("train W_TRAIN.ts --model h1 --damping 0.1", "no --damping"),
         ("train W_TRAIN.ts --model unicornn --damping 0.1", "undamped"),
-        ("train W_TRAIN.ts --model cornn --activation relu", "`--activation` is for models that are flows"),
+        ("train W_TRAIN.ts --model cornn --activation relu", "--activation is for models that are flows"),
+        ("train W_TRAIN.ts --model cornn --init-std 0.5", "--init-std is for models that are flows"),
         ("train W_TRAIN.ts --model lstm", "There is no model 'lstm'"),
         ("train W_TRAIN.ts --layers 0", "at least one layer"),
         ("train W_TRAIN.ts --features 7", "even"),

@@ -56,6 +56,8 @@ def test_a_reset_begins_there_again():
     [
         ({"frequencies": (0.1, 0.5), "model": "ms2"}, "those that h2 begins with"),
         ({"frequencies": (0.0, 0.5)}, "0 < lowest"),
+        ({"frequencies": (0.1, 0.5), "activation": "relu"}, "that is u for small u"),
+        ({"frequencies": (0.1, 0.5), "activation": hdnn.activations.softplus}, "got softplus"),
         ({"frequencies": (0.5, 0.1)}, "lowest <= highest"),
         ({"frequencies": (0.5, 3.2)}, "highest < π"),
         ({"frequencies": (0.5, math.nan)}, "highest < π"),
@@ -67,6 +69,15 @@ def test_a_reset_begins_there_again():
 def test_what_cannot_be_is_said(options, said):
     with pytest.raises(ValueError, match=said):
         hdnn.HamiltonianRNN(1, 6, **options)
+
+
+def test_networks_of_before_have_neither():
+    rnn = hdnn.HamiltonianRNN(1, 6)
+    state = {name: value for name, value in vars(rnn).items() if name not in ("frequencies", "input_std")}
+    old = hdnn.HamiltonianRNN.__new__(hdnn.HamiltonianRNN)
+    old.__setstate__(state)
+    assert repr(old) == repr(rnn)
+    old.reset_parameters()
 
 
 def test_frequencies_are_two_numbers():

@@ -128,10 +128,11 @@ def _of_sequences(dataset: Dataset, setup: Setup, chosen: dict[str, Any]) -> Net
     model = chosen.get("model", setup.model)
     if model != setup.model:
         del own["damping"]
-    if model in OSCILLATORS and chosen.get("activation", "tanh") != "tanh":
-        raise ValueError(
-            f"`activation` is for models that are flows, and {model} is none; got {chosen['activation']}. Leave it out."
-        )
+    for name in ("activation", "init_std") if model in OSCILLATORS else ():
+        if chosen.get(name, "tanh") != "tanh":
+            raise ValueError(
+                f"`{name}` is for models that are flows, and {model} is none; got {chosen[name]}. Leave it out."
+            )
     config = NetworkConfig(
         task=dataset.task,
         inputs=dataset.inputs,

@@ -16,6 +16,7 @@ from hdnn.jobs.choices import Choices, given
 from hdnn.jobs.setups import Setup
 from hdnn.jobs.sources import Source, source_of
 from hdnn.names import few, unknown
+from hdnn.recurrent import OSCILLATORS
 from hdnn.renames import RECIPE, told
 from hdnn.runs import Run
 from hdnn.training import Recipe
@@ -74,6 +75,8 @@ class Precedent:
         model = known.get("model", self.setup.model if self.setup else None)
         if chosen.get("model", model) != model:
             known = {name: value for name, value in known.items() if name not in _OF_MODEL}
+        if chosen.get("model", model) in OSCILLATORS:  # have their own; early runs of them name one
+            known.pop("activation", None)
         return {**known, **chosen}
 
 

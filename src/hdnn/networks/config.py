@@ -228,11 +228,12 @@ def build_network(
         >>> sum(p.numel() for p in build_network(config).parameters())
         165
     """
-    if config.of_sequences:  # early runs name an activation of oscillators, which have their own
-        activation = "tanh" if config.model in OSCILLATORS else config.activation
+    if config.of_sequences:  # early runs of oscillators name an activation or a deviation, which they never had
+        free = config.model in OSCILLATORS
         rnn = HamiltonianRNN(
             config.inputs[1] - 1, config.features, config.layers, True, model=config.model,  # type: ignore[arg-type]
-            step=config.step, damping=config.damping, activation=activation, init_std=init_std, device=device,
+            step=config.step, damping=config.damping, activation="tanh" if free else config.activation,
+            init_std=None if free else init_std, device=device,
         )  # fmt: skip
         return marked_sequences(rnn, config.outputs, config.task)
     if config.space is None and config.units is not None and config.channels is not None:

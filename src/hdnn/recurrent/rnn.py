@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from hdnn.activations import Activation, tanh
+from hdnn.activations import Activation, activation_of, tanh
 from hdnn.arguments import real, shown, truth, whole
 from hdnn.flow import Backend, Flow
 from hdnn.integrators import ForwardEuler
@@ -56,11 +56,11 @@ class HamiltonianRNN(nn.Module):
         activation: σ of the models that are flows.
         backend: as for `Flow`.
         init_std: as for `Flow`.
-        frequencies: of h2, (lowest, highest) in radians a step, in (0, π): the state begins as n/2 oscillators that do
-            not act on one another, K_q = K_p = diag((2 sin(θ_i / 2) / h)^(1/2)) with θ_i evenly spaced, and b = 0.
-            Where K y and V u are small, oscillator i turns by θ_i a step and keeps what has come in, so that long
-            sequences are learned in far fewer steps. It takes a small `input_std`, and small rates for K and V. None:
-            K and b are drawn as for `Flow`.
+        frequencies: of h2 with a σ that is u for small u, as tanh is: (lowest, highest) in radians a step, in (0, π).
+            The state begins as n/2 oscillators, none acting on another: K_q = K_p = diag((2 sin(θ_i/2) / h)^(1/2))
+            with θ_i evenly spaced, and b = 0. Where K y and V u are small, oscillator i turns by θ_i a step and keeps
+            what has come in. For sequences of hundreds of steps; it takes a small `input_std`, and small rates for K
+            and V. None: K and b are drawn as for `Flow`.
         input_std: standard deviation of V at the start; None is 1/√d.
         device: of the parameters.
         dtype: of the parameters.
@@ -81,6 +81,9 @@ class HamiltonianRNN(nn.Module):
         >>> output.shape, h_n.shape
         (torch.Size([5, 20, 16]), torch.Size([2, 5, 16]))
     """
+
+    frequencies: tuple[float, float] | None = None  # of pickles of before
+    input_std: float | None = None
 
     def __init__(
         self,
@@ -112,7 +115,7 @@ class HamiltonianRNN(nn.Module):
             warnings.warn("`dropout` acts between layers, and there is one alone: it does nothing.", stacklevel=2)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.batch_first, self.dropout, self.model = truth("batch_first", batch_first), dropout, model
-        self.frequencies, self.input_std = _spread(frequencies, model, init_std), input_std
+        self.frequencies, self.input_std = _spread(frequencies, model, activation, init_std), input_std
         if input_std is not None and not 0 <= real("input_std", input_std) < math.inf:
             raise ValueError(f"`input_std` is a standard deviation, at least 0; got {input_std}.")
 
@@ -229,7 +232,7 @@ class HamiltonianRNN(nn.Module):
 
 
 def _spread(
-    frequencies: tuple[float, float] | None, model: str, init_std: float | None
+    frequencies: tuple[float, float] | None, model: str, activation: Activation | str, init_std: float | None
 ) -> tuple[float, float] | None:  # fmt: skip
     """The lowest and the highest frequency, checked."""
     if frequencies is None:
@@ -238,6 +241,9 @@ def _spread(
         raise ValueError(
             f"`frequencies` are those that h2 begins with; got {frequencies} with `{model}`. Leave them out."
         )
+    sigma, near = activation_of(activation), torch.tensor([-1e-3, 0.0, 1e-3], dtype=torch.float64)
+    if (sigma.value(near) - near).abs().max() > 1e-6:
+        raise ValueError(f"`frequencies` take a σ that is u for small u, such as tanh; got {sigma}. Leave them out.")
     if init_std is not None:
         raise ValueError(
             f"`frequencies` say what K is at the start, and so does `init_std`; got both, the latter {init_std}."
