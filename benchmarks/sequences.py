@@ -190,7 +190,7 @@ def rate(options: argparse.Namespace, step: int) -> float:
 def groups(model: Any, options: argparse.Namespace) -> list[dict[str, Any]]:
     """All parameters, each with the share of the rate that those of its kind get: K, V with b, and all others."""
     shares = {".weight": options.recurrent_rate, ".input_weight": options.input_rate, ".bias": options.input_rate}
-    found: dict[float, list[nn.Parameter]] = {}
+    found: dict[float, list[nn.Parameter]] = {1.0: []}
     for name, parameter in model.named_parameters():
         kind = next((k for k in shares if name.startswith("core.cells.") and name.endswith(k)), None)
         found.setdefault(shares[kind] if kind else 1.0, []).append(parameter)
@@ -218,7 +218,10 @@ def run(options: argparse.Namespace) -> dict[str, object]:
     if options.store and options.store.exists():
         state = torch.load(options.store, weights_only=True)
         model.load_state_dict(state["model"])
+        shares = [group["share"] for group in optimizer.param_groups]
         optimizer.load_state_dict(state["optimizer"])
+        for group, share in zip(optimizer.param_groups, shares, strict=True):
+            group["share"] = share
         start, seconds, cpu, history = state["step"], state["seconds"], state["cpu"], state["history"]
     began, began_cpu, saved = time.monotonic(), time.process_time(), time.monotonic()
 
