@@ -1,6 +1,7 @@
 """Networks that come with the package: files of their cards, scores of the README, runs for every command."""
 
 import json
+import lzma
 import re
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ from hdnn import pretrained, shelf
 from hdnn.jobs import evaluate
 from hdnn.runs import Run
 
-ROOT = Path(__file__).parent.parent
+ROOT, SHELF = Path(__file__).parent.parent, Path(shelf.__file__).parent
 CARDS = shelf.cards()
 HERE = [name for name in sorted(CARDS) if name != "mnist"]  # whose data need no folder
 
@@ -37,7 +38,7 @@ def test_scores_are_those_that_the_pages_tell():
 
 
 def test_they_are_small_and_say_nothing_of_the_machine_that_trained_them():
-    files = [path for path in Path(shelf.__file__).parent.rglob("*") if path.suffix in (".json", ".xz")]
+    files = [path for path in SHELF.rglob("*") if path.suffix in (".json", ".xz")]
     assert len(files) == 1 + 3 * 5
     assert sum(path.stat().st_size for path in files) <= 200_000
     for path in files:
@@ -53,10 +54,41 @@ def test_a_network_is_ready_for_use():
 def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(FileNotFoundError, match=r"no pretrained network .moons.\. Did you mean .double-moons."):
         pretrained("moons")
+    with pytest.raises(FileNotFoundError, match=r"There are: digits, double-circles,"):
+        pretrained("")
+
+
+@pytest.mark.parametrize("way", ["inside", "link", "link to the shelf", "copy"])
+def test_a_folder_of_the_shelf_is_a_run_by_any_path(way, tmp_path, monkeypatch):
+    monkeypatch.chdir(SHELF if way == "inside" else tmp_path)
+    if way == "link":
+        Path("double-moons").symlink_to(SHELF / "double-moons")
+    elif way == "link to the shelf":
+        Path("shelf").symlink_to(SHELF)
+        monkeypatch.chdir("shelf")
+    elif way == "copy":
+        shutil.copytree(SHELF / "double-moons", "double-moons")
+    found = Run.open(Path("double-moons")).load_network().state_dict()
+    expected = pretrained("double-moons").state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_of_copies_weights_trained_anew_are_read_and_packed_ones_of_others_are_not(tmp_path):
+    run = Run.open(shutil.copytree(SHELF / "double-moons", tmp_path / "run"))
+    network = run.load_network()
+    with torch.no_grad():
+        next(network.parameters()).zero_()
+    run.save_network(network)
+    assert not next(run.load_network().parameters()).any()
+    (run.folder / "model.safetensors").unlink()
+    (run.folder / shelf.WEIGHTS).write_bytes(lzma.compress(bytes(10**7)))
+    with pytest.raises(ValueError, match=r"no others are unpacked.*`xz -d model.safetensors.xz`"):
+        run.load_network()
 
 
 def test_a_changed_file_is_refused(tmp_path, monkeypatch):
-    shutil.copytree(Path(shelf.__file__).parent, tmp_path / "shelf")
+    shutil.copytree(SHELF, tmp_path / "shelf")
     monkeypatch.setattr(shelf, "_HERE", tmp_path / "shelf")
     pretrained("digits")
     (tmp_path / "shelf" / "digits" / "config.json").write_text("{}")
@@ -64,23 +96,31 @@ def test_a_changed_file_is_refused(tmp_path, monkeypatch):
         pretrained("digits")
 
 
+ANOTHER, LIKE = "Name another folder by --output", "Begin one of the same kind: hdnn train --like pretrained:digits."
+
+
 @pytest.mark.parametrize(
-    "line",
+    ("line", "advice"),
     [
-        "--resume pretrained:digits",
-        "--resume pretrained:digits --processes 2",
-        "double-moons -o pretrained:digits --overwrite",
-        f"double-moons -o '{Path(shelf.__file__).parent / 'digits'}' --overwrite",
+        ("--resume pretrained:digits", LIKE),
+        ("--resume pretrained:digits --processes 2", LIKE),
+        ("--resume link/digits", LIKE),
+        ("double-moons -o pretrained:digits --overwrite", ANOTHER),
+        (f"double-moons -o '{SHELF / 'digits'}' --overwrite", ANOTHER),
+        ("double-moons -o link/digits --overwrite", ANOTHER),
+        ("double-moons -o link/digits/new", ANOTHER),
     ],
 )
-def test_nothing_is_trained_on_the_shelf(hdnn, tmp_path, monkeypatch, line):
+def test_nothing_is_trained_on_the_shelf(hdnn, tmp_path, monkeypatch, line, advice):
     monkeypatch.chdir(tmp_path)
-    before = {path: path.read_bytes() for path in Path(shelf.__file__).parent.rglob("*") if path.is_file()}
+    Path("link").symlink_to(SHELF)
+    before = {path: path.read_bytes() for path in SHELF.rglob("*") if path.is_file()}
     code, out, err = hdnn(f"train {line}")
     assert (code, out) == (2, "")
-    assert "digits comes with the package, so nothing is trained there. Name another folder by --output" in err
-    assert {path: path.read_bytes() for path in before} == before
-    assert not list(tmp_path.iterdir())
+    assert "comes with the package" in err
+    assert advice in err
+    assert {path: path.read_bytes() for path in SHELF.rglob("*") if path.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
 @pytest.mark.long

@@ -14,6 +14,7 @@ from hdnn.jobs.sources import Source
 from hdnn.jobs.train import CHECKPOINT_EVERY
 from hdnn.jobs.weights import row_weights
 from hdnn.runs import Run, claimed, require_free
+from hdnn.shelf import require_other
 from hdnn.training.devices import require_device, require_threads
 
 _QUICK = 10**8  # bytes of a file that is read once more for it
@@ -85,6 +86,7 @@ def require_resumable(folder: Path, *, checkpoint_every: float = CHECKPOINT_EVER
     """
     require_interval(checkpoint_every)
     run = Run.open(folder)
+    require_other(folder, resumed=True)
     with claimed(folder):
         device = str(run.config.start.get("device", "cpu")) if run.is_finished else beginning(run)[3]
     require_device(device)

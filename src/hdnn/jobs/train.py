@@ -25,6 +25,7 @@ from hdnn.names import count
 from hdnn.networks import Network, NetworkConfig
 from hdnn.options import RunChoices, names
 from hdnn.runs import Run, RunConfig, claimed, require_free, versions
+from hdnn.shelf import require_other
 from hdnn.training import Callback, Recipe, StartCallback, training_backend
 from hdnn.training.backends import Chosen
 from hdnn.training.circumstances import circumstances
@@ -159,6 +160,7 @@ def resume(
     """
     require_interval(checkpoint_every)
     Run.open(folder)
+    require_other(folder, resumed=True)
     with claimed(folder):
         run = Run.open(folder)
         if run.is_finished:
