@@ -8,6 +8,7 @@ export function lacking() {
   if (typeof WebAssembly !== "object") return "no WebAssembly";
   if (!WebAssembly.validate(VECTORS)) return "a WebAssembly without vectors";
   if (typeof DecompressionStream !== "function") return "nothing to unpack its kernels with (DecompressionStream)";
+  if (typeof Object.hasOwn !== "function" || typeof [].at !== "function") return "a JavaScript older than 2022 (Object.hasOwn, Array.at)";
   return "";
 }
 

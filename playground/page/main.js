@@ -250,7 +250,7 @@ export async function start(program) {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   document.documentElement.dataset.theme = dark.matches ? "dark" : "light";
   try {
-    if (lacking()) throw new Error(`this browser has ${lacking()}; it takes Chrome or Edge 91, Firefox 113, Safari 16.4 or later`);
+    if (lacking()) throw new Error(`this browser has ${lacking()}; it takes Chrome or Edge 93, Firefox 113, Safari 16.4 or later`);
     const packed = find("kernels").textContent;
     if (!packed) throw new Error("its compiled kernels are missing");
     const assistant = new Assistant(program);

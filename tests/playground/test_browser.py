@@ -296,6 +296,8 @@ def test_without_its_kernels_the_page_refuses_to_train(visit):
         ("delete window.WebAssembly", "no WebAssembly;"),
         ("WebAssembly.validate = () => false", "a WebAssembly without vectors"),
         ("delete window.DecompressionStream", "nothing to unpack its kernels with"),
+        ("delete Object.hasOwn", "a JavaScript older than 2022"),
+        ("delete Array.prototype.at", "a JavaScript older than 2022"),
     ],
 )
 def test_older_browsers_are_told_what_they_lack(visit, script, lacks):
