@@ -215,11 +215,18 @@ def test_what_cannot_be_is_said_in_the_words_of_the_command_line(made, line, mes
     assert not (made / "other").exists()
 
 
-def test_a_batch_of_one_pixel_is_refused_before_the_run(hdnn, tmp_path):
+@pytest.mark.parametrize(
+    ("options", "said", "advice"),
+    [
+        ("", "The last batch of 9 rows has one row alone, of which", "Take another --batch-size than 8"),
+        ("--batch-size 1", "With --batch-size 1 every batch has one row alone, of which", "Take a larger --batch-size"),
+    ],
+)
+def test_a_batch_of_one_pixel_is_refused_before_the_run(options, said, advice, hdnn, tmp_path):
     picture_folder(tmp_path / "few", count=4)  # 9 rows to learn from, batches of 8
     line = f"train {tmp_path / 'few'} --units 1,1,1,1,1 --channels 2,2,2,2,2 --epochs 1 -o {tmp_path / 'run'}"
-    code, _, err = hdnn(line)
+    code, _, err = hdnn(f"{line} {options}")
     assert code == 2
-    assert "The last batch of 9 rows has one row alone, of which batch normalization sees one pixel" in err
-    assert "Take another --batch-size than 8" in err
+    assert f"{said} batch normalization sees one pixel" in err
+    assert advice in err
     assert not (tmp_path / "run").exists()

@@ -212,9 +212,12 @@ def _require_variance(network: Network, parts: Parts, recipe: Recipe) -> None:
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
+            seen = "one row alone, of which batch normalization sees one pixel: that has no variance"
             raise ValueError(
-                f"The last batch of {len(parts.x)} rows has one row alone, of which batch normalization sees one "
-                f"pixel: that has no variance. Take another `batch_size` than {recipe.batch_size}, or fewer stages."
+                f"With `batch_size=1` every batch has {seen}. Take a larger `batch_size`, or fewer stages."
+                if recipe.batch_size == 1
+                else f"The last batch of {len(parts.x)} rows has {seen}. Take another `batch_size` than "
+                f"{recipe.batch_size}, or fewer stages."
             ) from error
 
 
