@@ -20,7 +20,11 @@ from wording import python_words
         ("train flowers.csv", "give --target"),
         ("train digits --model h2 --interconnection upper_ones", "--model h2 with --interconnection canonical"),
         ("train digits --features 127", "Use 128, or --model h1 with --interconnection upper_ones"),
-        ("train mnist --data-folder empty", "or give --download"),
+        ("train mnist --data-folder empty", "or give --download to hdnn train"),
+        (
+            "evaluate pretrained:mnist --data-folder empty",
+            "by --data-folder, or give --download to hdnn train",
+        ),
         ("train mnist --data-folder images --lift linear", "Leave out --lift linear"),
         ("train digits --batch-size 9223372036854775808", "--batch-size may be at most"),
         ("train digits --threads 1024", "--threads may be at most"),

@@ -24,6 +24,7 @@ from hdnn.data.downloads import Progress, fetch
 from hdnn.data.images import standardised
 from hdnn.data.pixels import Held, standardising
 from hdnn.data.targets import TargetEncoder
+from hdnn.doors import shelled
 
 Bytes = NDArray[np.uint8]
 
@@ -77,10 +78,13 @@ def cifar10(folder: str | os.PathLike[str], download: bool = False, progress: Pr
     if any(_file(place, name) is None for name in training) and not (place / ARCHIVE).is_file():
         absent = [name for name in training if _file(place, name) is None]
         if not download:
-            raise FileNotFoundError(
+            lacks = (
                 f"{place} lacks {len(absent)} of the 5 training batches of CIFAR-10: {', '.join(absent)}. Put them "
-                f"there (as they are, with .gz or with .xz) or the archive {ARCHIVE}, or give `download=True` to fetch "
-                f"it."
+                f"there (as they are, with .gz or with .xz) or the archive {ARCHIVE},"
+            )
+            raise shelled(
+                FileNotFoundError(f"{lacks} or give `download=True` to fetch it."),
+                f"{lacks} name another folder by --data-folder, or give --download to hdnn train, which fetches it.",
             )
         fetch(ARCHIVE, place, MIRRORS, SHA256, largest=_LARGEST_ARCHIVE, progress=progress)
     batches = _batches(place, training, test)

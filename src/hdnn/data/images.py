@@ -21,6 +21,7 @@ from hdnn.data.encoders import ImageEncoder, TableEncoder
 from hdnn.data.idx import read_idx
 from hdnn.data.pixels import Held, Pixels, standardising
 from hdnn.data.targets import TargetEncoder
+from hdnn.doors import shelled
 
 Bytes = NDArray[np.uint8]
 
@@ -255,9 +256,11 @@ def _published(
     paths = {name: _present(place, name) for name in sha256}
     absent = [name for name, path in paths.items() if path is None]
     if absent and not download:
-        raise FileNotFoundError(
-            f"{place} lacks {len(absent)} of the 4 {what} files: {', '.join(absent)}. Put them there (with or "
-            f"without .gz), or give `download=True` to fetch them."
+        lacks = f"{place} lacks {len(absent)} of the 4 {what} files: {', '.join(absent)}. Put them there (with or"
+        raise shelled(
+            FileNotFoundError(f"{lacks} without .gz), or give `download=True` to fetch them."),
+            f"{lacks} without .gz), name another folder by --data-folder, or give --download to hdnn train, which "
+            f"fetches them.",
         )
     for name in absent:
         paths[name] = fetch(name, place, mirrors, sha256[name], largest=_LARGEST_FILE, progress=progress)
