@@ -62,10 +62,11 @@ class Stages(nn.Sequential):
 
     def _apart(self, y: Tensor) -> bool:
         """Whether the state may go in two pieces: through parts that know them, whose hooks nobody waits for."""
-        flow = self.flows[0].flow
-        fits = y.dim() == flow.space.rank + 1 and y.shape[1] == flow.features
-        watched = not torch.compiler.is_compiling() and hooked()
-        return fits and not watched and all(_takes_halves(part) for part in self)
+        first = self[0]
+        if not isinstance(first, Stage) or not all(_takes_halves(part) for part in self):
+            return False  # parts may have been wrapped since they were given
+        fits = y.dim() == first.flow.space.rank + 1 and y.shape[1] == first.flow.features
+        return fits and (torch.compiler.is_compiling() or not hooked())
 
     @property
     def flows(self) -> list[Stage]:
@@ -111,8 +112,10 @@ class Stages(nn.Sequential):
 
 
 def _takes_halves(part: nn.Module) -> bool:
-    """Whether a part knows them, and no hook of it waits for a state."""
-    if part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks:
+    """Whether a part knows them, and no hook of it, and no `forward` set on it alone, waits for a state."""
+    if "forward" in vars(part) or part._forward_hooks or part._forward_pre_hooks:
+        return False
+    if part._backward_hooks or part._backward_pre_hooks:
         return False
     return part.apart if isinstance(part, Stage) and type(part) is Stage else type(part) in (Pool, Widen)
 
