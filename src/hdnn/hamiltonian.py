@@ -98,11 +98,12 @@ class Hamiltonian:
         _ = self.hidden, self.canonical, self.units if self.separable else None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Pickles of hdnn 0.1.0 hold a kernel size in the place of the space."""
+        """Pickles of hdnn 0.1.0 hold a kernel size in the place of the space, and do not say whether J is canonical."""
         if "kernel_size" in state:
             state = {**state, "space": space_of(None, state["kernel_size"])}
             del state["kernel_size"]
         self.__dict__.update(state)
+        _ = self.canonical  # tracing must not read it from a tensor
 
     @property
     def beyond_units(self) -> bool:

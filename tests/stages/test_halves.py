@@ -1,8 +1,11 @@
 """Networks in stages carry the halves of a state apart: the same numbers, and no joining between the parts."""
 
+import pickle
+
 import pytest
 import torch
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import hdnn
@@ -106,6 +109,64 @@ def test_compiled_they_are_one_graph():
         torch.testing.assert_close(p.grad, of_other.grad, rtol=1e-4, atol=1e-6, msg=name)
     for (name, x), (_, of_other) in zip(network.named_buffers(), other.named_buffers(), strict=True):
         torch.testing.assert_close(x, of_other, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_wrapped_parts_take_whole_states(whole):
+    """Where all stages are wrapped, no part is a stage any more."""
+    network, y = stages(), images()
+    found = network(y)
+    other = stages()
+    kinds = nn.Module if whole else hdnn.Stage
+    apply_activation_checkpointing(other, check_fn=lambda part: part is not other and isinstance(part, kinds))
+    assert not isinstance(other[0], hdnn.Stage)
+    assert torch.equal(other(y), found)
+    found.sum().backward()
+    other(y).sum().backward()
+    for p, of_other in zip(network.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, of_other.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("places", [(0, 3), (0,), (3,)])
+def test_compiled_parts_take_whole_states(places):
+    network, other, y = stages(), stages(), images()
+    for i in places:
+        other[i] = torch.compile(other[i], backend="aot_eager")
+    with torch.no_grad():
+        torch.testing.assert_close(other(y), network(y))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_forward_set_on_a_part_alone_sees_states(place):
+    network, seen = stages(), []
+    plain, part = network(images()), network[place]
+    inner = part.forward
+    part.forward = lambda y: (seen.append(type(y)), inner(y))[1]
+    assert torch.equal(network(images()), plain)
+    assert seen == [torch.Tensor]
+
+
+def pickled_before(network):
+    """As pickles of earlier versions come back, which do not say whether J is canonical."""
+    for stage in network.flows:
+        vars(stage.flow.hamiltonian).pop("canonical")
+    return pickle.loads(pickle.dumps(network))
+
+
+def test_what_was_pickled_before_reads_no_J_again(monkeypatch):
+    network, other = pickled_before(stages()), stages()
+    monkeypatch.setattr(hdnn.Fixed, "is_canonical", property(lambda J: pytest.fail("it would be read while tracing")))
+    assert torch.equal(network(images()), other(images()))
+
+
+@pytest.mark.long
+def test_what_was_pickled_before_is_traced():
+    network, y = pickled_before(stages().eval()), images()
+    expected = stages().eval()(y)
+    torch.testing.assert_close(torch.export.export(network, (y,)).module()(y), expected)
+    network = pickled_before(stages().eval())
+    torch.testing.assert_close(torch.compile(network, fullgraph=True, backend="aot_eager")(y), expected)
 
 
 class OwnPool(hdnn.Pool):
