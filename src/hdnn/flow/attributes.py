@@ -97,15 +97,15 @@ def turning(flow: Flow) -> Tensor:
     return J[0] if flow.shared else J
 
 
-def described(flow: Flow) -> str:
-    """The sizes and the factors, as a flow prints them."""
+def described(flow: Flow, *, how: bool = True) -> str:
+    """The sizes and the factors, as a flow prints them; `how` it runs, which is not what it is, may be left out."""
     sizes = f"features={flow.features}, layers={flow._layers}, step={flow.step:g}"
     sizes += f", space={flow.space!r}" if flow.space != VECTORS else ""
     sizes += f", inputs={flow._inputs}" if flow._inputs is not None else ""
     sizes += f", ports={flow.ports}" if flow.ports is not None else ""
     sizes += ", shared=True" if flow.shared else ""
-    sizes += f", backend={flow.backend!r}" if flow.backend != "auto" else ""
-    sizes += f", memory={flow.memory!r}" if flow.memory is not None else ""
+    sizes += f", backend={flow.backend!r}" if how and flow.backend != "auto" else ""
+    sizes += f", memory={flow.memory!r}" if how and flow.memory is not None else ""
     return (
         f"{sizes},\nstructure={flow.structure!r},\ninterconnection={flow.interconnection!r},\n"
         f"activation={flow.activation!r},\nintegrator={flow.integrator!r}"

@@ -8,10 +8,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import re
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -19,6 +19,8 @@ from torch import nn
 
 from hdnn.arguments import shown
 from hdnn.files import require_own, write_whole
+from hdnn.flow import Flow
+from hdnn.flow.attributes import described
 from hdnn.hub.card import describe
 from hdnn.networks import GraphNetwork, Network, NetworkConfig, build_network
 from hdnn.networks.sequences import MarkedSequences
@@ -34,7 +36,6 @@ except ImportError as missing:
 _FOLDERS = {"--output", "-o", "--data-folder", "--tensorboard", "--resume"}
 _FILES = ["config.json", "model.safetensors", "metrics.json"]
 _LARGEST_METRICS = 2**20
-_HOW = re.compile(r", (?:backend|memory)=[^,]+")  # how a flow runs, which is not what it is
 
 
 class HubNetwork(Network, PyTorchModelHubMixin, library_name="hdnn"):
@@ -195,13 +196,18 @@ def _require_same(network: Network, expected: Network) -> None:
     """See that a network is what its configuration will build when it is loaded."""
     if _shapes(network) != _shapes(expected) or network.task != expected.task:
         raise ValueError("The network is not that of the configuration: their task or their weights differ.")
-    said = (_HOW.sub("", repr(each)).splitlines()[1:] for each in (network, expected))
-    for mine, theirs in zip(*said, strict=False):
+    for mine, theirs in zip_longest(_said(network), _said(expected), fillvalue="nothing"):
         if mine != theirs:
             raise ValueError(
-                f"The network is not that of the configuration: it has `{mine.strip()}` where that has "
-                f"`{theirs.strip()}`."
+                f"The network is not that of the configuration: it has `{mine}` where that has `{theirs}`."
             )
+
+
+def _said(network: Network) -> Iterator[str]:
+    """What a network prints, line by line, but for its own class and how its flows run."""
+    for name, module in network.named_modules(remove_duplicate=False):
+        said = described(module, how=False) if isinstance(module, Flow) else module.extra_repr()
+        yield from (f"({name}): {type(module).__name__}({said})" if name else said).splitlines()
 
 
 def _bare(network: NetworkConfig) -> RunConfig:
