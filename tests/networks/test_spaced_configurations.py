@@ -10,7 +10,9 @@ import hdnn
 from families import random, tight
 from hdnn.data import documents
 from hdnn.hub import HubNetwork
+from hdnn.kernels.eager import Eager
 from hdnn.networks import NetworkConfig, build_network
+from hdnn.networks.graphs import over_graphs
 from hdnn.runs import Run
 
 LINE = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
@@ -121,11 +123,34 @@ def test_graphs_without_nodes_and_with_numbers_below_zero_are_refused():
         HubNetwork("x")
 
 
-def test_how_a_flow_runs_is_not_what_its_network_is(tmp_path):
+@pytest.mark.parametrize("how", ["mean", "sum"])
+def test_no_graphs_have_no_answers(how):
+    none = torch.zeros(0, dtype=torch.long)
+    assert over_graphs(torch.zeros(0, 3), none, how).shape == (0, 3)
+
+
+class Settings(Eager):
+    """A backend of one's own that prints commas."""
+
+    name = "settings"
+
+    def __repr__(self):
+        return "Settings(a=1, b=2, memory='few',\n    c=3)"
+
+
+@pytest.mark.parametrize("backend", ["eager", Settings()])
+def test_how_a_flow_runs_is_not_what_its_network_is(tmp_path, backend):
     space = hdnn.Graph()
-    network = hdnn.graph_classifier(3, 3, h2(space=space, backend="eager", memory="recompute"))
+    network = hdnn.graph_classifier(3, 3, h2(space=space, backend=backend, memory="recompute"))
     HubNetwork(NetworkConfig(**GRAPHS), network).save_pretrained(tmp_path)
     assert torch.equal(HubNetwork.from_pretrained(tmp_path).flow.weight, network.flow.weight)
+
+
+def test_a_module_too_many_is_not_that_of_the_configuration():
+    network = hdnn.graph_classifier(3, 3, h2(space=hdnn.Graph()))
+    network.last = torch.nn.ReLU()
+    with pytest.raises(ValueError, match=r"it has `\(last\): ReLU\(\)` where that has `nothing`"):
+        HubNetwork(NetworkConfig(**GRAPHS), network)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,11 @@ def test_what_does_not_fit():
     for lengths in (torch.tensor([7, 3, 1]), torch.tensor([7, 3, 0, 1]), torch.tensor([8, 3, 1, 1])):
         with pytest.raises(ValueError, match="one for each sequence"):
             network(x, lengths)
-    for lengths, kind in (([7, 3, 1, 1], "list"), (torch.ones(4), "torch.float32")):
+    for lengths, kind in (
+        ([7, 3, 1, 1], "list"),
+        (torch.ones(4), "torch.float32"),
+        (torch.ones(4, dtype=torch.bool), "torch.bool"),
+    ):
         with pytest.raises(TypeError, match=f"a tensor of whole numbers, one for .*; got {kind}"):
             network(x, lengths)
     with pytest.raises(ValueError, match="two classes"):

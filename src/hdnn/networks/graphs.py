@@ -198,9 +198,9 @@ def over_graphs(y: Tensor, batch: Tensor | None, how: str) -> Tensor:
     Raises:
         ValueError: if the numbers do not fit the nodes.
     """
-    if how == "mean" and y.shape[-2] == 0:
-        raise ValueError("There is no mean over no nodes: a graph has at least one.")
     if batch is None:
+        if how == "mean" and y.shape[-2] == 0:
+            raise ValueError("There is no mean over no nodes: a graph has at least one.")
         pooled = y.sum(-2) if how == "sum" else y.mean(-2)
         return pooled if pooled.dim() > 1 else pooled[None]
     if y.dim() != 2 or batch.shape != y.shape[:1]:

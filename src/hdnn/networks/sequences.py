@@ -57,8 +57,8 @@ class SequenceNetwork(Network):
             return states
         if lengths is None:
             return states[:, -1]
-        if not isinstance(lengths, Tensor) or lengths.is_floating_point() or lengths.is_complex():
-            kind = lengths.dtype if isinstance(lengths, Tensor) else type(lengths).__name__
+        kind = lengths.dtype if isinstance(lengths, Tensor) else type(lengths).__name__
+        if not isinstance(kind, torch.dtype) or kind.is_floating_point or kind.is_complex or kind is torch.bool:
             raise TypeError(f"`lengths` must be a tensor of whole numbers, one for each sequence; got {kind}.")
         if lengths.shape != states.shape[:1] or (
             len(lengths) and not 1 <= lengths.min() <= lengths.max() <= x.shape[1]
