@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -103,7 +104,8 @@ class Hamiltonian:
             state = {**state, "space": space_of(None, state["kernel_size"])}
             del state["kernel_size"]
         self.__dict__.update(state)
-        _ = self.canonical  # tracing must not read it from a tensor
+        with suppress(RuntimeError):  # of a J that is loaded without its numbers nothing is known
+            _ = self.canonical  # tracing must not read it from a tensor
 
     @property
     def beyond_units(self) -> bool:

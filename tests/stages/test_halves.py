@@ -1,5 +1,6 @@
 """Networks in stages carry the halves of a state apart: the same numbers, and no joining between the parts."""
 
+import io
 import pickle
 
 import pytest
@@ -158,6 +159,15 @@ def test_what_was_pickled_before_reads_no_J_again(monkeypatch):
     network, other = pickled_before(stages()), stages()
     monkeypatch.setattr(hdnn.Fixed, "is_canonical", property(lambda J: pytest.fail("it would be read while tracing")))
     assert torch.equal(network(images()), other(images()))
+
+
+def test_what_was_pickled_before_is_loaded_without_numbers():
+    network, file = stages(), io.BytesIO()
+    vars(network[0].flow.hamiltonian).pop("canonical")
+    torch.save(network[0].flow, file)
+    file.seek(0)
+    flow = torch.load(file, map_location="meta", weights_only=False)
+    assert flow(images().to("meta")).shape == (3, 4, 6, 6)
 
 
 @pytest.mark.long
