@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import hdnn
-from families import random, tight
+from families import random
 from hdnn.data import documents
 from hdnn.hub import HubNetwork
 from hdnn.kernels.eager import Eager
@@ -96,7 +96,7 @@ def test_what_was_trained_in_a_hub_network_is_what_comes_back(tmp_path):
     again = HubNetwork.from_pretrained(tmp_path)
     assert torch.equal(again(*loader[0][0]), network(*loader[0][0]))
     assert again.trajectory(x[:3], LINE).shape == (6, 3, 4)
-    tight(again.trajectory(x[:3], LINE)[-1].mean(0), again.features(x[:3], LINE)[0])
+    torch.testing.assert_close(again.trajectory(x[:3], LINE)[-1].mean(0), again.features(x[:3], LINE)[0])
 
 
 def test_another_network_than_that_of_the_configuration_is_refused():
