@@ -53,7 +53,7 @@ def current_name(word: str) -> str:
 
 
 class Command(TyperCommand):
-    """A command that refuses what is typed twice, of which Typer would take the last without a word."""
+    """A command that refuses an option given by its old name and its new one; of one name the last counts, as usual."""
 
     def make_parser(self, ctx: Any) -> Any:
         """The parser of Typer, whose third result tells how often each parameter was met."""
@@ -64,22 +64,19 @@ class Command(TyperCommand):
             words = list(args)
             values, rest, met = parse(args=args)
             if not (ctx.resilient_parsing or values.get("help")):
-                _require_once(met, words)
+                _require_one_name(met, words)
             return values, rest, met
 
         parser.parse_args = parsed
         return parser
 
 
-def _require_once(met: Sequence[Any], words: Sequence[str]) -> None:
+def _require_one_name(met: Sequence[Any], words: Sequence[str]) -> None:
     for each in met:
-        if met.count(each) == 1 or getattr(each, "multiple", False) or getattr(each, "is_flag", False):
-            continue
         name, typed = each.opts[0], {word.partition("=")[0] for word in words}
         old = {f"--{old.replace('_', '-')}" for old, new in RECIPE.items() if new == each.name} & typed
         if old and name in typed:
             raise ValueError(f"{min(old)} is what {name} was called before; got both. Leave {min(old)} out.")
-        raise ValueError(f"{name} is given {met.count(each)} times, and one value is all that it takes. Leave one.")
 
 
 for command in COMMANDS:
