@@ -52,7 +52,7 @@ CASES = [
     for shared in (False, True)
     if (space == "Vectors" or name != "ImplicitMidpoint")
     and (pair[0] not in ("Dense", "Dense_wide", "Skew") or not INTEGRATORS[name].separable_only)
-    and not (space == "Graph_mean" and pair == ("Skew", "Inverse"))  # refused: there A ≠ Aᵀ
+    and not (space == "Graph_mean" and pair[1] == "Inverse")  # refused: there A ≠ Aᵀ
     and not (shared and pair[1].startswith("per_layer") and name != "ForwardEuler")
 ]
 

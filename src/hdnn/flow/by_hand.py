@@ -56,10 +56,17 @@ def by_hand(
         h: the step.
         y: a state, or many.
         K: (N, m, n, *taps), or leading size 1, as b and W.
-        b: (N, m); biases of samples are not served.
+        b: (N, m), as many as K; biases of samples, and of the steps of a flow that inputs drive, are not served.
         W: K Jᵀ; None where J Kᵀ = I.
     """
-    if b.dim() != 2 or not layers or not y.numel() or y.dtype not in _KINDS or hamiltonian.beyond_units:
+    if (
+        b.dim() != 2
+        or len(b) != len(K)
+        or not layers
+        or not y.numel()
+        or y.dtype not in _KINDS
+        or hamiltonian.beyond_units
+    ):
         return None
     tensors = [x for x in (y, K, b, W) if x is not None]
     if any(x is not None for x in more[:4]) or not plain(*tensors) or (rows := space.rows(y)) is None:
