@@ -275,18 +275,18 @@ class Stage(nn.Module):
             [{name: x[:, _own(name, *places)] for name, x in running} for places in self._places()],
         )
 
-    @torch.no_grad()
     def _track(self, moments: Moments) -> None:
         """Let the running moments take up what a pass has met; of several calls of a drive in a layer, the last."""
         noted, moments.open = moments.open and any(moments.calls), False
         if not noted:
-            return
-        for name, running in self._running().items():
-            met = running.clone()
-            for half, places in enumerate(self._places()):
-                last = moments.last(half, name, self.flow.layers)
-                met[:, _own(name, *places)] = last if len(running) > 1 else last.mean(0, keepdim=True)
-            running.lerp_(met, self.momentum)
+            return  # before gradients are switched off: an exported program holds no switch around nothing
+        with torch.no_grad():
+            for name, running in self._running().items():
+                met = running.clone()
+                for half, places in enumerate(self._places()):
+                    last = moments.last(half, name, self.flow.layers)
+                    met[:, _own(name, *places)] = last if len(running) > 1 else last.mean(0, keepdim=True)
+                running.lerp_(met, self.momentum)
 
     def extra_repr(self) -> str:
         """How units are kept in range."""
