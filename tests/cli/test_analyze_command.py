@@ -82,7 +82,7 @@ def test_an_analysis_is_replaced_only_where_asked(hdnn, place):
     [
         ("analyze", "Give the folder of a run, or the model"),
         ("analyze absent", "absent is not there"),
-        ("analyze . --model h2", "leave out model"),
+        ("analyze . --model h2", "leave out --model"),
         ("analyze --model h3", "Did you mean"),
         ("analyze --model h2 --features 5", "even"),
         ("analyze --model h2 --layers 0", "identity"),

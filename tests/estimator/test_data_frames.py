@@ -186,7 +186,7 @@ def test_it_is_a_transformer_like_others():
         ({"a": [1.0, 2.0]}, {"without": "a"}, "`without` is a list of names"),
         ({"a": [1.0, 2.0]}, {"without": ["a"], "columns": ["a"]}, "asked for and left out at once"),
         ({"a": [1.0, 1.0]}, {}, r"No column is left to learn from; left out: a \(constant"),
-        ({"a": [1.0, 2.0]}, {"without": ["a"]}, "No column is left to learn from: every other was left out by name"),
+        ({"a": [1.0, 2.0]}, {"without": ["a"]}, "No column is left to learn from beside what is predicted"),
         ({"a": [1.0, 2.0]}, {"bins": 999}, "can be cut into 0 to 256 bins"),
         ({"a": [1.0]}, {}, "X has 1 sample, too few"),
     ],

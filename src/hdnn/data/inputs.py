@@ -125,7 +125,7 @@ def _useful(
     if not chosen:
         if not useless:
             raise ValueError(
-                "No column is left to learn from: every other was left out by name. Leave out fewer, or add columns."
+                "No column is left to learn from beside what is predicted. Leave out fewer by name, or add columns."
             )
         raise ValueError(
             f"No column is left to learn from; left out: {in_words(useless)}. Name the input columns with `columns` "
