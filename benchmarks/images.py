@@ -289,11 +289,12 @@ def curve(options: argparse.Namespace) -> None:
     """Trainings on few images."""
     done = options.out.read_text().splitlines() if options.out.exists() else []
     known = {tuple(json.loads(line)[name] for name in ("images", "model", "seed")) for line in done}
-    for count, seed, model in itertools.product((500, 1000, 2000, 5000, 10000), range(3), ("stages", "resnet")):
+    cells = itertools.product(options.seeds, (500, 1000, 2000, 5000, 10000), ("stages", "resnet"))
+    for seed, count, model in cells:
         if (count, model, seed) in known:
             continue
         chosen = {"images": count, "seed": seed, "model": model, "equal": "parameters", "final": True, "store": None}
-        most = {"most_steps": 1500, "epochs": 1500}
+        most = {"most_steps": options.most_steps or 1500, "epochs": 1500}
         result = run(argparse.Namespace(**{**vars(options), **chosen, **most}))
         print(count, model, seed, result["test"], flush=True)
         with options.out.open("a") as file:
@@ -334,6 +335,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--float32", action="store_true", help="no bfloat16")
     parser.add_argument("--look", type=int, default=400, help="steps between two looks at the images for choices")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=numbers, default=(0, 1, 2), help="of the trainings on few images")
     parser.add_argument("--final", action="store_true", help="train on the images for choices too, score the test part")
     parser.add_argument("--store", type=Path)
     parser.add_argument("--out", type=Path, help="a JSON file that gets the result as one more line")
