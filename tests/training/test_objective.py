@@ -7,7 +7,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 
 import hdnn
 from hdnn.training import Objective, evaluate, outputs
-from hdnn.training.objective import mean_score, score_sum
+from hdnn.training.scores import mean_score, score_sum
 
 F64 = torch.float64
 CASES = ["two classes", "many classes", "regression"]

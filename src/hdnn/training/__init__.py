@@ -2,11 +2,12 @@
 
 from hdnn.training.backends import training_backend
 from hdnn.training.fitting import fit, fit_together, split
-from hdnn.training.objective import Objective, Penalty, Record, evaluate, outputs
+from hdnn.training.objective import Objective, Penalty, evaluate, outputs
 from hdnn.training.pace import Pace, every
 from hdnn.training.progress import Callback, Progress, StartCallback
 from hdnn.training.recipe import Recipe
 from hdnn.training.recorders import GradientRecorder, SensitivityRecorder
+from hdnn.training.scores import Record
 from hdnn.training.state import TrainingState
 from hdnn.training.together import TogetherProgress, TogetherState
 

@@ -27,9 +27,10 @@ from hdnn.training.devices import is_out_of_memory
 from hdnn.training.learners import Learner
 from hdnn.training.models import first_parameter
 from hdnn.training.native import Native
-from hdnn.training.objective import Objective, Record, mean_score, score_name, scores_of
+from hdnn.training.objective import Objective
 from hdnn.training.positions import check_rows
 from hdnn.training.recipe import Recipe
+from hdnn.training.scores import Record, mean_score, score_name, scores_of
 from hdnn.training.stacked import Stacked
 from hdnn.training.steps import train_head
 from hdnn.training.tensors import copied, require_alike, require_history, set_order

@@ -33,10 +33,11 @@ from hdnn.training.distributed import refusing_together
 from hdnn.training.ensemble import TogetherCallback, check_together, train_together
 from hdnn.training.lengths import SECOND, Trainings
 from hdnn.training.models import first_parameter
-from hdnn.training.objective import Loss, Objective, Penalty, Record, Scores, objective_of
+from hdnn.training.objective import Loss, Objective, Penalty, objective_of
 from hdnn.training.positions import check_rows
 from hdnn.training.progress import Callback, StartCallback
 from hdnn.training.recipe import Recipe
+from hdnn.training.scores import Record, Scores
 from hdnn.training.single import Validation
 from hdnn.training.starts import start_well
 from hdnn.training.state import TrainingState

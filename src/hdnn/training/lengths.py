@@ -19,9 +19,10 @@ from hdnn.training.distributed import Team, begin, digest
 from hdnn.training.ensemble import ObjectiveOf
 from hdnn.training.learners import Headed, Learner, Single
 from hdnn.training.native import Native
-from hdnn.training.objective import Objective, Record, Scores
+from hdnn.training.objective import Objective
 from hdnn.training.progress import Callback, StartCallback
 from hdnn.training.recipe import Recipe
+from hdnn.training.scores import Record, Scores
 from hdnn.training.single import Training, Validation, score_of
 from hdnn.training.sloped import sloped_of
 from hdnn.training.state import TrainingState

@@ -1,4 +1,4 @@
-"""What training makes small, and the scores that people read.
+"""What training makes small, and how a model does on data.
 
     (1/s) Σ L(f(x), c) + α_c R_N + α Σ (R_K + R_b) + Σ λ_i P_i
 
@@ -10,7 +10,7 @@ regression), R_N = ‖W‖² + ‖μ‖² of the output layer, R_K and R_b how m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,23 +21,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hdnn.data.pixels import Pixels
 from hdnn.modes import evaluating
-from hdnn.networks import Network, predicted_classes
 from hdnn.options import Precision
 from hdnn.ranks import Ranks
 from hdnn.renames import RECIPE, renamed
 from hdnn.stages import Stages
 from hdnn.training.batches import Call, Inputs, Rows, called, each, parts, placed, source_of, tensors_of
-from hdnn.training.checks import check_objective, check_scores, one_number
-from hdnn.training.models import first_parameter, has_objective
+from hdnn.training.checks import check_objective
+from hdnn.training.models import first_parameter
 from hdnn.training.positions import are_positions
 from hdnn.training.recipe import Recipe
 from hdnn.training.regularisers import decays, terms_of, weighed
+from hdnn.training.scores import Record, Scores, judged, scores_of
 
-Record = dict[str, float]
 Penalty = tuple[float, Callable[[Any], Tensor]]
 Loss = Callable[[Any, Any], Tensor]
-Score = Callable[[Tensor, Tensor], Tensor | float]
-Scores = Mapping[str, Score]
 
 EVALUATION_BATCH = 4096
 _NUMBERS = 2**24  # of a state of a network in stages, 64 MiB
@@ -297,14 +294,6 @@ def evaluated(
         return {"loss": loss_of_all} | judged(scores, said, targets)
 
 
-def judged(scores: Scores, outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> Record:
-    """What is found in outputs and targets of batches, taken as one."""
-    if not scores:
-        return {}
-    output, y = (found[0] if len(found) == 1 else torch.cat(list(found)) for found in (outputs, targets))
-    return {name: one_number(name, found(output, y)) for name, found in scores.items()}
-
-
 def mean_loss(losses: Tensor, sizes: Sequence[int]) -> float:
     """The mean over samples of the losses of batches."""
     products = (loss * size for loss, size in zip(losses.tolist(), sizes, strict=True))
@@ -347,32 +336,3 @@ def _part_size(network: nn.Module, x: Inputs, call: Call) -> int:
 def batches(x: Tensor) -> Sequence[Tensor]:
     """Data of any length in parts that fit into memory."""
     return torch.split(x, EVALUATION_BATCH)
-
-
-def scores_of(network: nn.Module, loss: Loss | None, score: Scores | None) -> Scores:
-    """What is recorded beside the loss: what the task of a network with its own loss says, and what is asked for."""
-    check_scores(score)
-    own: dict[str, Score] = {}
-    if loss is None and has_objective(network):
-        of_task: Any = network
-        own[score_name(of_task)] = lambda output, y: mean_score(of_task, float(score_sum(of_task, output, y)), y)
-    if taken := {"loss", "epoch", "learning_rate", "seconds"} & (score or {}).keys():
-        raise ValueError(f"A record has a {min(taken)!r} of its own, so a score of yours needs another name.")
-    return own | dict(score or {})
-
-
-def score_name(network: Network) -> str:
-    """The name of the score that people read: "accuracy", or "error" for regression."""
-    return "accuracy" if network.task == "classification" else "error"
-
-
-def score_sum(network: Network, output: Tensor, y: Tensor) -> Tensor:
-    """Correct predictions, or the sum of squared errors."""
-    if network.task == "classification":
-        return (predicted_classes(output) == y).sum()
-    return (output - y).square().sum()
-
-
-def mean_score(network: Network, total: float, y: Tensor) -> float:
-    """The share of correct predictions, or the root mean square error, from the sum over all of y."""
-    return total / len(y) if network.task == "classification" else math.sqrt(total / y.numel())

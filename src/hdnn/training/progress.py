@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from hdnn.training.objective import Record
+from hdnn.training.scores import Record
 from hdnn.training.state import TrainingState
 from hdnn.training.together import TogetherProgress
 

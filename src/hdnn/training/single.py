@@ -21,10 +21,11 @@ from hdnn.training.distributed import agreed
 from hdnn.training.ensemble import ObjectiveOf, TogetherCallback
 from hdnn.training.learners import Learner
 from hdnn.training.models import first_parameter, head_of
-from hdnn.training.objective import Objective, Record, Scores, evaluated, judged, mean_loss, scores_of
+from hdnn.training.objective import Objective, evaluated, mean_loss
 from hdnn.training.pace import at_pace_of
 from hdnn.training.progress import Callback, Progress, StartCallback
 from hdnn.training.recipe import Recipe, warm_epochs
+from hdnn.training.scores import Record, Scores, judged, scores_of
 from hdnn.training.starts import start_well
 from hdnn.training.state import TrainingState
 from hdnn.training.steps import NotFinite

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from hdnn.ranks import Ranks
 from hdnn.training.distributed import hand_out
-from hdnn.training.objective import Record
 from hdnn.training.pace import Audience, Pace
+from hdnn.training.scores import Record
 from hdnn.training.together import TogetherProgress, TogetherState, best_of
 
 Thing = TypeVar("Thing")

@@ -20,9 +20,9 @@ from hdnn.training.backends import TrainingBackend
 from hdnn.training.batches import Batch
 from hdnn.training.ensemble import ObjectiveOf, TogetherCallback, train_together
 from hdnn.training.models import has_objective
-from hdnn.training.objective import Record
 from hdnn.training.pace import every
 from hdnn.training.recipe import Recipe
+from hdnn.training.scores import Record
 from hdnn.training.spread import Spread
 from hdnn.training.together import TogetherProgress, TogetherState, best_of
 

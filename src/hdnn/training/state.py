@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hdnn.training.objective import Record
 from hdnn.training.optimizers import AnyOptimizer
+from hdnn.training.scores import Record
 from hdnn.training.tensors import (
     Memory,
     Weights,

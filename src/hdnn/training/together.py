@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from hdnn.training.objective import Record
+from hdnn.training.scores import Record
 from hdnn.training.tensors import Memory, Weights, backend_of, columns, doubles, number, parted, records, require, under
 
 State = TypeVar("State", covariant=True)

@@ -1,0 +1,58 @@
+"""The scores of a training: what the task of a network says, and what its user asks for.
+
+Legend: s samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hdnn.networks import Network, predicted_classes
+from hdnn.training.checks import check_scores, one_number
+from hdnn.training.models import has_objective
+
+Record = dict[str, float]
+Score = Callable[[Tensor, Tensor], Tensor | float]
+Scores = Mapping[str, Score]
+
+
+def judged(scores: Scores, outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> Record:
+    """What is found in outputs and targets of batches, taken as one."""
+    if not scores:
+        return {}
+    output, y = (found[0] if len(found) == 1 else torch.cat(list(found)) for found in (outputs, targets))
+    return {name: one_number(name, found(output, y)) for name, found in scores.items()}
+
+
+def scores_of(network: nn.Module, loss: Callable[..., Tensor] | None, score: Scores | None) -> Scores:
+    """What is recorded beside the loss: what the task of a network with its own loss says, and what is asked for."""
+    check_scores(score)
+    own: dict[str, Score] = {}
+    if loss is None and has_objective(network):
+        of_task: Any = network
+        own[score_name(of_task)] = lambda output, y: mean_score(of_task, float(score_sum(of_task, output, y)), y)
+    if taken := {"loss", "epoch", "learning_rate", "seconds"} & (score or {}).keys():
+        raise ValueError(f"A record has a {min(taken)!r} of its own, so a score of yours needs another name.")
+    return own | dict(score or {})
+
+
+def score_name(network: Network) -> str:
+    """The name of the score that people read: "accuracy", or "error" for regression."""
+    return "accuracy" if network.task == "classification" else "error"
+
+
+def score_sum(network: Network, output: Tensor, y: Tensor) -> Tensor:
+    """Correct predictions, or the sum of squared errors."""
+    if network.task == "classification":
+        return (predicted_classes(output) == y).sum()
+    return (output - y).square().sum()
+
+
+def mean_score(network: Network, total: float, y: Tensor) -> float:
+    """The share of correct predictions, or the root mean square error, from the sum over all of y."""
+    return total / len(y) if network.task == "classification" else math.sqrt(total / y.numel())
