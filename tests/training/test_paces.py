@@ -37,6 +37,27 @@ def test_callbacks_are_told_at_their_pace_and_change_no_bit(backend):
         assert told == {name: steps[name] if k in chosen else [] for k, name in enumerate(steps)}
 
 
+@pytest.mark.parametrize(("task", "outputs"), [("classification", 2), ("classification", 3), ("regression", 2)])
+def test_records_of_epochs_that_nobody_looks_into_are_those_of_each(task, outputs):
+    x = X.float()
+    y = (x[:, 0] * 2).long().clamp(0, outputs - 1) if task == "classification" else x[:, :outputs].sin()
+    seen = {"quiet": [], "told": []}
+
+    def found(**choices):
+        network = network_of(outputs, task=task, dtype=torch.float32)
+
+        def largest(output, y):  # asks for the rows of an epoch, and no others
+            seen["told" if choices else "quiet"].append((len(output), float(y.double().sum())))
+            return output.max()
+
+        return without_times(fit(network, x, y, RECIPE, score={"largest": largest}, **choices))
+
+    quiet, told = found(), found(callbacks=[hdnn.every(epochs=1)(lambda progress: None)])
+    assert quiet == told
+    assert [list(record) for record in quiet] == [list(record) for record in told]
+    assert seen["quiet"] == seen["told"] == [(61, pytest.approx(float(y.double().sum())))] * RECIPE.epochs
+
+
 def test_time_tells_of_steps_within_an_epoch(monkeypatch):
     clock, told, done = [0.0], [], 0
     monkeypatch.setattr("hdnn.training.pace.time.perf_counter", lambda: clock[0])

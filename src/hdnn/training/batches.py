@@ -95,6 +95,13 @@ class Rows:
         orders = [torch.randperm(self.count, generator=generator) for generator in self.generators]
         return torch.stack(orders) if self.stacked else orders[0]
 
+    def orders(self, epochs: int) -> Tensor:
+        """Those of epochs to come, (epochs, s), drawn one after the other; not of members."""
+        orders = torch.empty(epochs, self.count, dtype=torch.int64)
+        for order in orders:
+            torch.randperm(self.count, generator=self.generators[0], out=order)
+        return orders
+
     @property
     def is_made(self) -> bool:
         """Whether inputs are there as they are drawn, and not made for each batch."""

@@ -82,23 +82,23 @@ class Native(Learner):
         if epochs < 2 or self._drawn:
             return
         self.block.bind()
-        self._drawn.extend(rows.order() for _ in range(epochs))
-        order = torch.cat(list(self._drawn))
-        bounds = torch.cat([self.bounds[:1], *(self.bounds[1:] + k * rows.count for k in range(epochs))])
-        self.session.begin(order[None], bounds, checked=True)
-        shares = (course.share(step) for step in range(1, epochs * rows.batches + 1))
-        rates = torch.tensor([self.recipe.learning_rate * share for share in shares], dtype=torch.float64)
+        orders = rows.orders(epochs)
+        order = orders.view(1, -1)
+        starts = rows.count * torch.arange(epochs)[:, None]
+        bounds = torch.cat([self.bounds[:1], (starts + self.bounds[1:]).flatten()])
+        self.session.begin(order, bounds, checked=True)
         kept = self._kept()
-        losses, outputs = self._take(0, rates)
+        losses, outputs = self._take(0, self._rates(course, 1, epochs * rows.batches))
         if int(self.block.trainees.failed[0]) >= 0 or not self.is_finite():
             self._put_back(*kept)
+            self._drawn.extend(orders)
             return
         self.block.show_gradient()
-        y = self._targets(order[None])
-        shown = ((y, rows.count), (losses[0], rows.batches), (outputs[0], rows.count))
-        parts = zip(*(torch.split(each, size) for each, size in shown), strict=True)
-        self._told.extend(Stretch(rows.batches, self.sizes, *part) for part in parts)
-        self._drawn.clear()
+        y = self._targets(order).view(epochs, rows.count, *self.y.shape[2:])
+        losses, outputs = losses.view(epochs, -1), outputs.view(epochs, rows.count, -1)
+        found = course.records(self.sizes, losses, outputs, y)
+        for targets, row, record in zip(y, losses, found, strict=True):
+            self._told.append(Stretch(rows.batches, self.sizes, targets, row, record=record))
 
     def _over_batches(self, source: Source, course: Course) -> Iterator[Stretch]:
         """One by one, as a loader gives them."""
@@ -108,8 +108,7 @@ class Native(Learner):
             self.session = self._session(self.x[None], self.y, None if weight is None else weight[None])
             rows = torch.arange(len(y))
             self.session.begin(rows[None], torch.tensor([0, len(y)]), checked=True)
-            rate = self.recipe.learning_rate * course.share(number)
-            losses, outputs = self._take(0, torch.tensor([rate], dtype=torch.float64))
+            losses, outputs = self._take(0, self._rates(course, number, number))
             self._look(number - 1, losses, [rows], course)
             yield Stretch(number, [len(y)], y, losses[0], outputs[0])
 
@@ -129,8 +128,7 @@ class Native(Learner):
             self.session = self._session(self.x[None], y[None], torch.cat(weights, 1) if weights else None)
             order = torch.arange(ends[-1])
             self.session.begin(order[None], torch.tensor(ends), checked=True)
-            rates = [self.recipe.learning_rate * course.share(done + k) for k in range(1, len(given) + 1)]
-            losses, outputs = self._take(0, torch.tensor(rates, dtype=torch.float64))
+            losses, outputs = self._take(0, self._rates(course, done + 1, done + len(given)))
             self._look(done, losses, torch.split(order, rows.size), course)
             done += len(given)
             yield Stretch(done, sizes, y, losses[0], outputs[0])
@@ -145,14 +143,18 @@ class Native(Learner):
         while done < rows.batches:
             self.block.bind()
             stop = course.stop()
-            rates = [self.recipe.learning_rate * course.share(step) for step in range(done + 1, stop + 1)]
-            losses, outputs = self._take(done, torch.tensor(rates, dtype=torch.float64))
+            losses, outputs = self._take(done, self._rates(course, done + 1, stop))
             if not self.stacked:
                 self._look(done, losses, torch.split(order[0], rows.size)[done:], course)
             seen = self._targets(order[:, ends[done] : ends[stop]])
             shown = (losses, outputs) if self.stacked else (losses[0], outputs[0])
             yield Stretch(stop, sizes[done:stop], seen, *shown)
             done = stop
+
+    def _rates(self, course: Course, first: int, last: int) -> Tensor:
+        """The learning rates of steps."""
+        most = self.recipe.learning_rate
+        return torch.tensor([most * share for share in course.shares(first, last)], dtype=torch.float64)
 
     def _take(self, first: int, rates: Tensor) -> tuple[Tensor, Tensor]:
         """Steps; broken off, they were not taken."""

@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import starmap
+from operator import mul
 from typing import Any
 
 import torch
@@ -288,16 +290,15 @@ def evaluated(
             if not at_once:
                 losses.append(objective.data_loss(output, y_part))
         if losses:
-            loss_of_all = mean_loss(torch.stack(losses), [len(part) for part in targets])
+            loss_of_all = mean_loss(torch.stack(losses).tolist(), [len(part) for part in targets])
         else:
             loss_of_all = float(objective.data_loss(torch.cat(said), torch.cat(targets)))
         return {"loss": loss_of_all} | judged(scores, said, targets)
 
 
-def mean_loss(losses: Tensor, sizes: Sequence[int]) -> float:
+def mean_loss(losses: Sequence[float], sizes: Sequence[int]) -> float:
     """The mean over samples of the losses of batches."""
-    products = (loss * size for loss, size in zip(losses.tolist(), sizes, strict=True))
-    return math.fsum(products) / sum(sizes)
+    return math.fsum(starmap(mul, zip(losses, sizes, strict=True))) / sum(sizes)
 
 
 def outputs(network: nn.Module, x: Inputs, *, call: Call | None = None) -> Tensor:

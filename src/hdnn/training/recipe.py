@@ -146,11 +146,12 @@ def rate_factor(recipe: Recipe, batches: int) -> Callable[[int], float]:
     """The learning rate of each step, as a share of the largest."""
     steps = recipe.epochs * batches
     warm = recipe.warmup * steps
+    rest = max(1.0, steps - warm)
 
     def cosine(step: int) -> float:
         if step < warm:
             return (step + 1) / (warm + 1)
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, steps - warm)))
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / rest))
 
     def one_cycle(step: int) -> float:
         if step < warm:

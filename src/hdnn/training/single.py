@@ -25,7 +25,7 @@ from hdnn.training.objective import Objective, evaluated, mean_loss
 from hdnn.training.pace import at_pace_of
 from hdnn.training.progress import Callback, Progress, StartCallback
 from hdnn.training.recipe import Recipe, warm_epochs
-from hdnn.training.scores import Record, Scores, judged, scores_of
+from hdnn.training.scores import Record, Scores, judged, judged_each, scores_of
 from hdnn.training.starts import start_well
 from hdnn.training.state import TrainingState
 from hdnn.training.steps import NotFinite
@@ -65,6 +65,7 @@ class Training(Trainer):
         self.sizes: list[int] = []
         self.outputs: list[Tensor] = []
         self.targets: list[Tensor] = []
+        self.shown: Record | None = None  # in their place, where epochs were seen together
         self.starts: TogetherState | None = None
         self.start = time.perf_counter()
 
@@ -130,6 +131,9 @@ class Training(Trainer):
 
     def note(self, stretch: Stretch) -> None:
         """Keep what steps have shown; what they showed before a pause, the state has kept."""
+        self.shown = stretch.record
+        if self.shown is not None:
+            return
         self.sizes.extend(stretch.sizes)
         if self.scores:
             self.targets.append(stretch.y)
@@ -138,15 +142,22 @@ class Training(Trainer):
             if self.scores:
                 self.outputs.append(stretch.output)
 
+    def records(self, sizes: Sequence[int], losses: Tensor, outputs: Tensor, y: Tensor) -> list[Record]:
+        """What the steps of `unseen` epochs have shown, the loss and scores of each."""
+        means = (mean_loss(each, sizes) for each in losses.tolist())
+        found = judged_each(self.scores, outputs, y)
+        return [{"loss": mean, **_while_training(each)} for mean, each in zip(means, found, strict=True)]
+
     def record(self, epoch: int, rate: float) -> None:
         """End an epoch."""
-        record = {"epoch": float(epoch), "loss": mean_loss(torch.cat(self.losses), self.sizes), "learning_rate": rate}
-        if not math.isfinite(record["loss"]):
+        shown = self.shown
+        loss = mean_loss(torch.cat(self.losses).tolist(), self.sizes) if shown is None else shown["loss"]
+        record = {"epoch": float(epoch), "loss": loss, "learning_rate": rate}
+        if not math.isfinite(loss):
             when = f"became infinite or not a number in epoch {epoch}"
             raise FloatingPointError(stopped("objective", when, where_weights(self.network)))
         self.require_finite()
-        found = judged(self.scores, self.outputs, self.targets)
-        record |= {f"train_{name}": value for name, value in found.items()}
+        record |= _while_training(judged(self.scores, self.outputs, self.targets)) if shown is None else shown
         if self.validation is not None:
             record |= {f"validation_{name}": value for name, value in self.watch(self.validation).items()}
         if self.source.ranks is not None:
@@ -274,6 +285,11 @@ class Training(Trainer):
             raise FloatingPointError(stopped("weights", when, where))
         where = "The weights are still finite, but gradients were so large that their squares overflowed."
         raise FloatingPointError(stopped("memory of the optimizer", when, where))
+
+
+def _while_training(found: Record) -> Record:
+    """Scores of the training part, as records name them."""
+    return {f"train_{name}": value for name, value in found.items()}
 
 
 class Best:

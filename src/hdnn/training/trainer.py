@@ -6,7 +6,7 @@ Legend: E members. A step is one optimizer step on one batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -61,14 +61,21 @@ class Trainer(ABC):
                 if self.done == self.batches:
                     self.record(epoch, self.recipe.learning_rate * self.share(1))
                     self.done = 0
-                    if self.audience:  # nobody else asks for a state
-                        self.orders = [generator.get_state() for generator in self.source.generators]
+                if not self.audience:  # nobody else asks for a state, or wants to be told
+                    continue
+                if not self.done:
+                    self.orders = [generator.get_state() for generator in self.source.generators]
                 told = partial(self.progress, stretch.last, stretch.losses[..., -1])
                 self.audience.tell(epoch, stretch.last, self.batches, told)
 
     def share(self, step: int) -> float:
         """The learning rate of a step of the epoch that runs, as a share of the largest."""
         return self.factor((self.epoch - 1) * self.batches + step - 1)
+
+    def shares(self, first: int, last: int) -> list[float]:
+        """Those of a row of steps, which may go on beyond this epoch."""
+        before = (self.epoch - 1) * self.batches - 1
+        return [self.factor(step) for step in range(before + first, before + last + 1)]
 
     def stop(self) -> int:
         """The step of this epoch after which somebody wants to look."""
@@ -77,6 +84,10 @@ class Trainer(ABC):
     def unseen(self) -> int:
         """Epochs, with that which begins, into and between which nobody looks."""
         return 0
+
+    def records(self, sizes: Sequence[int], losses: Tensor, outputs: Tensor, y: Tensor) -> Sequence[dict[str, float]]:
+        """What the steps of `unseen` epochs have shown: losses (epochs, k), outputs (epochs, s, ...), targets y."""
+        raise NotImplementedError
 
     @abstractmethod
     def note(self, stretch: Stretch) -> None:
