@@ -8,7 +8,8 @@ free to speak.) Shapes are (m, n, *taps), see `hdnn.spaces`.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +32,21 @@ class Slot(NamedTuple):
     shape: tuple[int, ...]
     start: Tensor | float
     trained: bool = True
+
+
+class Factor:
+    """A factor of the equation. Its constants stay on the CPU, on whatever device a pickle of its flow is loaded."""
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(on_cpu(state))
+
+
+def on_cpu(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes with their constant tensors on the CPU, but for those on the meta device, which have no values."""
+    return {
+        name: value.to("cpu") if isinstance(value, Tensor) and not (value.is_meta or value.requires_grad) else value
+        for name, value in state.items()
+    }
 
 
 def half(features: int) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hdnn.activations import Activation
 from hdnn.energies import Energy
-from hdnn.entries import Slot
+from hdnn.entries import Slot, on_cpu
 from hdnn.fields import Beyond as Beyond
 from hdnn.fields import Drive as Drive
 from hdnn.fields import Field as Field
@@ -103,7 +103,7 @@ class Hamiltonian:
         if "kernel_size" in state:
             state = {**state, "space": space_of(None, state["kernel_size"])}
             del state["kernel_size"]
-        self.__dict__.update(state)
+        self.__dict__.update(on_cpu(state))
         with suppress(RuntimeError):  # of a J that is loaded without its numbers nothing is known
             _ = self.canonical  # tracing must not read it from a tensor
 

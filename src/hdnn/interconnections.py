@@ -82,7 +82,7 @@ def block(X: Tensor) -> Tensor:
     return entries.two_by_two(None, -X.mT, X, None, axes=(-2, -1))
 
 
-class Interconnection(ABC):
+class Interconnection(entries.Factor, ABC):
     """Which J a flow has, whether it is trained, and how J Kᵀ acts.
 
     To add one, subclass this, state the two facts and implement the abstract methods. What a flow promises (M J Mᵀ = J,

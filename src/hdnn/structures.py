@@ -22,7 +22,7 @@ from hdnn.facts import restated
 from hdnn.spaces import VECTORS, Images, Space
 
 
-class Structure(ABC):
+class Structure(entries.Factor, ABC):
     """What K looks like: which entries are free, which are tied to each other, which are zero.
 
     To add one, subclass this and implement `free_shape`, `build`, and `pattern` where K has zeros.

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 import warnings
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from families import (
+    ACTIVATIONS,
     COMBINATIONS,
+    DISSIPATIONS,
     F64,
     IMPLICIT,
     INTEGRATORS,
+    INTERCONNECTIONS,
     ONE_EACH,
     PRESETS,
+    STRUCTURES,
     SWEEP,
     Factors,
     explicit_first,
@@ -26,6 +32,7 @@ from families import (
     state,
     tight,
 )
+from hdnn.hamiltonian import Hamiltonian
 from hdnn.interconnections import Fixed, Learned, block, canonical, upper_ones
 
 each = pytest.mark.parametrize("name", PRESETS)
@@ -70,6 +77,33 @@ def test_round_trips(factors: Factors) -> None:
     assigned = factors.flow(4, 3, device="meta")
     assigned.load_state_dict(flow.state_dict(), assign=True)
     assert torch.equal(assigned(y), expected)
+
+
+class _OnCuda(pickle.Unpickler):
+    """As `torch.load(map_location="cuda")` reads a pickle: every tensor comes back there."""
+
+    def persistent_load(self, kind: tuple[torch.Size, torch.dtype]) -> torch.Tensor:
+        return torch.zeros(kind[0], dtype=kind[1], device="cuda")
+
+
+class _WithoutNumbers(pickle.Pickler):
+    def persistent_id(self, value: object) -> tuple[torch.Size, torch.dtype] | None:
+        return (value.shape, value.dtype) if isinstance(value, torch.Tensor) else None
+
+
+@pytest.mark.parametrize("J", [*INTERCONNECTIONS, *DISSIPATIONS])
+@pytest.mark.parametrize("structure", ["Skew", "Masked_Skew"])
+def test_constants_stay_on_the_cpu_on_whatever_device_a_pickle_is_loaded(structure: str, J: str) -> None:
+    interconnection = (INTERCONNECTIONS | DISSIPATIONS)[J](4, 3)
+    hamiltonian, file = Hamiltonian(4, STRUCTURES[structure](4), interconnection, ACTIVATIONS["tanh"]), io.BytesIO()
+    vars(hamiltonian).pop("canonical")  # earlier pickles do not say it
+    _WithoutNumbers(file).dump(hamiltonian)
+    file.seek(0)
+    with FakeTensorMode():  # needs no such device
+        loaded = _OnCuda(file).load()
+    parts = [loaded, loaded.structure, loaded.interconnection, getattr(loaded.interconnection, "inner", None)]
+    found = [value.device.type for part in parts if part for value in vars(part).values() if torch.is_tensor(value)]
+    assert set(found) == {"cpu"}
 
 
 @pytest.mark.parametrize("factors", ONE_EACH, ids=str)
