@@ -168,6 +168,9 @@ def error_of(call: Callable[[], object]) -> str:
     return ""
 
 
+GONE = 100.0  # seconds for which ranks wait for each other
+
+
 def failures(rank: int, ranks: int) -> Iterator[tuple[str, str, float]]:
     """What a rank says whose neighbours cut another flow, are silent, or are gone; and after how many seconds."""
     options = {"structure": hdnn.BlockDiagonal(), "interconnection": "canonical", "integrator": hdnn.SymplecticEuler()}
@@ -177,7 +180,7 @@ def failures(rank: int, ranks: int) -> Iterator[tuple[str, str, float]]:
     pair = hdnn.DistributedFlow(Flow(4, 2, step=0.1, **options), [0, 1], group=pairs[rank // 2], timeout=0.5)
     start = time.monotonic()
     yield "silent", error_of(lambda: pair(torch.randn(3, 2))) if rank % 2 == 0 else "", time.monotonic() - start
-    everyone = hdnn.DistributedFlow(Flow(2 * ranks, 2, step=0.1, **options), range(ranks), timeout=20)
+    everyone = hdnn.DistributedFlow(Flow(2 * ranks, 2, step=0.1, **options), range(ranks), timeout=GONE)
     everyone(torch.randn(3, 2))
     if rank == ranks - 1:
         return

@@ -6,7 +6,8 @@ import json
 import os
 import resource
 import shutil
-import time
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -363,17 +364,29 @@ def test_monsters_are_refused(tmp_path, text):
         build_network(opened(tmp_path / "run", text).config.network, device="meta")
 
 
+@contextlib.contextmanager
+def room(size):
+    """In it, what asks for more bytes gets none."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs the limits of Linux")
 def test_a_monstrous_file_is_not_read(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     with (folder / "config.json").open("wb") as stream:
         stream.truncate(2**33)
-    start = time.process_time()
-    with pytest.raises(ValueError, match="bytes"):
+    with room(2**30), pytest.raises(ValueError, match="bytes"):
         Run.open(folder)
-    assert time.process_time() - start < 1
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs the limits of Linux")
 @pytest.mark.parametrize(
     "sizes",
     [
@@ -393,8 +406,5 @@ def test_small_weights_under_a_huge_configuration_cost_no_memory(tmp_path, sizes
     run, _ = saved(tmp_path / "run")
     document = {**DOCUMENT, "network": {**DOCUMENT["network"], **sizes}}
     (run.folder / "config.json").write_text(json.dumps(document))
-    start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ValueError, match=r"\w+ \w+"):
+    with room(2**30), pytest.raises(ValueError, match=r"\w+ \w+"):
         Run.open(run.folder).load_network()
-    assert time.process_time() - start < 10  # of the processor, whatever else it does
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # in KiB: one GiB

@@ -38,16 +38,15 @@ def told(path, values):
 
 
 @pytest.mark.long
-def test_a_process_that_dies_in_the_lock_is_not_waited_for_and_its_half_line_goes(tmp_path):
+def test_a_process_that_dies_in_the_lock_is_not_waited_for_and_its_half_line_goes(tmp_path, monkeypatch):
     journal = tmp_path / "journal.log"
     told(journal, [1.0, 2.0])
     whole = journal.read_bytes()
     died = subprocess.run([sys.executable, "-c", DIES, str(journal)], check=False)
     assert died.returncode == -signal.SIGKILL
     assert journal.read_bytes() == whole + b'{"op_code":5,"wor'
-    begun = time.monotonic()
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("somebody waits"))  # as Optuna's own locks would
     assert [trial.value for trial in told(journal, [3.0]).trials] == [1.0, 2.0, 3.0]
-    assert time.monotonic() - begun < 10  # Optuna's own locks take thirty seconds at least
     assert all(json.loads(line) for line in journal.read_bytes().splitlines())
 
 

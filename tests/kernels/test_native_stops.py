@@ -20,18 +20,22 @@ pytestmark = [
 ]
 
 LONG = """
-import sys, torch, hdnn
+import sys, time, torch, hdnn
 from hdnn.kernels import calls
 from hdnn.kernels.backend import Layers
 torch.set_num_threads(int(sys.argv[2]))
 flow = hdnn.h1(32, 10_000, horizon=1.0, backend="native").requires_grad_(False)
 few, y = torch.randn(3, 32), torch.randn(60_000, 32)
 expected, layers = flow(few), Layers(flow.weight, flow.bias, None)
+begun = time.process_time()
+flow(y[:300])
+whole = 200 * (time.process_time() - begun)
+begun = time.process_time()
 print("now", flush=True)
 try:
     flow(y) if sys.argv[1] == "forward" else calls.backward(flow.plan, y, y, layers)
 except KeyboardInterrupt:
-    print("interrupted", flush=True)
+    print((time.process_time() - begun) / whole, flush=True)
     assert torch.equal(flow(few), expected)
 """
 CASES = [("forward", 2), ("forward", 1), ("backward", 1), ("backward", 2)]
@@ -40,19 +44,16 @@ CASES = [("forward", 2), ("forward", 1), ("backward", 1), ("backward", 2)]
 @pytest.mark.parametrize(
     ("which", "count"), [pytest.param(*case, marks=pytest.mark.slow if case != CASES[0] else ()) for case in CASES]
 )
-def test_ctrl_c_answers_within_a_second(which: str, count: int) -> None:
+def test_ctrl_c_ends_a_call_early(which: str, count: int) -> None:
     child = subprocess.Popen([sys.executable, "-c", LONG, which, str(count)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     assert child.stdout.readline() == "now\n"
     time.sleep(0.3)
     assert child.poll() is None
-    sent = time.monotonic()
     child.send_signal(signal.SIGINT)
-    assert child.stdout.readline() == "interrupted\n"
-    took = time.monotonic() - sent
+    assert float(child.stdout.readline()) < 0.1  # of the processor time that all rows forward would have taken
     child.communicate(timeout=60)
     assert child.returncode == 0
-    assert took < 1
 
 
 def test_a_handler_that_does_not_raise_stops_nothing() -> None:
