@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from hdnn import pretrained, shelf
+from hdnn import files, pretrained, shelf
 from hdnn.jobs import evaluate
 from hdnn.runs import Run
 
@@ -121,6 +121,61 @@ def test_nothing_is_trained_on_the_shelf(hdnn, tmp_path, monkeypatch, line, advi
     assert advice in err
     assert {path: path.read_bytes() for path in SHELF.rglob("*") if path.is_file()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+INSIDE = "lies in the hdnn package, where nothing is written. Name another place."
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train double-moons -o link",
+        "analyze --model h1 -o link",
+        "analyze link/shelf/digits --overwrite -o link/shelf/digits",
+        "predict link/shelf/double-moons rows.csv -o link/rows.csv",
+        "export link/shelf/digits --torch link/digits.pt2",
+        "compare link/shelf/digits link/shelf/double-moons --figure link/both.svg",
+        "tune double-moons --trials 1 --study link/study",
+        "playground --output link/page.html",
+        "reproduce depth --output link/depth",
+    ],
+)
+def test_nothing_is_written_into_the_package(hdnn, tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hdnn.experiments.laboratory._performed", lambda *_: pytest.fail("first it is asked"))
+    Path("link").symlink_to(SHELF.parent)
+    pd.DataFrame({"x1": [0.0], "x2": [0.0]}).to_csv("rows.csv", index=False)
+    before = {path for path in SHELF.parent.rglob("*") if "__pycache__" not in path.parts}
+    code, out, err = hdnn(line)
+    assert (code, out) == (2, "")
+    assert INSIDE in err
+    assert {path for path in SHELF.parent.rglob("*") if "__pycache__" not in path.parts} == before
+
+
+def test_a_save_for_the_hub_asks_before_it_touches_a_folder(tmp_path, monkeypatch):
+    hub = pytest.importorskip("hdnn.hub")
+    shutil.copytree(SHELF, tmp_path / "shelf")
+    monkeypatch.setattr(files, "_PACKAGE", tmp_path)  # so that a failure of this test harms none
+    network = hub.HubNetwork.from_run(SHELF / "double-moons")
+    for name in ("double-moons", "new"):
+        with pytest.raises(PermissionError, match=INSIDE):
+            network.save_pretrained(tmp_path / "shelf" / name)
+    assert (tmp_path / "shelf" / "double-moons" / "config.json").is_file()
+    assert not (tmp_path / "shelf" / "new").exists()
+
+
+def test_an_analysis_of_one_by_its_path_goes_where_one_by_its_name_goes(hdnn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = []
+
+    def told(subject, folder, **options):
+        made.append(folder.parts)
+        raise ValueError("enough is known")
+
+    monkeypatch.setattr("hdnn.jobs.analyze", told)
+    for run in ("pretrained:double-moons", SHELF / "double-moons"):
+        assert hdnn(f"analyze '{run}' --samples 3")[0] == 2
+    assert [(parts[0], parts[1][:13]) for parts in made] == 2 * [("analyses", "double-moons-")]
 
 
 @pytest.mark.long

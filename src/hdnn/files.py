@@ -1,7 +1,7 @@
 """The one door to the disk: files appear whole or not at all, and only plain files and folders of our own are touched.
 
 A link, a device, a named pipe or a folder that stands where a file should go is left alone and named in the error; a
-file that is replaced keeps its owner and its mode.
+file that is replaced keeps its owner and its mode. Nothing is written into the package, whatever path leads there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from hdnn.locks import lock
 
+_PACKAGE = Path(__file__).parent
 _LONGEST = 160  # bytes of a name that stay in the name of the file beside it; system calls take 255
 
 
@@ -99,6 +100,7 @@ def require_writable(path: Path) -> None:
         raise OSError(f"{str(path)!r} holds the letter NUL, which no name of a file can. Choose another name.")
     if not path.name:
         raise IsADirectoryError(f"{path} is a folder, so no file can take its name. Name a file in it.")
+    require_outside(path.parent)
     with _named(path):
         parent = path.parent.is_dir()
         what = kind(path)
@@ -108,6 +110,17 @@ def require_writable(path: Path) -> None:
         raise IsADirectoryError(f"{path} is a folder, so no file can take its name. Name a file in it.")
     if what not in ("", "a file"):
         raise OSError(f"{path} is {what}, and only plain files are replaced; nothing was changed. Name another file.")
+
+
+def require_outside(folder: Path) -> None:
+    """See that a folder in which something is to be written is none of the installed package, nor leads there by links.
+
+    Raises:
+        PermissionError: if it is or does.
+    """
+    # `Path.resolve` would raise at circles of links.
+    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(_PACKAGE)):
+        raise PermissionError(f"{folder} lies in the hdnn package, where nothing is written. Name another place.")
 
 
 def require_new(path: Path, *, overwrite: bool) -> None:
@@ -141,8 +154,9 @@ def make_folder(folder: Path) -> Path:
         The folder.
 
     Raises:
-        OSError: if it cannot be made.
+        OSError: if it cannot be made, or lies in the package.
     """
+    require_outside(folder)
     missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
     folder.mkdir(parents=True, exist_ok=True)
     for made in reversed(missing):
@@ -160,7 +174,9 @@ def require_own(folder: Path, files: Collection[str] = (), folders: Collection[s
 
     Raises:
         FileExistsError: in words that name what is there instead.
+        PermissionError: if the folder lies in the package.
     """
+    require_outside(folder)
     for expected, names in (("a file", files), ("a folder", folders)):
         for name in names:
             found = kind(folder / name)

@@ -268,8 +268,10 @@ def require_free(folder: Path, *, overwrite: bool = False) -> None:
     Raises:
         FileExistsError: if the folder is a file or holds something else.
         ValueError: if it is one of those that come with the package.
+        PermissionError: if it lies elsewhere in the package.
     """
     shelf.require_other(folder)
+    files.require_outside(folder)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file. Choose another folder with --output.")
     if not folder.is_dir() or {*folder.iterdir()} <= {folder / _LOCK, *files.leftovers(folder, _WRITTEN)}:

@@ -21,6 +21,7 @@ import torch
 from hdnn.experiments import store
 from hdnn.experiments.experiment import Experiment, Numbers, Outcome, Run, RunTogether
 from hdnn.experiments.store import Record, provenance
+from hdnn.files import make_folder
 from hdnn.names import unknown
 from hdnn.runs import versions
 
@@ -92,6 +93,7 @@ def reproduce(
     Raises:
         ValueError: if no cell fits, a number makes no sense, or the folder holds results of other settings.
         FileNotFoundError: if the experiment needs data files and no folder is given.
+        OSError: if the folder cannot be made.
         ChildProcessError: if one of the processes was killed; what is finished is kept.
     """
     most = _A_CORE * (os.cpu_count() or 1)
@@ -111,6 +113,7 @@ def reproduce(
     configs = choose_cells(experiment, cells, smoke=smoke)
     shares = _shares(configs, wanted, shard or (1, 1), whole_cells=experiment.run_together is not None)
     same = {name: version for name, version in versions().items() if name in _SAME}
+    make_folder(folder)  # before anything is trained that could not be kept
     if overwrite:
         for cell in configs:
             store.forget(folder, cell)

@@ -171,8 +171,21 @@ class HubNetwork(Network, PyTorchModelHubMixin, library_name="hdnn"):
         """
         return ModelCard(describe(self.config, self.metrics, license))
 
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Save weights, configuration and model card in a folder, as every network of the hub does.
+
+        Args:
+            save_directory: made if it is not there; nothing but files of earlier saves is replaced in it.
+            **options: those of `PyTorchModelHubMixin.save_pretrained`.
+
+        Raises:
+            OSError: if something else stands where a file goes, or the folder lies in the package of hdnn.
+        """
+        # Here, because the mixin makes the folder and removes its configuration before it asks.
+        require_own(Path(save_directory), [*_FILES, "README.md"])  # the mixin writes the model card
+        return super().save_pretrained(save_directory, **options)
+
     def _save_pretrained(self, save_directory: Path) -> None:
-        require_own(save_directory, [*_FILES, "README.md"])  # the mixin writes the model card
         with tempfile.TemporaryDirectory() as place:
             # The folder may hold other files, which no run may be created beside.
             run = Run.create(Path(place) / "run", self.config)

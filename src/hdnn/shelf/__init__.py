@@ -32,13 +32,15 @@ def cards() -> dict[str, dict[str, Any]]:
 
 
 def name_of(folder: Path) -> str:
-    """The name that stands behind `pretrained:`, "" for folders.
+    """The name that stands behind `pretrained:` or of a folder of the shelf, "" for other folders.
 
     Example:
         >>> name_of(Path("pretrained:digits")), name_of(Path("runs/digits"))
         ('digits', '')
     """
-    return str(folder).removeprefix(PREFIX) if str(folder).startswith(PREFIX) else ""
+    if str(folder).startswith(PREFIX):
+        return str(folder).removeprefix(PREFIX)
+    return Path(os.path.realpath(folder)).name if _is_here(folder) else ""
 
 
 def place(folder: Path) -> Path:
@@ -72,10 +74,9 @@ def require_other(folder: Path, *, resumed: bool = False) -> None:
     """
     if str(folder).startswith(PREFIX) or _is_here(folder):
         if resumed:
-            name = name_of(folder) or Path(os.path.realpath(folder)).name
             raise ValueError(
                 f"{folder} comes with the package and is finished, so nothing is left to resume. Begin one of the same "
-                f"kind: `hdnn train --like {PREFIX}{name}`."
+                f"kind: `hdnn train --like {PREFIX}{name_of(folder)}`."
             )
         raise ValueError(
             f"{folder} comes with the package, so nothing is trained there. Name another folder by --output; --like "
