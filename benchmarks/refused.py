@@ -169,6 +169,10 @@ class Version:
             raise SystemExit(f"{self.name} ended at {name}; its own words stand above.")
         return dict(json.loads(line))
 
+    def end(self) -> None:
+        """Wait for the process, which ends where nothing more comes in."""
+        self.process.communicate()
+
 
 def measured(versions: list[Version], names: list[str], turns: int) -> Results:
     """Of every training, the least microseconds of a step in every version, in their order, and the last objectives."""
@@ -219,6 +223,8 @@ def main() -> None:
     versions = [Version(given) for given in chosen.versions]
     known, names = machine.facts(), [version.name for version in versions]
     found = measured(versions, chosen.only or list(CASES), chosen.turns)
+    for version in versions:
+        version.end()
     lines = report(known, names, found, chosen.turns)
     machine.publish(chosen.output, lines, {**known, "compared": names, "turns": chosen.turns, "trainings": found})
 

@@ -57,8 +57,9 @@ def test_versions_answer_in_processes_of_their_own(monkeypatch):
     versions[0].process.wait()
     with pytest.raises(SystemExit, match="old ended at"):
         versions[0].train(refused.PLAIN)
-    versions[1].process.stdin.close()
-    assert versions[1].process.wait() == 0
+    for version in versions:
+        version.end()
+    assert versions[1].process.returncode == 0
 
 
 @pytest.mark.parametrize("given", ["bin/python", "=bin/python", "old=no/such/python"])
