@@ -120,6 +120,8 @@ KERNEL = $(SANITIZE) -DHDNN_KERNEL=kernel_$(1) '-DHDNN_KERNEL_NAME="$(1)"' -DHDN
 	-c csrc/kernel.cpp -o build/sanitize/$(1).o
 STEP = $(SANITIZE) -DHDNN_STEP=step_$(1) '-DHDNN_KERNEL_NAME="$(1)"' -DHDNN_VECTOR_BYTES=$(2) $(3) \
 	-c csrc/step.cpp -o build/sanitize/step_$(1).o
+GRAPH = $(SANITIZE) -DHDNN_GRAPH=graph_$(1) '-DHDNN_KERNEL_NAME="$(1)"' -DHDNN_VECTOR_BYTES=$(2) $(3) \
+	-c csrc/graph.cpp -o build/sanitize/graph_$(1).o
 
 sanitize:
 	mkdir -p build/sanitize
@@ -129,11 +131,17 @@ sanitize:
 	$(call STEP,baseline,16,)
 	$(call STEP,avx2,32,-mavx2 -mfma)
 	$(call STEP,avx512,64,-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma)
+	$(call GRAPH,baseline,16,)
+	$(call GRAPH,avx2,32,-mavx2 -mfma)
+	$(call GRAPH,avx512,64,-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma)
 	$(SANITIZE) -pthread -DHDNN_X86 csrc/flow.cpp csrc/tests/sanitize.cpp build/sanitize/[ab]*.o -o build/sanitize/run
-	$(SANITIZE) -pthread -DHDNN_X86 csrc/flow.cpp csrc/training.cpp csrc/tests/sanitize_training.cpp build/sanitize/*.o \
-		-o build/sanitize/run_training
+	$(SANITIZE) -pthread -DHDNN_X86 csrc/flow.cpp csrc/training.cpp csrc/tests/sanitize_training.cpp \
+		build/sanitize/[abs]*.o -o build/sanitize/run_training
+	$(SANITIZE) -pthread -DHDNN_X86 csrc/flow.cpp csrc/graphs.cpp csrc/tests/sanitize_graphs.cpp \
+		build/sanitize/[abg]*.o -o build/sanitize/run_graphs
 	OMP_NUM_THREADS=2 build/sanitize/run
 	OMP_NUM_THREADS=2 build/sanitize/run_training
+	OMP_NUM_THREADS=2 build/sanitize/run_graphs
 
 setup: .venv/installed
 

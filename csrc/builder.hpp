@@ -29,6 +29,7 @@ struct Builder {
   const Weights& at;
   int64_t size;  // bytes of a number
   int64_t half = spec.features / 2;
+  int64_t taps = 1;  // numbers of every entry of K and W, side by side
 
   Matrix matrix(const void* data, void* gradient, int64_t start, int64_t layer, int64_t row, int64_t column, bool shared,
                 double sign = 1) const {
@@ -36,13 +37,15 @@ struct Builder {
   }
   Matrix K(int64_t start, int64_t row, int64_t column, double sign = 1) const {
     const int64_t layer = weight_size(spec) / (spec.shared ? 1 : (spec.layers > 0 ? spec.layers : 1));
-    return matrix(at.weight, at.weight_gradient, start, layer, row, column, spec.shared, sign);
+    return matrix(at.weight, at.weight_gradient, start * taps, layer * taps, row * taps, column * taps, spec.shared,
+                  sign);
   }
   Matrix b(int64_t start) const {
     return matrix(at.bias, at.bias_gradient, start, spec.hidden, 1, 0, spec.shared);
   }
   Matrix W(int64_t start) const {
-    return matrix(at.drive, at.drive_gradient, start, spec.hidden * spec.features, spec.features, 1, spec.shared_drive);
+    const int64_t row = spec.features * taps;
+    return matrix(at.drive, at.drive_gradient, start * taps, spec.hidden * row, row, taps, spec.shared_drive);
   }
 
   Move euler() const {

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "flow.hpp"
+#include "graph.hpp"
 #include "threads.hpp"
 #include "training.hpp"
 
@@ -60,7 +61,7 @@ template <class F> auto without_gil(F&& run) {
 }  // namespace
 
 NB_MODULE(_native, m) {
-  using hdnn::Arrays, hdnn::Spec, hdnn::Trainees, hdnn::Training;
+  using hdnn::Arrays, hdnn::GraphRun, hdnn::Spec, hdnn::Trainees, hdnn::Training;
 #define F(type, name) Field{#name, &type::name}
   record(m, "Spec",
          F(Spec, method), F(Spec, first_is_q), F(Spec, structure), F(Spec, drive), F(Spec, activation),
@@ -91,6 +92,13 @@ NB_MODULE(_native, m) {
          F(Trainees, order_model), F(Trainees, rates_model), F(Trainees, parameters), F(Trainees, first),
          F(Trainees, second), F(Trainees, losses), F(Trainees, results), F(Trainees, failed),
          F(Trainees, gradient), F(Trainees, taken));
+  record(m, "GraphRun",
+         F(GraphRun, flow), F(GraphRun, nodes), F(GraphRun, samples),
+         F(GraphRun, there_first), F(GraphRun, there_start), F(GraphRun, there_weight),
+         F(GraphRun, back_first), F(GraphRun, back_start), F(GraphRun, back_weight),
+         F(GraphRun, y), F(GraphRun, weight), F(GraphRun, bias), F(GraphRun, drive), F(GraphRun, g),
+         F(GraphRun, out), F(GraphRun, weight_gradient), F(GraphRun, bias_gradient), F(GraphRun, drive_gradient),
+         F(GraphRun, kept));
 #undef F
   m.def("kept", &hdnn::kept);
   m.def("forward", [](bool doubles, const Spec& spec, const Arrays& arrays, int threads) {
@@ -101,6 +109,13 @@ NB_MODULE(_native, m) {
   });
   m.def("train", [](bool doubles, const Training& training, const Trainees& trainees, int threads) {
     without_gil([&] { hdnn::train(doubles, training, trainees, threads, signalled); });
+  });
+  m.def("graph_kept", &hdnn::graph_kept);
+  m.def("graph_forward", [](bool doubles, const GraphRun& run, int threads) {
+    without_gil([&] { hdnn::graph_forward(doubles, run, threads, signalled); });
+  });
+  m.def("graph_backward", [](bool doubles, const GraphRun& run, int threads) {
+    without_gil([&] { hdnn::graph_backward(doubles, run, threads, signalled); });
   });
   m.attr("interface") = 8;  // as hdnn/kernels/calls.py counts what it passes and expects; raise both together
   m.def("instruction_set", &hdnn::instruction_set);

@@ -22,8 +22,8 @@ template <class T> struct Moves : Products<T> {
   const Job& job;
   T negative_slope;
 
-  explicit Moves(const Job& j)
-      : Base(lanes_for<T>(j.features, j.rows * j.pixels)), job(j), negative_slope(T(j.negative_slope)) {}
+  explicit Moves(const Job& j) : Moves(j, lanes_for<T>(j.features, j.rows * j.pixels)) {}
+  Moves(const Job& j, int64_t block) : Base(block), job(j), negative_slope(T(j.negative_slope)) {}
 
   static const T* at(const Matrix& m, int64_t layer) { return static_cast<const T*>(m.data) + layer * m.layer; }
   static T* gradient_at(const Matrix& m, int64_t layer) { return static_cast<T*>(m.gradient) + layer * m.layer; }

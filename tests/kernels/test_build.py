@@ -27,7 +27,7 @@ needs_tools = pytest.mark.skipif(
 
 
 # The files that are compiled for each instruction set, and the functions of the C library that they may call.
-FILES: dict[str, set[str]] = {"kernel": set(), "step": {"log", "logf", "sqrt", "sqrtf"}}
+FILES: dict[str, set[str]] = {"kernel": set(), "graph": set(), "step": {"log", "logf", "sqrt", "sqrtf"}}
 
 
 @needs_tools

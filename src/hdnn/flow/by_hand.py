@@ -6,16 +6,21 @@ derivatives — the loop over the layers serves, whose gradients are these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from hdnn.flow.graph_steps import GraphSteps
 from hdnn.flow.midpoints import Midpoints
+from hdnn.flow.plans import plan_of_factors
 from hdnn.flow.walks import SMALL, Moves, moves_of
 from hdnn.hamiltonian import Hamiltonian, More
 from hdnn.integrators import Integrator
+from hdnn.kernels import graphs
 from hdnn.kernels.transforms import batched, forward_mode, pulled_back, tracing, transformed, watched, wrapped
 from hdnn.spaces import Space
 
@@ -44,6 +49,7 @@ def by_hand(
     K: Tensor,
     b: Tensor,
     W: Tensor | None,
+    native: bool = False,
 ) -> Tensor | None:
     """The state after the last layer; None where the loop over the layers must serve, or is the shorter way.
 
@@ -58,6 +64,7 @@ def by_hand(
         K: (N, m, n, *taps), or leading size 1, as b and W.
         b: (N, m), as many as K; biases of samples, and of the steps of a flow that inputs drive, are not served.
         W: K Jᵀ; None where J Kᵀ = I.
+        native: whether the compiled kernel may take the layers of a flow on a graph.
     """
     if (
         b.dim() != 2
@@ -77,8 +84,24 @@ def by_hand(
     small = y.numel() * max(K.shape[1:3]) <= SMALL * y.shape[-1]
     if (small or rows.taps > 1) and (known := moves_of(integrator, h)) is not None:
         moves = Moves(layers, known[0], rows, activation, known[1])
-        parts = hamiltonian.parts(K, b, W, integrator.separable_only, more)
-        return moves.end(_run(moves, moves.start(y, parts, h), len(parts)), y.shape)
+
+        def walk(
+            run: Callable[[Moves, list[Tensor], int], Sequence[Tensor]],
+            y: Tensor,
+            K: Tensor,
+            b: Tensor,
+            W: Tensor | None = None,
+        ) -> Tensor:
+            parts = hamiltonian.parts(K, b, W, integrator.separable_only, more)
+            return moves.end(run(moves, moves.start(y, parts, h), len(parts)), y.shape)
+
+        if native and rows.edges is not None:
+            plan = plan_of_factors(hamiltonian, integrator, h, layers, len(K) == 1)
+            plan = plan and replace(plan, drive="identity" if W is None else "matrix")
+            if plan is not None and not graphs.why_not(plan, rows.edges, tensors):
+                steps = GraphSteps(plan, rows.edges, partial(walk, _differentiable))
+                return _run(steps, tensors, 1)[0]
+        return walk(_run, *tensors)
     if integrator.midpoint and rows.taps == 1:
         midpoints = Midpoints(layers, h, integrator, activation)
         (found,) = _run(midpoints, [y.reshape(-1, y.shape[-1]), *tensors[1:]], 1)
@@ -98,6 +121,10 @@ def _run(way: _Way, tensors: list[Tensor], results: int) -> Sequence[Tensor]:
         return way.run(tensors, plain=True)
     found: tuple[Tensor, ...] = _ByHand.apply(way, results, *tensors)  # type: ignore[no-untyped-call]
     return found
+
+
+def _differentiable(way: _Way, tensors: list[Tensor], results: int) -> Sequence[Tensor]:
+    return way.run(tensors, plain=False)
 
 
 class _ByHand(torch.autograd.Function):

@@ -124,7 +124,8 @@ def loop(
         more = more._replace(damping=damping)
     with torch.autocast(y.device.type, enabled=False) if autocasting(y.device.type) else nullcontext():
         if flow.memory is None and not states:
-            found = by_hand(flow.integrator, factors, space, more, layers, flow.step, y, K, bias, W)
+            native = flow._backend == "auto"  # who names a backend gets no other
+            found = by_hand(flow.integrator, factors, space, more, layers, flow.step, y, K, bias, W, native)
             if found is not None:
                 return found
         fields = factors.driven(K, bias, W, layers, flow.integrator.separable_only, space, more)

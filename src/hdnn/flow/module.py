@@ -23,8 +23,9 @@ from hdnn.flow.beside import Beside, adopt, beside, checked_energy, width_of_por
 from hdnn.flow.depth import part, refined
 from hdnn.flow.indices import Indices, Places, upgraded
 from hdnn.flow.inputs import bound, more, of_layer, ported
+from hdnn.flow.layers import layers_of
 from hdnn.flow.memory import Memory, all_states
-from hdnn.flow.plans import layers_of, make_plan, plan_of_call
+from hdnn.flow.plans import make_plan, plan_of_call
 from hdnn.flow.states import check_numbers, in_full, is_jagged, over_rows, read
 from hdnn.hamiltonian import Field, Hamiltonian
 from hdnn.integrators import Integrator, integrator_of
@@ -70,7 +71,8 @@ class Flow(nn.Module):
             and stores nothing per layer; "triton" does so in one launch on a CUDA device; "auto" takes the one that is
             there, serves the call and should be faster. One of your own, a `Backend`, may be given itself.
         memory: what the eager path keeps for the backward pass. "store" keeps every layer, as does None, by
-            which many steps go back along gradients written by hand, the same but for rounding and faster; "recompute"
+            which many steps go back along gradients written by hand, the same but for rounding and faster, and flows on
+            graphs run in one compiled call where `backend` is "auto"; "recompute"
             about √N states, for one more forward pass; "reverse" two states at any depth, for two more, where the step
             has an inverse, explicit or by a solve: it undoes the layers from the output. That costs few digits at small
             steps (with N(0, 1/n) weights, tanh, h = 0.05 and 1024 layers, relative errors of gradients reach 5e-6 in

@@ -1,20 +1,14 @@
-"""From a flow to what a backend reads: the plain values of its factors, and the numbers of its layers."""
+"""From a flow to what a kernel is asked to run: the plain values of its factors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from torch import Tensor
 
-from hdnn.flow.inputs import bound, more, ported
-from hdnn.flow.memory import loop
 from hdnn.hamiltonian import Hamiltonian
 from hdnn.integrators import Integrator
-from hdnn.kernels.backend import Backend, Layers
 from hdnn.kernels.plan import Plan
 
 if TYPE_CHECKING:
@@ -34,13 +28,21 @@ def make_plan(
         shared: one K and b for all layers.
         driven: whether inputs drive every step.
     """
-    method, structure, activation = integrator.kernel, hamiltonian.structure.kernel, hamiltonian.activation
-    space = hamiltonian.space
-    if hamiltonian.beyond_units or not (
-        method and structure and activation.kernel and space.kernel and space.pointwise
-    ):
+    structure, space = hamiltonian.structure.kernel, hamiltonian.space
+    if not (structure and space.kernel and space.pointwise):
         return None
     if driven and (space.kernel == "images" or integrator.learn_damping):
+        return None
+    return plan_of_factors(hamiltonian, integrator, step, layers, shared, structure, driven)
+
+
+def plan_of_factors(
+    hamiltonian: Hamiltonian, integrator: Integrator, step: float, layers: int, shared: bool, structure: str = "dense",
+    driven: bool = False,
+) -> Plan | None:  # fmt: skip
+    """As `make_plan`, whatever the space is, and the structure where K comes in full."""
+    method, activation = integrator.kernel, hamiltonian.activation
+    if hamiltonian.beyond_units or not (method and activation.kernel):
         return None
     units = hamiltonian.units if integrator.separable_only else (slice(0, 0), slice(0, 0))
     p, q = units
@@ -59,7 +61,7 @@ def make_plan(
         hidden=hamiltonian.hidden,
         layers=layers,
         shared=shared,
-        images=space.kernel == "images",
+        images=hamiltonian.space.kernel == "images",
         p_units=(p.start, p.stop - p.start),
         q_units=(q.start, q.stop - q.start),
         fractions=tuple(map(float, integrator.fractions)),
@@ -76,47 +78,3 @@ def plan_of_call(flow: Flow, inputs: Tensor | None, states: bool = False) -> Pla
         return plan
     layers = len(inputs) if isinstance(inputs, Tensor) and inputs.dim() else 0
     return replace(plan, layers=layers if flow.recurrent else plan.layers, states=states)
-
-
-def layers_of(
-    flow: Flow,
-    backend: Backend,
-    plan: Plan | None,
-    weight: Tensor,
-    y: Tensor,
-    inputs: Tensor | None,
-    call: Mapping[str, Any],
-) -> Layers:
-    """What a backend reads of a flow, and of what a call brings.
-
-    Args:
-        flow: its factors.
-        backend: that runs the call.
-        plan: of the call.
-        weight: the weights of the flow, read once.
-        y: the state.
-        inputs: as for `Flow.forward`, like all that the call brings.
-        call: as for `Flow.forward`.
-    """
-    factors, states = flow.hamiltonian, plan is not None and plan.states
-    plan = plan if backend.fused else None
-    if plan is None or call or inputs is not None or plan.driven:
-        space, b = bound(flow, y, inputs, call)
-    else:  # nothing to ask for; small flows notice what that costs
-        space, b = factors.space, flow.bias
-    full, W = plan is None or backend.full_weights(plan), None
-    if full:
-        weight = factors.structure.build(weight, flow.places(weight.device).weight)
-    if plan is None or plan.drive == "matrix":
-        W = factors.interconnection.drive(flow._J(), weight, factors.space)
-    if plan is not None and plan.driven:  # one number a step, sample and unit
-        b = b.reshape(len(b), *[1] * (y.dim() + 1 - b.dim()), *b.shape[1:])
-        b = b.expand(-1, *y.shape[:-1], -1).flatten(1, -2) if y.dim() > 1 else b.unsqueeze(1)
-    g = flow.damping_weight if plan is not None else None
-    if g is not None:
-        b = torch.cat([b.flatten(), g])
-    if plan is not None and flow._backend != "auto":
-        return Layers(weight, b, W)  # what is named never falls back
-    extra = more(flow, ported(flow, call.get("ports"), y))
-    extra = extra if g is None else extra._replace(damping=None)
-    return Layers(weight, b, W, partial(loop, flow, space, full, extra, states))

@@ -53,7 +53,7 @@ class Native(Backend):
                 'backend="native" runs ForwardEuler, RungeKutta4 and splittings of a few moves (SymplecticEuler and '
                 "others), with the built-in activations and structures, on vectors and on images with kernel_size=1: "
                 "no energy, J of the state, unit weights or ports of one's own, no learned damping where inputs drive "
-                'the steps; this flow is another. Use backend="auto" or "eager".'
+                'the steps; this flow is another. Use backend="auto" or "eager"; "auto" has compiled steps for graphs.'
             )
         if wants.store:
             return (

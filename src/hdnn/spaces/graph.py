@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from hdnn.arguments import shown, whole
 from hdnn.spaces.norms import spectral
-from hdnn.spaces.rows import Nodes, Rows, Sums, beside
+from hdnn.spaces.rows import Edges, Nodes, Rows
 from hdnn.spaces.space import Space
 
 Normalization = Literal["sum", "mean", "symmetric"]
@@ -194,7 +194,7 @@ class Graph(Space):
 class _Bound(Graph):
     """A graph with its edges, as the layers use it."""
 
-    _sorted: tuple[int, Sums] | None = None  # sums along sorted edges, for so many samples
+    _sorted: Edges | None = None
 
     def __init__(
         self, normalization: Normalization, source: Tensor, target: Tensor, weight: Tensor | None, nodes: int,
@@ -244,13 +244,11 @@ class _Bound(Graph):
         odd = self.source.device.type != "cpu" or type(self.source) is not Tensor or not y.numel() or learn
         if odd or y.dtype not in (torch.float32, torch.float64):
             return None
+        if self._sorted is None:
+            self._sorted = Edges(self.source, self.target, self.weight, self.nodes)
         there, back = ((self.source, self.target), (self.target, self.source))
-        samples, known = y.shape[:-2].numel(), self._sorted
-        if known is None or known[0] != samples:
-            fast = [beside((*ends, self.weight), self.nodes, samples) for ends in (there, back)]
-            known = self._sorted = (samples, (fast[0], fast[1]))
         general = (lambda x: self._summed(x, *there), lambda x: self._summed(x, *back))
-        return Nodes(known[1], general, self.nodes)
+        return Nodes(self._sorted, general, y.shape[:-2].numel())
 
     def map(self, K: Tensor, y: Tensor, b: Tensor | None = None) -> Tensor:
         """K₀ y_i + K₁ Σ_j A[i, j] y_j + b."""

@@ -6,12 +6,14 @@ Legend: V nodes, E edges, B samples, R = B V rows; A (V, V) of a graph: an edge 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 Sums = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
-Edges = tuple[Tensor, Tensor, Tensor | None]
+Way = tuple[Tensor, Tensor, Tensor | None]
 
 
 class Rows:
@@ -19,9 +21,11 @@ class Rows:
 
     Attributes:
         taps: how many products a layer has, 1 or 2.
+        edges: those of a graph; None on vectors.
     """
 
     taps: int = 1
+    edges: Edges | None = None
 
     def beside(self, plain: bool) -> Sums | None:
         """Functions of rows (R, k), to (x, A x) and to (x, Aᵀ x), each (R, 2 k); None where rows are by themselves.
@@ -36,31 +40,69 @@ class Nodes(Rows):
     """The nodes of a graph, sample by sample.
 
     Args:
-        fast: both functions, without gradients.
+        edges: of the graph.
         general: A x and Aᵀ x of x (B, V, k), under whatever PyTorch does.
-        nodes: V.
+        samples: B.
     """
 
     taps = 2
 
-    def __init__(self, fast: Sums, general: Sums, nodes: int) -> None:
-        self._fast, self._general, self._nodes = fast, general, nodes
+    def __init__(self, edges: Edges, general: Sums, samples: int) -> None:
+        self.edges: Edges = edges
+        self._general, self._samples = general, samples
 
     def beside(self, plain: bool) -> Sums:
         """Along sorted edges, or by the operations of the graph."""
         if plain:
-            return self._fast
+            return self.edges.sums(self._samples)
         there, back = (self._joined(each) for each in self._general)
         return there, back
 
     def _joined(self, summed: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        nodes = self.edges.nodes
+
         def run(x: Tensor) -> Tensor:
-            return torch.cat((x, summed(x.reshape(-1, self._nodes, x.shape[-1])).reshape(x.shape)), 1)
+            return torch.cat((x, summed(x.reshape(-1, nodes, x.shape[-1])).reshape(x.shape)), 1)
 
         return run
 
 
-def beside(edges: Edges, nodes: int, samples: int) -> Callable[[Tensor], Tensor]:
+class Edges:
+    """The edges of a graph in the order of their ends, there and back: sorted when somebody first asks.
+
+    Args:
+        source: where they start, (E,).
+        target: where they end, (E,).
+        weight: of each, (E,), or None.
+        nodes: V.
+    """
+
+    def __init__(self, source: Tensor, target: Tensor, weight: Tensor | None, nodes: int) -> None:
+        self._ways = ((source, target, weight), (target, source, weight))
+        self.nodes = nodes
+        self.count = len(source)
+        self._sums: tuple[int, Sums] | None = None
+
+    def sums(self, samples: int) -> Sums:
+        """The functions from x (R, k) to (x, A x) and (x, Aᵀ x), without gradients, of so many samples."""
+        if self._sums is None or self._sums[0] != samples:
+            there, back = (beside(way, self.nodes, samples) for way in self._ways)
+            self._sums = (samples, (there, back))
+        return self._sums[1]
+
+    @cached_property
+    def sorted(self) -> tuple[Way, Way]:
+        """Where the edges of every node begin among those sorted by their ends (V + 1,), their starts, and weights."""
+        there, back = (self._sorted(*way) for way in self._ways)
+        return there, back
+
+    def _sorted(self, start: Tensor, end: Tensor, weight: Tensor | None) -> Way:
+        order = end.argsort(stable=True)
+        first = functional.pad(torch.bincount(end, minlength=self.nodes).cumsum(0), (1, 0)).int()
+        return first, start[order].int(), None if weight is None else weight[order]
+
+
+def beside(edges: Way, nodes: int, samples: int) -> Callable[[Tensor], Tensor]:
     """The function from x (R, k) to (x, A x), without gradients.
 
     Edges sorted by where they end are summed several times as fast as those of any order; every node is an edge too,
