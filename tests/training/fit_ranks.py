@@ -33,7 +33,7 @@ from hdnn.training.batches import Rows
 
 CLASSES = functional.cross_entropy
 OF_TWO = (
-    *("refit", "restarts", "vectors recompute", "vectors reverse", "loader", "penalty"),
+    *("refit", "restarts", "vectors recompute", "vectors reverse", "loader", "penalty", "every step"),
     *("image network units None", "image network units recompute", "image network batch recompute"),
     *("image network batch reverse", "image network bias None"),
 )
@@ -52,6 +52,10 @@ def vectors(**options: Any) -> nn.Module:
 def pictures(normalization: str, memory: str | None) -> nn.Module:
     network = hdnn.image_network((1, 1), (4, 6), classes=3, inputs=2, normalization=normalization, memory=memory)
     return network.to(torch.get_default_dtype())
+
+
+def sequences() -> nn.Module:
+    return hdnn.sequence_classifier(hdnn.HamiltonianRNN(2, 4, step=0.2), 3, every=True)
 
 
 def coupled() -> nn.Module:
@@ -133,6 +137,9 @@ def cases() -> Iterator[tuple[str, Callable[[], list[Any]]]]:
     score = {"accuracy": lambda output, y: (output.argmax(1) == y).double().mean()}
     yield "coupled", lambda: fitted(coupled, x, y, weighted, score=score, recipe={"batch_size": 11, "optimizer": "sgd"})
     yield "loader", lambda: fitted(vectors, Held(x[:23], y[:23], weight, 8), None, recipe={"batch_size": 8})
+    steps, lengths = x[:24].view(6, 4, 2), torch.tensor([4, 1, 3, 2, 4, 1])  # scored but for their padding
+    held = {"batch_size": 2, "validation_fraction": 0.3}
+    yield "every step", lambda: fitted(sequences, (steps, lengths), y[:24].view(6, 4), recipe=held)
     for normalization in ("units", "batch", "bias"):
         for memory in (None,) if normalization == "bias" else (None, "recompute", "reverse"):
             yield (

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hdnn.arguments import truth
+from hdnn.kernels.transforms import batched
 from hdnn.networks.network import Network, logits, output_layer
 from hdnn.options import Task
 from hdnn.recurrent import HamiltonianRNN
@@ -37,7 +38,7 @@ class SequenceNetwork(Network):
         Args:
             x: (B, T, d), whatever the order of axes that the recurrent network itself takes.
             lengths: (B,), steps of each sequence where shorter ones are padded at their end; None means T. With
-                `every`, what is said of the padding means nothing.
+                `every`, what is said of the padding means nothing: no loss and no score of this network counts it.
 
         Returns:
             (B, 1) for two classes, (B, classes) for more, (B, outputs) for regression; with `every` (B, T, the same).
@@ -52,22 +53,13 @@ class SequenceNetwork(Network):
             ValueError: if x has not three axes, or a length is not from 1 to T.
             TypeError: if lengths are no tensor of whole numbers.
         """
-        states = self.states(x)
-        if self.every:
-            return states
         if lengths is None:
-            return states[:, -1]
-        kind = lengths.dtype if isinstance(lengths, Tensor) else type(lengths).__name__
-        if not isinstance(kind, torch.dtype) or kind.is_floating_point or kind.is_complex or kind is torch.bool:
-            raise TypeError(f"`lengths` must be a tensor of whole numbers, one for each sequence; got {kind}.")
-        if lengths.shape != states.shape[:1] or (
-            len(lengths) and not 1 <= lengths.min() <= lengths.max() <= x.shape[1]
-        ):
-            raise ValueError(
-                f"`lengths` must be {len(x)} numbers of steps from 1 to {x.shape[1]}, one for each sequence; got shape "
-                f"{tuple(lengths.shape)}, from {int(lengths.min())} to {int(lengths.max())}."
-            )
-        return states[torch.arange(len(x), device=x.device), lengths - 1]
+            states = self.states(x)
+            return states if self.every else states[:, -1]
+        check_lengths(x, lengths)
+        inside = torch.arange(x.shape[1], device=x.device) < lengths[:, None].to(x.device)
+        states = self.states(torch.where(inside[..., None], x, 0))  # whatever the padding holds, nan included
+        return states if self.every else states[torch.arange(len(x), device=x.device), lengths - 1]
 
     def state_size(self, inputs: Sequence[int]) -> int:
         """How many numbers the states after all steps of one sequence (T, d) have."""
@@ -85,6 +77,27 @@ class SequenceNetwork(Network):
     def trajectory(self, x: Tensor) -> Tensor:
         """The states after every step, (T, B, n)."""
         return self.states(x).transpose(0, 1)
+
+
+def check_lengths(x: Tensor, lengths: Tensor) -> None:
+    """See that lengths are those of sequences.
+
+    Raises:
+        ValueError: if x has not three axes, or a length is not from 1 to T.
+        TypeError: if lengths are no tensor of whole numbers.
+    """
+    kind = lengths.dtype if isinstance(lengths, Tensor) else type(lengths).__name__
+    if not isinstance(kind, torch.dtype) or kind.is_floating_point or kind.is_complex or kind is torch.bool:
+        raise TypeError(f"`lengths` must be a tensor of whole numbers, one for each sequence; got {kind}.")
+    if x.dim() != 3:
+        raise ValueError(f"Expected sequences of shape (B, T, d); got {tuple(x.shape)}.")
+    if lengths.shape == x.shape[:1] and (batched(lengths) or not len(lengths) or torch.compiler.is_compiling()):
+        return  # where nobody can look at numbers
+    if lengths.shape != x.shape[:1] or not 1 <= lengths.min() <= lengths.max() <= x.shape[1]:
+        raise ValueError(
+            f"`lengths` must be {len(x)} numbers of steps from 1 to {x.shape[1]}, one for each sequence; got shape "
+            f"{tuple(lengths.shape)}, from {int(lengths.min())} to {int(lengths.max())}."
+        )
 
 
 class MarkedSequences(SequenceNetwork):

@@ -175,7 +175,7 @@ class Loader:
     Args:
         loader: gives (x, y) or (x, y, weight), and has a length.
         device: where the batches are wanted.
-        check: of each of them, before it goes there.
+        checked: makes each of them, or refuses it, before it goes there.
         weigh: makes the weights of a batch, of all ranks, usable.
         ranks: that have a loader each, whose batches together are one.
 
@@ -190,7 +190,7 @@ class Loader:
         self,
         loader: Iterable[Any] | Pixels,
         device: torch.device,
-        check: Callable[[Batch], object] = lambda batch: None,
+        checked: Callable[[Batch], Batch] = lambda batch: batch,
         weigh: Callable[[Batch], Batch] = lambda batch: batch,
         ranks: Ranks | None = None,
     ) -> None:
@@ -216,7 +216,7 @@ class Loader:
             raise ValueError("The loader has no batches, so there is nothing to learn from.")
         self.loader = loader
         self.device = device
-        self.check, self.weigh, self.ranks = check, weigh, ranks
+        self.checked, self.weigh, self.ranks = checked, weigh, ranks
         self._has_begun = False
 
     def epoch(self, number: int = 1) -> Iterator[Batch]:
@@ -236,8 +236,7 @@ class Loader:
     def _given(self) -> Iterator[Batch]:
         """The batches of this process."""
         for given in self.loader:
-            batch = batch_of(given)
-            self.check(batch)
+            batch = self.checked(batch_of(given))
             yield batch.each(lambda tensor: tensor.to(self.device))
 
     def parts(self, size: int) -> Iterator[Batch]:

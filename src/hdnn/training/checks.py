@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from hdnn.data.pixels import Pixels
-from hdnn.networks import Network
-from hdnn.training.batches import Batch, check_lengths
+from hdnn.networks import Network, SequenceNetwork, sequences
+from hdnn.training.answers import counted, lengths_of, says_every
+from hdnn.training.batches import Batch, Inputs, check_lengths, tensors_of
 from hdnn.training.models import first_parameter, has_objective, head_of, smooth_parts
 from hdnn.training.recipe import Recipe
 
@@ -202,7 +203,9 @@ def check_fit(model: Any, batch: Batch, loss: object = None) -> None:
 def _check_fit(network: Network, batch: Batch) -> None:
     x, y, *_ = batch
     dtype, outputs = network.head.weight.dtype, network.head.out_features
-    steps = y.shape[1:2] if getattr(network, "every", False) else ()  # of a `SequenceNetwork` that says all of them
+    steps = _steps(x, y) if says_every(network) else ()
+    if isinstance(network, SequenceNetwork) and (lengths := lengths_of(x, {})) is not None:
+        sequences.check_lengths(tensors_of(x)[0], lengths)
     if isinstance(x, Pixels) and dtype != torch.float32:
         raise ValueError(f"Images as bytes become torch.float32, and the network is {dtype}. Use network.float().")
     if isinstance(x, Tensor) and x.dtype != dtype:
@@ -216,10 +219,17 @@ def _check_fit(network: Network, batch: Batch) -> None:
         return
     classes = max(2, outputs)
     if y.dtype != torch.int64 or y.shape != (len(y), *steps):
-        shape = "(s, T)" if steps else "(s,)"
+        shape = f"(s, T), {(len(y), *steps)}" if steps else "(s,)"
         raise ValueError(f"Targets must be class indices, int64 {shape}; got {y.dtype} of shape {tuple(y.shape)}.")
-    if int(y.min()) < 0 or int(y.max()) >= classes:
+    y = y[counted(network, y)] if steps else y
+    if y.numel() and (int(y.min()) < 0 or int(y.max()) >= classes):
         raise ValueError(f"Class indices run from 0 to {classes - 1}; got {int(y.min())} to {int(y.max())}.")
+
+
+def _steps(x: Inputs, y: Tensor) -> tuple[int, ...]:
+    """How many steps the sequences of a batch have, padding among them."""
+    sequences = next(iter(tensors_of(x)), None)
+    return tuple((y if sequences is None or sequences.dim() != 3 else sequences).shape[1:2])
 
 
 def check_penalties(objective: Objective) -> None:

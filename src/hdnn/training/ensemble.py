@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hdnn.flow import Flow
 from hdnn.modes import evaluating
-from hdnn.networks import predicted_classes
+from hdnn.training.answers import scored
 from hdnn.training.backends import TrainingBackend, chosen_backend, warn_of_change
 from hdnn.training.batches import Batch, Inputs, Rows, called, each, tensors_of
 from hdnn.training.checks import check_data, check_trainable, checked_weight
@@ -132,10 +132,11 @@ class _Together(Trainer):
     def record(self, epoch: int, rate: float) -> None:
         """End an epoch."""
         seconds = time.perf_counter() - self.start
-        for history, loss, score in zip(self.histories, self.losses / self.rows.count, self.scores, strict=True):
+        members = zip(self.histories, self.losses / self.rows.count, self.scores, self.rows.data.y, strict=True)
+        for history, loss, score, y in members:
             record = {"epoch": float(epoch), "loss": float(loss), "learning_rate": rate}
             if self.scores_of:
-                value = mean_score(self.network, float(score), self.rows.data.y[0])
+                value = mean_score(self.network, float(score), y)
                 record[f"train_{score_name(self.network)}"] = value
             history.append({**record, "seconds": seconds})
         self._begin_epoch()
@@ -186,10 +187,9 @@ class _Together(Trainer):
 
 
 def _row_scores(network: Any, outputs: Tensor, y: Tensor) -> Tensor:
-    """(E, rows), whether a prediction is correct, or squared errors."""
-    if network.task == "classification":
-        return predicted_classes(outputs) == y
-    return (outputs - y).square().flatten(2).sum(2)
+    """(E, rows), how many predictions are correct, or squared errors."""
+    found = scored(network, outputs, y)
+    return found.flatten(2).sum(2) if found.dim() > 2 else found
 
 
 def _added(sums: Tensor, terms: Tensor) -> Tensor:

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from hdnn import modes
 from hdnn.data.pixels import Pixels
 from hdnn.ranks import present
+from hdnn.training import answers
 from hdnn.training.augmentation import Augmentation
 from hdnn.training.backends import TrainingBackend
-from hdnn.training.batches import Batch, Call, Inputs, Loader, Rows, Source, each, some
+from hdnn.training.batches import Batch, Call, Inputs, Loader, Rows, Source, check_lengths, each, some
 from hdnn.training.checks import (
     batch_weight,
     check_data,
@@ -87,7 +88,9 @@ def fit(
             of batches (x, y) or (x, y, weight) that has a length, such as a `torch.utils.data.DataLoader`. Its batches
             need not be of one length: of graphs, x may be (nodes, edge_index, graph of every node), y one per graph.
             Images may be `hdnn.data.Pixels`, which become a tensor batch by batch.
-        y: (s,) class indices, or (s, outputs) targets; what the loss asks for.
+        y: (s,) class indices, or (s, outputs) targets; what the loss asks for. Of a network of sequences that says
+            `every` step (s, T) or (s, T, outputs); with inputs (x, lengths) its own loss and scores count the steps
+            that sequences have, whatever stands at their padding, where scores of yours find -100, or nan for numbers.
         recipe: how; of a loader `batch_size` is not used.
         loss: from outputs and targets to their mean loss, such as `torch.nn.functional.cross_entropy`, or to one loss a
             sample, which weights of samples ask for; None takes that of a `Network`.
@@ -153,7 +156,7 @@ def fit(
                 + ". Leave one of them out."
             )
         if isinstance(validation, tuple):
-            check_data(network, Batch(*validation), loss)
+            check_data(network, answers.marked(objective, Batch(*validation)), loss)
         elif validation is not None:
             Loader(validation, first_parameter(network).device)  # refuses what is none, before an epoch is trained
         source: Source
@@ -232,6 +235,8 @@ def fit_together(
         )
     data = Batch(x, y, sample_weight)
     objective = partial(objective_of, recipe=recipe, loss=loss, penalties=penalties, call=call)
+    if networks:
+        data = answers.marked(objective(networks[0]), data)
     if recipe.restarts > 1 and resume is None:
         check_together(networks, data, recipe, objective, seeds)
         start_well(networks, data, recipe, objective, seeds=seeds, backend=backend)
@@ -245,13 +250,15 @@ def _of_tensors(
 ) -> tuple[Rows, Validation | None]:
     """Batches of tensors, and what is held back of them."""
     network: Any = objective.network
+    check_lengths(data)
+    data = answers.marked(objective, data)
     check_data(network, data._replace(weight=None), objective.loss)
     place = first_parameter(network).device
     x, y = each(lambda part: _usable(part, place), data.x), _usable(data.y, place)
     check_rows(network, x, objective.call, recipe.batch_size)
     weight = None if data.weight is None else checked_weight(data.weight, y, network)
     if validation is None and recipe.validation_fraction:
-        stratify = objective.loss is None and network.task == "classification"
+        stratify = objective.loss is None and network.task == "classification" and not answers.taught(objective)
         train, held = split(y, recipe.validation_fraction, recipe.seed, stratify=stratify)
         validation = (some(x, held), y[held])
         x, y = some(x, train), y[train]
@@ -279,14 +286,16 @@ def _of_loader(
     """Batches of a loader, for a recipe that can be followed with one."""
     network = objective.network
 
-    def check(batch: Batch) -> None:
+    def checked(batch: Batch) -> Batch:
+        batch = answers.marked(objective, batch)
         check_fit(network, batch._replace(weight=None), objective.loss)
+        return batch
 
     def weighed(batch: Batch) -> Batch:
         weight = batch.weight
         return batch if weight is None else batch._replace(weight=batch_weight(weight, batch.y, network))
 
-    source = Loader(loader, first_parameter(network).device, check, weighed, present())
+    source = Loader(loader, first_parameter(network).device, checked, weighed, present())
     for refused, what in (
         (sample_weight is not None, "takes weights of samples from the loader, as batches (x, y, weight)"),
         (

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from hdnn.kernels import training, transforms
 from hdnn.kernels.plan import Plan
 from hdnn.kernels.training import Session, Setup, Trainees
+from hdnn.training import answers
 from hdnn.training.batches import Batch
 from hdnn.training.objective import Objective
 from hdnn.training.recipe import Recipe
@@ -23,7 +24,13 @@ from hdnn.training.standing import watched
 def serves(objective: Objective, data: Batch) -> bool:
     """Whether native steps can fit the output layer of a single model to features, as the alternating method asks."""
     head, loss = objective.network.head, objective.loss
-    if loss is not None or type(head) is not nn.Linear or head.bias is None or watched(head):
+    if (
+        answers.taught(objective)
+        or loss is not None
+        or type(head) is not nn.Linear
+        or head.bias is None
+        or watched(head)
+    ):
         return False
     if not all(type(p) is nn.Parameter and p.requires_grad for p in head.parameters()):
         return False

@@ -27,6 +27,7 @@ from hdnn.options import Precision
 from hdnn.ranks import Ranks
 from hdnn.renames import RECIPE, renamed
 from hdnn.stages import Stages
+from hdnn.training import answers
 from hdnn.training.batches import Call, Inputs, Rows, called, each, parts, placed, source_of, tensors_of
 from hdnn.training.checks import check_objective
 from hdnn.training.models import first_parameter
@@ -113,6 +114,8 @@ class Objective(nn.Module):
             A scalar and (B, outputs).
         """
         output = self.said(x)
+        if answers.taught(self):
+            y = answers.of_steps(self.network, y, answers.lengths_of(x, self.call))
         return self.of(output, y, weight), output
 
     def said(self, x: Inputs) -> Any:
@@ -163,9 +166,21 @@ class Objective(nn.Module):
             ValueError: if outputs and targets of a regression differ in shape, or a loss of the user's does not give
                 the losses of samples where these have weights.
         """
+        if answers.taught(self):
+            return self._of_steps(output, y, weight)
         reduction = "mean" if weight is None else "none"
         losses = self._losses(output, y, reduction) if self.loss is None else self.loss(output, y)
         return _mean(losses, weight)
+
+    def _of_steps(self, output: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
+        """The mean of L over all steps that count, each with the weight of its sequence."""
+        counts = answers.counted(self.network, y)
+        losses = self._losses(output, torch.where(counts, y, 0), "none")
+        losses = torch.where(counts, losses, 0)
+        share = counts.to(losses.dtype)
+        if weight is not None:
+            share = share * weight.to(losses.dtype).view(-1, *[1] * (y.dim() - 1))
+        return (share * losses).sum() / share.sum().clamp_min(torch.finfo(losses.dtype).tiny)
 
     def _losses(self, output: Tensor, y: Tensor, reduction: str) -> Tensor:
         if self.network.task == "regression":
@@ -236,7 +251,7 @@ def evaluate(
     Args:
         network: a `Network`, or any module with a loss.
         x: (s, ...), inputs as for `fit`; or a loader of batches (x, y), without y. Weights in them are not looked at.
-        y: (s,) class indices, or (s, outputs) targets; what the loss asks for.
+        y: (s,) class indices, or (s, outputs) targets; what the loss asks for; of every step of sequences as in `fit`.
         loss: see `Objective`.
         score: functions of outputs and targets of all samples, by the name of what they find, as in `fit`.
         call: what every call of the network gets beside its inputs, by name.
@@ -275,11 +290,14 @@ def evaluated(
     with torch.no_grad(), evaluating(network):
         size = EVALUATION_BATCH if y is None else _part_size(network, x, objective.call)  # type: ignore[arg-type]
         source = source_of(x, y, device)
+        if isinstance(source, Rows):
+            source.data = answers.marked(objective, source.data)
         drawn = source.parts(size)
         if ranks is not None and isinstance(source, Rows) and _may_share(network, source, objective.call, ranks):
             drawn = source.shared_parts(size, ranks)
         for batch in drawn:
-            x_part, y_part, *_ = batch.each(lambda tensor: tensor.to(device))
+            batch = batch.each(lambda tensor: tensor.to(device))
+            x_part, y_part, *_ = batch if isinstance(source, Rows) else answers.marked(objective, batch)
             output = called(network, x_part, objective.call)
             if ranks is not None and batch.piece is not None:
                 output = each(partial(ranks.joined, rows=len(batch.y), piece=batch.piece), output)
@@ -290,10 +308,11 @@ def evaluated(
             if not at_once:
                 losses.append(objective.data_loss(output, y_part))
         if losses:
-            loss_of_all = mean_loss(torch.stack(losses).tolist(), [len(part) for part in targets])
+            sizes = [answers.count(network, part) if answers.taught(objective) else len(part) for part in targets]
+            loss_of_all = mean_loss(torch.stack(losses).tolist(), sizes)
         else:
             loss_of_all = float(objective.data_loss(torch.cat(said), torch.cat(targets)))
-        return {"loss": loss_of_all} | judged(scores, said, targets)
+        return {"loss": loss_of_all} | judged(network, scores, said, targets)
 
 
 def mean_loss(losses: Sequence[float], sizes: Sequence[int]) -> float:

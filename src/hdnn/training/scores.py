@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from hdnn.networks import Network, predicted_classes
+from hdnn.training import answers
 from hdnn.training.checks import check_scores, one_number
 from hdnn.training.models import has_objective
 
@@ -38,11 +38,11 @@ class _Own:
         return [hits / y.shape[1] for hits in (predicted_classes(output) == y).sum(1).tolist()]
 
 
-def judged(scores: Scores, outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> Record:
+def judged(network: nn.Module, scores: Scores, outputs: Sequence[Tensor], targets: Sequence[Tensor]) -> Record:
     """What is found in outputs and targets of batches, taken as one."""
     if not scores:
         return {}
-    output, y = (found[0] if len(found) == 1 else torch.cat(list(found)) for found in (outputs, targets))
+    output, y = answers.together(network, outputs, targets)
     return {name: one_number(name, found(output, y)) for name, found in scores.items()}
 
 
@@ -76,11 +76,10 @@ def score_name(network: Network) -> str:
 
 def score_sum(network: Network, output: Tensor, y: Tensor) -> Tensor:
     """Correct predictions, or the sum of squared errors."""
-    if network.task == "classification":
-        return (predicted_classes(output) == y).sum()
-    return (output - y).square().sum()
+    return answers.scored(network, output, y).sum()
 
 
 def mean_score(network: Network, total: float, y: Tensor) -> float:
     """The share of correct predictions, or the root mean square error, from the sum over all of y."""
-    return total / len(y) if network.task == "classification" else math.sqrt(total / y.numel())
+    share = total / answers.count(network, y)
+    return share if network.task == "classification" else math.sqrt(share)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hdnn.training import answers
 from hdnn.training.backends import TrainingBackend, warn_of_change
 from hdnn.training.batches import Inputs, Loader, Rows, Source
 from hdnn.training.circumstances import circumstances, differing
@@ -157,7 +158,9 @@ class Training(Trainer):
             when = f"became infinite or not a number in epoch {epoch}"
             raise FloatingPointError(stopped("objective", when, where_weights(self.network)))
         self.require_finite()
-        record |= _while_training(judged(self.scores, self.outputs, self.targets)) if shown is None else shown
+        if shown is None:
+            shown = _while_training(judged(self.network, self.scores, self.outputs, self.targets))
+        record |= shown
         if self.validation is not None:
             record |= {f"validation_{name}": value for name, value in self.watch(self.validation).items()}
         if self.source.ranks is not None:
@@ -195,13 +198,14 @@ class Training(Trainer):
     def snapshot(self) -> TrainingState:
         """The state of the moment."""
         empty = first_parameter(self.network).detach().new_empty(0)
+        said = answers.outputs_as_one(self.network, self.outputs) if self.outputs else empty.new_empty(0, self.width)
         order = self.orders[0] if self.orders else torch.Generator().manual_seed(self.recipe.seed).get_state()
         return TrainingState(
             network=copied(self.network.state_dict()),
             optimizer=self.learner.memory(),
             order=order.clone(),
             losses=torch.cat(self.losses) if self.losses else empty,
-            outputs=torch.cat(self.outputs) if self.outputs else empty.new_empty(0, self.width),
+            outputs=said,
             history=tuple(dict(record) for record in self.history),
             seconds=time.perf_counter() - self.start,
             best=copied(self.best.weights),
@@ -265,7 +269,8 @@ class Training(Trainer):
                 f"`progress.record` is not None), or train on tensors."
             )
         told = tuple(state.outputs.shape)
-        seen = (state.batches * self.source.size, *([self.width] if self.objective.loss is None else told[1:]))
+        steps = self.source.data.y.shape[1:2] if answers.taught(self.objective) else ()
+        seen = (state.batches * self.source.size, *([*steps, self.width] if self.objective.loss is None else told[1:]))
         fits = not self.scores or told == seen
         if state.batches >= self.batches or not fits:
             raise ValueError(
