@@ -8,6 +8,7 @@ import urllib.request
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import hdnn
 from hdnn.jobs import Source, train
@@ -147,6 +148,24 @@ def test_damaged_weights_are_refused_by_both(visit, tmp_path, content):
     found.page.set_input_files("input[type=file]", path)
     found.wait("document.getElementById('trouble').textContent.includes('cannot be used')")
     assert found.errors == []
+
+
+SAVED = {"features": 4, "layers": 2, "horizon": 1.0, "model": "h1", "activation": "tanh", "shared": False, "J": "J1"}
+
+
+def test_weights_that_lack_some_are_refused(tmp_path):
+    """What a file lacks would be drawn anew, and every reading would be another network."""
+    path, head = tmp_path / "saved.safetensors", {"playground": json.dumps(SAVED)}
+    whole = dict(hdnn.vector_classifier(2, 2, hdnn.h1(4, 2, horizon=1.0, dtype=torch.float32)).named_parameters())
+    save_file(whole, path, head)
+    assert all(torch.equal(p, whole[name]) for name, p in read_network(path).named_parameters())
+    for name, p in whole.items():
+        save_file({other: value for other, value in whole.items() if other != name}, path, head)
+        with pytest.raises(ValueError, match=f"{name} is missing. Save it there again"):
+            read_network(path)
+        save_file({**whole, name: p.to(torch.int16)}, path, head)
+        with pytest.raises(ValueError, match=f"{name} is torch.int16 .*, and the network has torch.float32"):
+            read_network(path)
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,23 @@ def read_network(path: str | Path) -> Network:
         state = load(content)
         head = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         network = _network(json.loads(head["__metadata__"]["playground"]))
+        _check(state, {name: tuple(p.shape) for name, p in network.named_parameters()})
         network.load_state_dict({**network.state_dict(), **state})
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
         raise ValueError(f"{path} holds no network of the playground: {error}. Save it there again.") from error
     if not all(bool(value.isfinite().all()) for value in state.values()):
         raise ValueError(f"{path} holds weights that are infinite or not a number.")
     return network.eval()
+
+
+def _check(state: dict[str, torch.Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
+    """See that a file has all the weights of its network: those it lacks would be drawn anew."""
+    for name, shape in shapes.items():
+        if name not in state:
+            raise ValueError(f"{name} is missing")
+        if state[name].dtype is not torch.float32 or tuple(state[name].shape) != shape:
+            found = f"{state[name].dtype} {tuple(state[name].shape)}"
+            raise ValueError(f"{name} is {found}, and the network has torch.float32 {shape}")
 
 
 def _network(settings: dict[str, Any]) -> Network:
