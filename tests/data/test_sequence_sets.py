@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hdnn.data import SequenceEncoder, Steps, TableEncoder, encoder_from_dict, sequences
 from hdnn.data.dialect import Dialect
-from hdnn.data.sequence_sets import steps_of_table
+from hdnn.data.sequence_sets import steps_of_table, time_series
 
 
 def table(lengths, seed=0):
@@ -79,3 +79,39 @@ def test_frames_are_left_as_they_are():
     before = frame.copy()
     sequences(frame, "way", sequence="id", time="t", without=["size"])
     pd.testing.assert_frame_equal(frame, before)
+
+
+def ts(folder, rows, says="@targetLabel true"):
+    file = folder / "x.ts"
+    file.write_text("\n".join([says, "@data", *rows]) + "\n")
+    return file
+
+
+def test_a_target_that_never_changes_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"The target is 2\.5 in every training sequence of .*x\.ts: .* nothing to learn"
+    ):
+        time_series(ts(tmp_path, [f"{i},1,2:2.5" for i in range(10)]))
+    assert time_series(ts(tmp_path, [f"{i},1,2:{i}" for i in range(10)])).task == "regression"
+
+
+def test_an_empty_channel_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"channel 2 has no value in any training sequence, .* without that channel"):
+        time_series(ts(tmp_path, [f"{i},1:?,?:{i}" for i in range(10)]))
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["a"], "need at least 2 sequences; got 1. Add sequences"),
+        (
+            ["row"] * 4 + ["rows", "b"],
+            r"'b' \(and 1 other class\) has a single sequence, .* leave its sequence out, or",
+        ),
+        (["a row"] * 3, "Every sequence has the class 'a row': .* Add sequences of another"),
+    ],
+)
+def test_what_is_too_little_is_told_in_sequences(tmp_path, classes, message):
+    says = f"@classLabel true {' '.join(sorted({*classes}))}" if " " not in classes[0] else "@classLabel true"
+    with pytest.raises(ValueError, match=message):
+        time_series(ts(tmp_path, [f"{i},1,2:{each}" for i, each in enumerate(classes)], says))

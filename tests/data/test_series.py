@@ -136,3 +136,33 @@ def test_a_table_of_one_row_a_step():
 def test_tables_that_are_no_series(frame, names, message):
     with pytest.raises(ValueError, match=message):
         series_of(frame, *names)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [str(t) for t in range(12)],
+        [f"{d}.{m}.2021" for m in (1, 2) for d in (1, 2, 3, 9, 10, 20)],
+        [f"{t / 2:.1f}".replace(".", ",") for t in range(12)],
+    ],
+    ids=["numbers", "dates", "decimal commas"],
+)
+def test_times_that_are_texts_order_as_what_they_say(times):
+    """As texts, 10 would come before 2, and the first of February before the second of January."""
+    frame = pd.DataFrame({"id": 1, "t": times, "v": np.arange(12.0)}).sample(frac=1, random_state=0)
+    assert series_of(frame, "id", "t").values[0].ravel().tolist() == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"t": list("edcba")}, "'t' is to order the steps, but holds .* Name a column of numbers or dates"),
+        ({"t": ["1", "2", "3", "?", "4"]}, r"'t' says no time in row 4: '\?'"),
+        ({"t": [f"0{d}/0{m}/2021" for m in (1, 2) for d in (1, 2, 3)][:5]}, "but its '0.*' may be a date written as"),
+        ({"v": [1.0, 2, np.inf, 0, 0]}, "Series 'a' has an infinite value in 'v'"),
+        ({"v": pd.date_range("2020", periods=5)}, "'v' holds dates or times, and channels are numbers"),
+    ],
+)
+def test_times_and_channels_that_say_nothing(changed, message):
+    with pytest.raises(ValueError, match=message):
+        series_of(LONG.drop(columns="y").assign(**changed), "id", "t")

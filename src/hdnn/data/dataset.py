@@ -24,7 +24,7 @@ from hdnn.data.sequence_encoder import SequenceEncoder
 from hdnn.data.shares import drawn
 from hdnn.data.targets import TargetEncoder, Task
 from hdnn.doors import shelled
-from hdnn.names import unknown
+from hdnn.names import count, unknown
 
 Targets = NDArray[np.int64] | NDArray[np.float32]
 Encoder = TableEncoder | ImageEncoder | SequenceEncoder
@@ -261,7 +261,7 @@ def _require_classes(labels: NDArray[Any], training: int, testing: int) -> None:
         )
     single = found[counts == 1]
     if len(single):
-        others = f" (and {len(single) - 1} other classes)" if len(single) > 1 else ""
+        others = f" (and {count(len(single) - 1, 'other class')})" if len(single) > 1 else ""
         # A number is no number where the classes are texts.
         other = " If these are numbers, choose `task='regression'`." if all(map(is_number, found.tolist())) else ""
         raise ValueError(

@@ -6,6 +6,7 @@ Legend: s sequences, T steps of the longest.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdnn.data import reading, tables
-from hdnn.data.cells import label_of, numbers, texts
+from hdnn.data.cells import label_of, texts
 from hdnn.data.columns import Numeric
 from hdnn.data.dataset import Dataset, split
 from hdnn.data.dialect import Dialect
 from hdnn.data.encoders import TableEncoder
 from hdnn.data.inputs import inputs, without_columns
 from hdnn.data.kinds import kinds
-from hdnn.data.moments import days
 from hdnn.data.overview import Described, described
 from hdnn.data.sequence_encoder import SequenceEncoder, Steps
-from hdnn.data.series import Series, read_ts
+from hdnn.data.series import Series, read_ts, times_of
 from hdnn.data.targets import TargetEncoder, Task, labels_of
 from hdnn.doors import shelled
 from hdnn.names import count, few, unknown
@@ -54,7 +54,7 @@ def time_series(path: str | os.PathLike[str], *, test_fraction: float = 0.2, see
     steps, answers = steps_of(found), answers_of(found, place)
     if other is None:
         labels = answers["class"].to_numpy() if "class" in answers else None
-        train, test = split(len(answers), test_fraction=test_fraction, seed=seed, labels=labels)
+        train, test = _split(len(answers), test_fraction, seed, labels)
         tested, others, parts = steps, answers, (train, test)
         how = f"split by seed {seed}{'' if labels is None else ', stratified'}"
     else:
@@ -67,9 +67,21 @@ def time_series(path: str | os.PathLike[str], *, test_fraction: float = 0.2, see
     name = answers.columns[0]
     fitted = steps.frame.iloc[steps.rows(parts[0])]
     channels = [str(each) for each in steps.frame]
+    for k, each in enumerate(channels, start=1):
+        if fitted[each].isna().all():
+            raise ValueError(
+                f"{place}: channel {k} has no value in any training sequence, so there is nothing to scale by or to "
+                f"fill gaps with. Write the file without that channel."
+            )
     encoder = SequenceEncoder(
         TableEncoder(tuple(Numeric.fit(each, fitted[each]) for each in channels)), int(steps.lengths[parts[0]].max())
     )
+    if name == "target" and answers[name].iloc[parts[0]].nunique() < 2:
+        value = label_of(answers[name].iloc[parts[0][0]])
+        raise ValueError(
+            f"The target is {value} in every training sequence of {place}: there is nothing to learn. Choose another "
+            f"file."
+        )
     target = TargetEncoder.fit_classes(answers[name].iloc[parts[0]]) if name == "class" else None
     target = target or TargetEncoder.fit_numbers(answers.iloc[parts[0]])
     made_up = encoder.step.report(steps.frame)
@@ -81,6 +93,23 @@ def time_series(path: str | os.PathLike[str], *, test_fraction: float = 0.2, see
     ]
     cautions = () if other else _alone(place)
     return _dataset(place.stem, encoder, target, ((steps, answers), (tested, others)), parts, notes, cautions, columns)
+
+
+def _split(
+    s: int, test_fraction: float, seed: int, labels: NDArray[Any] | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`split` of whole sequences, and what it refuses in words for them."""
+    try:
+        return split(s, test_fraction=test_fraction, seed=seed, labels=labels)
+    except ValueError as error:
+        said, shell = (_of_whole(text) for text in (str(error), getattr(error, "shell", None) or str(error)))
+        raise shelled(ValueError(said), shell) from error
+
+
+def _of_whole(text: str) -> str:
+    """A sentence on rows, of sequences; names in quotes stay as they are."""
+    text = text.replace(" out of the table, or", " out, or")
+    return re.sub(r"'[^']*'|\brow(?=s?\b)", lambda found: "sequence" if found[0] == "row" else found[0], text)
 
 
 def sequences(
@@ -138,7 +167,7 @@ def sequences(
     aim = tables.aim_of(heads, special, task, {**found, **kinds(heads[special], given, read.separator)})
     answered, labels, left_out = tables.answered(heads, aim)
     places = np.flatnonzero(answered)
-    train, test = split(len(places), test_fraction=test_fraction, seed=seed, labels=labels)
+    train, test = _split(len(places), test_fraction, seed, labels)
     train, test = places[train], places[test]
     used = inputs(frame, found, np.sort(steps.rows(train)), columns=columns, targets=special)
     encoder = SequenceEncoder(used.encoder, int(steps.lengths[train].max()), sequence, time)
@@ -230,7 +259,7 @@ def steps_of_table(frame: pd.DataFrame, sequence: str, time: str, given: Dialect
             free = [each for each in frame.columns if each not in (sequence, time)]
             raise ValueError(unknown(f"{what} column", name, free))
     codes, names = texts(sequence, frame[sequence])
-    t = _times(frame[[time]], given)
+    t = times_of(frame[[time]], given)
     for name, gaps in ((sequence, codes < 0), (time, np.isnan(t))):
         if gaps.any():
             raise ValueError(
@@ -249,18 +278,6 @@ def steps_of_table(frame: pd.DataFrame, sequence: str, time: str, given: Dialect
         )
     steps = Steps(frame, order, np.bincount(codes, minlength=len(names)), names)
     return steps, _uneven(codes[order][1:][same], passed[same], time, len(names))
-
-
-def _times(frame: pd.DataFrame, given: Dialect) -> NDArray[np.float64]:
-    """When each step is, NaN where a time is missing."""
-    time = str(frame.columns[0])
-    kind = kinds(frame, given)[time]
-    if kind.what == "number":
-        return numbers(time, frame[time], kind.notation, kind.missing)
-    if kind.what != "date":
-        what = kind.doubt or f"holds {kind.words}"
-        raise ValueError(f"Column {time!r} is to order the steps, but {what}. Name a column of numbers or dates.")
-    return days(time, frame[time], kind.format, kind.missing)
 
 
 def _uneven(codes: NDArray[np.int64], passed: NDArray[np.float64], time: str, s: int) -> str:

@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hdnn.data.cells import numbers
+from hdnn.data.dialect import Dialect
+from hdnn.data.kinds import kinds
+from hdnn.data.moments import days
 from hdnn.names import hint, printable
 
 if TYPE_CHECKING:
@@ -236,15 +240,15 @@ def series_of(frame: pd.DataFrame, sequence: str, time: str, target: str | None 
     Args:
         frame: with a column that names the series of every row, one that orders its rows, and numbers.
         sequence: the column that names the series.
-        time: the column that orders the rows of a series.
+        time: the column that orders the rows of a series: numbers or dates, or texts that are read as such.
         target: a column that says one thing of each series, the same in all of its rows.
 
     Returns:
         The series in the order of their first rows; all other columns are channels.
 
     Raises:
-        ValueError: if a column is missing or holds no numbers, two rows of a series have one time, or a target changes
-            within a series.
+        ValueError: if a column is missing or holds no numbers, times are no numbers and no dates, two rows of a series
+            have one time, a value is infinite, or a target changes within a series.
 
     Example:
         >>> import pandas as pd
@@ -263,6 +267,13 @@ def series_of(frame: pd.DataFrame, sequence: str, time: str, target: str | None 
     channels = [name for name in frame.columns if name not in special]
     if not channels or len(frame) == 0:
         raise ValueError("A table of series has rows, and a column of numbers beside those that name and order them.")
+    for name in channels:
+        if frame[name].dtype.kind in "mM":
+            raise ValueError(
+                f"Column {name!r} holds dates or times, and channels are numbers. Leave it out, or make it numbers, "
+                f"such as the hours since the first step."
+            )
+    frame = _ordered(frame, time)
     values, targets = [], []
     for series, rows in frame.groupby(sequence, sort=False):
         if rows[time].duplicated().any():
@@ -273,8 +284,35 @@ def series_of(frame: pd.DataFrame, sequence: str, time: str, target: str | None 
             values.append(rows.sort_values(time)[channels].to_numpy(dtype=np.float64))
         except (TypeError, ValueError) as error:
             raise ValueError(f"Series {series!r} holds what is no number: {str(error)[:80]}.") from error
+        if np.isinf(values[-1]).any():
+            name = channels[int(np.isinf(values[-1]).any(0).argmax())]
+            raise ValueError(f"Series {series!r} has an infinite value in {name!r}. Correct it, or leave it empty.")
         if target is not None:
             if rows[target].nunique() > 1:
                 raise ValueError(f"{target!r} changes within series {series!r}, where it is to say one thing of it.")
             targets.append(rows[target].iloc[0])
     return Series(values, None if target is None else np.array(targets))
+
+
+def _ordered(frame: pd.DataFrame, time: str) -> pd.DataFrame:
+    """The table, with times of texts as the numbers or dates that they are: as texts, 10 would come before 2."""
+    if frame[time].dtype.kind in "biufmM":
+        return frame
+    t = times_of(frame[[time]].reset_index(drop=True), Dialect())
+    if np.isnan(t).any():
+        row = int(np.isnan(t).argmax())
+        raise ValueError(f"Column {time!r} says no time in row {row + 1}: {str(frame[time].iloc[row])[:40]!r}.")
+    return frame.assign(**{time: t})
+
+
+def times_of(frame: pd.DataFrame, given: Dialect) -> NDArray[np.float64]:
+    """When each step is, NaN where a time is missing."""
+    time = str(frame.columns[0])
+    kind = kinds(frame, given)[time]
+    if kind.what == "number":
+        return numbers(time, frame[time], kind.notation, kind.missing)
+    if kind.what != "date":
+        unsure = kind.what == "other" and kind.note  # which of two kinds of dates it holds, and what would say it
+        what = kind.doubt or (f"its {unsure}" if unsure else f"holds {kind.words}")
+        raise ValueError(f"Column {time!r} is to order the steps, but {what}. Name a column of numbers or dates.")
+    return days(time, frame[time], kind.format, kind.missing)
