@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hdnn.data import absent
 from hdnn.data.notation import TRUTH, USUAL_MARKS, Notation, alike, plain, tidy
 
 if TYPE_CHECKING:
@@ -44,7 +45,14 @@ def kind_of(column: pd.Series[Any]) -> Literal["numeric", "text", "other"]:
     return "other"
 
 
-def numbers(name: str, column: pd.Series[Any], notation: Notation = PLAIN, missing: tuple[str, ...] = ()) -> FloatArray:
+def numbers(
+    name: str,
+    column: pd.Series[Any],
+    notation: Notation = PLAIN,
+    missing: tuple[str, ...] = (),
+    *,
+    exact_marks: bool = True,
+) -> FloatArray:
     """Read a column as numbers, true as 1 and false as 0, a missing cell as NaN.
 
     Args:
@@ -52,6 +60,7 @@ def numbers(name: str, column: pd.Series[Any], notation: Notation = PLAIN, missi
         column: (s,) cells.
         notation: How numbers are written in texts.
         missing: What stands for a missing value beside the usual marks.
+        exact_marks: False for runs of before, see `absent.read_otherwise_before`.
 
     Returns:
         float64 (s,), each finite or NaN.
@@ -69,9 +78,8 @@ def numbers(name: str, column: pd.Series[Any], notation: Notation = PLAIN, missi
         x = _written(name, column, notation, missing)
     else:
         x = _mixed(name, column, notation, missing)
-    for mark in missing:
-        if (value := _number(mark)) is not None:
-            x = np.where(x == value, np.nan, x)
+    if missing and (gaps := absent.gaps(column, x, missing, notation, exactly=exact_marks)).any():
+        x = np.where(gaps, np.nan, x)
     infinite = np.flatnonzero(np.isinf(x))
     if len(infinite):
         raise _infinite(name, column, int(infinite[0]))
@@ -101,8 +109,7 @@ def _written(name: str, column: pd.Series[Any], notation: Notation, missing: tup
     if not strange.any():
         return x
     places = np.flatnonzero(strange)
-    absent = {"", *USUAL_MARKS, *missing}
-    known = {**TRUTH, **dict.fromkeys(absent, math.nan)}
+    known = {**TRUTH, **dict.fromkeys(["", *USUAL_MARKS, *missing], math.nan)}
     for place, text in zip(places.tolist(), texts.take(pa.array(places)).to_pylist(), strict=True):
         value = known.get(text)
         if value is None and text.lower().lstrip("+-") == "nan":
@@ -120,10 +127,10 @@ def _written(name: str, column: pd.Series[Any], notation: Notation, missing: tup
 
 def _mixed(name: str, column: pd.Series[Any], notation: Notation, missing: tuple[str, ...]) -> FloatArray:
     """The numbers of a column of cells of several types."""
-    absent = column.isna().to_numpy(dtype=bool)
+    empty = column.isna().to_numpy(dtype=bool)
     x = np.full(len(column), np.nan)
     for row, cell in enumerate(column):
-        if absent[row] or (isinstance(cell, str) and cell.strip() in ("", *USUAL_MARKS, *missing)):
+        if empty[row] or (isinstance(cell, str) and cell.strip() in ("", *USUAL_MARKS, *missing)):
             continue
         value = _number(cell)
         if value is None and isinstance(cell, str) and not notation.is_plain:

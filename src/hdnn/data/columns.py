@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hdnn.data import documents
+from hdnn.data.absent import read_otherwise_before
 from hdnn.data.cells import PLAIN, FloatArray, IntArray, center, numbers, ordered, row_number, standing, texts
 from hdnn.data.notation import Notation
 from hdnn.data.pieces import edges_of, pieces
@@ -38,6 +39,7 @@ class Numeric:
         edges: Of these bins, see `pieces`; none where they would say no more than the number.
         indicator: Whether one more input is 1 where x is missing.
         apart: Those of `missing` that are a value of their own, as `T` for a trace: one more input each, 1 there.
+        exact_marks: False in runs of before, where `TRUE` in `missing` meant 1 and `1.000` meant 1 in any notation.
 
     Raises:
         ValueError: If a number is not finite, the scale is not above 0, or edges are out of order.
@@ -55,6 +57,7 @@ class Numeric:
     edges: tuple[float, ...] = ()
     indicator: bool = False
     apart: tuple[str, ...] = ()
+    exact_marks: bool = True
 
     def __post_init__(self) -> None:
         documents.text(self.name, "The name of a column")
@@ -99,12 +102,14 @@ class Numeric:
         missing: tuple[str, ...] = (),
         bins: int = 0,
         apart: tuple[str, ...] = (),
+        *,
+        exact_marks: bool = True,
     ) -> Numeric:
         """Take mean, standard deviation (1 for a constant column), median, range and edges from the training part.
 
         With bins, a column that lacks values gets an indicator of them, too.
         """
-        every = numbers(name, column, notation, missing)
+        every = numbers(name, column, notation, missing, exact_marks=exact_marks)
         x = every[~np.isnan(every)]
         if not len(x):
             raise ValueError(
@@ -116,16 +121,18 @@ class Numeric:
         fill = float(np.median(x / size)) * size
         ends, lacking = (float(x.min()), float(x.max())), np.isnan(every) & ~standing(name, column, apart).any(axis=1)
         lacks = bool(bins) and bool(lacking.any())
-        return cls(name, mean, scale, fill, notation, missing, ends, bins, edges_of(x, bins), lacks, apart)
+        edges = edges_of(x, bins)
+        return cls(name, mean, scale, fill, notation, missing, ends, bins, edges, lacks, apart, exact_marks)
 
     def again(self, column: pd.Series[Any]) -> Numeric:
         """The same column fitted to other rows, its cells read in the same way."""
-        fitted = self.fit(self.name, column, self.notation, self.missing, self.bins, self.apart)
+        read = (self.notation, self.missing, self.bins, self.apart)
+        fitted = self.fit(self.name, column, *read, exact_marks=self.exact_marks)
         return fitted if self.range else replace(fitted, range=())
 
     def values(self, column: pd.Series[Any]) -> FloatArray:
         """The numbers of a column, NaN where one is missing."""
-        return numbers(self.name, column, self.notation, self.missing)
+        return numbers(self.name, column, self.notation, self.missing, exact_marks=self.exact_marks)
 
     def beyond(self, x: FloatArray) -> NDArray[np.bool_]:
         """Which numbers lie farther outside of the training range than it is wide."""
@@ -145,8 +152,9 @@ class Numeric:
         if not np.isfinite(scaled).all():
             row = int(np.flatnonzero(~np.isfinite(scaled))[0])
             raise ValueError(
-                f"Column {self.name!r}, data row {row_number(column, row)}: {x[row]!r} is too far from the training "
-                f"values (mean {self.mean:.6g}, scale {self.scale:.6g}) for 32-bit numbers. Correct that value."
+                f"Column {self.name!r}, data row {row_number(column, row)}: {float(x[row])!r} is too far from the "
+                f"training values (mean {self.mean:.6g}, scale {self.scale:.6g}) for 32-bit numbers. Correct that "
+                f"value."
             )
         parts: list[NDArray[Any]] = [scaled[:, None], pieces(x, self.edges)]
         words = standing(self.name, column, self.apart)
@@ -168,19 +176,21 @@ class Numeric:
             **({"range": list(self.range)} if self.range else {}),
             **({"bins": self.bins, "edges": list(self.edges), "indicator": self.indicator} if self.bins else {}),
             **({"apart": list(self.apart)} if self.apart else {}),
+            **exactness(self.exact_marks, self.missing, self.notation),
         }
 
     @classmethod
     def from_dict(cls, document: object) -> Numeric:
         """Read what `to_dict` wrote; anything else raises ValueError."""
         later = {"notation": PLAIN.to_dict(), "missing": [], "range": [], "bins": 0, "edges": [], "indicator": False}
-        later["apart"] = []
+        later |= {"apart": [], "exact_marks": None}
         keys = ("kind", "name", "mean", "scale", "fill", *later)
         read = documents.mapping(grown(document, later), "a numeric column", keys)
         read["notation"] = Notation.from_dict(read["notation"])
         read |= {
             key: documents.items(read[key], f"The {key} of a column") for key in ("missing", "range", "edges", "apart")
         }
+        read["exact_marks"] = exact(read["exact_marks"], read["missing"], read["notation"])
         return cls(*(read[key] for key in keys[1:]))
 
 
@@ -276,6 +286,18 @@ class Categorical:
 def grown(document: object, defaults: dict[str, Any]) -> object:
     """A mapping with what is absent in files of before it existed."""
     return {**defaults, **document} if isinstance(document, dict) else document
+
+
+def exactness(exact_marks: bool, missing: tuple[str, ...], notation: Notation) -> dict[str, bool]:
+    """What a file says of how marks are read, where runs of before read them otherwise."""
+    return {"exact_marks": True} if exact_marks and read_otherwise_before(missing, notation) else {}
+
+
+def exact(said: object, missing: tuple[str, ...], notation: Notation) -> bool:
+    """Whether marks are read as cells are, by what a file says of it; runs of before say nothing."""
+    if said not in (None, True):
+        raise ValueError(f"`exact_marks` is true where it is said; got {documents.shown(said)}.")
+    return bool(said) or not read_otherwise_before(missing, notation)
 
 
 def as_named(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:

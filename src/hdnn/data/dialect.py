@@ -65,6 +65,7 @@ class Dialect:
         encoding: Of the letters, by its name in Python.
         missing: What stands for a missing value beside an empty cell; in columns of text these replace the usual marks.
         date_format: Of dates, as in "%d/%m/%Y".
+        also_missing: Of `missing`, what cells with types stand for as well, which encoders have not learned.
 
     Raises:
         ValueError: If a value makes no sense.
@@ -77,6 +78,7 @@ class Dialect:
     encoding: str | None = None
     missing: tuple[str, ...] | None = None
     date_format: str | None = None
+    also_missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.separator is not None:

@@ -37,19 +37,50 @@ def as_read(frame: pd.DataFrame, missing: Collection[str] | None = None) -> pd.D
     frame = frame.rename(columns=str)
     require_different("The table", list(frame.columns))
     absent = {"", *(USUAL_MARKS if missing is None else missing)}
+    frame = spoken(frame)
     return pd.DataFrame({name: _as_read(frame[name], absent) for name in frame.columns}, index=frame.index)
+
+
+def spoken(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same table with texts in place of durations, times of day, periods and intervals, as files write them.
+
+    Example:
+        >>> import pandas as pd
+        >>> spoken(pd.DataFrame({"took": pd.to_timedelta([300, 90], unit="s")}))["took"].tolist()
+        ['0 days 00:05:00', '0 days 00:01:30']
+    """
+    found = {name: _spoken(frame[name]) for name in frame.columns if _is_spoken(frame[name])}
+    return frame.assign(**found) if found else frame
+
+
+def _is_spoken(column: pd.Series[Any]) -> bool:
+    from pandas.api import types
+
+    if column.dtype.kind in "iufbM":
+        return False
+    if column.dtype == object:
+        column = column[~column.map(lambda cell: isinstance(cell, str)).astype(bool)]  # marks, if others are durations
+    return types.infer_dtype(column, skipna=True) in _SPOKEN
+
+
+def _spoken(column: pd.Series[Any]) -> pd.Series[Any]:
+    import datetime
+
+    import pandas as pd
+
+    def text(cell: object) -> object:
+        return str(pd.Timedelta(cell)) if isinstance(cell, datetime.timedelta) else str(cell)
+
+    return column.astype(object).map(text, na_action="ignore")
 
 
 def _as_read(column: pd.Series[Any], absent: Collection[str]) -> pd.Series[Any]:
     import pandas as pd
-    from pandas.api import types
 
     if isinstance(column.dtype, pd.CategoricalDtype):
         if not is_text(column.cat.categories.to_series()):
             return column
         column = column.astype(object)
-    elif types.infer_dtype(column, skipna=True) in _SPOKEN:
-        return column.astype(str).where(column.notna())
     if is_text(column):
         return column.mask(column.str.strip().isin(absent))
     if column.dtype == object:

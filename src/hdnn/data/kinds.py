@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from hdnn.data import moments
+from hdnn.data import absent, moments
 from hdnn.data.cells import PLAIN, is_text, kind_of, label_of, numbers, row_number
 from hdnn.data.dialect import Dialect
 from hdnn.data.notation import (
@@ -104,7 +104,9 @@ def kinds(frame: pd.DataFrame, given: Dialect, separator: str | None = None) -> 
         column = frame[name]
         if column.dtype == object and kind_of(column) == "text":
             column = column.map(label_of, na_action="ignore")  # a mark among numbers makes a column of several types
-        found[name] = _written(column, given) if column.dtype.name != "category" and is_text(column) else _typed(column)
+        found[name] = (
+            _written(column, given) if column.dtype.name != "category" and is_text(column) else _typed(column, given)
+        )
     decimal = given.decimal or _decimal([each for each in found.values() if isinstance(each, _Writing)])
     return {
         name: _resolved(name, each, decimal, separator) if isinstance(each, _Writing) else each
@@ -112,27 +114,32 @@ def kinds(frame: pd.DataFrame, given: Dialect, separator: str | None = None) -> 
     }
 
 
-def _typed(column: pd.Series[Any]) -> Kind:
+def _typed(column: pd.Series[Any], given: Dialect) -> Kind:
     """The kind of a column whose cells have types."""
     from pandas.api import types
 
+    marks = absent.own(given.missing)
     if types.is_datetime64_any_dtype(column.dtype):
-        return Kind("date")
+        return Kind("date", missing=marks)
     kind = kind_of(column.infer_objects())
     if kind == "text":
-        return Kind("text")
+        return Kind("text", missing=absent.among(column.cat.categories.astype(str), given.missing))
     if kind == "numeric":
         truth = types.is_bool_dtype(column.infer_objects().dtype) or (
             column.dtype == object
             and bool(len(column.dropna()))
             and types.infer_dtype(column, skipna=True) == "boolean"
         )
-        x = np.unique(numbers(str(column.name), column)[column.notna().to_numpy(dtype=bool)])
+        x = np.unique(numbers(str(column.name), column, missing=marks))
+        x = x[~np.isnan(x)]
         if column.dtype.kind in "iu" and moments.is_compact(x):
-            return Kind("date", format="%Y%m%d", note="dates written as %Y%m%d")
-        return Kind("number", values="truth" if truth else _values(x))
-    if types.infer_dtype(column, skipna=True) in ("date", "datetime"):
-        return Kind("date")
+            return Kind("date", format="%Y%m%d", missing=marks, note="dates written as %Y%m%d")
+        return Kind("number", missing=marks, values="truth" if truth else _values(x))
+    words = {cell.strip() for cell in column if isinstance(cell, str)} - {"", *USUAL_MARKS, *marks}
+    others = column[[not isinstance(cell, str) for cell in column]]
+    if types.infer_dtype(others, skipna=True) in ("date", "datetime") and words <= {*DOUBTFUL_MARKS}:
+        note = f"{few(map(repr, sorted(words)))} as missing" if words else ""
+        return Kind("date", missing=marks + tuple(sorted(words)), note=note)
     return Kind("other", note=f"{column.dtype}, neither numbers, dates nor text")
 
 
@@ -146,11 +153,9 @@ def _written(column: pd.Series[Any], given: Dialect) -> Kind | _Writing:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    distinct = pc.unique(pc.drop_null(tidy(column)))
-    distinct = distinct.filter(
-        pc.invert(pc.is_in(distinct, pa.array(["", *USUAL_MARKS, *(given.missing or ())], distinct.type)))
-    )
-    marks = tuple(mark for mark in given.missing or () if mark not in ("", *USUAL_MARKS))
+    distinct = every = pc.unique(pc.drop_null(tidy(column)))
+    marks = absent.own(given.missing)
+    distinct = distinct.filter(pc.invert(pc.is_in(distinct, pa.array(["", *USUAL_MARKS, *marks], distinct.type))))
     if not len(distinct):
         return Kind("number", missing=marks, note="empty")
     if pc.all(pc.is_in(distinct, pa.array(list(TRUTH), distinct.type))).as_py():
@@ -165,7 +170,10 @@ def _written(column: pd.Series[Any], given: Dialect) -> Kind | _Writing:
         read = _read(rest, PLAIN.read(rest), marks + doubtful, given)
         if read is not None:
             return read
-    return _beside_words(column, distinct, strange, marks, given) or _text(column, distinct, strange, given)
+    found = _beside_words(column, distinct, strange, marks, given) or _text(column, distinct, strange, given)
+    if isinstance(found, Kind) and found.what == "text":
+        return replace(found, missing=absent.among(every.to_pylist(), given.missing))
+    return found
 
 
 def _beside_words(
@@ -269,15 +277,14 @@ def _text(column: pd.Series[Any], distinct: Any, strange: list[str], given: Dial
                 f"empty; if it stands for a missing value, give `missing={wrong[0][:40]!r}`; or leave the column out "
                 f"with `without`",
             )
-    missing = ("?",) if "?" in every and given.missing is None else ()
-    note = "'?' as missing" if missing else ""
+    note = "'?' as missing" if "?" in every and given.missing is None else ""
     if len(every) >= 5 and looks_formatted(every):
         caution = (
             f"looks like numbers written in a way that is in doubt ({few(map(repr, every), 3)}), so it is taken for "
             f"texts. Write plain numbers to have it used as a number"
         )
-        return Kind("text", missing=missing, note=note, caution=caution)
-    return Kind("text", missing=missing, note=note)
+        return Kind("text", note=note, caution=caution)
+    return Kind("text", note=note)
 
 
 def _few_wrong(every: list[str], given: Dialect) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hdnn.data import documents
+from hdnn.data import absent, documents
 from hdnn.data.cells import FloatArray, IntArray, center, row_number
 from hdnn.data.columns import grown, marks
 from hdnn.data.notation import USUAL_MARKS
@@ -55,7 +55,7 @@ class Moment:
     Args:
         name: The column's name.
         format: How texts are written, as for `pandas.to_datetime`: "ISO8601", or as in "%d.%m.%Y"; empty where the
-            file has a type for dates.
+            file has a type for dates, and a text is one as programs write it, 2021-12-31.
         parts: Of "day", "week" and "year".
         mean: Mean of the training part, in days since 1970.
         scale: Standard deviation of the training part, above 0.
@@ -179,19 +179,25 @@ def days(name: str, column: pd.Series[Any], format: str, missing: tuple[str, ...
     """
     from pandas.api import types
 
-    absent = column.isna().to_numpy(dtype=bool, copy=True)
-    if not types.is_datetime64_any_dtype(column.dtype) and not _is_typed(column):
+    given, empty = column, column.isna().to_numpy(dtype=bool, copy=True)
+    is_typed = types.is_datetime64_any_dtype(column.dtype) or _is_typed(column)
+    if not is_typed:
         cells = column.astype(object).map(lambda cell: str(cell).strip(), na_action="ignore")
-        absent |= cells.isin(["", *USUAL_MARKS, *missing]).to_numpy(dtype=bool)
-        column = cells.where(~absent)
-    t = _days(column, format)
-    wrong = np.flatnonzero(np.isnan(t) & ~absent)
+        empty |= cells.isin(["", *USUAL_MARKS, *missing]).to_numpy(dtype=bool)
+        column = cells.where(~empty)
+        if format == TYPED:
+            column = column.where(column.str.match(rf"{_ISO}|^[0-9]{{8}}$", na=False))
+    t = _days(column, format or ISO) if not is_typed else _typed_days(column)
+    if format == TYPED and missing:
+        gaps = np.isin(t, _typed_days(absent.dates_meant(missing)))
+        t, empty = np.where(gaps, np.nan, t), empty | gaps
+    wrong = np.flatnonzero(np.isnan(t) & ~empty)
     if len(wrong):
         place = int(wrong[0])
-        how = f"dates written as {format}" if format else "dates"
+        how = f"dates written as {format}" if format else "dates, as texts written as 2021-12-31"
         raise ValueError(
             f"Column {name!r} must hold {how}, but data row {row_number(column, place)} holds "
-            f"{str(column.iloc[place])[:40]!r}. Correct that value, or leave it empty to have it filled in."
+            f"{str(given.iloc[place])[:40]!r}. Correct that value, or leave it empty to have it filled in."
         )
     return t
 
@@ -202,18 +208,32 @@ def _is_typed(column: pd.Series[Any]) -> bool:
     return types.is_object_dtype(column.dtype) and types.infer_dtype(column, skipna=True) in ("date", "datetime")
 
 
-def _days(column: pd.Series[Any], format: str) -> FloatArray:
-    """Days since 1970; NaN for what is no date."""
+def _typed_days(column: pd.Series[Any]) -> FloatArray:
+    """Days since 1970 of cells that are dates."""
     import pandas as pd
 
+    try:
+        return _since_1970(pd.to_datetime(column, errors="coerce", utc=True))
+    except (ValueError, TypeError, OverflowError):
+        return np.full(len(column), np.nan)
+
+
+def _days(column: pd.Series[Any], format: str) -> FloatArray:
+    """Days since 1970 of texts; NaN for what is no date."""
+    import pandas as pd
+
+    column = column.where(column.str.contains("[0-9]", na=False))  # `today` is a date to pandas, in any format
     if format == QUARTERS:
         month = {"1": "-01", "2": "-04", "3": "-07", "4": "-10"}
         written = column.where(column.str.match(_QUARTER, na=False))
         column, format = written.str[:4] + written.str[-1].map(month), "%Y-%m"
     try:
-        moments = pd.to_datetime(column, format=format or None, errors="coerce", utc=True)
+        return _since_1970(pd.to_datetime(column, format=format, errors="coerce", utc=True))
     except (ValueError, TypeError, OverflowError, re.error):
         return np.full(len(column), np.nan)
+
+
+def _since_1970(moments: pd.Series[Any]) -> FloatArray:
     moment = moments.dt.tz_convert(None).to_numpy(dtype="datetime64[us]")  # which holds any year
     t: FloatArray = np.where(np.isnat(moment), np.nan, moment.astype(np.int64) / 86_400_000_000)
     return t

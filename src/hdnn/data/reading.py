@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from hdnn.data import dialect, parquet, spreadsheets
+from hdnn.data import absent, dialect, parquet, spreadsheets
 from hdnn.data.cells import is_text, numbers, require_different
 from hdnn.data.dialect import BLANKS, Dialect, Layout
+from hdnn.data.frames import spoken
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,8 +58,9 @@ def cells(path: str | os.PathLike[str], given: Dialect) -> Cells:
     separator = None
     if ending(place) == SHEET:
         frame, notes = spreadsheets.read(place, given)
+        frame = spoken(frame)
     elif own is None:
-        frame = parquet.read(place)
+        frame = spoken(parquet.read(place))
         frame.columns = frame.columns.map(str)
     else:
         import pandas as pd
@@ -96,10 +98,11 @@ def parts(
     """
     place, own = _require_table(path)
     if ending(place) == SHEET:
-        yield cells(path, given).frame
+        yield absent.without(cells(path, given).frame, given.also_missing)
         return
     if own is None:
-        yield from parquet.parts(place, needed, part, progress)
+        for frame in parquet.parts(place, needed, part, progress):
+            yield absent.without(spoken(frame), given.also_missing)
         return
     layout = _layout(place, own, given, needed)
     count = 0

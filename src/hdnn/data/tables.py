@@ -15,6 +15,7 @@ from hdnn.data.cells import PLAIN, label_of, numbers, require_different
 from hdnn.data.dataset import Dataset, split
 from hdnn.data.dialect import Dialect
 from hdnn.data.encoders import TableEncoder
+from hdnn.data.frames import spoken
 from hdnn.data.inputs import inputs, without_columns
 from hdnn.data.kinds import Kind, kinds
 from hdnn.data.overview import described
@@ -178,7 +179,7 @@ def opened(path: str | os.PathLike[str] | pd.DataFrame, given: Dialect) -> tuple
     if not isinstance(path, pd.DataFrame):
         return Path(path).stem, reading.cells(path, given)
     require_different("table", list(path.columns.map(str)))
-    return "table", reading.Cells(path.rename(columns=str).reset_index(drop=True), (), None)
+    return "table", reading.Cells(spoken(path.rename(columns=str).reset_index(drop=True)), (), None)
 
 
 def target_columns(frame: pd.DataFrame, target: str | Sequence[str]) -> list[str]:

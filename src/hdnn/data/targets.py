@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hdnn.data import documents
 from hdnn.data.cells import PLAIN, center, label_of, numbers, ordered, row_number, texts
-from hdnn.data.columns import as_named, grown, marks, places_of, same_labels
+from hdnn.data.columns import as_named, exact, exactness, grown, marks, places_of, same_labels
 from hdnn.data.notation import TRUTH, Notation
 from hdnn.names import hint
 
@@ -33,6 +33,7 @@ class TargetEncoder:
         scale: Standard deviation of each column there (regression), else empty.
         notation: How numbers are written in texts; for classes, that they are numbers at all: 1.0 is the class 1.
         missing: Marks that stand for a missing value, beside those that do so everywhere.
+        exact_marks: False in runs of before, as of `Numeric`.
 
     Raises:
         ValueError: If it describes neither, or only one class.
@@ -53,6 +54,7 @@ class TargetEncoder:
     scale: tuple[float, ...] = ()
     notation: Notation | None = None
     missing: tuple[str, ...] = ()
+    exact_marks: bool = True
 
     def __post_init__(self) -> None:
         documents.names(self.columns, "The target columns")
@@ -88,31 +90,45 @@ class TargetEncoder:
 
     @classmethod
     def fit_classes(
-        cls, column: pd.Series[Any], notation: Notation | None = None, missing: tuple[str, ...] = ()
+        cls,
+        column: pd.Series[Any],
+        notation: Notation | None = None,
+        missing: tuple[str, ...] = (),
+        *,
+        exact_marks: bool = True,
     ) -> TargetEncoder:
         """Take the labels that occur, in order: by value if all are numbers, else by letters."""
         name = str(column.name)
-        codes, labels = labels_of(name, column, notation, missing)
+        codes, labels = labels_of(name, column, notation, missing, exact_marks=exact_marks)
         complete(name, np.where(codes < 0, np.nan, 0.0))
-        return cls((name,), classes=ordered(labels), notation=notation, missing=missing)
+        read: dict[str, Any] = {"notation": notation, "missing": missing, "exact_marks": exact_marks}
+        return cls((name,), classes=ordered(labels), **read)
 
     @classmethod
     def fit_numbers(
-        cls, frame: pd.DataFrame, notation: Notation | None = None, missing: tuple[str, ...] = ()
+        cls,
+        frame: pd.DataFrame,
+        notation: Notation | None = None,
+        missing: tuple[str, ...] = (),
+        *,
+        exact_marks: bool = True,
     ) -> TargetEncoder:
         """Take mean and standard deviation (1 for a constant column) of each column."""
         names = tuple(map(str, frame.columns))
-        centers = [center(complete(name, numbers(name, frame[name], notation or PLAIN, missing))) for name in names]
+        every = (numbers(name, frame[name], notation or PLAIN, missing, exact_marks=exact_marks) for name in names)
+        centers = [center(complete(name, x)) for name, x in zip(names, every, strict=True)]
         mean, scale = (tuple(pair[i] for pair in centers) for i in range(2))
-        return cls(names, mean=mean, scale=scale, notation=notation, missing=missing)
+        return cls(names, mean=mean, scale=scale, notation=notation, missing=missing, exact_marks=exact_marks)
 
     def again(self, frame: pd.DataFrame) -> TargetEncoder:
         """The same target fitted to other rows, its cells read in the same way."""
         frame = self._required(frame)
         if self.classes:
-            fitted = self.fit_classes(frame[self.columns[0]], self.notation, self.missing)
+            column = frame[self.columns[0]]
+            fitted = self.fit_classes(column, self.notation, self.missing, exact_marks=self.exact_marks)
             return self if same_labels(self.classes, fitted.classes) else fitted
-        return self.fit_numbers(frame[list(self.columns)], self.notation, self.missing)
+        asked = frame[list(self.columns)]
+        return self.fit_numbers(asked, self.notation, self.missing, exact_marks=self.exact_marks)
 
     def answered(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
         """Which rows have an answer: a number in every column, or a label that is one of the classes.
@@ -123,7 +139,7 @@ class TargetEncoder:
         frame = self._required(frame)
         if not self.classes:
             return ~self.gaps(frame)
-        codes, labels = labels_of(self.columns[0], frame[self.columns[0]], self.notation, self.missing)
+        codes, labels = self.labels(frame)
         position = places_of(self.classes)
         return np.array([label in position for label in labels] + [False])[codes]
 
@@ -134,10 +150,16 @@ class TargetEncoder:
             x = np.stack([self._numbers(frame, name) for name in self.columns])
             gaps: NDArray[np.bool_] = np.asarray(np.isnan(x).any(axis=0))
             return gaps
-        return labels_of(self.columns[0], frame[self.columns[0]], self.notation, self.missing)[0] < 0
+        return self.labels(frame)[0] < 0
+
+    def labels(self, frame: pd.DataFrame) -> tuple[NDArray[np.int64], list[str]]:
+        """What the first column says in each row, as codes, -1 where nothing, and the labels they point to."""
+        name = self.columns[0]
+        notation = self.notation if self.classes else self.notation or PLAIN
+        return labels_of(name, frame[name], notation, self.missing, exact_marks=self.exact_marks)
 
     def _numbers(self, frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
-        return numbers(name, frame[name], self.notation or PLAIN, self.missing)
+        return numbers(name, frame[name], self.notation or PLAIN, self.missing, exact_marks=self.exact_marks)
 
     def _required(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The table, if it has all columns."""
@@ -172,11 +194,12 @@ class TargetEncoder:
                 row, column = map(int, np.argwhere(~np.isfinite(scaled) & chosen[:, None])[0])
                 raise ValueError(
                     f"Target column {self.columns[column]!r}, data row {row_number(frame[self.columns[column]], row)}: "
-                    f"{x[row, column]!r} is too far from the training values for 32-bit numbers. Correct that value."
+                    f"{float(x[row, column])!r} is too far from the training values for 32-bit numbers. Correct that "
+                    f"value."
                 )
             return scaled[chosen]
         name = self.columns[0]
-        codes, labels = labels_of(name, frame[name], self.notation, self.missing)
+        codes, labels = self.labels(frame)
         complete(name, np.where(codes < 0, np.nan, 0.0), chosen)
         position = places_of(self.classes)
         unknown = np.array([label not in position for label in labels] + [False])[codes] & chosen
@@ -227,23 +250,30 @@ class TargetEncoder:
             "scale": [float(value) for value in self.scale],
             **({} if self.notation is None else {"notation": self.notation.to_dict()}),
             **({"missing": list(self.missing)} if self.missing else {}),
+            **exactness(self.exact_marks, self.missing, self.notation or PLAIN),
         }
 
     @classmethod
     def from_dict(cls, document: object) -> TargetEncoder:
         """Read what `to_dict` wrote; anything else raises ValueError."""
         keys = ("columns", "classes", "mean", "scale")
-        document = grown(document, {"notation": None, "missing": []})
-        values = documents.mapping(document, "a target", ("kind", *keys, "notation", "missing"))
+        document = grown(document, {"notation": None, "missing": [], "exact_marks": None})
+        values = documents.mapping(document, "a target", ("kind", *keys, "notation", "missing", "exact_marks"))
         if values["kind"] != cls.kind:
             raise ValueError(f"Expected the description of kind {cls.kind!r}; got {documents.shown(values['kind'])}.")
         notation = None if values["notation"] is None else Notation.from_dict(values["notation"])
         read = {key: documents.items(values[key], f"The {key} of a target") for key in (*keys, "missing")}
-        return cls(**read, notation=notation)
+        exactly = exact(values["exact_marks"], read["missing"], notation or PLAIN)
+        return cls(**read, notation=notation, exact_marks=exactly)
 
 
 def labels_of(
-    name: str, column: pd.Series[Any], notation: Notation | None, missing: tuple[str, ...]
+    name: str,
+    column: pd.Series[Any],
+    notation: Notation | None,
+    missing: tuple[str, ...],
+    *,
+    exact_marks: bool = True,
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Codes of classes, -1 where one is missing, and the labels they point to."""
     import pandas as pd
@@ -256,7 +286,7 @@ def labels_of(
             places = {label: i for i, label in enumerate(dict.fromkeys(same))}
             codes = np.array([*(places[label] for label in same), -1], dtype=np.int64)[codes]
         return codes, list(dict.fromkeys(same))
-    codes, found = pd.factorize(numbers(name, column, notation, missing))
+    codes, found = pd.factorize(numbers(name, column, notation, missing, exact_marks=exact_marks))
     return codes.astype(np.int64), [label_of(value) for value in found]
 
 

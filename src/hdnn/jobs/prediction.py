@@ -211,6 +211,7 @@ def _dialect(run: Run, choices: FileChoices | None) -> Dialect:
     now: dict[str, Any] = {name: value for name, value in (choices or {}).items() if value is not None}
     options.check(FileChoices, now)
     if now.get("missing"):
+        now["also_missing"] = tuple(now["missing"])
         now["missing"] = tuple(dict.fromkeys([*(said.get("missing") or ()), *now["missing"]]))
     return Dialect(**{**said, **now})
 
