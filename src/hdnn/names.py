@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 _MOST_SHOWN = 16
 _LONGEST_SHOWN = 60
@@ -80,6 +80,26 @@ def few(names: Iterable[str], most: int = 8) -> str:
     listed = list(names)
     shown = [name if len(name) <= _LONGEST_SHOWN else name[: _LONGEST_SHOWN - 1] + "…" for name in listed[:most]]
     return ", ".join(shown) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
+def different(names: Sequence[str]) -> list[str]:
+    """Names that all differ: one that another has already is given a number that is free.
+
+    Example:
+        >>> different(["a_1", "a_b", "a_1", "a_1_2"])
+        ['a_1', 'a_b', 'a_1_3', 'a_1_2']
+    """
+    if len(set(names)) == len(names):
+        return list(names)
+    taken, seen, found = set(names), set[str](), list[str]()
+    for name in names:
+        chosen, number = name, 1
+        while chosen in seen or (number > 1 and chosen in taken):
+            number += 1
+            chosen = f"{name}_{number}"
+        seen.add(chosen)
+        found.append(chosen)
+    return found
 
 
 def count(number: int, noun: str) -> str:

@@ -398,3 +398,15 @@ def test_any_other_value_anywhere_is_read_or_refused_in_words(encoder, data):
     read = TargetEncoder.from_dict if isinstance(encoder, TargetEncoder) else encoder_from_dict
     with contextlib.suppress(ValueError):
         json.dumps(read(document).to_dict(), allow_nan=False)
+
+
+def test_inputs_have_different_names():
+    frame = pd.DataFrame({"a": ["1", "b"] * 5, "a_1": np.arange(10.0), "a_1_2": np.arange(10) % 3.0})
+    labels = TableEncoder.fit(frame).labels
+    assert labels == ("a_1", "a_b", "a_1_3", "a_1_2")
+
+
+def test_a_number_far_away_is_shown_as_it_is_written():
+    encoder = TableEncoder.fit(pd.DataFrame({"x": [1.0, 2.0]}))
+    with pytest.raises(ValueError, match=r"data row 1: 1e\+300 is too far"):
+        encoder.encode(pd.DataFrame({"x": [1e300]}))

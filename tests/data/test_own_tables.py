@@ -240,3 +240,11 @@ def test_a_target_of_numbers_and_words_is_refused_in_words_that_help():
     ):
         table(rains(), "rain")
     assert "left out: 15 rows without rain" in table(rains(), "rain", missing=["T"]).description
+
+
+def test_whole_numbers_beyond_what_floats_tell_apart_are_called_so():
+    frame = pd.DataFrame({"x": np.arange(40) % 7, "y": [2**60 + i % 2 for i in range(40)]})
+    with pytest.raises(ValueError, match=r"tell no two of them apart\. Subtract 1152921504606846976 from it"):
+        table(frame, "y")
+    frame["y"] = [2**60 + 2**40 * i for i in range(40)]
+    assert "numbers beyond 2^53, so regression" in table(frame, "y").description

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hdnn.data import SequenceEncoder, Steps, TableEncoder, encoder_from_dict, sequences
+from hdnn.data import SequenceEncoder, Steps, TableEncoder, encoder_from_dict, sequences, time_series
 from hdnn.data.dialect import Dialect
-from hdnn.data.sequence_sets import steps_of_table, time_series
+from hdnn.data.sequence_sets import read_sequences, steps_of_table
 
 
 def table(lengths, seed=0):
@@ -115,3 +115,39 @@ def test_what_is_too_little_is_told_in_sequences(tmp_path, classes, message):
     says = f"@classLabel true {' '.join(sorted({*classes}))}" if " " not in classes[0] else "@classLabel true"
     with pytest.raises(ValueError, match=message):
         time_series(ts(tmp_path, [f"{i},1,2:{each}" for i, each in enumerate(classes)], says))
+
+
+def told(target, **columns):
+    """Eight sequences of three steps, of which the second step says what is predicted."""
+    s = len(target)
+    frame = pd.DataFrame({"run": np.repeat(np.arange(s), 3), "t": np.tile(np.arange(3), s), "x": np.arange(3 * s) % 5})
+    return frame.assign(k=[cell for each in target for cell in each], **columns)
+
+
+@pytest.mark.parametrize("mark", ["?", "-", "-999", None])
+def test_a_mark_in_the_target_of_a_step_says_nothing(mark):
+    frame = told([(mark, "ab"[i % 2], mark) for i in range(8)])
+    given = Dialect(missing=("-", "-999")) if mark in ("-", "-999") else Dialect()
+    found = sequences(frame, "k", sequence="run", time="t", dialect=given)
+    assert found.target.classes == ("a", "b")
+    assert len(found.x_train) + len(found.x_test) == 8
+
+
+def test_one_number_in_two_ways_is_one_target(tmp_path):
+    frame = told([(f"{i % 2}", f"{i % 2}.0", "-") for i in range(8)])
+    found = sequences(frame, "k", sequence="run", time="t")
+    assert found.target.classes == ("0", "1")
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    _, heads = read_sequences(tmp_path / "new.csv", found.encoder, Dialect(), found.target)
+    assert found.target.encode(heads).tolist() == [0, 1] * 4
+    with pytest.raises(ValueError, match="changes within sequence '0': '0' in data row 1 and '1' in data row 2"):
+        sequences(told([("0", "1", "-")] * 8), "k", sequence="run", time="t")
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_times_of_many_digits_are_told_apart(kind):
+    frame = told([("a", "a", "a"), ("b", "b", "b")] * 4)
+    frame["t"] = [kind(10**18 + t) for t in frame["t"]]
+    steps, uneven = steps_of_table(frame.iloc[::-1].reset_index(drop=True), "run", "t", Dialect())
+    assert steps.frame["t"].iloc[steps.order[:3]].tolist() == [kind(10**18 + t) for t in range(3)]
+    assert not uneven

@@ -370,3 +370,12 @@ def test_no_run_is_no_run(tmp_path):
     for job in (lambda: predict(tmp_path / "no", tmp_path / "t.csv"), lambda: evaluate(tmp_path / "no")):
         with pytest.raises(FileNotFoundError, match="is not there"):
             job()
+
+
+def test_a_target_that_is_called_like_a_probability(tmp_path, quick):
+    frame = flowers().assign(probability_a=lambda frame: np.resize(["a", "b"], len(frame))).drop(columns="kind")
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    train(Source(str(tmp_path / "t.csv"), target="probability_a"), SMALL, tmp_path / "run")
+    found = predict(tmp_path / "run", tmp_path / "t.csv").frame
+    assert list(found) == ["probability_a", "probability_a_2", "probability_b"]
+    assert set(found["probability_a"]) <= {"a", "b"}

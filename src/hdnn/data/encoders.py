@@ -23,7 +23,7 @@ from hdnn.data.image_encoder import ImageEncoder as ImageEncoder
 from hdnn.data.kinds import kinds
 from hdnn.data.moments import Moment
 from hdnn.data.suspicions import SENTINELS
-from hdnn.names import few, hint
+from hdnn.names import different, few, hint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,8 +116,8 @@ class TableEncoder:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What to call the inputs, one after the other."""
-        return tuple(label for column in self.columns for label in column.labels)
+        """What to call the inputs, one after the other; all differ."""
+        return tuple(different([label for column in self.columns for label in column.labels]))
 
     @property
     def numeric_columns(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from hdnn.data.kinds import kinds
 from hdnn.data.overview import Described, described
 from hdnn.data.sequence_encoder import SequenceEncoder, Steps
 from hdnn.data.series import Series, read_ts, times_of
-from hdnn.data.targets import TargetEncoder, Task, labels_of
+from hdnn.data.targets import TargetEncoder, Task
 from hdnn.doors import shelled
 from hdnn.names import count, few, unknown
 
@@ -162,9 +162,9 @@ def sequences(
     dropped = without_columns(read.frame, without, [target, sequence, time, *(columns or ())])
     dropped += [sequence, *([] if time in (columns or ()) else [time])]
     frame = read.frame.drop(columns=dropped)
-    heads = _heads(frame, target, steps)
     found = kinds(frame, given, read.separator)
-    aim = tables.aim_of(heads, special, task, {**found, **kinds(heads[special], given, read.separator)})
+    heads = _heads(frame, target, steps, tables.said_of(target, frame, found[target]))
+    aim = tables.aim_of(heads, special, task, found)
     answered, labels, left_out = tables.answered(heads, aim)
     places = np.flatnonzero(answered)
     train, test = _split(len(places), test_fraction, seed, labels)
@@ -222,7 +222,7 @@ def read_sequences(
     if target is None:
         return steps, pd.DataFrame(index=range(len(steps.lengths)))
     tables.target_columns(frame, target.columns)
-    return steps, _heads(frame, target.columns[0], steps)
+    return steps, _heads(frame, target.columns[0], steps, target.labels(frame))
 
 
 def steps_of(found: Series) -> Steps:
@@ -294,13 +294,21 @@ def _uneven(codes: NDArray[np.int64], passed: NDArray[np.float64], time: str, s:
     )
 
 
-def _heads(frame: pd.DataFrame, target: str, steps: Steps) -> pd.DataFrame:
+def _heads(
+    frame: pd.DataFrame, target: str, steps: Steps, said_of: tuple[NDArray[np.int64], list[str]]
+) -> pd.DataFrame:
     """One row for each sequence: its first, with what the target says of it anywhere.
+
+    Args:
+        frame: The table.
+        target: The column.
+        steps: The sequences.
+        said_of: What the target says in each row, as codes, -1 where nothing, and labels.
 
     Raises:
         ValueError: If it says two things.
     """
-    codes, labels = labels_of(target, frame[target], None, ())
+    codes, labels = said_of
     starts = steps.ends - steps.lengths
     owner = np.empty(len(frame), dtype=np.int64)
     owner[steps.order] = np.repeat(np.arange(len(starts)), steps.lengths)

@@ -310,9 +310,24 @@ def times_of(frame: pd.DataFrame, given: Dialect) -> NDArray[np.float64]:
     time = str(frame.columns[0])
     kind = kinds(frame, given)[time]
     if kind.what == "number":
-        return numbers(time, frame[time], kind.notation, kind.missing)
+        t = numbers(time, frame[time], kind.notation, kind.missing)
+        return t if np.nanmax(np.abs(t), initial=0.0) < 2.0**53 else _long(frame[time], t)
     if kind.what != "date":
         unsure = kind.what == "other" and kind.note  # which of two kinds of dates it holds, and what would say it
         what = kind.doubt or (f"its {unsure}" if unsure else f"holds {kind.words}")
         raise ValueError(f"Column {time!r} is to order the steps, but {what}. Name a column of numbers or dates.")
     return days(time, frame[time], kind.format, kind.missing)
+
+
+def _long(column: pd.Series[Any], t: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Whole numbers with more digits than a float holds, as nanoseconds since 1970: counted from the least of them."""
+    cells = column.to_numpy(dtype=object)
+    try:
+        whole = {place: int(cells[place]) for place in np.flatnonzero(~np.isnan(t)).tolist()}
+    except ValueError:  # written in another way
+        return t
+    if any(isinstance(cells[place], float) for place in whole):
+        return t
+    least, passed = min(whole.values()), np.full(len(t), np.nan)
+    passed[list(whole)] = [each - least for each in whole.values()]
+    return passed

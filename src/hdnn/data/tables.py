@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MOST_INTEGER_CLASSES = 10
 """A target of whole numbers with more different values than this is a quantity, not a class."""
 
+_EXACT = 2.0**53
+
 RARE = 0.05
 """Share of the rows that may be left out because their class has no other row."""
 
@@ -237,7 +239,8 @@ def _decide(frame: pd.DataFrame, target: str, task: Task | None, kind: Kind) -> 
     if kind.values == "truth":
         return "classification", f"true or false, so classes {override}"
     if kind.values == "decimal":
-        return "regression", f"decimal numbers, so regression {override}"
+        large = not _exact(target, frame, kind)
+        return "regression", f"{'numbers beyond 2^53' if large else 'decimal numbers'}, so regression {override}"
     x = numbers(target, frame[target], kind.notation, kind.missing)
     distinct = len(np.unique(x[~np.isnan(x)]))
     classes = distinct <= min(MOST_INTEGER_CLASSES, len(x) / 2)
@@ -245,10 +248,17 @@ def _decide(frame: pd.DataFrame, target: str, task: Task | None, kind: Kind) -> 
     return task, f"{distinct} different whole numbers, so {'classes' if classes else task} {override}"
 
 
+def said_of(name: str, frame: pd.DataFrame, kind: Kind) -> tuple[NDArray[np.int64], list[str]]:
+    """What a target column says in each row, as codes, -1 where nothing, and labels; 0.0 says the same as 0."""
+    kind = kind.as_answer()
+    numeric = kind.what == "number" and kind.values != "truth" and not kind.doubt and _exact(name, frame, kind)
+    return labels_of(name, frame[name], kind.notation if numeric else None, kind.missing)
+
+
 def _exact(name: str, frame: pd.DataFrame, kind: Kind) -> bool:
     """Whether numbers of 64 bits tell the labels apart."""
     x = numbers(name, frame[name], kind.notation, kind.missing)
-    return not (np.abs(x[~np.isnan(x)]) >= 2.0**53).any()
+    return not (np.abs(x[~np.isnan(x)]) >= _EXACT).any()
 
 
 def answered(frame: pd.DataFrame, aim: _Aim) -> tuple[NDArray[np.bool_], NDArray[Any] | None, list[str]]:
@@ -284,9 +294,19 @@ def _left_out(rows: NDArray[np.bool_], aim: _Aim) -> list[str]:
 def require_spread(frame: pd.DataFrame, aim: _Aim, train: NDArray[np.int64]) -> None:
     """See that numbers to predict differ among training rows."""
     for name in aim.columns:
-        x = numbers(name, frame[name], aim.notation or PLAIN, aim.missing)[train]
-        if len(np.unique(x)) < 2:
-            raise ValueError(
-                f"Target column {name!r} is {label_of(x[0])} in every training row: there is nothing to learn. Choose "
-                f"another target."
-            )
+        require_spread_of(name, numbers(name, frame[name], aim.notation or PLAIN, aim.missing)[train])
+
+
+def require_spread_of(name: str, x: NDArray[np.float64]) -> None:
+    """See that the numbers of training rows differ."""
+    if len(np.unique(x)) > 1:
+        return
+    if abs(x[0]) >= _EXACT:
+        raise ValueError(
+            f"Target column {name!r} is near {x[0]:.6g} in every training row: numbers of 64 bits tell no two of them "
+            f"apart. Subtract {label_of(x[0])} from it first, or choose another target."
+        )
+    raise ValueError(
+        f"Target column {name!r} is {label_of(x[0])} in every training row: there is nothing to learn. Choose another "
+        f"target."
+    )

@@ -14,6 +14,7 @@ from hdnn.arguments import whole
 from hdnn.data.columns import MOST_BINS
 from hdnn.data.pieces import edges_of, pieces
 from hdnn.estimator.settings import checked_weight
+from hdnn.names import different
 from hdnn.training.tabular import BINS
 
 Array = NDArray[Any]
@@ -107,10 +108,8 @@ class PiecewiseLinearEncoder(TransformerMixin, BaseEstimator):  # type: ignore[m
         check_is_fitted(self)
         names = _check_feature_names_in(self, input_features)
         parts = zip(names, self.edges_, strict=True)
-        return np.array(
-            [each for name, edges in parts for each in (name, *(f"{name}_{t}" for t in range(1, len(edges))))],
-            dtype=object,
-        )
+        every = [each for name, edges in parts for each in (name, *(f"{name}_{t}" for t in range(1, len(edges))))]
+        return np.array(different(every), dtype=object)
 
     @property
     def width(self) -> int:

@@ -26,7 +26,7 @@ from hdnn.data.stored import read_pictures
 from hdnn.files import kind
 from hdnn.jobs.scores import finite_outputs, measure, tensors
 from hdnn.jobs.sources import DataSource, reloaded, source_of
-from hdnn.names import printable
+from hdnn.names import different, printable
 from hdnn.networks import Network, class_probabilities, predicted_classes
 from hdnn.options import FileChoices
 from hdnn.runs import Run
@@ -96,6 +96,8 @@ def predictions(
     Raises:
         OSError, ValueError, FloatingPointError: as `predict`; the rows before a defect have been yielded.
     """
+    import pandas as pd
+
     run, encoder, target, network = opened(folder)
     if isinstance(encoder, data.SequenceEncoder):
         yield from _of_sequences(encoder, target, network, file, _dialect(run, choices))
@@ -107,8 +109,10 @@ def predictions(
         output = finite_outputs(network, torch.from_numpy(x), done)
         frame = _answers(network, target, output)
         if names.found:
-            frame.insert(0, "file", [printable(name) for name in names.found[done : done + len(x)]])
+            files = [printable(name) for name in names.found[done : done + len(x)]]
+            frame.insert(0, "file", files, allow_duplicates=True)
         done += len(x)
+        frame.columns = pd.Index(different(list(frame.columns)))
         yield Prediction(frame, remarks)
 
 
@@ -116,6 +120,8 @@ def _of_sequences(
     encoder: data.SequenceEncoder, target: data.TargetEncoder, network: Network, file: Path, given: Dialect
 ) -> Iterator[Prediction]:
     """Predictions of sequences, whose rows may stand anywhere in the file: all of it is read first."""
+    import pandas as pd
+
     steps, _ = read_sequences(file, encoder, given)
     x = torch.from_numpy(encoder.encode(steps))
     remarks = encoder.step.report(steps.frame[list(encoder.names)]).description
@@ -123,6 +129,7 @@ def _of_sequences(
         frame = _answers(network, target, finite_outputs(network, x[start : start + EVALUATION_BATCH], start))
         if names := steps.names[start : start + EVALUATION_BATCH]:
             frame.insert(0, encoder.sequence, names, allow_duplicates=True)
+        frame.columns = pd.Index(different(list(frame.columns)))
         yield Prediction(frame, remarks)
 
 
@@ -165,7 +172,7 @@ def _answers(network: Network, target: data.TargetEncoder, output: Tensor) -> pd
         return pd.DataFrame(target.decode(output.numpy()), columns=list(target.columns))
     probabilities = class_probabilities(output).numpy()
     frame = pd.DataFrame(probabilities, columns=[f"probability_{label}" for label in target.classes])
-    frame.insert(0, target.columns[0], target.decode(predicted_classes(output).numpy()))
+    frame.insert(0, target.columns[0], target.decode(predicted_classes(output).numpy()), allow_duplicates=True)
     return frame
 
 
