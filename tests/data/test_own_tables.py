@@ -248,3 +248,29 @@ def test_whole_numbers_beyond_what_floats_tell_apart_are_called_so():
         table(frame, "y")
     frame["y"] = [2**60 + 2**40 * i for i in range(40)]
     assert "numbers beyond 2^53, so regression" in table(frame, "y").description
+
+
+def test_a_line_that_says_the_separator_is_no_header(tmp_path):
+    path = tmp_path / "t.csv"
+    for first, sign in (("sep=;", ";"), ('"sep=;"', ";"), ("SEP=\t", "\t")):
+        path.write_text(f"{first}\nx{sign}y\n" + "".join(f"{i},5{sign}{i % 2}\n" for i in range(9)))
+        assert read_table(path)["x"].tolist() == [i + 0.5 for i in range(9)]
+        (part,) = table_parts(path, text=["y"])
+        assert len(part) == 9
+        assert list(read_table(path, skip_lines=1)) == ["x", "y"]
+
+
+def test_a_name_that_a_place_would_give_is_kept(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("column2,,y\n" + "".join(f"{i},{i},{i % 2}\n" for i in range(9)))
+    assert list(read_table(path)) == ["column2", "column2_2", "y"]
+
+
+def test_a_short_row_between_blanks_is_refused(tmp_path):
+    path = tmp_path / "t.txt"
+    rows = [f"{i} {i % 3} {i % 2}" for i in range(9)]
+    path.write_text("a b y\n" + "\n".join([*rows, "9 NA NA", '10 1 ""']) + "\n")
+    assert read_table(path)["y"].isna().sum() == 2
+    path.write_text("a b y\n" + "\n".join([*rows[:4], "4 0", *rows]) + "\n")
+    with pytest.raises(ValueError, match="data row 5, has 2 of 3 values, and where blanks separate"):
+        read_table(path)

@@ -1,5 +1,6 @@
 """Spreadsheets: read like other tables where openpyxl is there, else in words that help."""
 
+import re
 import sys
 import zipfile
 
@@ -89,3 +90,43 @@ def test_damaged_and_hostile_files_are_refused(place, monkeypatch):
     place.write_bytes(content)
     with pytest.raises(ValueError, match="more than 20 cells"):
         read_table(place)
+
+
+def sheet(place, *rows):
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(place)
+    return place
+
+
+def test_formulas_without_a_value_are_refused(place):
+    sheet(place, ["x", "y"], *([i, f"=A{i + 2}*2" if i == 3 else i % 2] for i in range(12)))
+    with pytest.raises(ValueError, match=r"the formula in B5 was never computed.*save it there"):
+        read_table(place)
+    with zipfile.ZipFile(place) as packed:
+        held = {name: packed.read(name) for name in packed.namelist()}
+    for value, cell in ((b'<c r="B5"><f>A5*2</f><v>7</v></c>', 7), (b'<c r="B5" t="str"><f>A5</f><v></v></c>', None)):
+        with zipfile.ZipFile(place, "w") as packed:
+            for name, body in held.items():
+                packed.writestr(name, re.sub(rb'<c r="B5">.*?</c>', value, body))
+        found = read_table(place)["y"][3]
+        assert found == cell or (cell is None and pd.isna(found))
+
+
+def test_a_header_of_a_sheet_is_read_as_that_of_a_text_table(place):
+    data = [[i, i % 2, i * 0.5] for i in range(12)]
+    with pytest.raises(ValueError, match=r"looks like data.*would call columns 5\.5, a"):
+        read_table(sheet(place, [5.5, "a"], *([i, "ab"[i % 2]] for i in range(12))))
+    (rows,) = parts(place, ["5.5"], Dialect())  # as a run of before learned it
+    assert len(rows) == 12
+    assert list(read_table(sheet(place, [None, "y", None], *data))) == ["column1", "y", "column3"]
+    assert list(read_table(sheet(place, ["column2", None, "y"], *data))) == ["column2", "column2_2", "y"]
+    title = ["Prices", None, None]
+    for head in (title, title[::-1]):
+        with pytest.raises(ValueError, match=r"'Prices', looks like a title.*`skip_lines=2`; if it is the header"):
+            read_table(sheet(place, [], head, ["a", "b", "c"], *data))
+    assert list(read_table(place, skip_lines=2)) == ["a", "b", "c"]
+    assert list(read_table(sheet(place, [2019, 2020], *([i, i * 0.5] for i in range(12))))) == ["2019", "2020"]

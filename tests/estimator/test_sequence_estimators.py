@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
@@ -87,3 +88,9 @@ def test_other_sequences_than_learned():
     model = classifier(epochs=1).fit(X, Y)
     with pytest.raises(ValueError, match="2 numbers a step in `fit`; got 1"):
         model.predict(X[:, :, 0])
+
+
+def test_a_data_frame_is_no_list_of_sequences():
+    frame = pd.DataFrame({"run": [0, 0, 1, 1], "x": [0.0, 1.0, 2.0, 3.0]})
+    with pytest.raises(ValueError, match=r"X is a data frame.*X\.to_numpy\(\).*X\.groupby\(name\)"):
+        hdnn.HamiltonianSequenceClassifier().fit(frame, [0, 0, 1, 1])

@@ -156,3 +156,28 @@ def test_the_command_line_says_it_in_its_own_words(hdnn, runs, tmp_path, monkeyp
     code, _, err = hdnn(f"evaluate {runs / 'kind'} v.csv --separator ,")
     assert code == 2
     assert "looks like a title" in err
+
+
+def test_what_is_missing_in_new_rows_is_said_of_cells_with_types(runs, tmp_path):
+    frame = german(30, seed=1)
+    frame.loc[[2, 5], "area"] = -999.0
+    frame.to_parquet(tmp_path / "m.parquet")
+    frame.loc[[2, 5], "area"] = None
+    frame.to_parquet(tmp_path / "gaps.parquet")
+    found = predict(runs / "kind", tmp_path / "m.parquet", choices={"missing": ("-999",)})
+    assert "2 missing values (area 2) filled in" in found.remarks
+    pd.testing.assert_frame_equal(found.frame, predict(runs / "kind", tmp_path / "gaps.parquet").frame)
+    assert evaluate(runs / "price", tmp_path / "m.parquet", choices={"missing": ("-999",)}) == evaluate(
+        runs / "price", tmp_path / "gaps.parquet"
+    )
+
+
+@pytest.mark.parametrize("name", ["out.xlsx", "out.csv.gz", "out.PARQUET"])
+def test_predictions_are_not_called_what_they_are_not(hdnn, runs, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    written(german(5), tmp_path / "t.csv")
+    code, _, err = hdnn(f"predict {runs / 'kind'} t.csv -o {name}")
+    assert code == 2
+    assert "written as CSV" in err
+    assert "out.csv" in err
+    assert not (tmp_path / name).exists()

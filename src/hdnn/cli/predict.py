@@ -12,6 +12,11 @@ from hdnn.cli.options import DATA, OUTPUT, AsJson, RunFolder, offering, option, 
 from hdnn.doors import in_options
 from hdnn.options import FileChoices, flags
 
+_OTHERS = {
+    *(".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".xlsx", ".xls", ".xlsm", ".ods", ".parquet", ".feather", ".arrow"),
+    *(".orc", ".pkl", ".npy", ".npz", ".h5", ".db"),
+}
+
 
 @offering((FileChoices, DATA, {}, "as in training"))
 def predict(
@@ -34,6 +39,7 @@ def predict(
     from hdnn.jobs import predictions
 
     if output is not None:
+        _require_text(output)
         require_new(output, overwrite=overwrite)
     rows, remarks = 0, ""
     choices = FileChoices(**taken(FileChoices, chosen))  # type: ignore[typeddict-item]
@@ -57,3 +63,13 @@ def predict(
         say(f"{rows} predictions: {output}")
     if remarks:
         say(in_options(remarks, flags(FileChoices)))
+
+
+def _require_text(output: Path) -> None:
+    """See that the name of a file of predictions promises nothing that it will not hold."""
+    if (suffix := output.suffix.lower()) in _OTHERS:
+        plain = output.with_name(f"{output.name.split('.')[0] or 'predictions'}.csv")
+        raise ValueError(
+            f"Predictions are written as CSV, with --json as JSON, and {output} is called like a {suffix} file, which "
+            f"programs could not read. Give a name such as {plain}."
+        )

@@ -121,7 +121,10 @@ def _without(column: pd.Series[Any], marks: list[str]) -> pd.Series[Any]:
     if types.is_bool_dtype(column.dtype):
         return column.mask(column.map(lambda cell: str(cell) in marks, na_action="ignore").eq(True))
     if types.is_numeric_dtype(column.dtype):
-        return column.mask(column.isin(meant))
+        hit = column.isin(meant)
+        if column.dtype.kind in "iu" and hit.any():  # floats would round large ones
+            column = column.astype("UInt64" if column.dtype.kind == "u" else "Int64")
+        return column.mask(hit)
 
     def is_mark(cell: object) -> bool:
         if isinstance(cell, str | bool | np.bool_):

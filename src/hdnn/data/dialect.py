@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from hdnn.data.notation import DOUBTFUL_MARKS, USUAL_MARKS
+from hdnn.data.headers import are_types, named, names_again, require_names
 from hdnn.names import few
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -33,7 +33,9 @@ SAMPLE = 2**18
 MOST_COLUMNS = 2**16
 """A text table with more columns than this is refused before it is read: each takes memory, also an empty one."""
 
-_ROWS, _LEAST_ROWS = 500, 3
+ROWS = 500
+"""First rows by which a layout is found."""
+
 _PIECE = 2**20
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -46,11 +48,7 @@ _MARKS = {
 _NOT_LATIN = re.compile(
     rb"[\x80-\xbf\xd7\xf7]|[\xc0-\xff]{3}|(?<![A-Za-z\xc0-\xff])[\xc0-\xff]{1,2}(?![A-Za-z\xc0-\xff])"
 )
-# What some programs write below the names: types in one line, and where they are letters, roles in the next.
-_TYPES = {"continuous", "discrete", "string", "categorical", "numeric", "time", "float", "integer"}
-_LETTERS = {"c", "d", "s", "t", "m"}
-_ROLES = {"", "class", "meta", "ignore", "weight", "i"}
-_NUMBER = re.compile(r"[-+−]?\d[\d.,' ]*(?:[eE][-+]?\d+)?\s*%?")
+_SAID = re.compile(r'"?sep=([^\w"])"?', re.IGNORECASE)  # what Excel takes for the separator, above the table
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +92,8 @@ class Dialect:
             raise ValueError(f"`decimal` must be '.' or ','; got {self.decimal!r}.")
         if self.decimal is not None and self.decimal == self.separator:
             raise ValueError(f"`decimal` and `separator` are both {self.decimal!r}. Give the one that differs.")
-        if isinstance(self.skip_lines, bool) or not 0 <= self.skip_lines <= _ROWS:
-            raise ValueError(f"`skip_lines` must be a whole number from 0 to {_ROWS}; got {self.skip_lines!r}.")
+        if isinstance(self.skip_lines, bool) or not 0 <= self.skip_lines <= ROWS:
+            raise ValueError(f"`skip_lines` must be a whole number from 0 to {ROWS}; got {self.skip_lines!r}.")
         if self.encoding is not None:
             _require_encoding(self.encoding)
         if self.date_format is not None and "%" not in self.date_format:
@@ -144,10 +142,13 @@ def found(stream: BinaryIO, own: str, place: Path, given: Dialect, expected: Col
     lines = sample.splitlines(keepends=True)
     if not is_all and len(lines) > 1:
         lines.pop()  # it may be cut
-    body = "".join(lines[given.skip_lines :])
-    tried = [given.separator] if given.separator else [*SEPARATORS, BLANKS]
+    above, said = given.skip_lines, given.separator
+    if not above and lines and (line := _SAID.fullmatch(lines[0].rstrip("\r\n"))):
+        above, said = 1, said or line[1]
+    body = "".join(lines[above:])
+    tried = [said] if said else [*SEPARATORS, BLANKS]
     tables = {separator: _rows(body, separator) for separator in tried}
-    separator = given.separator or _separator(tables, own, place, set(expected))
+    separator = said or _separator(tables, own, place, set(expected))
     rows = tables[separator]
     if not rows and body.strip():
         raise ValueError(
@@ -164,14 +165,33 @@ def found(stream: BinaryIO, own: str, place: Path, given: Dialect, expected: Col
         names = [f"column{i + 1}" for i in range(max(map(len, rows)))]
     else:
         if not set(expected) & set(rows[0]):
-            _require_header(rows, body, separator, place, given.skip_lines)
-        names, unnamed = _named(rows[0])
+            _require_header(rows, body, separator, place, above)
+        names, unnamed = named(rows[0])
         if unnamed:
             notes.append(f"without a name in the header, so called by its place: {few(unnamed)}")
     letters = len(body) // max(1, body.count("\n"))
-    return Layout(
-        encoding, separator, tuple(names), given.skip_lines, not given.no_header, max(1, letters), tuple(notes)
-    )
+    return Layout(encoding, separator, tuple(names), above, not given.no_header, max(1, letters), tuple(notes))
+
+
+def require_full_rows(stream: BinaryIO, layout: Layout, place: Path) -> None:
+    """See that no row of a table separated by blanks is short: nobody knows which of its cells is not there.
+
+    Args:
+        stream: The file, at its beginning.
+        layout: How it is written.
+        place: Where it is, for the message.
+    """
+    text = io.TextIOWrapper(stream, encoding=layout.encoding)
+    lines = (line.removeprefix("\ufeff") for line in itertools.islice(text, layout.lines, None))
+    try:
+        for number, row in enumerate(split_rows(lines, BLANKS), 1 - layout.has_header):
+            if number and len(row) < len(layout.names):
+                raise ValueError(
+                    f"{place}, data row {number}, has {len(row)} of {len(layout.names)} values, and where blanks "
+                    f"separate the columns nobody knows which is missing. Write NA in its place."
+                )
+    finally:
+        text.detach()
 
 
 def split_rows(lines: Iterator[str], separator: str) -> Iterator[list[str]]:
@@ -257,7 +277,7 @@ def _rows(text: str, separator: str) -> list[list[str]]:
     with contextlib.suppress(csv.Error):
         for row in split_rows(iter(io.StringIO(text, newline="")), separator):
             rows.append(row)
-            if len(rows) > _ROWS:
+            if len(rows) > ROWS:
                 break
     return rows
 
@@ -334,56 +354,15 @@ def _require_header(rows: Sequence[Sequence[str]], text: str, separator: str, pl
             f"the lines below have {len(rows[title])} fields. Leave it out with `skip_lines={skipped + above}`."
         )
     head, body = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
-    if _are_types(body):
+    if are_types(body):
         raise ValueError(
             f"The second line of {place}, {few([separator.join(body[0])])!r}, looks like types of the columns, not "
             f"like data. Delete it, and what else stands between the names and the data."
         )
-    if _names_again(body):
+    if names_again(body):
         raise ValueError(
             f"The second line of {place}, {few([separator.join(body[0])])!r}, looks like another line of names, or of "
             f"units: below it stand numbers. Delete it; or leave out what is above it with "
             f"`skip_lines={skipped + _lines(text, separator, 1)}`, if it holds the names."
         )
-    places = [i for i in range(len(head)) if body and all(_is_number(row[i]) for row in body)]
-    if not places or not all(_is_number(head[i]) for i in places):
-        return
-    # Years, or 0, 1, 2, ... are names that programs write.
-    whole = [int(head[i]) for i in places if head[i].isascii() and head[i].isdigit()]
-    steps = {after - before for before, after in itertools.pairwise(whole)}
-    years = all(1000 <= year < 2200 for year in whole) and all(step > 0 for step in steps)
-    if len(whole) == len(places) and (years or whole == [0] or (len(steps) == 1 and steps != {0})):
-        return
-    raise ValueError(
-        f"The first line of {place} looks like data, not like a header: it would call columns {few(head, 4)}. Put a "
-        f"line of names above it, or give `no_header=True`, which calls them column1, column2, ..."
-    )
-
-
-def _are_types(body: Sequence[Sequence[str]]) -> bool:
-    """Whether the first rows name types of columns."""
-    if len(body) < 2:
-        return False
-    first, second = ([field.lower() for field in row] for row in body[:2])
-    letters = _LETTERS if _ROLES.issuperset(second) else set()
-    return sum(field in _TYPES | letters for field in first) > len(first) / 2
-
-
-def _names_again(body: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row holds words, perhaps with gaps, where all others hold numbers, in two columns at least."""
-    if len(body) < _LEAST_ROWS:
-        return False
-    absent = {"", *USUAL_MARKS, *DOUBTFUL_MARKS}
-    below = [{row[i] for row in body[1:]} - absent for i in range(len(body[0]))]
-    words = [body[0][i] for i, cells in enumerate(below) if cells and all(map(_is_number, cells)) and body[0][i]]
-    return len(words) > 1 and not any(_is_number(word) or word in absent for word in words)
-
-
-def _is_number(field: str) -> bool:
-    return _NUMBER.fullmatch(field) is not None
-
-
-def _named(header: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The names of columns, those without one by their places, and which these are."""
-    names = [name or f"column{i + 1}" for i, name in enumerate(header)]
-    return names, [name for name, written in zip(names, header, strict=True) if not written]
+    require_names(head, body, place)

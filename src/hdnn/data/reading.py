@@ -51,13 +51,13 @@ class Cells(NamedTuple):
     separator: str | None
 
 
-def cells(path: str | os.PathLike[str], given: Dialect) -> Cells:
-    """Read a table without a decision on what its columns are; see `read_table`."""
+def cells(path: str | os.PathLike[str], given: Dialect, expected: Collection[str] = ()) -> Cells:
+    """Read a table without a decision on what its columns are; see `read_table`, and `parts`."""
     place, own = _require_table(path)
     notes: tuple[str, ...] = ()
     separator = None
     if ending(place) == SHEET:
-        frame, notes = spreadsheets.read(place, given)
+        frame, notes = spreadsheets.read(place, given, expected)
         frame = spoken(frame)
     elif own is None:
         frame = spoken(parquet.read(place))
@@ -98,7 +98,7 @@ def parts(
     """
     place, own = _require_table(path)
     if ending(place) == SHEET:
-        yield absent.without(cells(path, given).frame, given.also_missing)
+        yield absent.without(cells(path, given, needed).frame, given.also_missing)
         return
     if own is None:
         for frame in parquet.parts(place, needed, part, progress):
@@ -159,7 +159,7 @@ def _chunks(
     options: dict[str, Any] = {"dtype": {name: "float64" if name in numeric else str for name in layout.names}}
     with _opened(place) as stream:
         letters = _Letters(stream, place, layout)
-        rows, count, reader = _rows_of(part, layout.letters), 0, None
+        rows, count, reader, is_full = _rows_of(part, layout.letters), 0, None, False
         while True:
             letters.taken = 0
             try:
@@ -188,6 +188,10 @@ def _chunks(
                     f"every column, and put values that hold the separator into quotes."
                 )
             frame.columns = pd.Index(layout.names)
+            if layout.separator == BLANKS and not is_full and frame[layout.names[-1]].isna().any():
+                with _opened(place) as again:
+                    dialect.require_full_rows(again, layout, place)
+                is_full = True
             frame.index = pd.RangeIndex(count, count + len(frame))
             count += len(frame)
             rows = _rows_of(part, max(1, letters.taken // max(1, len(frame)), layout.letters))
@@ -332,7 +336,7 @@ def read_table(
     marks = None if missing is None else tuple(missing)
     given = Dialect(separator, decimal, no_header, skip_lines, encoding, marks)
     found = cells(path, given)
-    return kinds.typed(found.frame, given, found.separator, text)
+    return kinds.typed(absent.without(found.frame, absent.own(marks)), given, found.separator, text)
 
 
 def table_parts(

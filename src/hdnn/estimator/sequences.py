@@ -42,6 +42,12 @@ class Padded:
     """
 
     def __init__(self, X: Any) -> None:
+        if hasattr(X, "columns"):
+            raise ValueError(
+                "X is a data frame, whose rows may be sequences or steps. If each row is a sequence of one number a "
+                "step, give X.to_numpy(). If each row is a step, give a list of arrays: [rows[columns].to_numpy() for "
+                "_, rows in X.groupby(name)]."
+            )
         rows = [_numbers(row, i) for i, row in enumerate(X)]
         if not rows:
             raise ValueError("There are no sequences; got an empty X.")
