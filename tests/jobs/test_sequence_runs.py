@@ -218,7 +218,7 @@ TWO = "id,hour,a,way\nx,0,1,up\nx,1,2,up\ny,0,1,down\ny,1,0,down\n"
         ("train gaps.csv --target way --sequence id --time hour", "'hour' is empty in 1 row (first: data row 2)"),
         ("train nobody.csv --target way --sequence id --time hour", "'id' is empty in 1 row (first: data row 4)"),
         ("train words.csv --target way --sequence id --time hour", "Name a column of numbers or dates"),
-        ("train two.csv --target way --sequence id --time hour", "single row"),
+        ("train two.csv --target way --sequence id --time hour", "single sequence"),
         ("tune W_TRAIN.ts --target way", "--target is for tables"),
     ],
 )
