@@ -74,7 +74,7 @@ def _share(text: str) -> Option:
 class ModelChoice(TypedDict, total=False):
     """Which network of the literature."""
 
-    model: Annotated[str, Option("ms1, ms2, ms3, h1 or h2; for sequences also unicornn or cornn.")]
+    model: Annotated[str, Option("ms1, ms2, ms3, h1 or h2.")]
 
 
 class FlowChoices(TypedDict, total=False):
@@ -96,7 +96,9 @@ class FlowChoices(TypedDict, total=False):
             "gauss_legendre or discrete_gradient, where it fits the model."
         ),
     ]
-    damping: Annotated[float | None, _amount("Rate at which the momenta are damped (h2, ms1, ms3).")]
+    damping: Annotated[
+        float | None, _amount("Rate at which the momenta are damped (h2, ms1, ms3; of sequences also ms2, cornn).")
+    ]
     shared: Annotated[bool, Option("One K and b for all layers (time-invariant).")]
     init_std: Annotated[float | None, _amount("Standard deviation of the initial weights.")]
 
@@ -106,7 +108,10 @@ class NetworkChoices(FlowChoices, total=False):
 
     model: Annotated[
         str,
-        Option("ms1, ms2, ms3, h1 or h2; of images stages, hamiltonian74, hamiltonian218 or hamiltonian1202 as well."),
+        Option(
+            "ms1, ms2, ms3, h1 or h2; of images stages, hamiltonian74, hamiltonian218 or hamiltonian1202 as well, of "
+            "sequences unicornn or cornn."
+        ),
     ]
     lift: Annotated[Lift, Option("How vectors become states.")]
     units: Annotated[tuple[int, ...] | None, Option("Layers of every stage, as in 2,2,2 (stages).", typed=str)]

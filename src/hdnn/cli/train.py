@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from hdnn.jobs import Outcome, Precedent, Source
 
 _SHOWN = 0.1  # seconds from one look at a training to the next
-_NETWORK = {"width": "features", "activation": "tanh", "integrator": "the model's", "damping": "none", "shared": "off"}
+_NETWORK = {
+    "width": "features",
+    "activation": "tanh",
+    "integrator": "the model's",
+    "damping": "none; 0.2 for h2 of sequences",
+    "shared": "off",
+}
 DATA_DEFAULTS = {
     "target": "none",
     "task": "as its values suggest",
