@@ -258,6 +258,14 @@ def test_the_page_is_written_to_a_file_once(tmp_path):
         write_page(path, "")
     write_page(path, "new", overwrite=True)
     assert path.read_text(encoding="utf-8") == "new"
+    for overwrite in (False, True):
+        with pytest.raises(IsADirectoryError, match=r"is a folder, .* Name it, as .*playground\.html"):
+            write_page(tmp_path, "", overwrite=overwrite)
+
+
+def test_a_run_that_is_here_has_a_name(run, monkeypatch):
+    monkeypatch.chdir(run)
+    assert brought(".")["title"] == "h1 of roll"
 
 
 def test_the_command_writes_the_page_with_a_run(hdnn, visit, run, tmp_path):

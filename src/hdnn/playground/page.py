@@ -74,9 +74,14 @@ def write_page(path: str | Path, text: str, *, overwrite: bool = False) -> None:
 
     Raises:
         FileExistsError: if it may not.
+        IsADirectoryError: if it is a folder.
         OSError: if it cannot be written.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{path} is a folder, and the page is one file. Name it, as {path / 'playground.html'}."
+        )
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} is there already; nothing was changed. Choose another name, or --overwrite.")
     write_whole(path, text)

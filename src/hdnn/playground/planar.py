@@ -40,8 +40,9 @@ def brought(folder: str | Path, source: DataSource | None = None) -> dict[str, A
     if reason := _why_not(config, network.head.weight):
         raise ValueError(
             f"The playground cannot show the run {folder}: {reason}. It shows networks of two inputs and two classes "
-            f"with zeros appended, up to {_LAYERS} layers and {_FEATURES} features, horizons of {_HORIZON[0]:g} to "
-            f"{_HORIZON[1]:g} and damping up to {_DAMPING:g}, in float32, such as `hdnn train swiss-roll` makes."
+            f"with zeros appended, up to {_LAYERS} layers, an even number of at most {_FEATURES} features with as many "
+            f"hidden units, a J and an integrator of the page, horizons of {_HORIZON[0]:g} to {_HORIZON[1]:g}, damping "
+            f"up to {_DAMPING:g}, in float32, such as `hdnn train swiss-roll` makes."
         )
     dataset = reloaded(run, source_of(run, None, source))
     parts = {
@@ -57,7 +58,7 @@ def brought(folder: str | Path, source: DataSource | None = None) -> dict[str, A
         "settings": _settings(config, run.config.recipe, run.config.seed, run.config.data.get("data")),
         "parameters": [value for part in numbers for value in part],
         "data": parts,
-        "title": f"{config.model} of {Path(folder).name}",
+        "title": f"{config.model} of {Path(folder).resolve().name}",
     }
 
 
