@@ -69,25 +69,40 @@ export function drawn(problem, size, noise, seed, own) {
   return { train: part(order.subarray(0, middle)), test: part(order.subarray(middle)) };
 }
 
-// Points of a text with two columns and a label in the third, moved and scaled into the square of `own`. Without a third
-// column the points lie left and right of their middle.
+// Points of a text: two numbers and a class a line, or two numbers alone, all lines alike; moved and scaled into the square
+// of `own`. Where no line has a class the points lie left and right of their middle.
 export function pasted(text) {
-  const rows = text.split(/\r?\n/).map((line) => line.trim()).filter((line) => line !== "");
-  const cells = rows.map((line) => line.split(/[\s,;]+/));
-  const start = cells.length && cells[0].slice(0, 2).some((cell) => !Number.isFinite(Number(cell))) ? 1 : 0;
-  const values = cells.slice(start);
-  const bad = values.findIndex((row) => row.length < 2 || !row.slice(0, 2).every((cell) => cell !== "" && Number.isFinite(Number(cell))));
-  if (bad >= 0) throw new Error(`Line ${bad + start + 1} is not two numbers and a label: “${rows[bad + start]}”.`);
+  const rows = text.split(/\r?\n/).map((line, i) => [line.trim(), i + 1]).filter(([line]) => line !== "");
+  const lines = rows.map(([line]) => line), split = separator(lines);
+  const cells = lines.map((line) => split(line).map((cell) => cell.trim().replace(/^"(.*)"$/, "$1")));
+  const number = (cell) => (cell === "" ? NaN : Number(split.comma ? cell.replace(",", ".") : cell));
+  const isPoint = (row) => row.slice(0, 2).every((cell) => Number.isFinite(number(cell))) && row.length > 1;
+  const start = cells.length && cells[0].length > 1 && cells[0].slice(0, 2).every((cell) => !Number.isFinite(number(cell))) ? 1 : 0;
+  const values = cells.slice(start), width = values[0]?.length;
+  const told = (i) => `Line ${rows[i + start][1]}`;
+  const bad = values.findIndex((row) => !isPoint(row));
+  if (bad >= 0) throw new Error(`${told(bad)} is not two numbers and a label: “${lines[bad + start]}”.`);
+  const odd = values.findIndex((row) => row.length !== width || row.length > 3);
+  if (odd >= 0) throw new Error(`${told(odd)} has ${values[odd].length} columns: “${lines[odd + start]}”. Every line is two numbers and a class, or two numbers alone.`);
   if (values.length < 4) throw new Error(`At least 4 points are needed; there are ${values.length}.`);
   if (values.length > 20000) throw new Error(`At most 20,000 points fit; there are ${values.length.toLocaleString("en")}.`);
   const classes = [...new Set(values.map((row) => row[2] ?? ""))];
   if (classes.length > 2) throw new Error(`Two classes can be told apart here; the third column has ${classes.length}.`);
-  const xs = values.map((row) => Number(row[0])), ys = values.map((row) => Number(row[1]));
+  if (width === 3 && classes.length < 2) throw new Error(`All points have the class “${classes[0]}”, and two can be told apart here. Leave the third column out to divide the points in the middle.`);
+  const xs = values.map((row) => number(row[0])), ys = values.map((row) => number(row[1]));
   const range = (each) => each.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
   const [left, right] = range(xs), [low, high] = range(ys), half = Math.max(right - left, high - low) / 2 || 1;
   const middle = [(left + right) / 2, (low + high) / 2];
   return values.map((row, i) => [
     (xs[i] - middle[0]) / half, (ys[i] - middle[1]) / half,
-    classes.length === 2 ? classes.indexOf(row[2] ?? "") : Number(xs[i] > middle[0]),
+    width === 3 ? classes.indexOf(row[2]) : Number(xs[i] > middle[0]),
   ]);
+}
+
+// What cuts the lines of a text: a tab, a semicolon, behind which commas are decimal, a comma, or else blanks. It is one
+// for all lines, so that a class may have blanks in it.
+function separator(lines) {
+  const sign = ["\t", ";", ","].find((each) => lines.length > 0 && lines.every((line) => line.includes(each)));
+  const cut = sign === undefined ? (line) => line.split(/\s+/) : (line) => line.split(sign);
+  return Object.assign(cut, { comma: sign !== "," && !lines.some((line) => /\d\.\d/.test(line)) });
 }

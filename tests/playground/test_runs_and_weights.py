@@ -219,6 +219,34 @@ def test_own_points_can_be_pasted_and_saved(visit, tmp_path):
     assert found.errors == []
 
 
+def test_pasted_lines_are_cut_by_one_sign(visit):
+    """So that a class may have blanks in it, and a number a decimal comma."""
+    found = visit("#points=200&layers=2&beside=").ready()
+    found.page.click("text=Paste points")
+
+    def paste(*lines):
+        found.page.fill("textarea", "\n".join(lines))
+        found.page.click("text=Use these")
+
+    for count, line in enumerate(
+        ("{i}, {i}, class {c}", "1,{i};2,{i}5;{c}", "{i}.5 {i} {c}", "{i}\t{i}\ta {c}"), start=4
+    ):
+        paste("x,y,c" if count == 4 else "", *(line.format(i=i % 10, c="ab"[i % 2]) for i in range(count)))
+        found.wait(f"window.playground.page.settings.own.length === {count}")
+        own = found.page.evaluate("window.playground.page.settings.own")
+        assert [label for _, _, label in own] == [i % 2 for i in range(count)]
+        assert len({tuple(point[:2]) for point in own}) == count
+    for said, *lines in (
+        ("All points have the class “class a”", *["0, 1, class a"] * 4),
+        ("Line 2 has 4 columns", "id,x,y,c", *(f"{i},{i},{i},{i % 2}" for i in range(4))),
+        ("Line 3 has 2 columns", "1,2,a", "", "3,4", "5,6,b", "7,8,b"),
+    ):
+        paste(*lines)
+        found.wait(f"document.getElementById('trouble').textContent.includes('{said}')")
+    assert len(found.page.evaluate("window.playground.page.settings.own")) == count
+    assert found.errors == []
+
+
 def test_points_are_drawn_by_the_mouse(visit):
     found = visit("#problem=own&layers=2&beside=").ready()
     box = found.page.locator("#plane canvas").bounding_box()
