@@ -164,7 +164,7 @@ def test_weights_that_lack_some_are_refused(tmp_path):
         with pytest.raises(ValueError, match=f"{name} is missing. Save it there again"):
             read_network(path)
         save_file({**whole, name: p.to(torch.int16)}, path, head)
-        with pytest.raises(ValueError, match=f"{name} is torch.int16 .*, and the network has torch.float32"):
+        with pytest.raises(ValueError, match=f"{name} is int16 .*, and the network has float32"):
             read_network(path)
 
 

@@ -56,8 +56,8 @@ def _check(state: dict[str, torch.Tensor], shapes: dict[str, tuple[int, ...]]) -
         if name not in state:
             raise ValueError(f"{name} is missing")
         if state[name].dtype is not torch.float32 or tuple(state[name].shape) != shape:
-            found = f"{state[name].dtype} {tuple(state[name].shape)}"
-            raise ValueError(f"{name} is {found}, and the network has torch.float32 {shape}")
+            kind = str(state[name].dtype).removeprefix("torch.")
+            raise ValueError(f"{name} is {kind} {tuple(state[name].shape)}, and the network has float32 {shape}")
 
 
 def _network(settings: dict[str, Any]) -> Network:
