@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
+import hdnn
 from families import ACTIVATIONS, F64, Factors, fill, random, skew, state
+from hdnn import continuation
 from hdnn.flow import Flow
 from hdnn.integrators import ImplicitMidpoint
 from hdnn.interconnections import Fixed, Inverse, canonical, upper_ones
@@ -145,3 +149,27 @@ def test_uniqueness_by_secant_slopes() -> None:
         K, J, D = random(5, 4, seed=seed), skew(4, seed=seed), random(5, seed=seed).abs().clamp(max=1)
         D[random(5, seed=seed + 1) > 0.5] = 0
         assert torch.linalg.det(torch.eye(4, dtype=F64) - 50 * J @ K.mT @ (D[:, None] * K)) >= 1 - 1e-6
+
+
+@pytest.mark.parametrize("kind", ["discrete_gradient", "inputs", "ports"])
+@torch.no_grad()
+def test_samples_with_numbers_of_their_own_arrive_one_by_one(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The equation of a sample holds its own state, or input: what is left of them on the way must keep its own."""
+    sizes = set()
+
+    def corrected(equations: continuation.Equations, *rest: Any) -> tuple[Tensor, Tensor]:
+        sizes.add(len(equations.y))
+        return arrive(equations, *rest)
+
+    arrive = continuation._corrected
+    monkeypatch.setattr(continuation, "_corrected", corrected)
+    driven = kind != "discrete_gradient"
+    choice = {kind: 3, "integrator": "implicit_midpoint"} if driven else {"integrator": kind}
+    flow = hdnn.h1(6, 1, step=100.0 if driven else 20.0, activation="relu" if driven else "tanh", dtype=F64, **choice)  # type: ignore[arg-type]
+    fill(flow, 2.0)
+    y, u = 3 * random(32, 6), random(1, 32, 3, seed=2)
+    after = flow(y, **({kind: u} if driven else {}))
+    assert len(sizes) > 1  # some were left on the way
+    for i in range(0, 32, 8):
+        alone = flow(y[i : i + 1], **({kind: u[:, i : i + 1]} if driven else {}))
+        torch.testing.assert_close(after[i : i + 1], alone, rtol=1e-7, atol=1e-7)

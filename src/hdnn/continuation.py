@@ -146,7 +146,7 @@ def _continued(equations: Equations, stages: int) -> tuple[Tensor, Tensor]:
             break
         start, end = t[left], (t[left] + length[left]).clamp(max=1)
         here = replace(equations.of(left), h=start * h[left])
-        tangent = here.newton(m[left], (h[left] / 2) * equations.field(m[left]))
+        tangent = here.newton(m[left], (h[left] / 2) * here.field(m[left]))
         there = replace(here, h=end * h[left])
         x, arrived = _corrected(there, m[left] + (end - start) * tangent, end < 1, rough)
         arrived = arrived.unsqueeze(-1)
