@@ -284,8 +284,10 @@ class Splitting(Integrator):
 
 def packed(half: Tensor) -> Tensor:
     """In one piece, where it is cut from images with their channels innermost: sums and norms are faster on it."""
+    if torch.compiler.is_compiling():
+        return half  # a compiler lays out what it makes itself, and under its transforms strides cannot be asked for
     cut = half.dim() == 4 and half.stride(1) == 1 and not half.is_contiguous(memory_format=torch.channels_last)
-    return half.clone() if cut and not torch.compiler.is_compiling() else half
+    return half.clone() if cut else half
 
 
 def _walked(moves: Iterable[tuple[str, float]], field: Field, p: Tensor, q: Tensor, h: float) -> tuple[Tensor, Tensor]:

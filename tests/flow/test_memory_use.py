@@ -180,7 +180,7 @@ TRACED = [
         m,
         backend,
         marks=pytest.mark.slow
-        if (kind, backend) != ("halves", "aot_eager")
+        if backend != "aot_eager" or (kind != "halves" and (kind, m) != ("images", "reverse"))
         else pytest.mark.long
         if m == "reverse"
         else (),
