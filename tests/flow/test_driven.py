@@ -321,3 +321,14 @@ def test_copies_keep_the_order_of_parameters() -> None:
     names = [name for name, _ in flow.named_parameters()]
     for other in (copy.deepcopy(flow), pickle.loads(pickle.dumps(flow))):
         assert [name for name, _ in other.named_parameters()] == names
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_no_samples_and_no_steps(shared: bool) -> None:
+    flow = driven(hdnn.h2(4, 2, step=0.1, inputs=D, shared=shared, dtype=F64))
+    y, u = random(0, 4), random(2, 0, D).requires_grad_()
+    assert flow(y, inputs=u).shape == (0, 4)
+    flow(y, inputs=u).sum().backward()
+    assert u.grad is not None
+    start = random(5, 4)
+    tight(flow[:0](start, inputs=random(0, 5, D)), start)

@@ -5,6 +5,7 @@ Legend: N steps, d inputs, m hidden units; u (N, ..., d), V (m, d) the input wei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +56,10 @@ def driven(flow: Flow, u: Tensor | None, y: Tensor | None = None) -> Tensor:
     _check("inputs", flow, u, V, y)
     if len(V) == 1:
         return functional.linear(u, V[0], flow.bias[0])
-    rows = u.reshape(len(u), -1, d)
+    # Sizes in full: where there are no samples or no steps, nothing says what −1 stands for.
+    rows = u.reshape(len(u), math.prod(u.shape[1:-1]), d)
     b = torch.baddbmm(flow.bias.unsqueeze(1), rows, V.mT)
-    return b.reshape(*u.shape[:-1], -1)
+    return b.reshape(*u.shape[:-1], b.shape[-1])
 
 
 def ported(flow: Flow, u: Tensor | None, y: Tensor | None = None) -> Tensor | None:
