@@ -219,3 +219,35 @@ def test_a_preset_takes_every_space_and_inputs(name: str) -> None:
 def test_ms1_moves_q_first_in_splittings_by_name_and_by_class() -> None:
     for given in ("stormer_verlet", hdnn.StormerVerlet):
         assert hdnn.ms1(4, 1, step=0.1, integrator=given).integrator == hdnn.StormerVerlet("q")
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "words"),
+    [
+        (
+            "ms3",
+            {"interconnection": "canonical"},
+            "`ms3` takes no `interconnection`: it is the flow with the canonical J",
+        ),
+        ("ms1", {"interconnection": "canonical"}, "it is the flow with `Inverse()`"),
+        ("h2", {"structure": hdnn.Dense()}, "it is the flow with `BlockDiagonal(width)`. Use a preset that leaves"),
+        ("ms2", {"width": 8}, "or `Flow(..., structure=...)`"),
+        (
+            "h1",
+            {"damping": 0.3},
+            "Use `h2`, `ms1` or `ms3`; or lose energy by `h1(..., interconnection=Dissipation(J, R))`",
+        ),
+        ("h2", {"dampin": 0.3}, "`h2` takes no `dampin`. Did you mean 'damping'?"),
+    ],
+)
+def test_options_that_a_preset_does_not_have(name: str, option: dict[str, Any], words: str) -> None:
+    with pytest.raises(TypeError) as found:
+        PRESETS[name](4, 2, step=0.1, **option)
+    assert words in str(found.value)
+
+
+def test_one_damping() -> None:
+    made = hdnn.h2(4, 2, step=0.1, damping=0.2, integrator=hdnn.StormerVerlet(damping=0.2))
+    assert made.integrator == hdnn.StormerVerlet(damping=0.2)
+    with pytest.raises(ValueError, match=r"`damping=0\.3` and that of .* are two answers"):
+        hdnn.h2(4, 2, step=0.1, damping=0.3, integrator=hdnn.StormerVerlet(damping=0.2))

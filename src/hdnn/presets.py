@@ -8,9 +8,10 @@ Arguments that a preset does not describe are those of `Flow`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, TypedDict, TypeVar, Unpack
+from collections.abc import Callable, Iterable
+from typing import Any, TypedDict, TypeVar, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from hdnn.energies import Energy
 from hdnn.flow import Backend, Flow, Memory
 from hdnn.integrators import INTEGRATORS, ForwardEuler, Integrator, Splitting, SymplecticEuler, integrator_of
 from hdnn.interconnections import Interconnection, Inverse
+from hdnn.names import hint
 from hdnn.spaces import Space
 from hdnn.structures import BlockDiagonal, BlockSkew, Dense, OffDiagonal, Skew
 
@@ -29,6 +31,24 @@ Given = Integrator | type[Integrator] | str
 
 _EULER = ForwardEuler()
 _FIRST_FIRST, _SECOND_FIRST = SymplecticEuler(first="p"), SymplecticEuler(first="q")
+
+
+# What a preset does not leave open, and what it is.
+_CHOSEN = {
+    "ms1": {
+        "structure": "`BlockSkew()`",
+        "interconnection": "`Inverse()`",
+        "width": "as many hidden units as features",
+    },
+    "ms2": {"structure": "`Skew()`", "interconnection": "`Inverse()`", "width": "as many hidden units as features"},
+    "ms3": {
+        "structure": "`OffDiagonal()`",
+        "interconnection": "the canonical J",
+        "width": "as many hidden units as features",
+    },
+    "h1": {"structure": "`Dense(width)`"},
+    "h2": {"structure": "`BlockDiagonal(width)`"},
+}
 
 
 class Options(TypedDict, total=False):
@@ -52,17 +72,42 @@ class Options(TypedDict, total=False):
     dtype: torch.dtype | None
 
 
-def _spelled_out(preset: F) -> F:
-    """Let `help` and editors show every keyword that the options of a preset stand for."""
+def _preset(made: F) -> F:
+    """Let `help` and editors show every keyword that the options of a preset stand for, and refuse others."""
     known = inspect.signature(Flow.__init__).parameters
-    signature = inspect.signature(preset)
+    signature = inspect.signature(made)
     *own, _ = signature.parameters.values()
+    shown = signature.replace(parameters=[*own, *(known[name] for name in Options.__annotations__)])
+
+    @functools.wraps(made)
+    def preset(*sizes: Any, **given: Any) -> Flow:
+        for name in given:
+            if name not in shown.parameters:
+                raise TypeError(_refused(made.__name__, name, shown.parameters))
+        return made(*sizes, **given)
+
     spelled: Any = preset
-    spelled.__signature__ = signature.replace(parameters=[*own, *(known[name] for name in Options.__annotations__)])
-    return preset
+    spelled.__signature__ = shown
+    return cast(F, preset)
 
 
-@_spelled_out
+def _refused(preset: str, option: str, known: Iterable[str]) -> str:
+    """The words for an option that a preset does not have."""
+    if option in _CHOSEN[preset]:
+        return (
+            f"`{preset}` takes no `{option}`: it is the flow with {_CHOSEN[preset][option]}. Use a preset that leaves "
+            f"it open, or `Flow(..., {'structure' if option == 'width' else option}=...)`."
+        )
+    if option == "damping":
+        return (
+            f"`{preset}` takes no `damping`, which is that of the half that a step moves first or second, and its step "
+            f"moves the whole state at once. Use `h2`, `ms1` or `ms3`; or lose energy by "
+            f"`h1(..., interconnection=Dissipation(J, R))`."
+        )
+    return f"`{preset}` takes no `{option}`. {hint(option, known)}"
+
+
+@_preset
 def ms1(
     features: int,
     layers: int | None = None,
@@ -100,7 +145,7 @@ def ms1(
     )
 
 
-@_spelled_out
+@_preset
 def ms2(features: int, layers: int | None = None, *, integrator: Given = _EULER, **options: Unpack[Options]) -> Flow:
     """MS2: y⁺ = y + h σ(K y + b) with K = −Kᵀ. Keeps nothing exactly; ‖∂y_N/∂y_j‖ ≥ 1.
 
@@ -123,7 +168,7 @@ def ms2(features: int, layers: int | None = None, *, integrator: Given = _EULER,
     return Flow(features, layers, structure=Skew(), interconnection=Inverse(), integrator=integrator, **options)
 
 
-@_spelled_out
+@_preset
 def ms3(
     features: int,
     layers: int | None = None,
@@ -162,7 +207,7 @@ def ms3(
     )
 
 
-@_spelled_out
+@_preset
 def h1(
     features: int,
     layers: int | None = None,
@@ -203,7 +248,7 @@ def h1(
     )
 
 
-@_spelled_out
+@_preset
 def h2(
     features: int,
     layers: int | None = None,
@@ -260,6 +305,10 @@ def _damped(integrator: Given, rate: float | None) -> Given:
             ),
             "Damping is that of one half of the state, and this integrator moves the whole state at once. Leave the "
             "integrator out, or use symplectic_euler, stormer_verlet, yoshida4 or suzuki4.",
+        )
+    if found.damping not in (0, rate):
+        raise ValueError(
+            f"`damping={rate!r}` and that of `integrator={found!r}` are two answers to one question. Give one of them."
         )
     return dataclasses.replace(found, damping=rate)
 
