@@ -360,3 +360,16 @@ def test_export_refuses_what_its_loop_does_not_know() -> None:
     network = hdnn.vector_classifier(2, 2, hdnn.h2(4, 2, step=0.1, energy=Quadratic(torch.ones(4))))
     with pytest.raises(ValueError, match="energy of their own"):
         to_program(network, (2,))
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["alone", "separable"])
+def test_exports_with_gradients_of_autograd(kind: str) -> None:
+    flow = alone(Well(), "ForwardEuler") if kind == "alone" else beside("StormerVerlet_p", energy=pendulum())
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(flow, (random(3, 4),), dynamic_shapes=({0: batch},), strict=False).module()
+    y = random(7, 4, seed=3)
+    tight(program(y), flow(y))
+    with torch.no_grad():
+        tight(torch.export.export(flow, (y,), strict=False).module()(y), flow(y))

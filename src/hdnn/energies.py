@@ -6,14 +6,14 @@ Legend: y states (..., n), t the time of a layer, (p, q) the halves of a state; 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from hdnn.activations import GAUSS
-from hdnn.arguments import truth
+from hdnn.arguments import finite, shown, truth
 
 # Lengths of a step above which its mean gradient is put right by the difference of energies.
 _FAR = 1e-2
@@ -56,11 +56,22 @@ class Energy(nn.Module, ABC):
 
     @abstractmethod
     def value(self, y: Tensor, t: float) -> Tensor:
-        """E, one number a state, (...); each of its own state alone."""
+        """E, one number a state, (...); each of its own state alone. The time t is a Python number."""
 
     def gradient(self, y: Tensor, t: float) -> Tensor:
         """∂E/∂y, of the shape of y: by autograd, unless a subclass knows it."""
-        found: Tensor = torch.func.grad(lambda x: self.value(x, t).sum())(y)
+        if torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling():
+            return self._exported_gradient(y, t)
+        found: Tensor = torch.func.grad(lambda x: value_of(self, x, t).sum())(y)
+        return found
+
+    def _exported_gradient(self, y: Tensor, t: float) -> Tensor:
+        """The same while `torch.export` writes operators down, which `torch.func` inside it cannot do."""
+        differentiated = torch.is_grad_enabled()
+        with torch.enable_grad():
+            x = y if y.requires_grad else y.detach().requires_grad_()
+            E = value_of(self, x, t).sum()
+        (found,) = torch.autograd.grad(E, x, create_graph=differentiated)
         return found
 
     def mean(self, y: Tensor, after: Tensor, t: float) -> Tensor:
@@ -73,7 +84,8 @@ class Energy(nn.Module, ABC):
         mean = sum((w * self.gradient(y + c * d, t) for w, c in GAUSS), start=torch.zeros_like(y))
         square = (d * d).sum(-1, keepdim=True)
         far = square > _FAR**2
-        missed = (self.value(after, t) - self.value(y, t)).unsqueeze(-1) - (mean * d).sum(-1, keepdim=True)
+        risen = value_of(self, after, t) - value_of(self, y, t)
+        missed = risen.unsqueeze(-1) - (mean * d).sum(-1, keepdim=True)
         return mean + torch.where(far, missed / torch.where(far, square, 1), 0) * d
 
     def halves(self) -> tuple[Term, Term] | None:
@@ -85,12 +97,73 @@ class Energy(nn.Module, ABC):
         return self.value(y, t)
 
 
+def value_of(energy: Energy, y: Tensor, t: float) -> Tensor:
+    """E(y, t) of states (..., n), (...).
+
+    Raises:
+        TypeError: if the energy gives no tensor.
+        ValueError: if it does not give one number a state.
+    """
+    found, states = energy.value(y, t), y.shape[:-1]
+    if isinstance(found, Tensor) and found.shape == states:
+        return found
+    giver = energy.name if isinstance(energy, _Function) else f"{type(energy).__name__}.value"
+    spread = isinstance(found, Tensor) and found.shape == (*states, 1)
+    remedy = "Take its last axis away: `.squeeze(-1)`." if spread else "Sum over the features alone: `.sum(-1)`."
+    raise _misfit(f"`{giver}` must give one number a state, (...) for states (..., n)", states, found, remedy)
+
+
+def slope_of(term: Term, y: Tensor, t: float) -> Tensor:
+    """∂E/∂y, (..., n); errors as for `value_of`."""
+    return _like(term.gradient(y, t), y, term, "gradient")
+
+
+def mean_slope_of(term: Term, y: Tensor, after: Tensor, t: float) -> Tensor:
+    """A mean of ∂E/∂y between two states, (..., n); errors as for `value_of`."""
+    return _like(term.mean(y, after, t), y, term, "mean")
+
+
+def _like(found: Tensor, y: Tensor, term: Term, method: str) -> Tensor:
+    if isinstance(found, Tensor) and found.shape == y.shape:
+        return found
+    rule = f"`{type(term).__name__}.{method}` must have the shape of the states, (..., n)"
+    raise _misfit(rule, y.shape, found, "Each state has a gradient of its own.")
+
+
+def _misfit(rule: str, shape: Sequence[int], found: object, remedy: str) -> Exception:
+    """The error of what would be spread over numbers of another shape in silence."""
+    if not isinstance(found, Tensor):
+        return TypeError(f"{rule}; got {shown(found)}.")
+    return ValueError(f"{rule}, here {tuple(shape)}; got {tuple(found.shape)}. {remedy}")
+
+
+def check_curvature(energy: Energy) -> None:
+    """Refuse a curvature that is no pair of bounds, the lower first: what is promised of norms would be false.
+
+    Raises:
+        TypeError: if a bound is no number.
+        ValueError: if there are not two of them, in their order and finite.
+    """
+    given = energy.curvature
+    if given is None:
+        return
+    rule = f"`{type(energy).__name__}.curvature` must be two bounds of the eigenvalues of the Hessian, the lower first"
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise ValueError(f"{rule}, or None; got {shown(given)}.")
+    lower, upper = (finite("curvature", bound) for bound in given)
+    if lower > upper:
+        raise ValueError(f"{rule}; got {shown(given)}.")
+
+
 class _Function(Energy):
     """What a function of the state says."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    name = "T or V"  # of pickles that do not say which
+
+    def __init__(self, function: Callable[[Tensor], Tensor], name: str) -> None:
         super().__init__()
         self.function = function
+        self.name = name
 
     def value(self, y: Tensor, t: float) -> Tensor:
         return self.function(y)
@@ -124,13 +197,15 @@ class Separable(Energy):
         curvature: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
-        self.T, self.V = (part if isinstance(part, Energy) else _Function(part) for part in (T, V))
+        self.T, self.V = (
+            part if isinstance(part, Energy) else _Function(part, name) for name, part in (("T", T), ("V", V))
+        )
         self.curvature = curvature
 
     def value(self, y: Tensor, t: float) -> Tensor:
         """T(p) + V(q)."""
         p, q = y.chunk(2, -1)
-        return self.T.value(p, t) + self.V.value(q, t)
+        return value_of(self.T, p, t) + value_of(self.V, q, t)
 
     def halves(self) -> tuple[Term, Term]:
         """(T, V)."""

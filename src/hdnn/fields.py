@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hdnn.activations import Activation
-from hdnn.energies import Term
+from hdnn.energies import Term, mean_slope_of, slope_of
 from hdnn.spaces import VECTORS, Space
 
 
@@ -85,7 +85,7 @@ class Drive:
             z = z * self._along(a)
         f = z if W is None else self.space.adjoint(W, z)
         if self.beyond is not None:
-            f = self._turned(f, None if self.beyond.E is None else self.beyond.E.gradient(y, self.beyond.t), y)
+            f = self._turned(f, None if self.beyond.E is None else slope_of(self.beyond.E, y, self.beyond.t), y)
         return f if c is None else f + self._along(c)
 
     def mean(self, y: Tensor, after: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class Drive:
         f = z if W is None else self.space.adjoint(W, z)
         if self.beyond is not None:
             E, t, _ = self.beyond
-            f = self._turned(f, None if E is None else E.mean(y, after, t), (y + after) / 2)
+            f = self._turned(f, None if E is None else mean_slope_of(E, y, after, t), (y + after) / 2)
         return f if c is None else f + c
 
     def mean_jacobian(self, y: Tensor, after: Tensor) -> Tensor:

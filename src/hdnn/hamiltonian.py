@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hdnn.activations import Activation
-from hdnn.energies import Energy
+from hdnn.energies import Energy, slope_of, value_of
 from hdnn.entries import Slot, on_cpu
 from hdnn.fields import Beyond as Beyond
 from hdnn.fields import Drive as Drive
@@ -200,7 +200,7 @@ class Hamiltonian:
         if more.a is not None:
             of_units = of_units * more.a.reshape(-1, *[1] * (-1 - space.axis))
         found = of_units.sum(space.axes)
-        return found if self.own is None else found + self.own.value(y, more.start)
+        return found if self.own is None else found + value_of(self.own, y, more.start)
 
     def gradient(self, K: Tensor, b: Tensor, y: Tensor, space: Space | None = None, more: More | None = None) -> Tensor:
         """∂H/∂y = Kᵀ (a ∘ σ(K y + b)) + ∂E/∂y, of the shape of y; arguments as for `energy`."""
@@ -209,7 +209,7 @@ class Hamiltonian:
         if more.a is not None:
             z = z * more.a.reshape(-1, *[1] * (-1 - space.axis))
         found = space.adjoint(K, z)
-        return found if self.own is None else found + self.own.gradient(y, more.start)
+        return found if self.own is None else found + slope_of(self.own, y, more.start)
 
     def fields(
         self,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hdnn import entries
-from hdnn.arguments import whole
+from hdnn.arguments import shown, whole
 from hdnn.interconnections import Interconnection
 
 
@@ -94,9 +94,10 @@ class _Skew(nn.Module):
         """(..., n, n)."""
         free = self.module(y)
         count = self.features * (self.features - 1) // 2
-        if free.shape != (*y.shape[:-1], count):
+        if not isinstance(free, Tensor) or free.shape != (*y.shape[:-1], count):
+            got = tuple(free.shape) if isinstance(free, Tensor) else shown(free)
             raise ValueError(
                 f"The module of J(y) must give the {count} entries above the diagonal, {(*y.shape[:-1], count)} for "
-                f"states {tuple(y.shape)}; got {tuple(free.shape)}."
+                f"states {tuple(y.shape)}; got {got}."
             )
         return entries.place(free, self.index)

@@ -7,13 +7,14 @@ G u.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hdnn.arguments import shown, truth, whole
-from hdnn.energies import Energy
+from hdnn.energies import Energy, check_curvature
 from hdnn.entries import Slot
 from hdnn.hamiltonian import Hamiltonian
 
@@ -65,13 +66,22 @@ def beside(
 def _units(weights: Tensor | float | None, learned: bool, hidden: int) -> Tensor | None:
     if weights is None and not truth("learn_unit_weights", learned):
         return None
-    a = torch.as_tensor(1.0 if weights is None else weights, dtype=torch.float64, device="cpu").detach()
+    a = _as_numbers(1.0 if weights is None else weights)
     if a.dim() > 1 or (a.dim() == 1 and len(a) != hidden) or not (a.isfinite() & (a > 0)).all():
         raise ValueError(
             f"`unit_weights` must be positive, one number or one for each of the {hidden} hidden units; got "
             f"{tuple(a.shape) if isinstance(weights, Tensor) else shown(weights)}."
         )
     return a.expand(hidden).clone()
+
+
+def _as_numbers(weights: Any) -> Tensor:
+    truths = isinstance(weights, bool) or (isinstance(weights, Tensor) and weights.dtype is torch.bool)
+    with suppress(RuntimeError, TypeError, ValueError):
+        if not truths:
+            return torch.as_tensor(weights, dtype=torch.float64, device="cpu").detach()
+    got = "truths" if isinstance(weights, Tensor) else shown(weights)
+    raise TypeError(f"`unit_weights` must be a number, or a tensor (m,) of one for each hidden unit; got {got}.")
 
 
 def _ports(ports: Tensor | int | None, features: int) -> Tensor | int | None:
@@ -97,6 +107,7 @@ def checked_energy(energy: Energy | None, device: torch.device | str | None, dty
 
     Raises:
         TypeError: if it is none.
+        ValueError: if its curvature is no pair of bounds.
     """
     if energy is None:
         return None
@@ -105,6 +116,7 @@ def checked_energy(energy: Energy | None, device: torch.device | str | None, dty
             f"`energy` must be an `Energy`, a module with `value(y, t)`; got {shown(energy)}. Subclass `hdnn.Energy`, "
             f"or use `Separable(T, V)` or `Quadratic(Q)`."
         )
+    check_curvature(energy)
     return energy.to(device=device, dtype=dtype)
 
 

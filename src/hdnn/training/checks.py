@@ -238,14 +238,19 @@ def check_penalties(objective: Objective) -> None:
         if not math.isfinite(factor):
             raise ValueError(f"The weight of penalty {i} must be finite; got {factor}.")
         value = penalty(objective.network)
-        if not isinstance(value, Tensor) or value.dim():
-            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"Penalty {i} must return one number, a tensor without axes; got {shape}. Sum it up.")
+        check_penalty(i, value)
         if not value.requires_grad:
             raise ValueError(
                 f"Penalty {i} depends on no parameter that learns, so it would change nothing. Look for a detach(), a "
                 f"no_grad(), or frozen weights."
             )
+
+
+def check_penalty(i: int, value: object) -> None:
+    """See that it is one number, which is not spread over others."""
+    if not isinstance(value, Tensor) or value.dim():
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"Penalty {i} must return one number, a tensor without axes; got {shape}. Sum it up.")
 
 
 def checked_weight(weight: Tensor, y: Tensor, model: nn.Module) -> Tensor:

@@ -29,7 +29,7 @@ from hdnn.renames import RECIPE, renamed
 from hdnn.stages import Stages
 from hdnn.training import answers
 from hdnn.training.batches import Call, Inputs, Rows, called, each, parts, placed, source_of, tensors_of
-from hdnn.training.checks import check_objective
+from hdnn.training.checks import check_objective, check_penalty
 from hdnn.training.models import first_parameter
 from hdnn.training.positions import are_positions
 from hdnn.training.recipe import Recipe
@@ -138,8 +138,10 @@ class Objective(nn.Module):
 
     def penalised(self, loss: Tensor) -> Tensor:
         """The objective from what it is without penalties."""
-        for factor, penalty in self.penalties:
-            loss = loss + factor * penalty(self.network)
+        for i, (factor, penalty) in enumerate(self.penalties):
+            value = penalty(self.network)
+            check_penalty(i, value)
+            loss = loss + factor * value
         return loss
 
     def features(self, x: Inputs) -> Tensor:
@@ -163,13 +165,16 @@ class Objective(nn.Module):
 
         Raises:
             TypeError: if a loss of the user's gives no tensor.
-            ValueError: if outputs and targets of a regression differ in shape, or a loss of the user's does not give
-                the losses of samples where these have weights.
+            ValueError: if outputs and targets of a regression differ in shape, or a loss of the user's gives neither
+                one number nor the losses of samples, which alone will do where these have weights.
         """
         if answers.taught(self):
             return self._of_steps(output, y, weight)
         reduction = "mean" if weight is None else "none"
-        losses = self._losses(output, y, reduction) if self.loss is None else self.loss(output, y)
+        if self.loss is None:
+            return _mean(self._losses(output, y, reduction), weight)
+        losses = self.loss(output, y)
+        _check_losses(losses, output, y)
         return _mean(losses, weight)
 
     def _of_steps(self, output: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
@@ -219,10 +224,27 @@ def objective_of(
     )
 
 
-def _mean(losses: Tensor, weight: Tensor | None) -> Tensor:
-    """The weighted mean of the losses of samples; without weights they may be a mean already."""
+def _check_losses(losses: Tensor, output: Any, y: Tensor) -> None:
+    """Refuse losses of outputs and targets that were spread over each other, and losses in parts."""
     if not isinstance(losses, Tensor):
         raise TypeError(f"The loss must return a tensor; got {type(losses).__name__}.")
+    if losses.numel() == 1 or not losses.dim() or not isinstance(output, Tensor) or not isinstance(y, Tensor):
+        return
+    if losses.numel() > max(output.numel(), y.numel()):
+        raise ValueError(
+            f"The loss has spread outputs {tuple(output.shape)} and targets {tuple(y.shape)} over each other, to "
+            f"losses {tuple(losses.shape)} that compare every sample with others. Give both the same shape, such as "
+            f"`output.squeeze(-1)`."
+        )
+    if len(y) and losses.numel() % len(y):
+        raise ValueError(
+            f"The loss must return one number, or one for each of {len(y)} samples; got shape {tuple(losses.shape)}. "
+            f"Add up its parts."
+        )
+
+
+def _mean(losses: Tensor, weight: Tensor | None) -> Tensor:
+    """The weighted mean of the losses of samples; without weights they may be a mean already."""
     if weight is None:
         return losses if losses.dim() == 0 else losses.mean()
     if losses.dim() == 0 or len(losses) != len(weight):
