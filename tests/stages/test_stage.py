@@ -276,3 +276,34 @@ def test_forward_mode_agrees_with_backward():
     g = torch.randn_like(forward)
     (backward,) = torch.autograd.grad(stage(y.requires_grad_()), y, g)
     torch.testing.assert_close((forward * g).sum(), (backward * v).sum())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("memory", [None, "reverse"])
+def test_a_batch_of_nothing_counts_in_no_moment(kind, memory):
+    stage = stage_of(kind, memory=memory)
+    before = {name: buffer.clone() for name, buffer in stage.named_buffers()}
+    y = torch.empty(0, 4, 5, 5, dtype=torch.float64, requires_grad=True)
+    out = stage(y)
+    assert out.shape == stage.inverse(out).shape == (0, 4, 5, 5)
+    out.sum().backward()
+    assert all(not p.grad.any() for p in stage.parameters())
+    assert all(torch.equal(buffer, before[name]) for name, buffer in stage.named_buffers())
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("memory", ["recompute", "reverse"])
+def test_compiled_while_training(memory):
+    torch._dynamo.reset()
+    stage, plain = (stage_of("units", layers=2, memory=m) for m in (memory, "store"))
+    y = torch.randn(3, 4, 5, 5, dtype=torch.float64)
+    expected = plain(y)
+    expected.sum().backward()
+    found = torch.compile(stage, fullgraph=True, backend="aot_eager")(y)
+    found.sum().backward()
+    torch.testing.assert_close(found, expected, **EXACT)
+    for (name, mine), other in zip(stage.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, **EXACT, msg=name)
+    for mine, other in zip(stage.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(mine, other, **EXACT)

@@ -17,6 +17,7 @@ from hdnn import entries
 from hdnn.flow import Flow
 from hdnn.flow.memory import layer_by_layer
 from hdnn.hamiltonian import Field
+from hdnn.ranks import share
 from hdnn.stages import reversal
 from hdnn.stages.halves import Halves
 from hdnn.stages.normalization import Moments, Normalization, NormalizedDrive, Numbers, folded
@@ -43,7 +44,8 @@ class Stage(nn.Module):
         flow: of images or signals, with an explicit integrator; its `memory` says what is kept for gradients. In
             float32 "reverse" keeps the states of a stage in float64 on a grid of 2⁻³⁴, where sums have no rounding:
             layers are undone to the bit at any depth and whatever ‖M⁻¹‖ is, under autocast too, with less rounding
-            than "store"; of an undamped `Splitting` alone, states below 500,000.
+            than "store"; of an undamped `Splitting` alone, states below 500,000. Where `torch.compile` compiles a
+            stage that takes statistics of a batch, all states are kept.
         normalization: "units", "batch", "bias" or None.
         momentum: share of a batch in running means and variances, as of `torch.nn.BatchNorm2d`.
 
@@ -129,22 +131,24 @@ class Stage(nn.Module):
         Returns:
             The shape of y.
         """
-        flow, moments = self.flow, self._moments()
+        flow, moments = self.flow, self._moments(y)
         if isinstance(y, Halves):
             if y.shape[1] != flow.features:
                 flow.space.check(y.joined(), flow.features)
-            y = Halves(*flow.integrator.steps_apart(self.fields(moments), *y, flow.step))
-            self._track(moments)
+            y = Halves(*flow.integrator.steps_apart(self._all_fields(moments, y), *y, flow.step))
+            self._track(moments, y)
             return y
         flow.space.check(y, flow.features)
         if flow.memory == "reverse" and y.dtype in (torch.bfloat16, torch.float16):
             y = y.to(flow.weight.dtype)  # a stem under autocast gives 16 bits, whose sums nothing can undo
-        if flow.memory == "reverse" and flow.layers and reversal.serves(flow.integrator, y):
+        # In a compiled graph nothing that is run again or undone may write moments: there all states are kept.
+        memory = "store" if moments.open and torch.compiler.is_compiling() else flow.memory
+        if memory == "reverse" and flow.layers and reversal.serves(flow.integrator, y):
             bind = partial(self._field, moments)
-            y = reversal.run(bind, flow.integrator, flow.step, flow.layers, y, self._numbers())
+            y = reversal.run(bind, flow.integrator, flow.step, flow.layers, y, self._numbers(y))
         else:
-            y = layer_by_layer(flow.integrator, self.fields(moments), y, flow.step, flow.memory)
-        self._track(moments)
+            y = layer_by_layer(flow.integrator, self._all_fields(moments, y), y, flow.step, memory)
+        self._track(moments, y)
         return y
 
     @property
@@ -158,7 +162,7 @@ class Stage(nn.Module):
         While training, a pass of its own would count in the running moments; call `eval()` first, or `forward`.
         """
         states = [y]
-        for field in self.fields(None):
+        for field in self._all_fields(None, y):
             states.append(self.flow.integrator.step(field, states[-1], self.flow.step))
         return torch.stack(states)
 
@@ -168,7 +172,7 @@ class Stage(nn.Module):
         Raises:
             ValueError: if the integrator has no explicit inverse.
         """
-        for field in reversed(self.fields(None)):
+        for field in reversed(self._all_fields(None, y)):
             y = self.flow.integrator.inverse(field, y, self.flow.step)
         return y
 
@@ -204,13 +208,21 @@ class Stage(nn.Module):
 
     def fields(self, moments: Moments | None = None) -> list[Field]:
         """The vector field of every layer as it is now, in training or evaluation mode."""
-        layers = self.flow.layers
-        return self._fields(self._numbers(), layers, moments) if layers else []
+        return self._all_fields(moments, None)
 
-    def _numbers(self) -> tuple[Tensor | None, ...]:
+    def _all_fields(self, moments: Moments | None, y: Tensor | Halves | None) -> list[Field]:
+        layers = self.flow.layers
+        return self._fields(self._numbers(y), layers, moments) if layers else []
+
+    def _measures(self, y: Tensor | Halves | None) -> bool:
+        """Whether the moments are those of the batch: while training, but of one that is empty and has none."""
+        part = y.p if isinstance(y, Halves) else y
+        return self.training and (part is None or part.numel() > 0 or share() is not None)
+
+    def _numbers(self, y: Tensor | Halves | None) -> tuple[Tensor | None, ...]:
         """All that a layer is made of, stacked: free weights, biases and J, then what `Numbers` has from `gain` on."""
         running = (self.mean, self.variance, self.input_mean, self.input_variance)
-        of_units = (self.gain, self.input_gain, self.input_shift, *((None,) * 4 if self.training else running))
+        of_units = (self.gain, self.input_gain, self.input_shift, *((None,) * 4 if self._measures(y) else running))
         return self.flow.weight, self.flow.bias, self.flow._J(), *of_units
 
     def _field(self, moments: Moments | None, numbers: Sequence[Tensor | None]) -> Field:
@@ -262,26 +274,26 @@ class Stage(nn.Module):
             return [(slice(None), slice(None))]
         return list(zip(flow.hamiltonian.units, reversed(flow.hamiltonian._halves), strict=True))
 
-    def _running(self) -> dict[str, Tensor]:
-        names = (*_UNITS, *_INPUTS) if self.training else ()
+    def _running(self, y: Tensor | Halves) -> dict[str, Tensor]:
+        names = (*_UNITS, *_INPUTS) if self._measures(y) else ()
         return {name: x for name in names if (x := getattr(self, name)) is not None}
 
-    def _moments(self) -> Moments:
+    def _moments(self, y: Tensor | Halves) -> Moments:
         """Where a pass may note what it meets."""
         moves = len(self.flow.integrator.fractions) or _MOST_STAGES
-        running = self._running().items()
+        running = self._running(y).items()
         return Moments(
             self.flow.layers * moves,
             [{name: x[:, _own(name, *places)] for name, x in running} for places in self._places()],
         )
 
-    def _track(self, moments: Moments) -> None:
+    def _track(self, moments: Moments, y: Tensor | Halves) -> None:
         """Let the running moments take up what a pass has met; of several calls of a drive in a layer, the last."""
         noted, moments.open = moments.open and any(moments.calls), False
         if not noted:
             return  # before gradients are switched off: an exported program holds no switch around nothing
         with torch.no_grad():
-            for name, running in self._running().items():
+            for name, running in self._running(y).items():
                 met = running.clone()
                 for half, places in enumerate(self._places()):
                     last = moments.last(half, name, self.flow.layers)
