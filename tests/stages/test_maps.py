@@ -67,3 +67,18 @@ def test_states_that_do_not_fit_are_refused(map, shape, words):
 def test_sizes_that_cannot_be_are_refused(make, size):
     with pytest.raises(ValueError, match=r"at least 1|even"):
         make(size)
+
+
+def test_one_state_where_the_axes_are_told():
+    image, signal = torch.randn(4, 4, 4), torch.randn(4, 6)
+    for make in (lambda axes: hdnn.Pool(2, axes=axes), lambda axes: hdnn.Widen(8, axes=axes)):
+        torch.testing.assert_close(make(2)(image), make(None)(image[None])[0])
+        torch.testing.assert_close(make(1)(signal), make(None)(signal[None])[0])
+        torch.testing.assert_close(make(2)(image[None]), make(None)(image[None]))
+        with pytest.raises(ValueError, match=r"images of shape \(B, c, H, W\), or one of them; got \(4, 6\)"):
+            make(2)(signal)
+        with pytest.raises(ValueError, match=r"signals of shape \(B, c, L\), or one of them"):
+            make(1)(image[None])
+        with pytest.raises(ValueError, match="2 for images and 1 for signals; got 3"):
+            make(3)
+    assert (repr(hdnn.Pool(2, axes=2)), repr(hdnn.Widen(8, axes=1))) == ("Pool(2, axes=2)", "Widen(8, axes=1)")

@@ -25,6 +25,8 @@ class Pool(nn.Module):
         size: positions along each axis that become one.
         scaled: multiply by size, √size for signals, so that P J Pᵀ = J; the published networks do not. Positions must
             come out even then.
+        axes: of positions, 2 for images and 1 for signals, of which one alone is then taken as well, (c, H, W) or
+            (c, L). None takes batches alone: four axes are images, and three are signals.
 
     References:
         Chang et al., Reversible architectures for arbitrarily deep residual neural networks, AAAI 2018,
@@ -36,12 +38,13 @@ class Pool(nn.Module):
         (torch.Size([5, 8, 14, 14]), tensor(1.4142))
     """
 
-    def __init__(self, size: int = 2, *, scaled: bool = False) -> None:
+    def __init__(self, size: int = 2, *, scaled: bool = False, axes: int | None = None) -> None:
         super().__init__()
         self.size = whole("size", size)
         if self.size < 1:
             raise ValueError(f"`size` counts the positions that become one, so it must be at least 1; got {size}.")
         self.scaled = truth("scaled", scaled)
+        self.axes = _checked_axes(axes)
 
     @overload
     def forward(self, y: Tensor) -> Tensor: ...
@@ -55,7 +58,7 @@ class Pool(nn.Module):
         """
         if isinstance(y, Halves):
             return Halves(*map(self.forward, y))
-        axes = _positions(y)
+        axes = _positions(y, self.axes)
         if self.scaled and any(length % self.size for length in y.shape[-axes:]):
             raise ValueError(
                 f"Scaled pools keep J where cells of {self.size} positions come out even; got {tuple(y.shape[-axes:])}."
@@ -65,8 +68,8 @@ class Pool(nn.Module):
         return pooled * math.sqrt(self.size**axes) if self.scaled else pooled
 
     def extra_repr(self) -> str:
-        """The size, and whether J is kept."""
-        return f"{self.size}, scaled=True" if self.scaled else f"{self.size}"
+        """The size, whether J is kept, and the axes of positions."""
+        return f"{self.size}{', scaled=True' if self.scaled else ''}{_shown(self.axes)}"
 
 
 class Widen(nn.Module):
@@ -76,6 +79,7 @@ class Widen(nn.Module):
 
     Args:
         channels: c of the state that comes out, even.
+        axes: of positions, as for `Pool`.
 
     References:
         Chang et al., AAAI 2018, https://arxiv.org/abs/1709.03698
@@ -86,11 +90,12 @@ class Widen(nn.Module):
         tensor([0., 1., 1., 0., 0., 1., 1., 0.])
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, axes: int | None = None) -> None:
         super().__init__()
         self.channels = whole("channels", channels)
         if self.channels < 2 or self.channels % 2:
             raise ValueError(f"`channels` are two halves, (p, q), so they must be even; got {channels}.")
+        self.axes = _checked_axes(axes)
 
     @overload
     def forward(self, y: Tensor) -> Tensor: ...
@@ -102,7 +107,7 @@ class Widen(nn.Module):
         Raises:
             ValueError: if y has more channels already, or an odd number of them.
         """
-        axes = _positions(y.p if isinstance(y, Halves) else y)
+        axes = _positions(y.p if isinstance(y, Halves) else y, self.axes)
         channels = y.shape[-axes - 1]
         if channels > self.channels or channels % 2:
             raise ValueError(
@@ -115,12 +120,25 @@ class Widen(nn.Module):
         return torch.cat([functional.pad(half, around) for half in y.chunk(2, -axes - 1)], -axes - 1)
 
     def extra_repr(self) -> str:
-        """The channels that come out."""
-        return str(self.channels)
+        """The channels that come out, and the axes of positions."""
+        return f"{self.channels}{_shown(self.axes)}"
 
 
-def _positions(y: Tensor) -> int:
-    """How many axes of positions a batch of states has: two for images, one for signals."""
-    if y.dim() not in (3, 4):
+def _positions(y: Tensor, axes: int | None) -> int:
+    """How many axes of positions states have: as was said, or of a batch two for images and one for signals."""
+    if axes is None and y.dim() not in (3, 4):
         raise ValueError(f"Expected images of shape (B, c, H, W), or signals (B, c, L); got {tuple(y.shape)}.")
-    return y.dim() - 2
+    if axes is not None and y.dim() not in (axes + 1, axes + 2):
+        expected = "images of shape (B, c, H, W)" if axes == 2 else "signals of shape (B, c, L)"
+        raise ValueError(f"Expected {expected}, or one of them; got {tuple(y.shape)}.")
+    return y.dim() - 2 if axes is None else axes
+
+
+def _checked_axes(axes: int | None) -> int | None:
+    if axes is not None and whole("axes", axes) not in (1, 2):
+        raise ValueError(f"`axes` are those of positions, 2 for images and 1 for signals; got {axes}.")
+    return axes
+
+
+def _shown(axes: int | None) -> str:
+    return "" if axes is None else f", axes={axes}"
