@@ -58,7 +58,10 @@ template <class T> void check(Spec spec, int64_t nodes, int64_t samples, int64_t
   for (int64_t k = 0; k < edges; ++k) from.push_back(drawn(nodes)), to.push_back(drawn(nodes));
   const std::vector<T> w = normal<T>(edges, 0.5);
   const Sorted<T> there(nodes, from, to, w), back(nodes, to, from, w);
-  std::vector<T> numbers[4] = {normal<T>(states, 1), normal<T>(of_K, 0.5), normal<T>(of_b, 0.5), normal<T>(of_W, 0.5)};
+  // Wide flows of large K are so steep that quotients of differences are none of their derivatives.
+  const double scale = std::sqrt(0.5 / double(spec.features));
+  std::vector<T> numbers[4] = {normal<T>(states, 1), normal<T>(of_K, scale), normal<T>(of_b, 0.5),
+                               normal<T>(of_W, scale)};
   const std::vector<T> g = normal<T>(states, 1);
   std::vector<T> out = unwritten<T>(states), gradients[4];
   for (int k = 0; k < 4; ++k) gradients[k] = unwritten<T>(static_cast<int64_t>(numbers[k].size()));
