@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from test_by_hand import CASES, both, same
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from families import (
@@ -92,6 +93,27 @@ def test_random_graphs(chosen: str, nodes: int, features: int) -> None:
         for brought in ({"edge_index": edges}, {"edge_index": edges.int(), "edge_weight": weight}):
             flow = preset("h1", features, 2, space=Graph())
             same(flow, random(3, nodes, features), **brought)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("beyond", [8, 24, 56])
+def test_hooks_may_keep_numbers_anywhere_in_memory(beyond: int, dtype: torch.dtype) -> None:
+    """Bytes beyond a multiple of 64, where NumPy's arrays begin, too."""
+    flow, y = preset("h2", 4, 3, space=SPACES["Graph_given"](), dtype=dtype), state_on("Graph_given", 4, 2).to(dtype)
+
+    def moved(x: Tensor) -> Tensor:
+        room = x.new_empty(x.numel() + 32)
+        start = (beyond - room.data_ptr()) % 64 // x.element_size()
+        return room[start : start + x.numel()].view(x.shape).copy_(x.detach())
+
+    found = []
+    for pack in (lambda x: x, moved):
+        at = y.clone().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            out = flow(at)
+        found.append(torch.autograd.grad(out.square().sum(), [at, flow.weight, flow.bias]))
+    for plain, of_moved in zip(*found, strict=True):
+        assert torch.equal(plain, of_moved)
 
 
 def test_a_graph_without_edges() -> None:

@@ -32,6 +32,9 @@ class Edges(Protocol):
 # does not: its threads share samples.
 _LARGEST = 1 << 16
 
+# Bytes of the widest vector of numbers, at multiples of which the kernel reads what it has kept.
+_VECTOR = 64
+
 # An extension that was compiled before there were graphs goes without.
 _serves = hasattr(calls.extension, "GraphRun")
 
@@ -78,11 +81,22 @@ def backward(
 ) -> list[Tensor | None]:
     """The gradients of the tensors from that of the result, and from what `forward` has kept."""
     y, *others = (calls._packed(x, 0) for x in tensors)
+    kept = _aligned(kept)
     g, out = calls._packed(g, 0), torch.empty_like(y)
     found = [torch.empty_like(x) if weights_too else None for x in others]
     gradients = dict(zip(("weight_gradient", "bias_gradient", "drive_gradient"), found, strict=False))
     _call(calls.extension.graph_backward, y, _run(plan, edges, y, others, out=out, g=g, kept=kept, **gradients))
     return [out, *found]
+
+
+def _aligned(kept: Tensor) -> Tensor:
+    """What was kept, where vectors of numbers may be read: hooks of autograd give it back from anywhere in memory."""
+    if kept.is_contiguous() and kept.data_ptr() % _VECTOR == 0:
+        return kept
+    size = kept.element_size()
+    room = kept.new_empty(kept.numel() + _VECTOR // size)
+    start = -room.data_ptr() % _VECTOR // size
+    return room[start : start + kept.numel()].copy_(kept)
 
 
 def _call(function: Any, y: Tensor, run: Any) -> None:
