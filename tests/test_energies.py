@@ -369,7 +369,31 @@ def test_exports_with_gradients_of_autograd(kind: str) -> None:
     flow = alone(Well(), "ForwardEuler") if kind == "alone" else beside("StormerVerlet_p", energy=pendulum())
     batch = torch.export.Dim("batch")
     program = torch.export.export(flow, (random(3, 4),), dynamic_shapes=({0: batch},), strict=False).module()
-    y = random(7, 4, seed=3)
-    tight(program(y), flow(y))
+    y = random(7, 4, seed=3).requires_grad_()
     with torch.no_grad():
-        tight(torch.export.export(flow, (y,), strict=False).module()(y), flow(y))
+        without = torch.export.export(flow, (y.detach(),), strict=False).module()
+    for made in (program, without):
+        tight(made(y), flow(y))
+        learned = [flow.get_parameter(name) for name, _ in made.named_parameters()]
+        found, expected = (
+            torch.autograd.grad(of(y).square().sum(), [y, *weights], materialize_grads=True)
+            for of, weights in ((made, made.parameters()), (flow, learned))
+        )
+        for ours, others in zip(found, expected, strict=True):
+            tight(ours, others)
+
+
+def test_curvature_may_have_no_bound() -> None:
+    class Steep(Energy):
+        curvature = (0.0, math.inf)
+
+        def value(self, y: Tensor, t: float) -> Tensor:
+            return (y**4).sum(-1)
+
+    flow = alone(Steep(), "ForwardEuler")
+    assert lower_bound(flow) == 1.0
+    with pytest.raises(ValueError, match=r"No upper bound is known .* whose `curvature` is infinite"):
+        log_layer_bounds(flow)
+    for wrong in ((math.nan, 1.0), (0.0, math.nan), (1.0, 0.0), (math.inf, 0.0)):
+        with pytest.raises(ValueError, match="two bounds of the eigenvalues of the Hessian, the lower first"):
+            alone(Separable(torch.sum, torch.sum, curvature=wrong), "ForwardEuler")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hdnn.activations import GAUSS
-from hdnn.arguments import finite, shown, truth
+from hdnn.arguments import real, shown, truth
 
 # Lengths of a step above which its mean gradient is put right by the difference of energies.
 _FAR = 1e-2
@@ -36,8 +36,9 @@ class Energy(nn.Module, ABC):
     first layer, and is that of the middle of each layer.
 
     Attributes:
-        curvature: bounds of the eigenvalues of ∂²E/∂y², the lower first, from which those of ‖M‖ follow; None where
-            they are not known: nothing that rests on them is then promised.
+        curvature: bounds of the eigenvalues of ∂²E/∂y², the lower first, from which those of ‖M‖ follow; infinite
+            where there is none, as (0, math.inf) of y⁴. None where they are not known: nothing that rests on them is
+            then promised.
 
     Example:
         >>> import torch, hdnn
@@ -69,7 +70,7 @@ class Energy(nn.Module, ABC):
         """The same while `torch.export` writes operators down, which `torch.func` inside it cannot do."""
         differentiated = torch.is_grad_enabled()
         with torch.enable_grad():
-            x = y if y.requires_grad else y.detach().requires_grad_()
+            x = y if y.requires_grad else y.clone().requires_grad_()  # `detach` would stop gradients of the program
             E = value_of(self, x, t).sum()
         (found,) = torch.autograd.grad(E, x, create_graph=differentiated)
         return found
@@ -142,7 +143,7 @@ def check_curvature(energy: Energy) -> None:
 
     Raises:
         TypeError: if a bound is no number.
-        ValueError: if there are not two of them, in their order and finite.
+        ValueError: if there are not two of them in their order, infinite ones where one side has no bound.
     """
     given = energy.curvature
     if given is None:
@@ -150,8 +151,8 @@ def check_curvature(energy: Energy) -> None:
     rule = f"`{type(energy).__name__}.curvature` must be two bounds of the eigenvalues of the Hessian, the lower first"
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise ValueError(f"{rule}, or None; got {shown(given)}.")
-    lower, upper = (finite("curvature", bound) for bound in given)
-    if lower > upper:
+    lower, upper = (real("curvature", bound) for bound in given)
+    if not lower <= upper:  # nan is in no order
         raise ValueError(f"{rule}; got {shown(given)}.")
 
 

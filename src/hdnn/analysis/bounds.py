@@ -214,8 +214,11 @@ def log_layer_bounds(flow: Flow, *, slopes: Slopes | None = None, image_size: Si
     if found is not None and bool(found.isfinite().all()):
         return found
     of_J = "" if flow.interconnection.skew else ", whose J is not stated to be skew"
+    own = flow.hamiltonian.own
+    endless = own is not None and own.curvature is not None and not all(map(math.isfinite, own.curvature))
+    of_E = ", with an energy whose `curvature` is infinite" if endless else ""
     raise ValueError(
-        f"No upper bound is known for `{flow.integrator!r}` with slopes from {smallest:g} to {largest:g}{of_J}. "
+        f"No upper bound is known for `{flow.integrator!r}` with slopes from {smallest:g} to {largest:g}{of_J}{of_E}. "
         f"Measure instead: `log_norms(flow, y0)`."
     )
 
