@@ -82,3 +82,12 @@ def test_one_state_where_the_axes_are_told():
         with pytest.raises(ValueError, match="2 for images and 1 for signals; got 3"):
             make(3)
     assert (repr(hdnn.Pool(2, axes=2)), repr(hdnn.Widen(8, axes=1))) == ("Pool(2, axes=2)", "Widen(8, axes=1)")
+
+
+def test_pickles_that_know_no_axes_take_batches():
+    for map in (hdnn.Pool(2), hdnn.Widen(8)):
+        y = torch.randn(2, 4, 4, 4)
+        expected, text = map(y), repr(map)
+        del map.__dict__["axes"]  # as a pickle of an earlier version has it
+        torch.testing.assert_close(map(y), expected)
+        assert repr(map) == text

@@ -38,6 +38,8 @@ class Pool(nn.Module):
         (torch.Size([5, 8, 14, 14]), tensor(1.4142))
     """
 
+    axes: int | None = None  # of pickles that do not say which
+
     def __init__(self, size: int = 2, *, scaled: bool = False, axes: int | None = None) -> None:
         super().__init__()
         self.size = whole("size", size)
@@ -89,6 +91,8 @@ class Widen(nn.Module):
         >>> Widen(8)(torch.ones(1, 4, 1, 1)).flatten()
         tensor([0., 1., 1., 0., 0., 1., 1., 0.])
     """
+
+    axes: int | None = None  # of pickles that do not say which
 
     def __init__(self, channels: int, *, axes: int | None = None) -> None:
         super().__init__()
