@@ -37,8 +37,12 @@ class Slot(NamedTuple):
 class Factor:
     """A factor of the equation. Its constants stay on the CPU, on whatever device a pickle of its flow is loaded."""
 
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update(on_cpu(state))
+    def __setstate__(self, state: Any) -> None:
+        # Copies and pickles of a class with slots give (attributes or None, slots).
+        attributes, slots = state if isinstance(state, tuple) else (state, None)
+        self.__dict__.update(on_cpu(attributes or {}))
+        for name, value in on_cpu(slots or {}).items():
+            object.__setattr__(self, name, value)  # frozen ones too
 
 
 def on_cpu(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import copy
+import pickle
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -47,9 +50,44 @@ class Scaled(Dense):
         return 3 * free
 
 
+class Slotted(Dense):
+    """With room of its own for what it knows."""
+
+    __slots__ = ("factor",)
+
+    def __init__(self, factor: Tensor) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def build(self, free: Tensor, index: Tensor | None) -> Tensor:
+        return self.factor * free
+
+
+@dataclass(slots=True)
+class Made(Structure):
+    """The same, as Python makes it."""
+
+    factor: Tensor
+
+    def free_shape(self, features: int, kernel_size: int | None = None) -> tuple[int, ...]:
+        return (features, features)
+
+    def build(self, free: Tensor, index: Tensor | None) -> Tensor:
+        return self.factor * free
+
+
 def flow_of(structure: Structure, **options: object) -> Flow:
     given = {"interconnection": Fixed(canonical(4)), "integrator": ForwardEuler(), "step": 0.3, "dtype": F64, **options}
     return fill(Flow(4, 5, structure=structure, **given), 0.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [Slotted, Made])
+def test_factors_with_slots_are_copied(make: Any) -> None:
+    flow = flow_of(make(torch.tensor(3.0, dtype=F64)))
+    for copied in (copy.deepcopy(flow), pickle.loads(pickle.dumps(flow))):
+        tight(copied(state(flow)), flow(state(flow)))
+        assert copied.structure.factor == 3
+        assert copied.structure.factor is not flow.structure.factor
 
 
 @pytest.mark.parametrize("structure", [Toeplitz(), LowRank(), Scaled()])
