@@ -129,6 +129,17 @@ def test_regression_targets_of_another_shape_are_refused_not_spread():
         objective(batch_of("regression")[0], torch.zeros(7, dtype=F64))
 
 
+@pytest.mark.parametrize("terms", [2, 3, 8])
+def test_losses_of_others_than_samples_are_refused(terms):
+    """Of four samples, whether their number goes into that of the losses or not."""
+    x, net = torch.randn(4, 3), torch.nn.Linear(3, 3)
+    losses = Objective(net, lambda output, y: (output - y).square().mean(1).repeat(2)[:terms])
+    with pytest.raises(ValueError, match=rf"each of 4 samples; got shape \({terms},\).* take its mean"):
+        losses(x, x)
+    means = Objective(net, lambda output, y: (output - y).square().mean(1)[:terms].mean())
+    assert means(x, x)[0].dim() == 0
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_evaluation_in_parts_is_evaluation_in_one(case, monkeypatch):
     network, (x, y) = network_of(case), batch_of(case, rows=50)

@@ -228,18 +228,19 @@ def _check_losses(losses: Tensor, output: Any, y: Tensor) -> None:
     """Refuse losses of outputs and targets that were spread over each other, and losses in parts."""
     if not isinstance(losses, Tensor):
         raise TypeError(f"The loss must return a tensor; got {type(losses).__name__}.")
-    if losses.numel() == 1 or not losses.dim() or not isinstance(output, Tensor) or not isinstance(y, Tensor):
+    if losses.numel() == 1 or not isinstance(y, Tensor):
         return
-    if losses.numel() > max(output.numel(), y.numel()):
+    if isinstance(output, Tensor) and losses.numel() > max(output.numel(), y.numel()):
         raise ValueError(
             f"The loss has spread outputs {tuple(output.shape)} and targets {tuple(y.shape)} over each other, to "
             f"losses {tuple(losses.shape)} that compare every sample with others. Give both the same shape, such as "
             f"`output.squeeze(-1)`."
         )
-    if len(y) and losses.numel() % len(y):
+    if len(losses) != len(y):
         raise ValueError(
             f"The loss must return one number, or one for each of {len(y)} samples; got shape {tuple(losses.shape)}. "
-            f"Add up its parts."
+            f"Where it leaves samples out, or counts others than samples, take its mean; where it has parts, add them "
+            f"up."
         )
 
 
