@@ -141,6 +141,17 @@ def test_many_train_together_as_one_by_one(classes):
 
 
 @KINDS
+def test_the_loss_of_an_epoch_is_that_of_its_steps(classes):
+    """As `evaluate` finds it, where nothing moves: batches of more steps count for more."""
+    x, y = data_of(classes)
+    frozen = RECIPE(epochs=1, learning_rate=1e-30)
+    expected = hdnn.evaluate(network_of(classes), (x, LENGTHS), y)["loss"]
+    (alone,) = hdnn.fit(network_of(classes), (x, LENGTHS), y, frozen)
+    ((together,),) = hdnn.fit_together([network_of(classes)], (x[None], LENGTHS[None]), y[None], frozen, seeds=[0])
+    assert (alone["loss"], together["loss"]) == pytest.approx((expected, expected), rel=1e-12)
+
+
+@KINDS
 def test_it_goes_on_in_the_midst_of_an_epoch(classes):
     x, y = data_of(classes)
     whole, states = network_of(classes), []

@@ -18,7 +18,7 @@ class Stretch(NamedTuple):
 
     Args:
         last: of them.
-        sizes: k numbers of rows.
+        sizes: k numbers of rows; of answers where each step of a sequence is one, (k,) or of each member (E, k).
         y: the targets of their rows.
         losses: (k,), or (E, k), the objectives before each; None where the steps were done before a pause.
         output: what was said to the rows, each before its step.
@@ -26,7 +26,7 @@ class Stretch(NamedTuple):
     """
 
     last: int
-    sizes: Sequence[int]
+    sizes: Sequence[Any]
     y: Tensor
     losses: Tensor | None = None
     output: Any = None

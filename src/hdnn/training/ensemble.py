@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hdnn.flow import Flow
 from hdnn.modes import evaluating
-from hdnn.training.answers import scored
+from hdnn.training.answers import count, scored, taught
 from hdnn.training.backends import TrainingBackend, chosen_backend, warn_of_change
 from hdnn.training.batches import Batch, Inputs, Rows, called, each, tensors_of
 from hdnn.training.checks import check_data, check_trainable, checked_weight
@@ -92,6 +92,7 @@ class _Together(Trainer):
         super().__init__(learner, source, callbacks)
         self.rows, self.network, self.call = source, network, objective.call
         self.scores_of = scores_of(network, objective.loss, None)
+        self.by_answers = taught(objective)
         self.histories: list[list[Record]] = [[] for _ in source.generators]
         self.has_stepped = False
         self._begin_epoch()
@@ -132,9 +133,10 @@ class _Together(Trainer):
     def record(self, epoch: int, rate: float) -> None:
         """End an epoch."""
         seconds = time.perf_counter() - self.start
-        members = zip(self.histories, self.losses / self.rows.count, self.scores, self.rows.data.y, strict=True)
+        members = zip(self.histories, self.losses, self.scores, self.rows.data.y, strict=True)
         for history, loss, score, y in members:
-            record = {"epoch": float(epoch), "loss": float(loss), "learning_rate": rate}
+            size = count(self.network, y) if self.by_answers else self.rows.count
+            record = {"epoch": float(epoch), "loss": float(loss) / size, "learning_rate": rate}
             if self.scores_of:
                 value = mean_score(self.network, float(score), y)
                 record[f"train_{score_name(self.network)}"] = value

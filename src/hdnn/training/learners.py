@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hdnn.training import heads, state, steps
+from hdnn.training import answers, heads, state, steps
 from hdnn.training.averaging import Mean
 from hdnn.training.batches import Batch, Inputs, Source
 from hdnn.training.course import Course, Stretch
@@ -91,9 +91,9 @@ class Stepwise(Learner):
         """The steps of an epoch that are left, one by one."""
         take_step, done = steps.step_of(self.recipe), course.done
         for number, batch in enumerate(source.epoch(course.epoch), start=1):
-            rows = [batch.y.shape[int(source.stacked)]]
+            sizes = self.sizes(batch.y, stacked=source.stacked)
             if number <= done:
-                yield Stretch(number, rows, batch.y)
+                yield Stretch(number, sizes, batch.y)
                 continue
             self.set_rate(course.share(number))
             try:
@@ -101,7 +101,7 @@ class Stepwise(Learner):
             except (FloatingPointError, RuntimeError, ValueError) as error:
                 course.failed(number, batch.x, error)
                 raise
-            yield Stretch(number, rows, batch.y, losses[..., None], output)
+            yield Stretch(number, sizes, batch.y, losses[..., None], output)
 
     def memory(self) -> Memory:
         """Copies of what the optimizer remembers."""
@@ -116,6 +116,10 @@ class Stepwise(Learner):
         kept = (value for each in self.optimizer.state.values() for value in each.values())
         numbers = (*self.weights().values(), *(value for value in kept if isinstance(value, Tensor)))
         return all(bool(value.isfinite().all()) for value in numbers)
+
+    def sizes(self, y: Tensor, *, stacked: bool) -> Sequence[Any]:
+        """What the objective of one step is a mean of, for `Stretch`: so many rows."""
+        return [y.shape[int(stacked)]]
 
     @abstractmethod
     def losses(self, batch: Batch) -> tuple[Tensor, Any]:
@@ -172,6 +176,13 @@ class Headed(Stepwise):
 
     objective: Objective
     heads: list[nn.Parameter]
+
+    def sizes(self, y: Tensor, *, stacked: bool) -> Sequence[Any]:
+        """What the objective of one step is a mean of: rows, or of each member the answers that count."""
+        if not answers.taught(self.objective):
+            return super().sizes(y, stacked=stacked)
+        network = self.objective.network
+        return [[answers.count(network, each)] for each in y] if stacked else [answers.count(network, y)]
 
     @abstractmethod
     def features(self, x: Inputs) -> Tensor:
