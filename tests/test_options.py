@@ -68,7 +68,7 @@ def test_help_on_presets_shows_every_keyword(preset):
     assert {"features", "layers", "integrator", *presets.Options.__annotations__} <= shown.keys()
     assert all(each.kind is not each.VAR_KEYWORD for each in shown.values())
     assert shown["activation"].default is hdnn.tanh
-    with pytest.raises(TypeError, match="`stepp`. Did you mean 'step'"):
+    with pytest.raises(TypeError, match=r"`stepp`\. Did you mean 'step'"):
         preset(4, 2, stepp=0.1)
 
 

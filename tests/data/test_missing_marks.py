@@ -146,13 +146,16 @@ def test_a_mark_among_typed_dates_is_missing_and_said(tmp_path):
     assert encoder.report(frame).missing == {"day": 2}
 
 
-def test_durations_are_numbers_however_a_table_is_kept(tmp_path):
+@pytest.mark.parametrize("absent", [(), (3, 8)])
+def test_durations_are_numbers_however_a_table_is_kept(tmp_path, absent):
     openpyxl = pytest.importorskip("openpyxl")
     took = pd.Series(pd.to_timedelta(np.arange(30) * 90 % 700, unit="s"))
+    took[list(absent)] = pd.NaT
     frame = pd.DataFrame({"took": took, "y": np.arange(30) % 2})
     frame.to_parquet(tmp_path / "t.parquet")
     book = openpyxl.Workbook()
-    for row in (["took", "y"], *zip([each.to_pytimedelta() for each in took], frame["y"].tolist(), strict=True)):
+    cells = [None if each is pd.NaT else each.to_pytimedelta() for each in took]
+    for row in (["took", "y"], *zip(cells, frame["y"].tolist(), strict=True)):
         book.active.append(row)
     book.save(tmp_path / "t.xlsx")  # pandas writes durations as shares of a day
     encoders = [table(kept, "y").encoder for kept in (frame, tmp_path / "t.parquet", tmp_path / "t.xlsx")]

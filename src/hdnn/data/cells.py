@@ -91,7 +91,7 @@ def is_text(column: pd.Series[Any]) -> bool:
     from pandas.api import types
 
     if types.is_object_dtype(column.dtype):
-        return types.infer_dtype(column, skipna=True) == "string"
+        return types.infer_dtype(column.dropna()) == "string"  # of what is missing, `skipna` leaves NaT
     return types.is_string_dtype(column.dtype)
 
 
