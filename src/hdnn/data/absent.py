@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hdnn.data import dates
 from hdnn.data.notation import TRUTH, USUAL_MARKS, Notation
 
 if TYPE_CHECKING:
@@ -112,12 +113,11 @@ def without(frame: pd.DataFrame, marks: Collection[str]) -> pd.DataFrame:
 
 
 def _without(column: pd.Series[Any], marks: list[str]) -> pd.Series[Any]:
-    import pandas as pd
     from pandas.api import types
 
     meant = numbers_meant(marks, Notation())
-    if types.is_datetime64_any_dtype(column.dtype):
-        return column.mask(pd.to_datetime(column, utc=True).isin(dates_meant(marks)))
+    if dates.are_typed(column):
+        return column.mask(dates.gaps(column, marks))
     if types.is_bool_dtype(column.dtype):
         return column.mask(column.map(lambda cell: str(cell) in marks, na_action="ignore").eq(True))
     if types.is_numeric_dtype(column.dtype):
@@ -132,11 +132,3 @@ def _without(column: pd.Series[Any], marks: list[str]) -> pd.Series[Any]:
         return isinstance(cell, int | float | np.number) and cell in meant
 
     return column.mask(column.astype(object).map(is_mark).astype(bool))
-
-
-def dates_meant(marks: Sequence[str]) -> pd.Series[Any]:
-    """The dates that marks stand for if they are written as programs write them; without a zone, in UTC."""
-    import pandas as pd
-
-    written = pd.Series([mark for mark in marks if any(sign.isdigit() for sign in mark) and "-" in mark], dtype=object)
-    return pd.to_datetime(written, format="ISO8601", errors="coerce", utc=True).dropna()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hdnn.data import absent, documents
+from hdnn.data import dates, documents
 from hdnn.data.cells import FloatArray, IntArray, center, row_number
 from hdnn.data.columns import grown, marks
 from hdnn.data.notation import USUAL_MARKS
@@ -177,19 +177,21 @@ def days(name: str, column: pd.Series[Any], format: str, missing: tuple[str, ...
     Raises:
         ValueError: If a cell is no such date; the message names the first.
     """
-    from pandas.api import types
+    import pandas as pd
 
     given, empty = column, column.isna().to_numpy(dtype=bool, copy=True)
-    is_typed = types.is_datetime64_any_dtype(column.dtype) or _is_typed(column)
+    is_typed = dates.are_typed(column)
     if not is_typed:
         cells = column.astype(object).map(lambda cell: str(cell).strip(), na_action="ignore")
         empty |= cells.isin(["", *USUAL_MARKS, *missing]).to_numpy(dtype=bool)
-        column = cells.where(~empty)
+        column = cells.where(~empty).astype(object)  # a column without any text is one of numbers to pandas
         if format == TYPED:
-            column = column.where(column.str.match(rf"{_ISO}|^[0-9]{{8}}$", na=False))
+            column = column.map(dates.year_first, na_action="ignore").astype(object)
+            column = column.where(column.str.match(_ISO, na=False))
     t = _days(column, format or ISO) if not is_typed else _typed_days(column)
-    if format == TYPED and missing:
-        gaps = np.isin(t, _typed_days(absent.dates_meant(missing)))
+    if missing and (is_typed or format == TYPED):
+        read = column if is_typed else pd.to_datetime(column, format=ISO, errors="coerce", utc=True)
+        gaps = dates.gaps(read, missing, format)
         t, empty = np.where(gaps, np.nan, t), empty | gaps
     wrong = np.flatnonzero(np.isnan(t) & ~empty)
     if len(wrong):
@@ -200,12 +202,6 @@ def days(name: str, column: pd.Series[Any], format: str, missing: tuple[str, ...
             f"{str(given.iloc[place])[:40]!r}. Correct that value, or leave it empty to have it filled in."
         )
     return t
-
-
-def _is_typed(column: pd.Series[Any]) -> bool:
-    from pandas.api import types
-
-    return types.is_object_dtype(column.dtype) and types.infer_dtype(column, skipna=True) in ("date", "datetime")
 
 
 def _typed_days(column: pd.Series[Any]) -> FloatArray:
@@ -222,11 +218,15 @@ def _days(column: pd.Series[Any], format: str) -> FloatArray:
     """Days since 1970 of texts; NaN for what is no date."""
     import pandas as pd
 
-    column = column.where(column.str.contains("[0-9]", na=False))  # `today` is a date to pandas, in any format
+    column = column.astype(object)
+    column = column.where(column.str.contains("[0-9]", na=False)).astype(
+        object
+    )  # `today` is a date to pandas, in any format
     if format == QUARTERS:
         month = {"1": "-01", "2": "-04", "3": "-07", "4": "-10"}
         written = column.where(column.str.match(_QUARTER, na=False))
-        column, format = written.str[:4] + written.str[-1].map(month), "%Y-%m"
+        column = written.map(lambda text: text[:4] + month[text[-1]], na_action="ignore")
+        format = "%Y-%m"
     try:
         return _since_1970(pd.to_datetime(column, format=format, errors="coerce", utc=True))
     except (ValueError, TypeError, OverflowError, re.error):
@@ -234,7 +234,7 @@ def _days(column: pd.Series[Any], format: str) -> FloatArray:
 
 
 def _since_1970(moments: pd.Series[Any]) -> FloatArray:
-    moment = moments.dt.tz_convert(None).to_numpy(dtype="datetime64[us]")  # which holds any year
+    moment = dates.microseconds(moments)
     t: FloatArray = np.where(np.isnat(moment), np.nan, moment.astype(np.int64) / 86_400_000_000)
     return t
 
