@@ -27,9 +27,14 @@ def own(said: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def among(texts: Iterable[str], said: Sequence[str] | None) -> tuple[str, ...]:
-    """The marks in a column of texts; a file that is text itself has none left but for `?`."""
+    """The marks of a column of texts: all that a user says, which other rows may hold, else the usual ones in it.
+
+    A file that is text itself has none of the usual ones left but for `?`.
+    """
+    if said is not None:
+        return tuple(dict.fromkeys(mark for mark in said if mark))
     found = set(texts)
-    return tuple(mark for mark in ((*USUAL_MARKS, "?") if said is None else said) if mark in found)
+    return tuple(mark for mark in (*USUAL_MARKS, "?") if mark in found)
 
 
 def numbers_meant(marks: Sequence[str], notation: Notation) -> tuple[float, ...]:
