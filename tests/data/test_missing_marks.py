@@ -2,6 +2,7 @@
 
 import datetime
 import io
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -118,6 +119,39 @@ def test_runs_of_before_keep_their_reading_of_marks():
     plain = Numeric.fit("x", column.drop(3), missing=("-999",)).to_dict()
     assert "exact_marks" not in plain
     assert Numeric.from_dict(plain).exact_marks
+
+
+@pytest.mark.parametrize("mark", ["-999", "TRUE"])
+def test_pickles_of_before_keep_their_reading_of_marks(mark):
+    def of_before(made):
+        """The same as a pickle without its last field gives it."""
+        found = object.__new__(type(made))
+        found.__setstate__(made.__getstate__()[:-1])
+        return found
+
+    encoder = Numeric.fit("x", pd.Series(["0", "1", "2", "3"]), missing=(mark,))
+    target = TargetEncoder.fit_numbers(pd.DataFrame({"y": [0.0]}), None, (mark,))
+    for made in (encoder, target):
+        old = of_before(made)
+        assert old.exact_marks == (mark == "-999")
+        assert type(made).from_dict(old.to_dict()) == old
+        assert pickle.loads(pickle.dumps(made)) == made
+    assert np.isnan(of_before(encoder).values(pd.Series(["1", "2"]))).sum() == (mark == "TRUE")
+    given = Dialect(missing=(mark,))
+    assert of_before(given) == given == pickle.loads(pickle.dumps(given))
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".xlsx"])
+def test_marks_that_only_new_rows_hold_are_missing(tmp_path, ending):
+    frame = pd.DataFrame({"town": ["u", "v"] * 20, "x": np.arange(40) % 7, "y": ["a"] * 20 + ["b"] * 20})
+    found = table(stored(frame, tmp_path, ending), "y", missing=["zz"])
+    new = frame.head(3).assign(town=["zz", "u", "w"], y=["a", "zz", "c"])
+    (part,) = parts(stored(new, tmp_path, ending), list(frame), Dialect(missing=("zz",)))
+    report = found.encoder.report(part)
+    assert report.missing == {"town": 1}
+    assert "town" in report.description
+    assert found.target.gaps(part).tolist() == [False, True, False]
+    assert found.target.answered(part).tolist() == [True, False, False]
 
 
 def test_texts_among_typed_dates_are_read_as_programs_write_them_or_refused():

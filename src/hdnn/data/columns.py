@@ -59,6 +59,9 @@ class Numeric:
     apart: tuple[str, ...] = ()
     exact_marks: bool = True
 
+    def __setstate__(self, state: list[Any]) -> None:
+        documents.restore(self, state, exact_marks=lambda: exact(None, self.missing, self.notation))
+
     def __post_init__(self) -> None:
         documents.text(self.name, "The name of a column")
         documents.number(self.mean, f"The mean of column {self.name!r}")

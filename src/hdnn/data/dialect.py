@@ -18,8 +18,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from hdnn.data import documents
 from hdnn.data.headers import are_types, named, names_again, require_names
 from hdnn.names import few
 
@@ -77,6 +78,9 @@ class Dialect:
     missing: tuple[str, ...] | None = None
     date_format: str | None = None
     also_missing: tuple[str, ...] = ()
+
+    def __setstate__(self, state: list[Any]) -> None:
+        documents.restore(self, state)
 
     def __post_init__(self) -> None:
         if self.separator is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from numbers import Real
 from pathlib import Path
@@ -101,6 +101,20 @@ def record(kind: type[T], document: object, what: str) -> T:
         elif field.default is MISSING and field.default_factory is MISSING:
             raise ValueError(f"The description of {what} lacks {name!r}. Is it whole?")
     return kind(**values)
+
+
+def restore(kept: Any, state: Sequence[Any], **later: Callable[[], Any]) -> None:
+    """Give a frozen record with slots the state of a pickle.
+
+    Args:
+        kept: The record, without a value yet.
+        state: Values of its first fields.
+        later: Values of fields that older pickles lack, called when the fields before are there; others get their
+            defaults.
+    """
+    for place, field in enumerate(fields(kept)):
+        absent = later.get(field.name, lambda default=field.default: default)
+        object.__setattr__(kept, field.name, state[place] if place < len(state) else absent())
 
 
 @functools.cache  # else every file would have the annotations compiled

@@ -56,6 +56,9 @@ class TargetEncoder:
     missing: tuple[str, ...] = ()
     exact_marks: bool = True
 
+    def __setstate__(self, state: list[Any]) -> None:
+        documents.restore(self, state, exact_marks=lambda: exact(None, self.missing, self.notation or PLAIN))
+
     def __post_init__(self) -> None:
         documents.names(self.columns, "The target columns")
         if self.classes:
