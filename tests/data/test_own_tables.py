@@ -258,6 +258,11 @@ def test_a_line_that_says_the_separator_is_no_header(tmp_path):
         (part,) = table_parts(path, text=["y"])
         assert len(part) == 9
         assert list(read_table(path, skip_lines=1)) == ["x", "y"]
+        assert list(read_table(path, separator=sign)) == ["x", "y"]
+        with pytest.raises(ValueError, match=r"says that its columns .*, but `separator` is ','. Give"):
+            read_table(path, separator=",")
+    path.write_text("sep=;\nx,y\n" + "".join(f"{i},{i % 2}\n" for i in range(9)))
+    assert list(read_table(path, separator=",")) == ["x", "y"]  # which fits
 
 
 def test_a_name_that_a_place_would_give_is_kept(tmp_path):

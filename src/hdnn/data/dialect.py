@@ -147,13 +147,19 @@ def found(stream: BinaryIO, own: str, place: Path, given: Dialect, expected: Col
     if not is_all and len(lines) > 1:
         lines.pop()  # it may be cut
     above, said = given.skip_lines, given.separator
-    if not above and lines and (line := _SAID.fullmatch(lines[0].rstrip("\r\n"))):
+    line = _SAID.fullmatch(lines[0].rstrip("\r\n")) if lines and not above else None
+    if line:
         above, said = 1, said or line[1]
     body = "".join(lines[above:])
     tried = [said] if said else [*SEPARATORS, BLANKS]
     tables = {separator: _rows(body, separator) for separator in tried}
     separator = said or _separator(tables, own, place, set(expected))
     rows = tables[separator]
+    if line and line[1] != separator and _shape(_rows(body, line[1])) > _shape(rows):
+        raise ValueError(
+            f"The first line of {place} says that its columns are separated by {line[1]!r}, but `separator` is "
+            f"{separator!r}. Give `separator={line[1]!r}`, or leave it out."
+        )
     if not rows and body.strip():
         raise ValueError(
             f"{place} cannot be read as a table: field larger than {csv.field_size_limit()} letters in its header. Is "
