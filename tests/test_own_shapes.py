@@ -99,7 +99,7 @@ def test_gradients_are_those_of_the_states() -> None:
         flow_of(OfGradient("gradient"), "forward_euler", ports=1).port(Y)
 
 
-@pytest.mark.parametrize("given", [(0,), (2, 1), 2.0, (0, float("inf")), ("a", 1), (0, 1, 2)])
+@pytest.mark.parametrize("given", [(0,), (2, 1), 2.0, (0, float("nan")), ("a", 1), (0, 1, 2)])
 def test_curvatures_are_two_bounds(given: object) -> None:
     with pytest.raises((TypeError, ValueError), match=r"curvature.* must be"):
         flow_of(Separable(square, square, curvature=given), "forward_euler")  # type: ignore[arg-type]
