@@ -10,20 +10,17 @@
 #include <cstring>
 #include <limits>
 #include <new>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "../flow.hpp"
+#include "drawn.hpp"
 #include "heap.hpp"
 
 namespace {
 
 using hdnn::Arrays;
 using hdnn::Spec;
-
-std::mt19937_64 generator(1);
-long runs = 0, failures = 0;
 
 // Samples of F flows: rows of states, or of images; `loose` leaves gaps between samples, features and flows.
 struct Shape {
@@ -41,18 +38,6 @@ struct Layout {
     size = s.flows * flow;
   }
 };
-
-template <class T> std::vector<T> normal(int64_t count, double scale) {
-  std::normal_distribution<double> draw(0, scale);
-  std::vector<T> values(static_cast<size_t>(count));
-  for (T& value : values) value = static_cast<T>(draw(generator));
-  values.shrink_to_fit();
-  return values;
-}
-
-template <class T> std::vector<T> unwritten(int64_t count) {
-  return std::vector<T>(static_cast<size_t>(count), std::numeric_limits<T>::quiet_NaN());
-}
 
 template <class T> struct Problem {
   Spec spec;

@@ -5,34 +5,17 @@
 #include <cstdint>
 #include <cstdio>
 #include <limits>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "../graph.hpp"
+#include "drawn.hpp"
 #include "heap.hpp"
 
 namespace {
 
 using hdnn::GraphRun;
 using hdnn::Spec;
-
-std::mt19937_64 generator(1);
-long runs = 0, failures = 0;
-
-int64_t drawn(int64_t most) { return static_cast<int64_t>(generator() % static_cast<uint64_t>(most)); }
-
-template <class T> std::vector<T> normal(int64_t count, double scale) {
-  std::normal_distribution<double> draw(0, scale);
-  std::vector<T> values(static_cast<size_t>(count));
-  for (T& value : values) value = static_cast<T>(draw(generator));
-  values.shrink_to_fit();
-  return values;
-}
-
-template <class T> std::vector<T> unwritten(int64_t count) {
-  return std::vector<T>(static_cast<size_t>(count), std::numeric_limits<T>::quiet_NaN());
-}
 
 // Edges by where they end, and the same from where they start.
 template <class T> struct Sorted {

@@ -9,11 +9,11 @@
 #include <cstring>
 #include <limits>
 #include <new>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "../training.hpp"
+#include "drawn.hpp"
 #include "heap.hpp"
 
 namespace {
@@ -22,19 +22,6 @@ using hdnn::Loss;
 using hdnn::Rule;
 using hdnn::Spec;
 using hdnn::Training;
-
-std::mt19937_64 generator(1);
-long runs = 0, failures = 0;
-
-int64_t drawn(int64_t most) { return static_cast<int64_t>(generator() % static_cast<uint64_t>(most)); }
-
-template <class T> std::vector<T> normal(int64_t count, double scale) {
-  std::normal_distribution<double> draw(0, scale);
-  std::vector<T> values(static_cast<size_t>(count));
-  for (T& value : values) value = static_cast<T>(draw(generator));
-  values.shrink_to_fit();
-  return values;
-}
 
 // Numbers of a flow: dense or masked K, J canonical, constant, learned, or none.
 template <class T> struct Problem {
