@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import signal
 import threading
+import time
 
 import pytest
 import torch
@@ -70,11 +71,18 @@ def test_ctrl_c_stops_between_two_steps_and_says_how_many_were_taken() -> None:
     network = vector_classifier(2, 2, presets.h1(4, 64, step=0.1))
     x, y, order = torch.randn(1, 200, 2), torch.randint(2, (1, 200)), torch.arange(200).repeat(10_000)[None]
     run, again = (Fused([copy.deepcopy(network)], Recipe()) for _ in range(2))
-    timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
-    timer.start()
+    began = run.trainees.parameters.clone()
+
+    def press_after_a_step() -> None:  # however long the first one takes on a busy machine
+        while torch.equal(run.trainees.parameters, began):
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGINT)
+
+    finger = threading.Thread(target=press_after_a_step, daemon=True)
+    finger.start()
     with pytest.raises(KeyboardInterrupt):
         run.steps(x, y, None, order, 100, [1e-3] * 20_000)
-    timer.join()
+    finger.join()
     done = run.trainees.done
     assert 0 < done < 20_000
     again.steps(x, y, None, order[:, : done * 100], 100, [1e-3] * done)
