@@ -219,6 +219,19 @@ def test_own_points_can_be_pasted_and_saved(visit, tmp_path):
     assert found.errors == []
 
 
+@pytest.mark.parametrize("width", [390, 1400])
+def test_what_is_wrong_is_said_where_the_visitor_looks(visit, width):
+    """Not at the head of the page alone, which is above what a visitor sees who pastes points or loads weights."""
+    found = visit("#points=200&layers=2&beside=", viewport={"width": width, "height": 700}).ready()
+    found.page.click("text=Paste points")
+    found.page.fill("textarea", "1, 2, a\n3, oops, b")
+    found.page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    found.page.click("text=Use these")
+    found.wait("!document.getElementById('trouble').hidden")
+    box = found.page.locator("#trouble").bounding_box()
+    assert box["y"] >= 0 and box["y"] + box["height"] <= 700
+
+
 def test_pasted_lines_are_cut_by_one_sign(visit):
     """So that a class may have blanks in it, and a number a decimal comma."""
     found = visit("#points=200&layers=2&beside=").ready()
