@@ -229,7 +229,8 @@ def test_what_is_wrong_is_said_where_the_visitor_looks(visit, width):
     found.page.click("text=Use these")
     found.wait("!document.getElementById('trouble').hidden")
     box = found.page.locator("#trouble").bounding_box()
-    assert box["y"] >= 0 and box["y"] + box["height"] <= 700
+    assert box["y"] >= 0
+    assert box["y"] + box["height"] <= 700
 
 
 def test_pasted_lines_are_cut_by_one_sign(visit):
