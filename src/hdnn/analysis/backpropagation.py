@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hdnn.analysis.precision import in_full
 from hdnn.analysis.pullback import Layers, check_start, functions, listed, modules, sample_axes, watched
 from hdnn.flow import Flow
+from hdnn.flow.depth import OF_LAYERS
 from hdnn.modes import evaluating
 
 
@@ -28,7 +29,7 @@ class Gradients:
         states: dL/dy_j for j = 0 … N, each of the shape of y_j.
         state_norms: ‖dL/dy_j‖₂ of every sample, (N + 1, ...).
         parameter_norms: by name of the parameter, ‖dL/dθ‖₂ of every layer, (N,), of the whole batch; (1,) for a
-            parameter of the flow that all layers share.
+            parameter of the flow that all layers share, as for those of a J, of ports and of an energy of one's own.
     """
 
     loss: float
@@ -83,12 +84,12 @@ def gradients(layers: Layers, y0: Tensor, loss: Callable[[Tensor], Tensor], **ca
         found = torch.autograd.grad(value.sum(), [*states, *parameters], materialize_grads=True)
     of_states, of_parameters = found[: len(states)], found[len(states) :]
     leading = sample_axes(layers, y0)
-    norms = [torch.linalg.vector_norm(g.reshape(*g.shape[:leading], -1), dim=-1) for g in of_states]
+    norms = [torch.linalg.vector_norm(g.flatten(leading), dim=-1) for g in of_states]
     by_name: dict[str, Tensor] = {}
     for (name, j), g in zip(owners, of_parameters, strict=True):
         if isinstance(layers, Flow):
-            # Layers stand along the first axis; a learned J, one row of numbers, belongs to all of them.
-            by_name[name] = torch.linalg.vector_norm(g.reshape(len(g) if g.dim() > 1 else 1, -1), dim=-1)
+            rows = g.flatten(1) if _is_of_layers(layers, name, g) else g.reshape(1, g.numel())
+            by_name[name] = torch.linalg.vector_norm(rows, dim=-1)
         else:
             by_name.setdefault(name, g.new_zeros(len(states) - 1))[j] = torch.linalg.vector_norm(g)
     return Gradients(float(value.detach()), list(of_states), torch.stack(norms), by_name)
@@ -152,6 +153,12 @@ def _trainable(layers: Layers) -> tuple[list[tuple[str, int]], list[nn.Parameter
         if parameter.requires_grad
     ]
     return [owner for owner, _ in found], [parameter for _, parameter in found]
+
+
+def _is_of_layers(flow: Flow, name: str, g: Tensor) -> bool:
+    """Whether layers stand along the first axis of a parameter, also of one that PyTorch computes another from."""
+    of = name.removeprefix("parametrizations.").partition(".")[0].removesuffix("_orig")
+    return of in OF_LAYERS and g.dim() > 1 and len(g) == len(getattr(flow, of))
 
 
 def _check_loss(value: Tensor) -> None:

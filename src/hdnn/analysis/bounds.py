@@ -275,12 +275,14 @@ def _of_units(drive: Drive, X: Tensor) -> Tensor:
 
 
 def _product_of_norms(drives: Sequence[Drive], image_size: Size | None) -> Tensor:
-    """‖W‖ ‖K‖ of every layer: what the drive Wᵀ σ(K y + b) amplifies by where σ′ = 1."""
+    """‖√a W‖ ‖√a K‖ of every layer: what the drive Wᵀ σ(K y + b) amplifies by where σ′ = 1."""
     space = drives[0].space
-    K = [_of_units(drive, drive.layer.K) for drive in drives]
+    of_K = space.norm(torch.stack([_of_units(drive, drive.layer.K) for drive in drives]), image_size)
     W = [_of_units(drive, drive.layer.W) for drive in drives if drive.layer.W is not None]
-    factors = [space.norm(torch.stack(X), image_size) for X in (K, W) if X]
-    return math.prod(factors[1:], start=factors[0])
+    if W:
+        return of_K * space.norm(torch.stack(W), image_size)
+    a = [drive.layer.a for drive in drives if drive.layer.a is not None]
+    return of_K * torch.stack(a).amax(1).sqrt() if a else of_K  # W is the identity, so ‖√a W‖² is the largest a
 
 
 def slope_range(activation: Activation, slopes: Slopes | None) -> Slopes:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hdnn.flow import Flow
+from hdnn.flow.depth import OF_LAYERS
 
 # Bytes that a result may take where the caller names no limit: 4 GiB.
 LIMIT = 4 * 2**30
@@ -25,7 +26,7 @@ def check_weights(flow: Flow) -> None:
     for name, parameter in flow.named_parameters():
         bad = ~torch.isfinite(parameter.detach())
         if bad.any():
-            per_layer = name in ("weight", "bias", "input_weight") and not flow.shared
+            per_layer = name in OF_LAYERS and not flow.shared
             where = f" from layer {int(bad.flatten(1).any(1).nonzero()[0])} on" if per_layer else ""
             raise ValueError(
                 f"`flow.{name}` has NaN or infinite entries{where}, so nothing can be said about the flow. "
@@ -47,6 +48,21 @@ def check_vectors(flow: Flow, what: str, remedy: str = "") -> None:
     if flow.space.rank > 1:
         remedy = remedy or "A pointwise flow (kernel_size=1) can be rebuilt for vectors with the same weights."
         raise ValueError(f"{what} is for flows on vectors; this one acts on `{flow.space!r}`. {remedy}")
+
+
+def check_undriven(flow: Flow, what: str) -> None:
+    """Refuse a flow that a call drives, where one field is looked at for all calls.
+
+    Args:
+        flow: the flow to analyse.
+        what: is asked.
+    """
+    if flow.inputs is not None or flow.ports is not None:
+        driven = "inputs" if flow.inputs is not None else "ports"
+        raise ValueError(
+            f"The field of this flow shifts with the {driven} of a call, so it has no one {what}. Look at a call: "
+            f"`sensitivities(flow, y0, {driven}=u)`."
+        )
 
 
 def check_undamped(flow: Flow, what: str) -> None:

@@ -95,6 +95,8 @@ def contraction(
             f"`contraction` is of a field, and the damping of this flow, γ = {flow.damping:g}, is of its steps alone: "
             f"M J Mᵀ = e^(−γT) J says that areas shrink, not distances. Use a `Dissipation`."
         )
+    if not flow.recurrent and flow.layers == 0:
+        raise ValueError("A flow without layers takes no time, so its states never come closer; got layers=0.")
     smallest, largest = slope_range(flow.activation, slopes)
     fields = _fields(flow)
     if flow.interconnection.of_state is not None and y is None:

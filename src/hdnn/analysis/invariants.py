@@ -162,6 +162,9 @@ def _kept(flow: Flow, J: Tensor | None) -> Tensor:
     if not flow.recurrent and flow.layers == 0 and J is not None:  # the identity keeps every J
         return skew_matrix(J, flow.features)
     own = flow.J.detach()
+    if own.dim() == 3 and len(own) == 0:
+        raise ValueError("A flow without layers is the identity, which keeps every J, and has none of its own. Give J.")
+    own = own[0] if own.dim() == 3 else own  # one layer, of a J of its own
     own = (own - own.mT) / 2  # K⁻ᵀ is skew up to rounding only
     if J is None:
         return own

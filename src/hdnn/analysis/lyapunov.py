@@ -76,7 +76,8 @@ def lyapunov_statistics(
 
     Args:
         flow: with at least one layer.
-        states: the inputs of the flow, (S, n) or (S, n, H, W); or batches of them, as a loader gives.
+        states: the inputs of the flow, (S, n) or (S, n, H, W); or batches of them, as a loader gives. Nodes (ΣV, n) of
+            a graph that comes with the call are one state.
         batch: samples at a time, where one tensor is given.
         levels: quantiles to report, between 0 and 1.
         **call: what a call of the flow brings besides the states, the same for every batch, such as `edge_index`.
@@ -97,8 +98,11 @@ def lyapunov_statistics(
     """
     if batch < 1:
         raise ValueError(f"`batch` counts samples, so it must be at least 1; got {batch}.")
-    batches = torch.split(states, batch) if isinstance(states, Tensor) else states
-    rates = [lyapunov_exponents(flow, y0, **call).flatten(0, -2) for y0 in batches]
+    batches: Iterable[Tensor] = states
+    if isinstance(states, Tensor):
+        batches = torch.split(states, batch) if states.dim() > flow.space.rank else [states]
+    found = [lyapunov_exponents(flow, y0, **call) for y0 in batches]
+    rates = [of_batch.reshape(-1, of_batch.shape[-1]) for of_batch in found]
     if not rates:
         raise ValueError("Statistics need one state at least; got none.")
     return statistics(torch.cat(rates).mT, levels)

@@ -18,7 +18,6 @@ from hdnn.analysis.checks import check_products
 from hdnn.analysis.precision import in_full
 from hdnn.analysis.pullback import Layer, Layers, Link, check_start, listed, sample_axes, trace
 from hdnn.flow import Flow
-from hdnn.flow.inputs import bound
 
 Array = NDArray[np.floating[Any]]
 
@@ -136,17 +135,23 @@ def largest_singular_values(layers: Layers, y0: Tensor, count: int = 1, *, start
     return torch.stack(found).reshape(*y0.shape[:leading], count) if found else y0.new_empty(0, count)
 
 
-def _of_each(layers: Layers, y0: Tensor, leading: int, *, inputs: Tensor | None = None, **call: Any) -> list[Any]:
-    """What the call of every sample brings: of the inputs (N, ..., d) its own."""
+def _of_each(layers: Layers, y0: Tensor, leading: int, **call: Any) -> list[Any]:
+    """What the call of every sample brings: of the inputs and ports (N, ..., d) its own."""
     samples = y0.shape[:leading].numel()
-    if inputs is None or not isinstance(layers, Flow):
-        return [{"inputs": inputs, **call}] * samples
-    bound(layers, y0, inputs, call)  # what does not fit is refused as for all samples
+    driving = {name: u for name in ("inputs", "ports") if (u := call.get(name)) is not None}
+    if not driving or not isinstance(layers, Flow):
+        return [call] * samples
+    layers.fields(y0, **call)  # what does not fit is refused as for all samples
     inside = y0.shape[leading : layers.space.axis]  # nodes, which inputs may tell apart
-    u = inputs.reshape(len(inputs), *[1] * (leading + len(inside) + 2 - inputs.dim()), *inputs.shape[1:])
-    u = u.expand(len(u), *y0.shape[:leading], *u.shape[1 + leading :])
-    u = u.flatten(1, leading) if leading else u.unsqueeze(1)
-    return [{"inputs": u[:, i : i + 1], **call} for i in range(samples)]
+    own = {name: _by_sample(u, y0.shape[:leading], len(inside)) for name, u in driving.items()}
+    return [{**call, **{name: u[:, i : i + 1] for name, u in own.items()}} for i in range(samples)]
+
+
+def _by_sample(u: Tensor, samples: tuple[int, ...], inside: int) -> Tensor:
+    """What drives a flow, (N, ..., d), with one axis of all samples before those inside of a state."""
+    u = u.reshape(len(u), *[1] * (len(samples) + inside + 2 - u.dim()), *u.shape[1:])
+    u = u.expand(len(u), *samples, *u.shape[1 + len(samples) :])
+    return u.flatten(1, len(samples)) if samples else u.unsqueeze(1)
 
 
 def _largest(links: list[Link], y_N: Tensor, count: int) -> Tensor:

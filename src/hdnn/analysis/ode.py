@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hdnn.activations import Activation, tanh
-from hdnn.analysis.checks import check_undamped, check_vectors, check_weights, skew_matrix
+from hdnn.analysis.checks import check_undamped, check_undriven, check_vectors, check_weights, skew_matrix
 from hdnn.flow import Flow
 from hdnn.hamiltonian import Drive, Field, Layer
 from hdnn.spaces import VECTORS
@@ -123,12 +123,14 @@ class HamiltonianODE:
         """The ODE that a flow discretises: the weights of layer j for j h ≤ t < (j + 1) h, T = N h.
 
         Raises:
-            ValueError: for a flow on images, without layers, or with weights that are not finite.
+            ValueError: for a flow on images, without layers, driven by inputs or ports, or with weights that are not
+                finite.
         """
         check_vectors(flow, "The continuous system")
         check_weights(flow)
         if flow.layers == 0:
             raise ValueError("A flow without layers takes no time, so no ODE stands behind it; got layers=0.")
+        check_undriven(flow, "continuous system")
         check_undamped(flow, "The continuous system")
         J = None if flow.interconnection.is_inverse else flow.J
         return cls.piecewise(flow.K, flow.bias, J, flow.horizon, flow.activation)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hdnn.analysis.checks import check_vectors, check_weights
+from hdnn.analysis.checks import check_undriven, check_vectors, check_weights
 from hdnn.flow import Flow
 from hdnn.names import count
 
@@ -76,8 +76,7 @@ def phase_portrait(
     """
     check_vectors(flow, "A phase portrait")
     check_weights(flow)
-    if flow.inputs is not None:
-        raise ValueError("The field of this flow shifts with the inputs of a call, so it has no one portrait.")
+    check_undriven(flow, "portrait")
     chosen = _chosen(flow.features, coordinates)
     (left, right), (bottom, top) = window
     if not (left < right and bottom < top) or points < 2:

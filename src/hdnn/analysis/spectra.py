@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hdnn.analysis.checks import check_undamped, check_vectors, check_weights, skew_matrix
+from hdnn.analysis.checks import check_undamped, check_undriven, check_vectors, check_weights, skew_matrix
 from hdnn.analysis.ranks import rank
 from hdnn.flow import Flow
 
@@ -122,12 +122,12 @@ def linearize(flow: Flow, y: Tensor, layer: int = 0) -> Linearization:
     """A(y) of one layer of a flow, at given states.
 
     Args:
-        flow: on vectors, or with kernel_size=1, whose pixels are vectors.
+        flow: on vectors, or with kernel_size=1, whose pixels are vectors; not driven by inputs or ports.
         y: states, features last, (..., n).
         layer: j, counted from 0; negative counts from the end.
 
     Raises:
-        ValueError: if a weight or a state is not finite, or y has another size.
+        ValueError: if a weight or a state is not finite, y has another size, or a call drives the flow.
         IndexError: if there is no such layer.
 
     Example:
@@ -139,6 +139,7 @@ def linearize(flow: Flow, y: Tensor, layer: int = 0) -> Linearization:
     if not flow.space.pointwise:
         check_vectors(flow, "`linearize`")
     check_weights(flow)
+    check_undriven(flow, "linearization")
     check_undamped(flow, "`linearize`")
     if y.dim() < 1 or y.shape[-1] != flow.features:
         raise ValueError(f"Expected states of shape (..., {flow.features}); got {tuple(y.shape)}.")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hdnn.flow.module import Flow
 
 
-_OF_LAYERS = ("weight", "bias", "input_weight", "unit_weight")
+OF_LAYERS = ("weight", "bias", "input_weight", "unit_weight")
 _OF_ALL = ("interconnection_weight", "interconnection_matrix", "damping_weight", "fixed_unit_weight", "port_weight")
 _MODULES = ("own_energy.", "state_dependent_interconnection.")
 
@@ -31,7 +31,7 @@ def part(flow: Flow, layers: int | slice) -> Flow:
     start, stop = layer_range(layers, flow.layers)
     state = _values(flow)
     if not flow.shared:
-        state.update({name: state[name][start:stop] for name in _OF_LAYERS if name in state})
+        state.update({name: state[name][start:stop] for name in OF_LAYERS if name in state})
     if flow.interconnection_matrix is not None and flow.interconnection_matrix.dim() == 3:
         state["interconnection_matrix"] = flow.interconnection_matrix[start:stop]
     made = _remade(flow, stop - start, flow.step, flow.interconnection.layers(start, stop), state)
@@ -48,7 +48,7 @@ def refined(flow: Flow, factor: int) -> Flow:
     factor = int(factor)
     state = _values(flow)
     if not flow.shared:
-        state.update({name: _interpolated(state[name], factor) for name in _OF_LAYERS if name in state})
+        state.update({name: _interpolated(state[name], factor) for name in OF_LAYERS if name in state})
     if flow.interconnection_matrix is not None and flow.interconnection_matrix.dim() == 3:
         state["interconnection_matrix"] = flow.interconnection_matrix.repeat_interleave(factor, dim=0)
     interconnection = flow.interconnection.refined(factor)
@@ -61,7 +61,7 @@ def refined(flow: Flow, factor: int) -> Flow:
 def _values(flow: Flow) -> dict[str, Tensor]:
     """What the parameters and the constants of a flow are now, also those that PyTorch computes from others."""
     refresh(flow)
-    found = {n: value.detach() for n in (*_OF_LAYERS, *_OF_ALL) if (value := getattr(flow, n, None)) is not None}
+    found = {n: value.detach() for n in (*OF_LAYERS, *_OF_ALL) if (value := getattr(flow, n, None)) is not None}
     return found | {name: value for name, value in flow.state_dict().items() if name.startswith(_MODULES)}
 
 
