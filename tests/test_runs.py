@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from hdnn import runs
+from hdnn import jobs, runs
 from hdnn.runs import Run, require_free, versions
 from run_cases import CONFIG, NETWORK, saved
 
@@ -127,6 +129,19 @@ def test_what_others_put_beside_a_run_stays(tmp_path):
     run.figure("holiday.png").write_bytes(b"mine")
     Run.create(run.folder, CONFIG, overwrite=True)
     assert set(contents(run.folder)) == {"config.json", "notes.txt", "figures", "figures/holiday.png"}
+
+
+def test_every_figure_of_a_run_goes_with_it(tmp_path):
+    source = "".join(path.read_text() for path in Path(jobs.__file__).parent.glob("*.py"))
+    drawn = re.findall(r'run\.figure\(f?"([^"]+)"\)|_(?:picture|training)\(run, .*"([^"]+\.(?:png|gif))"', source)
+    names = {(a or b) for a, b in drawn} | set(re.findall(r'= f"(predicted_.*\.png)"', source))
+    assert {"reliability.png", "search.png", "mistakes.png", "features.gif", "predicted_{i}.png"} <= names
+    run, _ = saved(tmp_path / "run")
+    for name in names:
+        run.figure(name).write_bytes(b"old")
+    assert {path.name for path in runs.files_of(run.folder)} >= names
+    Run.create(run.folder, CONFIG, overwrite=True)
+    assert os.listdir(run.folder) == ["config.json"]
 
 
 @pytest.mark.parametrize("config", ['{"architectures": ["Bert"]}', "[]", "no json", '{"format": 99}'])

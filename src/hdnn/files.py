@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -133,6 +133,28 @@ def require_new(path: Path, *, overwrite: bool) -> None:
     require_writable(path)
     if kind(path) and not overwrite:
         raise FileExistsError(f"{path} exists; nothing was changed. Choose another name, or give `overwrite=True`.")
+
+
+def require_apart(path: Path, read: Iterable[Path]) -> None:
+    """See that a file to be written is none of those that are read, for these would be lost.
+
+    Args:
+        path: of the file.
+        read: files; those that are not there do not count.
+
+    Raises:
+        FileExistsError: if it is one of them, by whatever path.
+    """
+    for each in read:
+        try:
+            same = os.path.samefile(path, each)
+        except (OSError, ValueError):
+            continue  # one of the two is not there
+        if same:
+            raise FileExistsError(
+                f"{path} is read here, or belongs to a run that is, and would be lost; nothing was changed. Name "
+                f"another file."
+            )
 
 
 def kind(path: Path) -> str:

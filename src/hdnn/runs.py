@@ -45,7 +45,7 @@ _DTYPES = {"F16": torch.float32, "F32": torch.float32, "F64": torch.float64}
 # All that `hdnn.jobs` draws; whatever else stands beside these is the user's.
 _ART = (
     *("confusion.png", "features.png", "features.gif", "regions.png", "starts.png", "training.png", "predicted_*.png"),
-    *("stages.png", "mistakes.png"),
+    *("search.png", "reliability.png", "stages.png", "mistakes.png"),
 )
 # Configurations may come from elsewhere.
 _LARGEST_FILE = 2**26
@@ -325,6 +325,12 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
 
 
+def files_of(folder: Path) -> list[Path]:
+    """All that a run writes into its folder, whether it is there or not, and the figures that are."""
+    figures = folder / _FIGURES
+    return [*(folder / name for name in (*_WRITTEN, _LOCK)), *(figures / name for name in _drawn(figures))]
+
+
 def _remove_empty(folder: Path) -> None:
     with contextlib.suppress(OSError):
         folder.rmdir()
@@ -387,4 +393,5 @@ def _remove_run(folder: Path) -> None:
 
 
 def _json(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode()  # of paths that are no UTF-8, as JSON writes such letters

@@ -200,7 +200,7 @@ def test_the_command_shows_what_differs_and_stars_the_best(hdnn):
         ("a a", "given twice"),
         ("a nowhere", "nowhere is not there"),
         ("a b --figure a.pdf", "Let the name end in .png or .svg."),
-        ("a b --figure a/config.json", "exists; nothing was changed"),
+        ("a b --figure a/config.json", "would be lost; nothing was changed"),
     ],
 )
 def test_the_command_refuses_in_its_own_words(hdnn, more, words):

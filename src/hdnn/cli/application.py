@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, TextIO, get_args
 
 import typer
 from typer.core import TyperCommand
@@ -53,7 +55,10 @@ def current_name(word: str) -> str:
 
 
 class Command(TyperCommand):
-    """A command that refuses an option given by its old name and its new one; of one name the last counts, as usual."""
+    """A command that refuses an option given by its old name and its new one, and an empty path.
+
+    Of one name the last counts, as usual.
+    """
 
     def make_parser(self, ctx: Any) -> Any:
         """The parser of Typer, whose third result tells how often each parameter was met."""
@@ -65,6 +70,7 @@ class Command(TyperCommand):
             values, rest, met = parse(args=args)
             if not (ctx.resilient_parsing or values.get("help")):
                 _require_one_name(met, words)
+                _require_paths(met, values, PATHS.get(ctx.command.name, ()))
             return values, rest, met
 
         parser.parse_args = parsed
@@ -79,6 +85,25 @@ def _require_one_name(met: Sequence[Any], words: Sequence[str]) -> None:
             raise ValueError(f"{min(old)} is what {name} was called before; got both. Leave {min(old)} out.")
 
 
+def _require_paths(met: Sequence[Any], values: Mapping[str, Any], paths: Collection[str]) -> None:
+    """See that no path is empty, as of a variable that a script never set: it would be the working folder."""
+    for each in met:
+        value = values.get(each.name)
+        if each.name in paths and "" in (value if isinstance(value, list | tuple) else [value]):
+            raise ValueError(f"{_shown(each.opts[0])} is empty, so it names no file and no folder. Name one.")
+
+
+def _paths(command: Callable[..., object]) -> set[str]:
+    """The parameters of a command that are paths, one or several."""
+    kinds = {
+        each.name: get_args(each.annotation)[0]
+        for each in inspect.signature(command).parameters.values()
+        if get_args(each.annotation)
+    }
+    return {name for name, kind in kinds.items() if Path in (kind, *get_args(kind))}
+
+
+PATHS = {command.__name__: _paths(command) for command in COMMANDS}
 for command in COMMANDS:
     renames = {"token_normalize_func": current_name} if command is train else {}
     app.command(cls=Command, context_settings=renames)(command)

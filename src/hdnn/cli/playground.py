@@ -28,6 +28,11 @@ def playground(
         from hdnn.playground.planar import brought
 
         first = brought(run)
+        if output is not None:
+            from hdnn.files import require_apart
+            from hdnn.runs import files_of
+
+            require_apart(output, files_of(run))
     text = page(first)
     if output is not None:
         write_page(output, text, overwrite=overwrite)

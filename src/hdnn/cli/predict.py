@@ -14,7 +14,7 @@ from hdnn.options import FileChoices, flags
 
 _OTHERS = {
     *(".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".xlsx", ".xls", ".xlsm", ".ods", ".parquet", ".feather", ".arrow"),
-    *(".orc", ".pkl", ".npy", ".npz", ".h5", ".db"),
+    *(".orc", ".pkl", ".npy", ".npz", ".h5", ".db", ".png", ".jpg", ".jpeg"),
 }
 
 
@@ -35,11 +35,13 @@ def predict(
 ) -> None:
     """Predict the rows of a table, sequences or images with a trained run; files may exceed the memory."""
     from hdnn.display import Display
-    from hdnn.files import require_new, writing_whole
+    from hdnn.files import require_apart, require_new, writing_whole
     from hdnn.jobs import predictions
+    from hdnn.runs import files_of
 
     if output is not None:
-        _require_text(output)
+        _require_text(output, as_json=as_json)
+        require_apart(output, [file, *files_of(run)])
         require_new(output, overwrite=overwrite)
     rows, remarks = 0, ""
     choices = FileChoices(**taken(FileChoices, chosen))  # type: ignore[typeddict-item]
@@ -65,9 +67,9 @@ def predict(
         say(in_options(remarks, flags(FileChoices)))
 
 
-def _require_text(output: Path) -> None:
+def _require_text(output: Path, *, as_json: bool) -> None:
     """See that the name of a file of predictions promises nothing that it will not hold."""
-    if (suffix := output.suffix.lower()) in _OTHERS:
+    if (suffix := output.suffix.lower()) in _OTHERS or (suffix == ".json" and not as_json):
         plain = output.with_name(f"{output.name.split('.')[0] or 'predictions'}.csv")
         raise ValueError(
             f"Predictions are written as CSV, with --json as JSON, and {output} is called like a {suffix} file, which "

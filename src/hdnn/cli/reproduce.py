@@ -56,8 +56,13 @@ def reproduce(
     from hdnn.display import Display
     from hdnn.experiments import verdict
     from hdnn.experiments.laboratory import reproduce
+    from hdnn.experiments.places import require_place
 
     folder = output or Path("reproductions") / (f"{name}-smoke" if smoke else name)
+    dated = f"{date.today():%Y-%m-%d}-{name}"
+    require_place(folder, "verdict", experiment, smoke=smoke)
+    if publish is not None:
+        require_place(publish, dated, experiment, smoke=smoke)
     command = shlex.join(["hdnn", *sys.argv[1:]])
     try:
         with Display() as display:
@@ -84,7 +89,7 @@ def reproduce(
         return
     page, text, *_ = verdict.write(done, folder, "verdict", command)
     if publish is not None:
-        verdict.write(done, publish, f"{date.today():%Y-%m-%d}-{name}", command)
+        verdict.write(done, publish, dated, command)
     if as_json:
         show(json.dumps({**verdict.numbers(done), "report": str(page)}))
         return

@@ -13,7 +13,7 @@ from hdnn import files, plots
 from hdnn.data import documents
 from hdnn.jobs.sources import Source
 from hdnn.names import count
-from hdnn.runs import Run
+from hdnn.runs import Run, files_of
 from hdnn.training import Recipe
 
 # Where a file is, and how it came there, is not what a network learned from.
@@ -51,8 +51,9 @@ class Comparison:
 
         Raises:
             ValueError: if no run has a history, or for another ending.
-            OSError: if the file is there, or cannot be written.
+            OSError: if the file is there, is one of a run that is compared, or cannot be written.
         """
+        files.require_apart(path, [file for run in self.runs for file in files_of(Path(run))])
         files.require_new(path, overwrite=overwrite)
         if not self.histories:
             raise ValueError("No run of these has a history yet, so there are no curves to draw. Leave out `figure`.")

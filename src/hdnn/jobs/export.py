@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Any
 
 from hdnn import data
 from hdnn.export import Units, onnx_difference, program_bytes, program_difference, to_onnx, to_program
-from hdnn.files import require_new, write_whole
+from hdnn.files import require_apart, require_new, write_whole
 from hdnn.jobs.prediction import require_encoder
 from hdnn.networks import Network
-from hdnn.runs import Run, versions
+from hdnn.runs import Run, files_of, versions
 
 FORMAT = 1
 TOLERANCE = 1e-5
@@ -74,9 +75,10 @@ def export(
     files = [file for file in (onnx, program) if file is not None]
     if not files:
         raise ValueError("Say what to write: --onnx FILE, --torch FILE, or both.")
-    if onnx is not None and onnx == program:
+    if len({os.path.realpath(file) for file in files}) < len(files):
         raise ValueError(f"{onnx} cannot be both an ONNX file and a PyTorch program. Name two files.")
     for file in files:
+        require_apart(file, files_of(folder))
         require_new(file, overwrite=overwrite)
     run = Run.open(folder)
     require_encoder(run)

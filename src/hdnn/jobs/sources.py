@@ -114,6 +114,11 @@ def _cifar10(source: Source, progress: Progress | None) -> Dataset:
 
 def _folder(source: Source, progress: Progress | None) -> Dataset:
     if is_idx_folder(Path(source.data)):
+        if source.image_size is not None:
+            raise ValueError(
+                f"`image_size` is for folders of pictures; {source.data} holds IDX files, whose images keep their "
+                f"size. Leave it out."
+            )
         return sets.idx_images(source.data, source.seed)
     return sets.pictures(source.data, seed=source.seed, image_size=source.image_size)
 
@@ -189,7 +194,8 @@ class Source(DataSource):
     time: str | None = None
 
     def __post_init__(self) -> None:
-        if self.data not in NAMED and not self.is_table and not self.is_folder and not self.is_series:
+        known = self.data in NAMED or self.is_table or self.is_folder or self.is_series
+        if not (known and self.data):  # an empty path would be the working folder
             if len(Path(self.data).parts) > 1 or self.data.endswith(("/", "\\")):
                 raise FileNotFoundError(
                     f"There is no {self.data}. A table was expected there ({KINDS}), or a folder of pictures."
