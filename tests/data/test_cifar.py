@@ -80,6 +80,15 @@ def test_without_the_test_batch_batch_5_is_held_out_and_it_is_said(tmp_path, bat
     assert np.allclose(data.encoder.mean, values(batches, TRAINING[:4])[0].mean((0, 2, 3)) / 255)
 
 
+def test_a_test_batch_in_the_archive_serves_beside_training_batches(tmp_path, batches):
+    whole = cifar10(archive(tmp_path, batches))
+    put(tmp_path, {name: batches[name] for name in TRAINING})
+    data = cifar10(tmp_path)
+    assert data.held_out == ""
+    assert np.array_equal(data.x_test[:], whole.x_test[:])
+    assert len(data.x_train) == 100
+
+
 def test_what_is_missing_is_named(tmp_path, batches):
     del batches[TRAINING[2]]
     with pytest.raises(

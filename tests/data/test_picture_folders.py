@@ -1,6 +1,7 @@
 """Folders of pictures: how they may be laid out, what is refused, and sets that stay in files."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -203,8 +204,38 @@ def test_labelled_pictures_of_a_trained_network(tmp_path):
     data = pictures(picture_folder(tmp_path / "old", count=4))
     picture_folder(tmp_path / "new", count=2)
     (tmp_path / "new" / "dark").rename(tmp_path / "new" / "odd")
-    pixels, labels, new = labelled(tmp_path / "new", data.encoder, data.classes)
+    pixels, labels, new, _ = labelled(tmp_path / "new", data.encoder, data.classes)
     assert (len(pixels), labels.tolist(), new) == (4, [0, 0, 2, 2], 2)
     assert pixels[:].shape == (4, 3, 8, 8)
     with pytest.raises(ValueError, match=r"no folder of a class that the network knows\. There are: x, y"):
         labelled(tmp_path / "new", data.encoder, ("x", "y"))
+
+
+def test_files_that_belong_to_no_class_are_named_wherever_they_are(tmp_path):
+    for part in ("train", "test"):
+        picture_folder(tmp_path / part, count=3)
+    strays = ["a.png", "train/b.jpg", "test/c.PNG"]
+    for name in strays:
+        (tmp_path / name).write_bytes(png(noise(8, 8)))
+    (tmp_path / "test" / "labels.csv").write_text("x")
+    caution = pictures(tmp_path).cautions[0]
+    assert caution.startswith("3 pictures in no class were left out: a.png, train/b.jpg, test/c.PNG.")
+    assert caution.endswith("left out: test/labels.csv.")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are letters there")
+def test_a_class_whose_name_is_no_text_is_refused(tmp_path):
+    picture_folder(tmp_path, count=2)
+    (tmp_path / "dark").rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    with pytest.raises(ValueError, match="its name is no UTF-8"):
+        pictures(tmp_path)
+
+
+def test_parts_are_no_classes_to_score(tmp_path):
+    data = pictures(picture_folder(tmp_path / "data", count=4, side=6))
+    for part in ("train", "test"):
+        picture_folder(tmp_path / "parts" / part, count=2, side=6)
+    with pytest.raises(
+        ValueError, match=r"holds test, train, with folders in them.*Name the one .* as in .*parts/test\."
+    ):
+        labelled(tmp_path / "parts", data.encoder, data.classes)

@@ -74,10 +74,15 @@ def cmyk():
         (alpha("RGBA", 255), (100, 100, 100)),
         (alpha("RGBA", 0), (255, 255, 255)),  # what is transparent lies on white
         (alpha("LA", 0), (255, 255, 255)),
+        (png(np.full((2, 2), 0xAB12, dtype=np.uint16), transparency=0xAB12), (255, 255, 255)),
+        (png(np.full((2, 2), 0xAB12, dtype=np.uint16), transparency=0xAB13), (0xAB,) * 3),
         (palette(), (10, 20, 30)),
         (cmyk(), (255, 0, 0)),
     ],
-    ids=["grey", "16 bits", "opaque", "transparent", "transparent grey", "palette", "CMYK"],
+    ids=[
+        *("grey", "16 bits", "opaque", "transparent", "transparent grey", "16 bits, transparent", "16 bits, opaque"),
+        *("palette", "CMYK"),
+    ],
 )
 def test_every_kind_becomes_plain_colours(tmp_path, content, pixel):
     (tmp_path / "a").write_bytes(content)

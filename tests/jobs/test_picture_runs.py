@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import os
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,6 +154,39 @@ def test_other_pictures_end_a_resumption(made, tmp_path, quick):
         resume(tmp_path / "run")
 
 
+def test_a_test_part_that_is_another_is_told_of(tmp_path, quick):
+    for part in ("train", "test"):
+        picture_folder(tmp_path / "data" / part, count=3)
+    train(Source(str(tmp_path / "data")), {**SMALL, "epochs": 1}, tmp_path / "run", threads=1)
+    said = []
+    assert evaluate(tmp_path / "run", announce=said.append)["rows"] == 9
+    assert said == []
+    shutil.copy(tmp_path / "data/train/dark/0.png", tmp_path / "data/test/dark/9.png")  # which was learned from
+    assert evaluate(tmp_path / "run", announce=said.append)["rows"] == 10
+    assert "are not to the bit those that it was trained and tested on" in said[0]
+
+
+def test_files_that_are_no_pictures_of_a_class_are_told_of(made, tmp_path):
+    new = picture_folder(tmp_path / "new", count=2)
+    (new / "dark" / "9.gif").write_text("x")
+    shutil.copy(new / "dark" / "0.png", new / "stray.png")
+    said = []
+    assert evaluate(made / "run", new, announce=said.append)["rows"] == 6
+    assert said == [
+        "1 picture that is in no folder of a class was left out: stray.png. 1 file that does not end in .png, .jpg, "
+        ".jpeg was left out: dark/9.gif."
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are letters there")
+def test_a_folder_whose_name_is_no_text(tmp_path, quick):
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    picture_folder(place, count=5)
+    train(Source(str(place)), {**SMALL, "epochs": 1}, tmp_path / "run", threads=1, command=f"train {place}")
+    assert Run.open(tmp_path / "run").config.data["data"] == str(place)
+    assert evaluate(tmp_path / "run")["rows"] == 3
+
+
 def test_folds_and_seeds_of_pictures(made, tmp_path, quick):
     outcome = train(
         Source(str(made / "data")), {**SMALL, "epochs": 1, "folds": 2, "seeds": 2}, tmp_path / "run", threads=1
@@ -204,11 +240,17 @@ def test_the_command_line(made, tmp_path, hdnn, monkeypatch):
         ("train empty", "must hold one folder of pictures for each class"),
         ("train data/away", "or a folder of pictures"),
         ("predict run empty", "holds no picture"),
+        ("predict run nowhere.png", "There is no nowhere.png. Pictures were expected there, or images in an IDX file"),
+        ("predict run run/config.json", "run/config.json holds no images that can be read: pictures are PNG or JPEG"),
+        ("predict run link.png", "link.png is a link to data/dark/0.png; pictures are read from plain files alone"),
+        ("predict run /dev/null", "/dev/null is a device"),
     ],
 )
 def test_what_cannot_be_is_said_in_the_words_of_the_command_line(made, line, message, hdnn, monkeypatch):
     monkeypatch.chdir(made)
     (made / "empty").mkdir(exist_ok=True)
+    (made / "link.png").unlink(missing_ok=True)
+    (made / "link.png").symlink_to("data/dark/0.png")
     code, _, err = hdnn(f"{line} {'-o other' if 'train' in line else ''}")
     assert code == 2
     assert message in err

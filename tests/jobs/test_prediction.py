@@ -277,7 +277,7 @@ def test_images_are_evaluated_on_their_own(made, tmp_path):
     [
         (b"", "is empty"),
         (b"\x00\x00\x0d\x03" + bytes(60), "type 0x0d"),
-        (b"GIF89a" + bytes(60), "no IDX file"),
+        (b"GIF89a" + bytes(60), "no images that can be read"),
         (b"\x00\x00\x08\x03\x00\x00\x00\x02\x00\x00\x00\x08\x00\x00\x00\x08" + bytes(100), "holds 100"),
         (b"\x00\x00\x08\x03\x00\x00\x00\x01\x00\x00\x00\x04\x00\x00\x00\x04" + bytes(16), r"samples, 1, 8, 8"),
         (b"\x1f\x8b" + bytes(50), "gzip"),

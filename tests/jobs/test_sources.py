@@ -93,6 +93,13 @@ def test_a_folder_of_pictures_or_of_idx_files(tmp_path):
         Source(str(tmp_path / "idx"), size=10)
     with pytest.raises(ValueError, match="`image_size` must be a whole number, at least 1"):
         Source(str(tmp_path / "pictures"), image_size=0)
+    with pytest.raises(ValueError, match=r"`image_size` is for folders of pictures; .*idx holds IDX files"):
+        load(Source(str(tmp_path / "idx"), image_size=4))
+
+
+def test_a_class_may_be_called_as_idx_files_are(tmp_path):
+    (picture_folder(tmp_path) / "dark").rename(tmp_path / "dark-idx")
+    assert load(Source(str(tmp_path))).classes == ("bright", "dark-idx", "striped")
 
 
 def test_a_folder_must_be_there(tmp_path):

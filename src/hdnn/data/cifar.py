@@ -52,8 +52,8 @@ _LARGEST_ARCHIVE = 2**28
 def cifar10(folder: str | os.PathLike[str], download: bool = False, progress: Progress | None = None) -> Dataset:
     """Read CIFAR-10: 32 x 32 pixels of ten classes.
 
-    Each batch must have the published MD5 once it is unpacked. Where the five training batches are there but the test
-    batch is not, batch 5 takes its place and is not trained on; `held_out` says so.
+    Each batch must have the published MD5 once it is unpacked. Where the five training batches are there but
+    neither the test batch nor the archive, batch 5 takes its place and is not trained on; `held_out` says so.
 
     Args:
         folder: Where the files are or go: data_batch_1.bin to data_batch_5.bin and test_batch.bin, each as it is, with
@@ -148,8 +148,8 @@ def batch(path: Path) -> tuple[Bytes, NDArray[np.int64]]:
 
 
 def _batches(place: Path, training: list[str], test: str) -> list[Bytes]:
-    """Those for training, and last the one for testing."""
-    if any(_file(place, name) is None for name in training):
+    """Those for training, and last the one for testing, from the archive where one is not beside it."""
+    if any(_file(place, name) is None for name in (*training, test)) and (place / ARCHIVE).is_file():
         return _of_archive(place / ARCHIVE)
     names = [*training, test] if _file(place, test) is not None else training
     return [_of_file(place, name) for name in names]

@@ -120,7 +120,9 @@ def _opaque(image: Image.Image) -> Image.Image:
     from PIL import Image
 
     if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+        values = np.asarray(image).astype(np.int64)
+        plain = np.where(values == image.info.get("transparency", -1), 255, (values >> 8).clip(0, 255))
+        return Image.fromarray(plain.astype(np.uint8))
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         over = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)

@@ -76,6 +76,12 @@ def idx_parts(
                 progress(raw.tell())
 
 
+def is_idx(path: Path) -> bool:
+    """Whether a file begins as an IDX file does, as it is or compressed by gzip."""
+    with path.open("rb") as stream:
+        return stream.read(2) in (b"\0\0", b"\x1f\x8b")
+
+
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Path, BinaryIO, BinaryIO]]:
     """The path, the stream of unpacked bytes, and the file below it."""

@@ -202,7 +202,7 @@ def idx_images(folder: str | os.PathLike[str], seed: int = 0) -> Dataset:
 
 def is_idx_folder(place: Path) -> bool:
     """Whether a folder holds files that are called as those of IDX are."""
-    return any("-idx" in path.name or ".idx" in path.name for path in place.iterdir())
+    return any(("-idx" in path.name or ".idx" in path.name) and not path.is_dir() for path in place.iterdir())
 
 
 def _named(place: Path, part: str, what: str) -> Path | None:

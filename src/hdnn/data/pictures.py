@@ -133,10 +133,14 @@ def listed(place: Path) -> tuple[Listed, Listed | None, list[str]]:
             f"{place} holds {training} and {few(more, 3)} beside it; there it may be test alone."
             + (third if more[0].lower() in _THIRD else " Move them into train, or away.")
         )
-    train, left_out = _classes(place, training, _inside(place / training)[0])
+    inner, strays = _inside(place / training)
+    train, left_out = _classes(place, training, inner)
+    left_out += [*files, *(f"{training}/{name}" for name in strays)]
     if testing is None:
         return train, None, left_out
-    test, more_left = _classes(place, testing, _inside(place / testing)[0])
+    inner, strays = _inside(place / testing)
+    test, more_left = _classes(place, testing, inner)
+    left_out += [f"{testing}/{name}" for name in strays]
     if new := sorted(set(test.labels) - set(train.labels)):
         raise ValueError(
             f"{place / testing} has the class {new[0]}, which {training} lacks. Add it there, or remove it."
@@ -146,7 +150,7 @@ def listed(place: Path) -> tuple[Listed, Listed | None, list[str]]:
 
 def labelled(
     folder: str | os.PathLike[str], encoder: ImageEncoder, classes: Sequence[str]
-) -> tuple[Pixels, Labels, int]:
+) -> tuple[Pixels, Labels, int, list[str]]:
     """The pictures of a folder with one folder a class, as a trained network wants them.
 
     Args:
@@ -155,19 +159,26 @@ def labelled(
         classes: That it knows.
 
     Returns:
-        The pictures of these classes, the index of the class of each, and how many have another.
+        The pictures of these classes, the index of the class of each, how many have another, and files that are none.
 
     Raises:
         ValueError: As `pictures`, or if no picture has a class that is known.
     """
     place = Path(folder)
-    found, _ = _classes(place, "", _inside(place)[0], least=1)
+    folders, strays = _inside(place)
+    if parts := [name for name in folders if name.lower() in (*_TRAIN, *_TEST) and _inside(place / name)[0]]:
+        part = next((name for name in parts if name.lower() in _TEST), parts[0])
+        raise ValueError(
+            f"{place} holds {few(parts)}, with folders in {'it' if len(parts) == 1 else 'them'}: these are parts, no "
+            f"classes. Name the one to be scored, as in {place / part}."
+        )
+    found, left_out = _classes(place, "", folders, least=1)
     known = [k for k, label in enumerate(found.labels) if label in set(classes)]
     if not known:
         raise ValueError(f"{place} has no folder of a class that the network knows. {hint(found.labels[0], classes)}")
-    part = Listed([found.names[k] for k in known], [found.labels[k] for k in known])
-    pixels = Stored(place, np.array(part.names), encoder, np.zeros((len(known), 0), dtype=np.uint8))
-    return pixels, _indices(part, classes), len(found.names) - len(known)
+    chosen = Listed([found.names[k] for k in known], [found.labels[k] for k in known])
+    pixels = Stored(place, np.array(chosen.names), encoder, np.zeros((len(known), 0), dtype=np.uint8))
+    return pixels, _indices(chosen, classes), len(found.names) - len(known), strays + left_out
 
 
 def pictures_in(place: Path) -> tuple[list[str], list[str]]:
@@ -189,6 +200,11 @@ def _classes(place: Path, below: str, folders: Sequence[str], least: int = 2) ->
         raise ValueError(f"{root} must hold one folder of pictures for each class; there is {there}. Add folders.")
     found, left_out = Listed([], []), []
     for name in folders:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # by which Python says that bytes are no letters
+            raise ValueError(
+                f"{root / name} is the folder of a class, and its name is no UTF-8, so results cannot be written with "
+                f"it. Give it another name."
+            )
         inner, files = _inside(root / name)
         if inner:
             raise ValueError(

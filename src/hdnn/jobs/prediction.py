@@ -18,12 +18,14 @@ from hdnn.data import documents
 from hdnn.data.cifar import CLASSES, batch, is_batch
 from hdnn.data.decoding import ENDINGS, is_picture
 from hdnn.data.dialect import Dialect
+from hdnn.data.idx import is_idx
 from hdnn.data.pictures import labelled, left_out_in_words, pictures_in
 from hdnn.data.pixels import Held
 from hdnn.data.reading import parts
 from hdnn.data.sequence_sets import read_sequences
 from hdnn.data.stored import read_pictures
 from hdnn.files import kind
+from hdnn.jobs.beginnings import fingerprint
 from hdnn.jobs.scores import finite_outputs, measure, tensors
 from hdnn.jobs.sources import DataSource, reloaded, source_of
 from hdnn.names import different, printable
@@ -154,8 +156,17 @@ def _picture_names(file: Path) -> Names:
         if not found:
             raise ValueError(f"{file} holds no picture ({', '.join(ENDINGS)}), nor do folders in it. Name another.")
         return Names(file, found, left_out)
-    if kind(file) == "a file" and is_picture(file):
+    if not file.exists():
+        raise FileNotFoundError(f"There is no {file}. Pictures were expected there, or images in an IDX file.")
+    if not file.is_file():
+        raise ValueError(f"{file} is {kind(file)}. Pictures were expected there, or images in an IDX file.")
+    if is_picture(file):
         return Names(file.parent, [file.name])
+    if file.stat().st_size and not is_batch(file) and not is_idx(file):
+        raise ValueError(
+            f"{file} holds no images that can be read: pictures are PNG or JPEG, and an IDX file of bytes begins with "
+            f"00 00 08 (or is gzip)."
+        )
     return Names()
 
 
@@ -261,7 +272,8 @@ def evaluate(
         mnist_folder: where the files of the data set, or the folder of images, are now, if they have moved.
         source: the data of the run, where they are none of the built-in ones.
         choices: as for `predict`.
-        announce: told in words what had to be made up for in a table, if anything.
+        announce: told in words what had to be made up for in a table, which files of a folder are no pictures of a
+            class, and whether the images or sequences of the run are others than they were.
 
     Returns:
         What `measure` finds, as "loss" and "accuracy" (or "error" and "r2" for regression), and "rows"; where there are
@@ -288,10 +300,18 @@ def evaluate(
                 f"The data of this run, {run.config.data.get('data')}, has changed since it was trained, so its test "
                 f"part is not known any more. Give rows that took no part in training as a file."
             )
+        began = run.config.start.get("fingerprint")
+        if began is not None and not isinstance(encoder, data.TableEncoder) and fingerprint(dataset) != began:
+            announce(
+                f"The data of this run, {run.config.data.get('data')}, are not to the bit those that it was trained "
+                f"and tested on: the score is that of the test part as it is now."
+            )
         x, y = dataset.x_test, dataset.y_test
     else:
         if isinstance(encoder, data.ImageEncoder):
-            x, y, new = _images(file, encoder, target)
+            x, y, new, left_out_files = _images(file, encoder, target)
+            if remarks := left_out_in_words(left_out_files):
+                announce(remarks)
             scores = measure(network, target, x, torch.from_numpy(y))
             return {**scores, "rows": len(x), **({"rows_of_new_classes": new} if new else {})}
         given = _dialect(run, choices)
@@ -315,12 +335,12 @@ def evaluate(
 
 def _images(
     file: Path, encoder: data.ImageEncoder, target: data.TargetEncoder
-) -> tuple[data.Pixels, NDArray[np.int64], int]:
-    """Images with what they show, and how many were left out, for the network knows no such class."""
+) -> tuple[data.Pixels, NDArray[np.int64], int, list[str]]:
+    """Images with what they show, how many were left out, for the network knows no such class, and other files."""
     if not file.is_dir() and is_batch(file):
         _require_batch(encoder, target)
         images, classes = batch(file)
-        return Held(images, encoder), classes, 0
+        return Held(images, encoder), classes, 0, []
     if not file.is_dir():
         raise ValueError(
             "A run on images is evaluated on its own test images, on a folder of pictures with one folder a class, or "
