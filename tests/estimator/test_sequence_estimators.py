@@ -61,6 +61,57 @@ def test_weights_of_sequences():
     assert (model.predict(X) == "flat").sum() < (classifier().fit(X, Y).predict(X) == "flat").sum()
 
 
+def test_sequences_of_weight_zero_take_no_part():
+    y = 50 + 10 * X[:, :, 0].sum(1)
+    weight = np.where(np.arange(60) < 20, 0.0, 3.0)
+    for kind, t in ((hdnn.HamiltonianSequenceRegressor, y), (hdnn.HamiltonianSequenceClassifier, Y)):
+        given = kind(hidden_size=4, epochs=2, random_state=0).fit(np.where(weight[:, None, None] > 0, X, 99), t, weight)
+        rest = kind(hidden_size=4, epochs=2, random_state=0).fit(X[20:], t[20:])
+        np.testing.assert_allclose(given.mean_, rest.mean_)
+        np.testing.assert_array_equal(given.network_.head.weight.detach(), rest.network_.head.weight.detach())
+    only = hdnn.HamiltonianSequenceClassifier(hidden_size=4, epochs=1).fit(X, Y, np.where(Y == "flat", 0.0, 1.0))
+    assert only.classes_.tolist() == ["down", "up"]
+
+
+def test_weights_count_in_scales():
+    twice = np.where(np.arange(60) < 20, 2.0, 1.0)
+    model = classifier(epochs=1).fit(X, Y, twice)
+    again = classifier(epochs=1).fit(np.concatenate([X, X[:20]]), np.concatenate([Y, Y[:20]]))
+    np.testing.assert_allclose(model.mean_, again.mean_)
+    np.testing.assert_allclose(model.scale_, again.scale_)
+
+
+def test_constant_numbers_are_not_blown_up():
+    constant = np.concatenate([X, np.full((60, 8, 1), 0.1)], axis=2)
+    assert classifier(epochs=1).fit(constant, Y).scale_[2] == 1
+
+
+def test_columns_of_sequences_keep_their_order():
+    frames = [pd.DataFrame(row, columns=["a", "b"]) for row in X]
+    model = classifier(epochs=1).fit(frames, Y)
+    np.testing.assert_array_equal(model.predict_proba(frames), model.predict_proba(X))
+    with pytest.raises(ValueError, match=r"were \['a', 'b'\] in `fit`; got \['b', 'a'\]"):
+        model.predict([frame[["b", "a"]] for frame in frames])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"horizon": 0}, "`horizon` must be a positive"),
+        ({"n_iter_no_change": 0}, "`n_iter_no_change` must be a whole number"),
+    ],
+)
+def test_arguments_are_refused_by_their_names(chosen, message):
+    with pytest.raises(ValueError, match=message):
+        classifier(**chosen).fit(X, Y)
+
+
+def test_targets_that_are_no_numbers_are_named():
+    y = np.where(Y == "flat", np.nan, 1.0)
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        hdnn.HamiltonianSequenceRegressor(epochs=1).fit(X, y)
+
+
 @pytest.mark.parametrize("model", ["ms2", "unicornn"])
 def test_other_models_under_cross_validation(model):
     scores = cross_val_score(clone(classifier(model=model, epochs=20)), X, Y, cv=2)
@@ -77,6 +128,8 @@ def test_other_models_under_cross_validation(model):
         (np.zeros((60, 0, 2)), "at least one step"),
         (np.zeros((60, 8, 2, 2)), r"X.transpose\(0, 2, 1\)"),
         (X[:-1], "59 sequences, and y 60"),
+        (X + 1j, "complex"),
+        ([pd.DataFrame(row, columns=[*names]) for row, names in zip(X, ["ab", "ba"] * 30, strict=True)], "one order"),
     ],
 )
 def test_what_is_no_sequence(x, message):

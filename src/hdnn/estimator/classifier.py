@@ -11,7 +11,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 
 from hdnn.estimator.network_estimator import NetworkEstimator
-from hdnn.estimator.targets import Array, ClassWeight, Labels
+from hdnn.estimator.targets import Array, ClassWeight, Labels, classes_in
 from hdnn.networks import class_probabilities
 from hdnn.renames import ESTIMATOR, renamed
 
@@ -120,10 +120,6 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
             )
         if classes is None and not hasattr(self, "network_"):
             raise ValueError("The first call of `partial_fit` needs `classes`, all labels that will come.")
-        if classes is not None and hasattr(self, "network_") and not np.array_equal(np.unique(classes), self.classes_):
-            raise ValueError(
-                f"`classes` must stay as they were, {self.classes_.tolist()}; got {np.unique(classes).tolist()}."
-            )
         return self._fit_more(X, y, classes, sample_weight)
 
     def predict(self, X: Any) -> Array:
@@ -147,5 +143,6 @@ class HamiltonianClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[
         return cast(Labels, self._fitted.targets).classes
 
     def _new_targets(self, y: Array, weight: Array | None, classes: Array | None) -> Labels:
+        found = classes_in(y)
         check_classification_targets(y)
-        return Labels(np.unique(y) if classes is None else classes, self.class_weight)
+        return Labels(found if classes is None else classes, self.class_weight)

@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from hdnn.estimator.network_estimator import NetworkEstimator
-from hdnn.estimator.targets import Array, Labels, Quantities, Targets
+from hdnn.estimator.targets import Array, Labels, Quantities, Targets, classes_in
 from hdnn.networks import Task
 from hdnn.renames import ESTIMATOR, renamed
 
@@ -113,6 +113,9 @@ class HamiltonianFeatures(
             y: (s,) labels, or (s,) or (s, outputs) quantities.
             classes: all labels that will come, for the first call; None takes those of y.
             sample_weight: (s,), not negative, or None.
+
+        Raises:
+            ValueError: if classes change.
         """
         return self._fit_more(X, y, classes, sample_weight)
 
@@ -137,8 +140,9 @@ class HamiltonianFeatures(
         if self.task == "regression" or (self.task == "auto" and decimal and classes is None):
             return Quantities(y.astype(np.float64), weight, standardize=bool(self.standardize))
         labels = column_or_1d(y)
+        found = classes_in(labels)
         check_classification_targets(labels)
-        return Labels(np.unique(labels) if classes is None else classes)
+        return Labels(found if classes is None else classes)
 
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn asks of estimators: this one needs targets, and may take several quantities."""

@@ -32,6 +32,7 @@ class Fitted:
         state: the optimizer's memory, after `partial_fit`.
         history: one record an epoch.
         search: the same of the training that found the number of epochs.
+        optimizer: whose memory it is.
     """
 
     network: Network
@@ -41,6 +42,7 @@ class Fitted:
     state: TrainingState | None = None
     history: list[Record] = field(default_factory=list)
     search: list[Record] = field(default_factory=list)
+    optimizer: str | None = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Also what earlier versions pickled: a scaler, or None, in place of the encoder."""
@@ -75,7 +77,15 @@ class Fitted:
             recipe: how.
             callbacks: told while it trains.
             remember: go on with the optimizer's memory of the last call, and keep it for the next.
+
+        Raises:
+            ValueError: if that is the memory of another optimizer.
         """
+        if remember and self.state and self.optimizer and _kind(self.optimizer) != _kind(recipe.optimizer):
+            raise ValueError(
+                f'`partial_fit` goes on with the memory of the optimizer, which was "{self.optimizer}" in the last '
+                f'call and is "{recipe.optimizer}" now. Set it back, or begin anew with `fit`.'
+            )
         inputs = self.inputs(x)
         targets = self.targets.encode(y, inputs.dtype)
         weight = self.targets.weights(y, weight)
@@ -101,6 +111,7 @@ class Fitted:
             self.search = list(last[0].search)
         # Other rows come next: that threads may then be more or fewer is nothing to warn of.
         self.state = dataclasses.replace(last[0].state(), history=(), circumstances=None) if remember else None
+        self.optimizer = recipe.optimizer if remember else None
         for epoch, record in enumerate(self.history, start=1):
             record["epoch"] = float(epoch)
 
@@ -132,3 +143,8 @@ class Fitted:
         features = self.features(x)
         with torch.no_grad(), evaluating(self.network):
             return np.asarray(self.network.head(features).cpu(), dtype=np.float64)
+
+
+def _kind(optimizer: str) -> str:
+    """Of an optimizer, what its memory is like."""
+    return "adam" if optimizer == "adamw" else optimizer

@@ -21,12 +21,15 @@ from hdnn.arguments import whole
 from hdnn.estimator.fitted import Fitted
 from hdnn.estimator.pieces import PiecewiseLinearEncoder
 from hdnn.estimator.settings import (
+    check_truths,
     checked_weight,
     dtype_of,
     floating_point,
+    in_own_words,
     naming_what_helps,
+    unchanged_by_failure,
 )
-from hdnn.estimator.targets import Array, Targets
+from hdnn.estimator.targets import Array, Targets, classes_in, plain_kind
 from hdnn.flow.settings import step_size
 from hdnn.networks import Lift, Network, NetworkConfig, build_network
 from hdnn.options import NetworkChoices, Optimizer, TrainingChoices, plain
@@ -35,6 +38,7 @@ from hdnn.training import Callback, Progress, Recipe, every, tabular
 from hdnn.training.devices import require_device
 
 _SHOWN = ("loss", "train_accuracy", "train_error", "validation_loss", "validation_accuracy", "validation_error")
+_TRUTHS = ("shared", "encode", "standardize", "warm_start")
 
 
 @dataclass(eq=False, repr=False)
@@ -99,27 +103,32 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
             TypeError: if X is sparse, or an argument is of the wrong kind.
             FloatingPointError: if training diverged; the message says what to do.
         """
-        going_on = bool(self.warm_start) and hasattr(self, "network_")
-        x, t, weight = self._read(X, y, sample_weight, reset=not going_on)
-        fitted = copy.deepcopy(self._fitted) if going_on else self._start(x, t, weight, None)
-        fitted.train(x, t, weight, self._recipe(len(x), fitted.seed), callbacks=self._callbacks())
-        return self._finish(fitted)
+        with unchanged_by_failure(self):
+            check_truths(self, *_TRUTHS)
+            going_on = bool(self.warm_start) and hasattr(self, "network_")
+            x, t, weight = self._read(X, y, sample_weight, reset=not going_on)
+            fitted = copy.deepcopy(self._fitted) if going_on else self._start(x, t, weight, None)
+            fitted.train(x, t, weight, self._recipe(len(x), fitted.seed), callbacks=self._callbacks())
+            return self._finish(fitted)
 
     def _fit_more(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
         """One epoch at a constant rate on more rows, with the optimizer's memory of the last call."""
         first = not hasattr(self, "network_")
-        x, t, weight = self._read(X, y, sample_weight, reset=first)
-        if first:
-            fitted = self._start(x, t, weight, None if classes is None else np.unique(classes))
-        else:
-            fitted = copy.deepcopy(self._fitted)
-            fitted.widen(x, t, weight)
-        recipe = self._recipe(len(x), fitted.seed)
-        one = dataclasses.replace(
-            recipe, epochs=1, schedule="constant", validation_fraction=0.0, patience=None, refit=False
-        )
-        fitted.train(x, t, weight, one, callbacks=self._callbacks(), remember=True)
-        return self._finish(fitted)
+        with unchanged_by_failure(self):
+            check_truths(self, *_TRUTHS)
+            x, t, weight = self._read(X, y, sample_weight, reset=first)
+            if first:
+                fitted = self._start(x, t, weight, None if classes is None else classes_in(classes))
+            else:
+                self._fitted.targets.check_classes(classes)
+                fitted = copy.deepcopy(self._fitted)
+                fitted.widen(x, t, weight)
+            recipe = self._recipe(len(x), fitted.seed)
+            one = dataclasses.replace(
+                recipe, epochs=1, schedule="constant", validation_fraction=0.0, patience=None, refit=False
+            )
+            fitted.train(x, t, weight, one, callbacks=self._callbacks(), remember=True)
+            return self._finish(fitted)
 
     def _read(self, X: Any, y: Any, sample_weight: Any, *, reset: bool) -> tuple[Array, Array, Array | None]:
         """The rows that take part, their targets and their weights."""
@@ -128,7 +137,7 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
             x, t = validate_data(
                 self,
                 X,
-                y,
+                plain_kind(y),
                 reset=reset,
                 dtype=[np.float64, np.float32],
                 order="C",  # sums over rows in memory and over columns differ in their last bits
@@ -174,14 +183,8 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
             share = tabular.VALIDATION_FRACTION if stops else 0.0
         if stops and patience is None:
             patience = tabular.PATIENCE
-        try:
+        with in_own_words():
             return Recipe(**chosen, validation_fraction=share, patience=patience, refit=stops, seed=seed)
-        except ValueError as error:
-            words = {"`patience`": "`n_iter_no_change`", "`refit`": "`early_stopping`"}
-            told = str(error)
-            for name, own in words.items():
-                told = told.replace(name, own)
-            raise ValueError(told) from None
 
     def _stops_early(self, rows: int) -> bool:
         """Whether the number of epochs is to be found on a part held back."""
@@ -194,6 +197,10 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
 
     def _callbacks(self) -> tuple[Callback, ...]:
         return (_show,) if self.verbose else ()
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether a fit has succeeded."""
+        return hasattr(self, "_fitted")
 
     def _finish(self, fitted: Fitted) -> Self:
         """Keep what was learned; only now, so that a fit that failed leaves the last one as it was."""

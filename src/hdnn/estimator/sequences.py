@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils import check_random_state
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import Tensor
 
-from hdnn.estimator.settings import floating_point
-from hdnn.estimator.targets import Array, ClassWeight, Labels, Quantities, Targets
+from hdnn.estimator.settings import check_truths, checked_weight, floating_point, in_own_words, unchanged_by_failure
+from hdnn.estimator.targets import Array, ClassWeight, Labels, Quantities, Targets, classes_in, plain_kind
+from hdnn.flow.settings import step_size
 from hdnn.modes import evaluating
 from hdnn.networks import SequenceNetwork, class_probabilities, sequence_classifier, sequence_regressor
 from hdnn.options import Optimizer
@@ -37,8 +39,11 @@ class Padded:
     Args:
         X: (s, T, d) or (s, T), or a list of arrays (T_i, d) or (T_i,).
 
+    Attributes:
+        names: of the d numbers, where the sequences are data frames, else None.
+
     Raises:
-        ValueError: if they are not sequences of numbers, all finite, of one d.
+        ValueError: if they are not sequences of numbers, all finite, of one d, or data frames whose columns differ.
     """
 
     def __init__(self, X: Any) -> None:
@@ -48,7 +53,17 @@ class Padded:
                 "step, give X.to_numpy(). If each row is a step, give a list of arrays: [rows[columns].to_numpy() for "
                 "_, rows in X.groupby(name)]."
             )
-        rows = [_numbers(row, i) for i, row in enumerate(X)]
+        self.names: list[Any] | None = None
+        rows = []
+        for i, row in enumerate(X):
+            rows.append(_numbers(row, i))
+            names = [*row.columns] if hasattr(row, "columns") else None
+            self.names = names if i == 0 else self.names
+            if names != self.names:
+                raise ValueError(
+                    f"All sequences have the same columns in one order; those of sequence 0 are {self.names}, those of "
+                    f"sequence {i} {names}. Choose them, as in [sequence[columns] for sequence in X]."
+                )
         if not rows:
             raise ValueError("There are no sequences; got an empty X.")
         if len(sizes := {row.shape[1] for row in rows}) > 1:
@@ -66,7 +81,10 @@ class Padded:
 
 def _numbers(row: Any, place: int) -> NDArray[np.float64]:
     try:
-        numbers = np.asarray(row, dtype=np.float64)
+        numbers = np.asarray(row)
+        if numbers.dtype.kind == "c":
+            raise TypeError("complex numbers")
+        numbers = numbers.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"Sequence {place} of X holds what is no number: {str(error).splitlines()[0]}.") from error
     if numbers.ndim == 1:
@@ -118,7 +136,7 @@ class SequenceEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lea
         Args:
             X: (s, T, d), or (s, T) of one number a step, or a list of arrays (T_i, d).
             y: (s,), targets.
-            sample_weight: (s,), or None.
+            sample_weight: (s,), not negative; None weighs all sequences alike. Those of weight 0 take no part.
 
         Returns:
             Itself.
@@ -127,42 +145,68 @@ class SequenceEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lea
             ValueError: if data or arguments make no sense; the message names them.
             FloatingPointError: if training diverged.
         """
-        padded, t = Padded(X), column_or_1d(y)
-        if len(t) != len(padded.lengths):
-            raise ValueError(f"X holds {len(padded.lengths)} sequences, and y {len(t)} targets.")
-        targets = self._targets_of(t, sample_weight)
+        with unchanged_by_failure(self):
+            check_truths(self, "standardize")
+            return self._learn(*self._read(X, y, sample_weight))
+
+    def _read(self, X: Any, y: Any, sample_weight: Any) -> tuple[Padded, Array, Array | None]:
+        """The sequences that take part, their targets and their weights."""
+        rows = X if hasattr(X, "columns") else [*X]
+        padded, t = Padded(rows), column_or_1d(plain_kind(y))
+        if len(t) != len(rows):
+            raise ValueError(f"X holds {len(rows)} sequences, and y {len(t)} targets.")
+        assert_all_finite(t, input_name="y")
+        if sample_weight is None:
+            return padded, t, None
+        weight = checked_weight(sample_weight, len(t))
+        there = weight > 0
+        if not there.all():
+            padded = Padded([row for row, some in zip(rows, there, strict=True) if some])
+        return padded, t[there], weight[there]
+
+    def _learn(self, padded: Padded, t: Array, given: Array | None) -> Self:
+        targets = self._targets_of(t, given)
+        weight = targets.weights(t, given)
         inside = padded.values[padded.inside()]
-        self.mean_ = inside.mean(0) if self.standardize else np.zeros(inside.shape[1])
-        spread = inside.std(0) if self.standardize else np.ones(inside.shape[1])
-        self.scale_ = np.where(spread > 0, spread, 1.0)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         T, d = padded.values.shape[1:]
+        if self.standardize:
+            of_steps = None if weight is None else np.repeat(weight, padded.lengths)
+            scaler = StandardScaler().fit(inside, sample_weight=of_steps)
+            self.mean_, self.scale_ = scaler.mean_, scaler.scale_
+        else:
+            self.mean_, self.scale_ = np.zeros(d), np.ones(d)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         dtype, device = floating_point(self.dtype), require_device(self.device)
+        horizon = HORIZON if self.horizon is None else self.horizon
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             rnn = HamiltonianRNN(
                 d, self.hidden_size, self.num_layers, model=self.model,  # type: ignore[arg-type]
-                step=(HORIZON if self.horizon is None else self.horizon) / T, damping=self.damping, dtype=dtype,
+                step=step_size(T, None, horizon), damping=self.damping, dtype=dtype,
             )  # fmt: skip
             network = self._network(rnn, targets.outputs).to(device)
-        recipe = Recipe(
-            epochs=self.epochs, batch_size=self.batch_size, optimizer=self.optimizer, clip=self.clip,
-            learning_rate=self.learning_rate, weight_decay=self.weight_decay, seed=seed, patience=self.n_iter_no_change,
-            validation_fraction=self.validation_fraction, **self._more(),
-        )  # fmt: skip
-        weight = targets.weights(t, None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64))
+        with in_own_words():
+            recipe = Recipe(
+                epochs=self.epochs, batch_size=self.batch_size, optimizer=self.optimizer, clip=self.clip,
+                learning_rate=self.learning_rate, weight_decay=self.weight_decay, seed=seed,
+                patience=self.n_iter_no_change, validation_fraction=self.validation_fraction, **self._more(),
+            )  # fmt: skip
         self.network_, self._dtype, self._targets = network, dtype, targets
         self.history_ = fit(
             network, self._inputs(padded), targets.encode(t, dtype), recipe,
             sample_weight=None if weight is None else torch.from_numpy(weight),
         )  # fmt: skip
-        self.n_features_in_ = d
+        self.n_features_in_, self._names = d, padded.names
         self.n_iter_ = len(self.history_)
         return self
 
     def _more(self) -> dict[str, Any]:
         """What else is said of the recipe."""
         return {}
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether a fit has succeeded."""
+        return hasattr(self, "n_iter_")
 
     def _inputs(self, padded: Padded) -> tuple[Tensor, Tensor]:
         values = (padded.values - self.mean_) / self.scale_
@@ -176,6 +220,9 @@ class SequenceEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lea
             raise ValueError(
                 f"The sequences had {self.n_features_in_} numbers a step in `fit`; got {padded.values.shape[2]}."
             )
+        before = getattr(self, "_names", None)  # pickles of earlier versions have none
+        if before and padded.names and padded.names != before:
+            raise ValueError(f"The columns of the sequences were {before} in `fit`; got {padded.names}. Reorder them.")
         x, lengths = self._inputs(padded)
         device = self.network_.head.weight.device
         with torch.no_grad(), evaluating(self.network_):
@@ -252,8 +299,9 @@ class HamiltonianSequenceClassifier(ClassifierMixin, SequenceEstimator):  # type
         return logits[:, 0] if logits.shape[1] == 1 else logits
 
     def _targets_of(self, y: Array, weight: Array | None) -> Labels:
+        found = classes_in(y)
         check_classification_targets(y)
-        return Labels(np.unique(y), self.class_weight)
+        return Labels(found, self.class_weight)
 
     def _network(self, rnn: HamiltonianRNN, outputs: int) -> SequenceNetwork:
         return sequence_classifier(rnn, outputs)
@@ -278,7 +326,8 @@ class HamiltonianSequenceRegressor(RegressorMixin, SequenceEstimator):  # type: 
 
     def predict(self, X: Any) -> Array:
         """The number of each sequence, (s,)."""
-        found: Array = cast(Quantities, self._targets).decode(self._outputs(X))
+        outputs = self._outputs(X)
+        found: Array = cast(Quantities, self._targets).decode(outputs)
         return found
 
     def _targets_of(self, y: Array, weight: Array | None) -> Quantities:

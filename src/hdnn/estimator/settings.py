@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hdnn.arguments import truth
 from hdnn.names import unknown
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -46,6 +47,44 @@ def checked_weight(sample_weight: object, rows: int) -> NDArray[np.float64]:
     if not weight.any():
         raise ValueError("`sample_weight` is zero for all rows, so there is nothing to learn from.")
     return weight
+
+
+def check_truths(estimator: object, *names: str) -> None:
+    """See that arguments are true or false.
+
+    Raises:
+        TypeError: if not: every text that is not empty would count as True.
+    """
+    for name in names:
+        value = getattr(estimator, name)
+        truth(name, bool(value) if isinstance(value, np.bool_) else value)
+
+
+@contextlib.contextmanager
+def in_own_words() -> Iterator[None]:
+    """Refuse what a recipe refuses by the names that estimators have for it."""
+    try:
+        yield
+    except ValueError as error:
+        told = str(error)
+        for name, own in _WORDS.items():
+            told = told.replace(name, own)
+        raise ValueError(told) from None
+
+
+_WORDS = {"`patience`": "`n_iter_no_change`", "`refit`": "`early_stopping`"}
+
+
+@contextlib.contextmanager
+def unchanged_by_failure(estimator: object) -> Iterator[None]:
+    """Let a fit that fails leave what the last one has found, and the names and number of its columns."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 @contextlib.contextmanager

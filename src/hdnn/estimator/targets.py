@@ -9,13 +9,43 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 
 from hdnn.arguments import real
 from hdnn.networks import Task
 
 Array = NDArray[Any]
+_SHOWN = 5  # labels in a message
 ClassWeight = Mapping[Any, float] | str | None
+
+
+def classes_in(labels: object) -> Array:
+    """The different labels, in order.
+
+    Raises:
+        TypeError: if they have no order, as texts among numbers.
+    """
+    try:
+        return np.unique(np.asarray(labels))
+    except TypeError as error:
+        kinds = sorted({type(label).__name__ for label in np.ravel(np.asarray(labels, dtype=object))})
+        raise TypeError(
+            f"Labels must have an order: all texts, or all numbers; got {' and '.join(kinds)}. Write them alike, as by "
+            f"y.astype(str), and leave out the rows where they are missing."
+        ) from error
+
+
+def plain_kind(y: Any) -> Any:
+    """Targets in NumPy's kinds, where scikit-learn would make decimal numbers of a data frame's own whole ones."""
+    dtypes = [y.dtype] if hasattr(y, "dtype") else [*getattr(y, "dtypes", [])]
+    kinds = {"" if isinstance(dtype, np.dtype) else getattr(dtype, "kind", "") for dtype in dtypes}
+    if len(kinds) != 1 or not kinds < {*_KINDS} or not hasattr(y, "isna") or np.asarray(y.isna()).any():
+        return y
+    return y.to_numpy(dtype=_KINDS[kinds.pop()])
+
+
+_KINDS = {"i": np.int64, "u": np.uint64, "b": np.bool_}
 
 
 class Labels:
@@ -49,6 +79,15 @@ class Labels:
     def update(self, y: Array, weight: Array | None) -> None:
         """Labels need no more than their classes."""
 
+    def check_classes(self, classes: object) -> None:
+        """See that the labels that will come are those of the first call; None says nothing of them.
+
+        Raises:
+            ValueError: if not.
+        """
+        if classes is not None and not np.array_equal(found := classes_in(classes), self.classes):
+            raise ValueError(f"`classes` must stay as they were, {self.classes.tolist()}; got {found.tolist()}.")
+
     def encode(self, y: Array, dtype: torch.dtype) -> Tensor:
         """Indices of labels, (s,).
 
@@ -71,10 +110,12 @@ class Labels:
         return of_rows
 
     def _indices(self, y: Array) -> NDArray[np.intp]:
-        strange = np.setdiff1d(y, self.classes)
-        if len(strange):
+        y = column_or_1d(y)
+        strange = np.setdiff1d(y, self.classes).tolist()
+        if strange:
+            some = ", ".join(map(repr, strange[:_SHOWN])) + (", …" if len(strange) > _SHOWN else "")
             raise ValueError(
-                f"The targets have labels that are none of the classes {self.classes.tolist()}: {strange.tolist()}. "
+                f"The targets have labels that are none of the classes {self.classes.tolist()}: [{some}]. "
                 f"Name all classes in the first call of partial_fit, or fit anew."
             )
         return np.searchsorted(self.classes, y)
@@ -117,6 +158,9 @@ class Quantities:
         columns = self._columns(y)
         if self.scaler is not None:
             self.scaler.partial_fit(columns, sample_weight=weight)
+
+    def check_classes(self, classes: object) -> None:
+        """Quantities have none."""
 
     def encode(self, y: Array, dtype: torch.dtype) -> Tensor:
         """Targets of a network, (s, outputs).
