@@ -144,6 +144,7 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
                 multi_output=tags.target_tags.multi_output,
                 y_numeric=tags.estimator_type == "regressor",
             )
+        t = np.ascontiguousarray(t)
         if sample_weight is None:
             return x, t, None
         weight = checked_weight(sample_weight, len(x))
