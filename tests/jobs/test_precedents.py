@@ -230,13 +230,13 @@ def test_the_command_repeats_a_run_and_says_what_it_took(bits, place):
     first, _ = bits("flowers.csv --target kind --layers 2 --epochs 2 --seed 5 --without colour", "a")
     again, err = bits("--like a", "b")
     assert first == again
-    assert f"As a: its data ({place / 'flowers.csv'}), network, recipe and seed 5." in err
+    assert f"As a: its data ({place / 'flowers.csv'}), network, recipe and seed 5, where nothing else is given." in err
     assert bits("--like a --seed 6", "c")[0] != first
     assert bits("--like a --epochs 3", "d")[0] != first
     shutil.copy("flowers.csv", "others.csv")
     same, err = bits("others.csv --target kind --without colour --like a", "e")
     assert same == first
-    assert "As a: network, recipe and seed 5." in err
+    assert "As a: network, recipe and seed 5, where nothing else is given." in err
     config = json.loads((place / "d" / "config.json").read_text())
     assert config["recipe"]["epochs"] == 3
     assert config["network"]["layers"] == 2

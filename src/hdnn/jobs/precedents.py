@@ -111,7 +111,7 @@ def as_run(folder: Path, *, data: bool = True) -> Precedent:
     if (start := started(run)) is not None and start.class_weight is not None:
         own["class_weight"] = start.class_weight
     return Precedent(
-        f"As {folder}: {whose}network, recipe and seed {run.config.seed}.",
+        f"As {folder}: {whose}network, recipe and seed {run.config.seed}, where nothing else is given.",
         taken,
         setup,
         own,
