@@ -230,3 +230,14 @@ def test_the_names_of_new_folders_reach_the_disk(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         files.make_folder(tmp_path / "file" / "d")
+
+
+def test_what_is_in_the_way_of_a_folder_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    files.require_makeable(tmp_path / "a" / "b")
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(NotADirectoryError, match=r"file/a/b cannot be written: .*file is a file, and no folder\."):
+        files.require_makeable(tmp_path / "file" / "a" / "b")
+    monkeypatch.setattr(os, "access", lambda place, mode: False)  # root may write anywhere, so this is played
+    with pytest.raises(PermissionError, match=r"a cannot be written: .* is closed to you\. Choose another folder\."):
+        files.require_makeable(tmp_path / "a")

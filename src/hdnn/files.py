@@ -169,6 +169,21 @@ def kind(path: Path) -> str:
     return words.get(stat.S_IFMT(mode), "a device")
 
 
+def require_makeable(folder: Path) -> None:
+    """See before any work that a folder is there or can be made, and written to.
+
+    Raises:
+        OSError: in words that name what is in the way.
+    """
+    nearest = next((each for each in (folder, *folder.parents) if kind(each)), Path())
+    if not nearest.is_dir():
+        raise NotADirectoryError(
+            f"{folder} cannot be written: {nearest} is {kind(nearest)}, and no folder. Choose another folder."
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder} cannot be written: {nearest} is closed to you. Choose another folder.")
+
+
 def make_folder(folder: Path) -> Path:
     """Make a folder with its parents, so that their names have reached the disk.
 

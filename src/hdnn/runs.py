@@ -274,6 +274,7 @@ def require_free(folder: Path, *, overwrite: bool = False) -> None:
     files.require_outside(folder)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file. Choose another folder with --output.")
+    files.require_makeable(folder)
     if not folder.is_dir() or {*folder.iterdir()} <= {folder / _LOCK, *files.leftovers(folder, _WRITTEN)}:
         return
     if not overwrite:

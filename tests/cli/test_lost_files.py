@@ -1,5 +1,6 @@
 """What a command reads is never what it writes: inputs, runs and foreign files outlive `--overwrite`."""
 
+import importlib
 import os
 from datetime import date
 from pathlib import Path
@@ -111,3 +112,26 @@ def test_small_runs_do_not_replace_what_was_published(hdnn, place):
         code, out, err = hdnn(f"{SMOKE} --seeds 1 --publish shelf")
         assert code == 0, err
         assert out.startswith(f"# {TITLES['counterexample']}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train double-moons --size 40 -o {}",
+        "train double-moons --size 40 -o {}/run",
+        "analyze --model h2 --layers 2 -o {}/analysis",
+        "reproduce counterexample --smoke -o {}/out",
+        "reproduce counterexample --smoke --publish {}",
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_refused_before_any_work(hdnn, place, monkeypatch, line):
+    def work(*args, **choices):
+        raise AssertionError("it began")
+
+    for module, name in (("jobs.train", "loaded"), ("jobs.analyze", "find"), ("experiments.laboratory", "reproduce")):
+        monkeypatch.setattr(importlib.import_module(f"hdnn.{module}"), name, work)
+    (place / "away").symlink_to("nowhere")
+    code, out, err = hdnn(line.format("away"))
+    assert (code, out) == (2, "")
+    assert "cannot be written: away is a link to nowhere, and no folder. Choose another folder." in err
+    assert not (place / "nowhere").exists()

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from hdnn.experiments.experiment import Experiment
-from hdnn.files import kind
+from hdnn.files import kind, require_makeable
 
 
 def require_place(folder: Path, stem: str, experiment: Experiment, *, smoke: bool) -> None:
@@ -21,7 +21,9 @@ def require_place(folder: Path, stem: str, experiment: Experiment, *, smoke: boo
 
     Raises:
         FileExistsError: in words that name what is there instead.
+        OSError: if the folder cannot be made.
     """
+    require_makeable(folder)
     for path in (folder / f"{stem}{ending}" for ending in (".json", ".md", ".html")):
         if kind(path) and not (kind(path) == "a file" and _is_verdict(path, experiment, smoke=smoke)):
             runs = "its small runs" if smoke else "all of its runs"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hdnn import plots
-from hdnn.files import make_folder, require_outside, require_own, write_whole
+from hdnn.files import make_folder, require_makeable, require_outside, require_own, write_whole
 from hdnn.flow import Flow
 from hdnn.flow.promises import in_words
 from hdnn.jobs.evidence import Drawing, Finding, LeftOut, Summary
@@ -142,6 +142,7 @@ def require_free(folder: Path, *, overwrite: bool = False) -> None:
     require_outside(folder)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file. Choose another folder with --output.")
+    require_makeable(folder)
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not overwrite:
