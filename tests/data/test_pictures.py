@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from hdnn.data import decoding, pictures
 from hdnn.data.decoding import decode, look
@@ -109,6 +110,31 @@ def test_a_camera_held_sideways_is_turned(tmp_path):
     found = decode(tmp_path / "a.jpg", (1, 16, 8))[0]
     assert found[:4].min() > 200
     assert found[-4:].max() < 50
+
+
+def raw_profile():
+    """An orientation as ImageMagick writes it into a PNG."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    info = PngInfo()
+    info.add_text("Raw profile type exif", f"\nexif\n{len(exif.tobytes()):8}\n{exif.tobytes().hex()}\n", zip=True)
+    return info
+
+
+def xmp():
+    """An orientation as Adobe's programs write it."""
+    tiff = 'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"'
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description {tiff}/></x:xmpmeta>')
+    return info
+
+
+@pytest.mark.parametrize("mark", [raw_profile, xmp])
+def test_a_turned_png_has_the_size_that_it_is_read_with(tmp_path, mark):
+    values = noise(8, 16)
+    (tmp_path / "a.png").write_bytes(png(values, pnginfo=mark()))
+    assert look(tmp_path / "a.png")[:2] == (8, 16)
+    assert np.array_equal(decode(tmp_path / "a.png", (3, 16, 8)), np.rot90(values, -1).transpose(2, 0, 1))
 
 
 def animated():

@@ -41,6 +41,7 @@ _OTHERS = {
 }
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)
+_WHERE_TURNED = ("exif", "Raw profile type exif", "XML:com.adobe.xmp")  # of a PNG, in the words of Pillow
 
 
 class Look(NamedTuple):
@@ -73,7 +74,8 @@ def look(path: Path) -> Look:
     with _opened(path) as image:
         width, height = image.size
         # Of a PNG it may stand behind the pixels, which are not read here.
-        turned = ("exif" in image.info or image.format != "PNG") and image.getexif().get(_ORIENTATION) in _TURNED
+        said = image.format != "PNG" or any(name in image.info for name in _WHERE_TURNED)
+        turned = said and image.getexif().get(_ORIENTATION) in _TURNED
         return Look(*((height, width) if turned else (width, height)), image.mode in _GREY)
 
 
