@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hdnn import files
 from hdnn.jobs import Choices, DataSource, Source, as_file, load, searches, studies, train, trials, workers
 from hdnn.jobs.choices import network_config
 from hdnn.networks import build_network
-from samples import flowers, houses
+from samples import flowers, houses, picture_folder
 from study_cases import MOONS, QUICK, told
 
 # What is tried
@@ -277,6 +278,17 @@ def test_a_table_whose_contents_changed_is_other_data_and_one_that_moved_is_not(
         search(3, source=sources["c"], choices=Choices(epochs=1))
     with pytest.raises(ValueError, match="options of the data"):
         search(3, source=dataclasses.replace(sources["a"], without=("width",)), choices=Choices(epochs=1))
+
+
+def test_pictures_that_changed_are_other_data_and_those_that_moved_are_not(search, tmp_path):
+    folders = [picture_folder(tmp_path / name, count=5) for name in ("a", "b", "c")]
+    shutil.copy(tmp_path / "c" / "dark" / "0.png", tmp_path / "c" / "dark" / "1.png")
+    sources = [Source(str(folder)) for folder in folders]
+    choices = Choices(epochs=1, layers=1, features=4, batch_size=8)
+    search(1, source=sources[0], choices=choices)
+    assert search(2, source=sources[1], choices=choices).trials == 2
+    with pytest.raises(ValueError, match="other data"):
+        search(3, source=sources[2], choices=choices)
 
 
 def test_a_file_system_without_locks_is_named(search, monkeypatch):

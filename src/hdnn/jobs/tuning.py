@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from hdnn import files
-from hdnn.data import Dataset
+from hdnn.data import Dataset, Pixels
 from hdnn.jobs.beginnings import fingerprint
 from hdnn.jobs.choices import Choices, chosen_recipe, given
 from hdnn.jobs.readings import Readings, encoded
@@ -215,13 +217,25 @@ def _trained(
 
 
 def _digest(source: DataSource, dataset: Dataset) -> str:
-    """Of the data: of a table of its file, so that another machine, which may round otherwise, finds the same."""
+    """Of the data: of files what is in them, so that another machine, which may round otherwise, finds the same."""
     if isinstance(source, Source):
+        if source.is_folder:
+            return _of_images(dataset)
         if not source.is_table and not source.is_series:
             return source.data
         with Path(source.data).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     return fingerprint(dataset)
+
+
+def _of_images(dataset: Dataset) -> str:
+    """A digest of the bytes of all images, and of what they show."""
+    digest = hashlib.sha256(repr((dataset.classes, dataset.x_train.shape)).encode("utf-8", "backslashreplace"))
+    for x, y in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test)):
+        for images in x.parts() if isinstance(x, Pixels) else [x]:
+            digest.update(np.ascontiguousarray(images).data)
+        digest.update(np.ascontiguousarray(y).data)
+    return digest.hexdigest()
 
 
 def _options(source: DataSource) -> dict[str, Any]:
