@@ -117,3 +117,28 @@ def test_the_memory_of_an_optimizer_is_that_of_one(kind):
     with pytest.raises(ValueError, match='which was "adam" in the last call and is "sgd" now'):
         model.set_params(optimizer="sgd").partial_fit(X, Y)
     model.fit(X, Y).partial_fit(X, Y)
+
+
+def test_encoders_that_fail_keep_their_columns():
+    frame = pd.DataFrame(X, columns=COLUMNS)
+    pieces = hdnn.PiecewiseLinearEncoder(bins=2).fit(frame)
+    with pytest.raises(ValueError, match="one number a row"):
+        pieces.fit(frame[COLUMNS[::-1]], sample_weight=np.ones(3))
+    cells = hdnn.DataFrameEncoder().fit(frame)
+    with pytest.raises(ValueError, match="no column 'e'"):
+        cells.set_params(columns=["e"]).fit(frame[COLUMNS[::-1]])
+    for encoder in (pieces, cells):
+        assert encoder.feature_names_in_.tolist() == COLUMNS
+
+
+def test_marks_of_missing_values_are_a_list_of_texts():
+    frame = pd.DataFrame({"x": [1.0, 9.0, -9.0, 4.0, 5.5] * 8})
+    for read in (
+        lambda missing: hdnn.DataFrameEncoder(missing=missing).fit(frame),
+        lambda missing: hdnn.data.table(frame.assign(y=list("ab") * 20), "y", missing=missing),
+    ):
+        with pytest.raises(ValueError, match=r"got the text '-9'. Write `missing=\['-9'\]`"):
+            read("-9")
+        with pytest.raises(TypeError, match=r"as texts; got -9, an int. Write `missing=\['-9'\]`"):
+            read([-9])
+        read(["-9"])

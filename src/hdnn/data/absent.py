@@ -14,11 +14,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hdnn.arguments import shown
 from hdnn.data import dates
 from hdnn.data.notation import TRUTH, USUAL_MARKS, Notation
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def listed(missing: Iterable[str] | None) -> tuple[str, ...] | None:
+    """What a user says stands for a missing value, as a list of texts; None leaves it to the file.
+
+    Raises:
+        ValueError: if it is one text, whose letters would be marks each.
+        TypeError: if something else than texts is among them.
+
+    Example:
+        >>> listed(["-999", "none"])
+        ('-999', 'none')
+    """
+    if missing is None:
+        return None
+    if isinstance(missing, str):
+        raise ValueError(f"`missing` is a list of texts; got the text {missing!r}. Write `missing=[{missing!r}]`.")
+    marks = tuple(missing)
+    for mark in marks:
+        if not isinstance(mark, str):
+            raise TypeError(
+                f"`missing` names what stands in cells as texts; got {shown(mark)}. Write `missing=[{str(mark)!r}]`."
+            )
+    return marks
 
 
 def own(said: Sequence[str] | None) -> tuple[str, ...]:

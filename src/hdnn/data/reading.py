@@ -333,7 +333,7 @@ def read_table(
     """
     from hdnn.data import kinds
 
-    marks = None if missing is None else tuple(missing)
+    marks = absent.listed(missing)
     given = Dialect(separator, decimal, no_header, skip_lines, encoding, marks)
     found = cells(path, given)
     return kinds.typed(absent.without(found.frame, absent.own(marks)), given, found.separator, text)

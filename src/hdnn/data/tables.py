@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hdnn.data import reading, suspicions
+from hdnn.data import absent, reading, suspicions
 from hdnn.data.cells import PLAIN, label_of, numbers, require_different
 from hdnn.data.dataset import Dataset, split
 from hdnn.data.dialect import Dialect
@@ -86,7 +86,7 @@ def table(
         "table: 20 rows, 16 for training and 4 for testing; classification (2 classes); target 'kind': text, \
 so classes; split by seed 0, stratified; columns: size"
     """
-    marks = None if missing is None else tuple(missing)
+    marks = absent.listed(missing)
     given = Dialect(separator, decimal, no_header, skip_lines, encoding, marks, date_format)
     title, read = opened(path, given)
     frame = read.frame

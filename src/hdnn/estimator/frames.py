@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from hdnn.arguments import whole
+from hdnn.data import absent
 from hdnn.data.dialect import Dialect
 from hdnn.data.encoders import Report
 from hdnn.data.frames import as_read
 from hdnn.data.inputs import inputs, without_columns
 from hdnn.data.kinds import kinds
 from hdnn.data.suspicions import cautions
+from hdnn.estimator.settings import unchanged_by_failure
 from hdnn.names import count
 from hdnn.training.tabular import BINS
 
@@ -87,13 +90,15 @@ class DataFrameEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  
         Raises:
             ValueError: if a column can be read in several ways, or none is left; the message names the option.
         """
-        marks = None if self.missing is None else tuple(self.missing)
+        marks = absent.listed(self.missing)
         given = Dialect(decimal=self.decimal, missing=marks, date_format=self.date_format)
-        frame = self._frame(X, reset=True)
-        frame = frame.drop(columns=without_columns(frame, self.without, self.columns or ()))
-        found = kinds(frame, given, ",")
-        used = inputs(frame, found, np.arange(len(frame)), columns=self.columns, bins=self.bins)
-        self.encoder_, self.left_out_ = used.encoder, used.left_out
+        with unchanged_by_failure(self):
+            frame = self._frame(X, reset=True)
+            frame = frame.drop(columns=without_columns(frame, self.without, self.columns or ()))
+            found = kinds(frame, given, ",")
+            bins = whole("bins", self.bins)
+            used = inputs(frame, found, np.arange(len(frame)), columns=self.columns, bins=bins)
+            self.encoder_, self.left_out_ = used.encoder, used.left_out
         said = [f"Left out: {used.dropped}."] if used.dropped else []
         for each in (*said, *cautions(frame, found, used.encoder)):
             warnings.warn(each, UserWarning, stacklevel=2)

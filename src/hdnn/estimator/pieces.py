@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from hdnn.arguments import whole
 from hdnn.data.columns import MOST_BINS
 from hdnn.data.pieces import edges_of, pieces
-from hdnn.estimator.settings import checked_weight
+from hdnn.estimator.settings import checked_weight, unchanged_by_failure
 from hdnn.names import different
 from hdnn.training.tabular import BINS
 
@@ -70,10 +70,11 @@ class PiecewiseLinearEncoder(TransformerMixin, BaseEstimator):  # type: ignore[m
         bins = whole("bins", self.bins)
         if not 0 <= bins <= MOST_BINS:
             raise ValueError(f"`bins` must be from 0 to {MOST_BINS}; got {bins}.")
-        x = self._numbers(X, reset=True)
-        weight = None if sample_weight is None else checked_weight(sample_weight, len(x))
-        self.edges_ = [edges_of(column.astype(np.float64), bins, weight) for column in x.T]
-        self.scaler_ = StandardScaler().fit(x, sample_weight=weight) if self.standardize else None
+        with unchanged_by_failure(self):
+            x = self._numbers(X, reset=True)
+            weight = None if sample_weight is None else checked_weight(sample_weight, len(x))
+            self.edges_ = [edges_of(column.astype(np.float64), bins, weight) for column in x.T]
+            self.scaler_ = StandardScaler().fit(x, sample_weight=weight) if self.standardize else None
         return self
 
     def widen(self, X: Any, sample_weight: Any = None) -> None:
