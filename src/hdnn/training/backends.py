@@ -139,4 +139,4 @@ def _data_refuse(network: Any, source: Source | None) -> str:
         return "" if fused.takes(network, x.shape[1:]) else "the images are not of the size that the network takes"
     if not isinstance(x, Tensor) or not fused.takes(network, x.shape[1 + int(source.stacked) :]) or x.is_sparse:
         return "the inputs are not rows of as many numbers as the network takes"
-    return "the inputs want gradients" if x.requires_grad else ""
+    return "the inputs want gradients" if any(source.wanting) else ""

@@ -81,7 +81,9 @@ class Rows:
         augmentation: Augmentation | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        self.data = data
+        # What a step goes back through is its own: inputs that want gradients do so anew in every batch.
+        self.wanting = [part.requires_grad for part in tensors_of(data.x)]
+        self.data = data.each(Tensor.detach)
         self.ranks = ranks
         self.augmentation = augmentation
         self.size = size
@@ -118,6 +120,8 @@ class Rows:
             own = tuple(each[self.ranks.piece(len(each))] for each in every)
         drawn = self._drawn([(member, each) if self.stacked else each for each in every], own)
         for chosen, batch in zip(own, drawn, strict=True):
+            for part, wants in zip(tensors_of(batch.x), self.wanting, strict=False):
+                part.requires_grad_(wants)
             if self.augmentation is None:
                 yield batch
             else:

@@ -216,6 +216,11 @@ def _check_fit(network: Network, batch: Batch) -> None:
                 f"Targets must be {dtype} of shape {wanted}, one number an output; got {y.dtype} of shape "
                 f"{tuple(y.shape)}."
             )
+        if not steps and not bool((finite := y.isfinite().all(1)).all()):
+            raise ValueError(
+                f"The targets of sample {int((~finite).nonzero()[0])} are infinite or not a number. Leave such samples "
+                f"out, or give them `sample_weight` 0 and any finite target."
+            )
         return
     classes = max(2, outputs)
     if y.dtype != torch.int64 or y.shape != (len(y), *steps):

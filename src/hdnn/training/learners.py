@@ -234,6 +234,22 @@ class Single(Headed):
         self.optimizer = make_optimizer(recipe, self.moved)
         self.mean = Mean(objective.network, recipe.average) if recipe.average else None
 
+    def walk(self, source: Source, course: Course) -> Iterator[Stretch]:
+        """The steps of an epoch that are left.
+
+        Raises:
+            ValueError: if a parameter has come into the network that no step would move.
+        """
+        known = {id(p) for p in (*self.moved, *self.heads)}
+        for name, p in self.objective.network.named_parameters():
+            if p.requires_grad and id(p) not in known:
+                raise ValueError(
+                    f"A callback has put a parameter into the network that is not trained ({name}), beside the others "
+                    f"or in the place of one. Change the numbers of those that are there, as `load_state_dict` does "
+                    f"without `assign`, or do so between two calls of `fit`."
+                )
+        yield from super().walk(source, course)
+
     def step(self, batch: Batch) -> tuple[Tensor, Any]:
         """The objective and outputs before one step on everything, which is taken natively where that serves."""
         sloped = None if self.team is not None else self.sloped

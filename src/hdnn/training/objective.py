@@ -175,6 +175,12 @@ class Objective(nn.Module):
             return _mean(self._losses(output, y, reduction), weight)
         losses = self.loss(output, y)
         _check_losses(losses, output, y)
+        # Penalties may be all there is to make small.
+        if not (self.penalties or losses.requires_grad) and isinstance(output, Tensor) and output.requires_grad:
+            raise ValueError(
+                "The loss does not depend on the outputs, so nothing could be learned. Look for a detach(), an item() "
+                "or a no_grad() in it; where a batch has nothing to learn from, return `0 * output.sum()`."
+            )
         return _mean(losses, weight)
 
     def _of_steps(self, output: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
