@@ -333,6 +333,8 @@ def check(choices: type, values: Mapping[str, Any]) -> None:
             continue
         if get_origin(kind) is Literal and value not in get_args(kind):
             raise ValueError(f"`{name}` must be one of {', '.join(get_args(kind))}; got {value!r}.")
+        if kind is bool and not isinstance(value, bool | None):
+            raise ValueError(f"`{name}` must be True or False; got {value!r}.")
         if option.must and not _is_in(value, kind, option):
             got = f"{value!r}, which is text" if isinstance(value, str) else value
             raise ValueError(f"`{name}` {option.must}; got {got}.")

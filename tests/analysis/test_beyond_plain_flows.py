@@ -134,3 +134,11 @@ def test_the_nodes_of_a_graph_are_one_state_of_statistics() -> None:
     y0, edges = state_on("Graph_call", 4), call("Graph_call")
     found = lyapunov_statistics(flow, y0, batch=1, **edges)
     torch.testing.assert_close(found.mean, lyapunov_exponents(flow, y0, **edges))
+
+
+def test_gradients_are_there_in_inference_mode() -> None:
+    flow = preset("h2")
+    with torch.inference_mode():
+        found = gradients(flow, state(flow, 5), square)
+    expected = gradients(flow, state(flow, 5), square)
+    torch.testing.assert_close(found.state_norms, expected.state_norms, rtol=0, atol=0)

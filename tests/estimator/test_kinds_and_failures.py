@@ -57,6 +57,11 @@ def test_texts_are_no_truths(kind, name, value):
     kind(epochs=1, **{name: np.bool_(False)}).fit(X, Y)
 
 
+def test_texts_are_no_truths_of_pieces():
+    with pytest.raises(TypeError, match="`standardize` must be True or False"):
+        hdnn.PiecewiseLinearEncoder(standardize="no").fit(X)
+
+
 @pytest.mark.parametrize(("dtype", "kind"), [("Int64", "i"), ("int64[pyarrow]", "i"), ("UInt8", "u")])
 def test_whole_numbers_of_data_frames_are_labels(dtype, kind):
     y = pd.Series(Y).astype(dtype)

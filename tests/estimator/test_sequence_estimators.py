@@ -147,3 +147,8 @@ def test_a_data_frame_is_no_list_of_sequences():
     frame = pd.DataFrame({"run": [0, 0, 1, 1], "x": [0.0, 1.0, 2.0, 3.0]})
     with pytest.raises(ValueError, match=r"X is a data frame.*X\.to_numpy\(\).*X\.groupby\(name\)"):
         hdnn.HamiltonianSequenceClassifier().fit(frame, [0, 0, 1, 1])
+
+
+def test_numbers_of_numpy_are_numbers():
+    model = classifier(epochs=np.int64(2), batch_size=np.int32(16), clip=np.float32(1)).fit(X, Y)
+    assert model.n_iter_ == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import hdnn
 from families import F64, preset, random
 from hdnn.flow import Flow
 from hdnn.integrators import ForwardEuler, RungeKutta4, StormerVerlet, SymplecticEuler
@@ -110,3 +111,8 @@ def test_layers_out_of_range() -> None:
             ask()
     with pytest.raises(ValueError, match="Only neighbouring layers make a flow; got a stride of 2"):
         _ = flow[::2]
+
+
+def test_texts_are_no_truths() -> None:
+    with pytest.raises(TypeError, match="`learn_unit_weights` must be True or False; got 'no'"):
+        hdnn.h2(4, 2, step=0.1, unit_weights=2.0, learn_unit_weights="no")  # type: ignore[arg-type]

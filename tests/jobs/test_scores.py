@@ -60,6 +60,7 @@ def test_one_row_has_no_variance_to_explain():
 
 @pytest.mark.parametrize("weight", [0.0, 1.0], ids=["exact", "inexact"])
 def test_a_target_that_never_varies_is_scored_as_scikit_learn_does(weight):
+    torch.manual_seed(0)
     network = hdnn.vector_regressor(3, 2, hdnn.h1(4, 2, step=0.2))
     torch.nn.init.constant_(network.head.weight, weight)
     torch.nn.init.constant_(network.head.bias, 2.0)

@@ -279,3 +279,19 @@ def test_networks_are_made_of_flows_that_a_state_alone_is_given_to(options, name
     for make in makers if flow.kernel_size is None else [lambda: hdnn.image_classifier(1, (4, 4), 3, flow)]:
         with pytest.raises(ValueError, match=f"every call of this flow brings {names}. Write a module that calls it"):
             make()
+
+
+@pytest.mark.parametrize("shape", [(2,), (5, 3, 2)])
+@pytest.mark.parametrize("lift", ["zeros", "linear"])
+def test_inputs_are_a_batch(shape, lift):
+    network = hdnn.vector_classifier(2, 3, hdnn.h2(4, 2, step=0.1), lift=lift)
+    with pytest.raises(ValueError, match=r"takes 4 numbers of each sample, .* a single one as x\[None\]"):
+        network(torch.zeros(shape))
+    assert network(torch.zeros(2)[None]).shape == (1, 3)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (5, 1, 8, 7)])
+def test_images_are_a_batch_of_the_size_that_was_named(shape):
+    network = hdnn.image_classifier(1, (8, 8), 3, hdnn.h2(4, 2, step=0.1, kernel_size=3))
+    with pytest.raises(ValueError, match="takes 256 numbers of each sample"):
+        network(torch.zeros(shape))

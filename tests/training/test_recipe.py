@@ -1,6 +1,9 @@
+import dataclasses
+import json
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
@@ -110,3 +113,14 @@ def test_one_cycle_rises_from_a_twenty_fifth_and_falls_to_nothing():
     assert values[130] == pytest.approx(0.5)
     assert 0 < values[-1] < 1e-3
     assert rate_factor(Recipe(epochs=1, schedule="one_cycle", warmup=0.0), 5)(0) == 1
+
+
+def test_numbers_of_numpy_become_those_of_python():
+    recipe = Recipe(epochs=np.int64(3), learning_rate=np.float32(0.5), refit=np.bool_(False), seed=np.uint8(2))
+    assert recipe == Recipe(epochs=3, learning_rate=0.5, seed=2)
+    assert json.loads(json.dumps(dataclasses.asdict(recipe)))["epochs"] == 3
+
+
+def test_texts_are_no_truths():
+    with pytest.raises(ValueError, match="`refit` must be True or False; got 'no'"):
+        Recipe(refit="no", validation_fraction=0.2)

@@ -74,8 +74,8 @@ def gradients(layers: Layers, y0: Tensor, loss: Callable[[Tensor], Tensor], **ca
     """
     layers = listed(layers)
     check_start(layers, y0)
-    with torch.enable_grad(), evaluating(*modules(layers)):
-        states = [y0.detach().requires_grad_()]
+    with torch.inference_mode(False), torch.enable_grad(), evaluating(*modules(layers)):
+        states = [y0.detach().clone().requires_grad_()]  # a copy, for what inference mode has made has no gradient
         for j, layer in enumerate(functions(layers, y0, **call)):
             states.append(watched(layer, j, states[-1]))
         value = loss(states[-1])

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hdnn.data import documents
+from hdnn.data import absent, documents
 from hdnn.data.headers import are_types, named, names_again, require_names
 from hdnn.names import few
 
@@ -83,6 +83,7 @@ class Dialect:
         documents.restore(self, state)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "missing", absent.listed(self.missing))
         if self.separator is not None:
             # A shell makes a tab hard to type.
             spoken = {"\\t": "\t", "tab": "\t", "comma": ",", "semicolon": ";", "bar": "|", "blank": " ", "space": " "}

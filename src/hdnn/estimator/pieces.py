@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from hdnn.arguments import whole
 from hdnn.data.columns import MOST_BINS
 from hdnn.data.pieces import edges_of, pieces
-from hdnn.estimator.settings import checked_weight, unchanged_by_failure
+from hdnn.estimator.settings import check_truths, checked_weight, unchanged_by_failure
 from hdnn.names import different
 from hdnn.training.tabular import BINS
 
@@ -67,6 +67,7 @@ class PiecewiseLinearEncoder(TransformerMixin, BaseEstimator):  # type: ignore[m
         Raises:
             ValueError: if data or arguments make no sense; the message names them.
         """
+        check_truths(self, "standardize")
         bins = whole("bins", self.bins)
         if not 0 <= bins <= MOST_BINS:
             raise ValueError(f"`bins` must be from 0 to {MOST_BINS}; got {bins}.")

@@ -64,7 +64,7 @@ def beside(
 
 
 def _units(weights: Tensor | float | None, learned: bool, hidden: int) -> Tensor | None:
-    if weights is None and not truth("learn_unit_weights", learned):
+    if not truth("learn_unit_weights", learned) and weights is None:
         return None
     a = _as_numbers(1.0 if weights is None else weights)
     if a.dim() > 1 or (a.dim() == 1 and len(a) != hidden) or not (a.isfinite() & (a > 0)).all():

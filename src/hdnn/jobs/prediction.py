@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hdnn import data, options
-from hdnn.data import documents
+from hdnn.data import absent, documents
 from hdnn.data.cifar import CLASSES, batch, is_batch
 from hdnn.data.decoding import ENDINGS, is_picture
 from hdnn.data.dialect import Dialect
@@ -229,7 +229,7 @@ def _dialect(run: Run, choices: FileChoices | None) -> Dialect:
     now: dict[str, Any] = {name: value for name, value in (choices or {}).items() if value is not None}
     options.check(FileChoices, now)
     if now.get("missing"):
-        now["also_missing"] = tuple(now["missing"])
+        now["missing"] = now["also_missing"] = absent.listed(now["missing"])
         now["missing"] = tuple(dict.fromkeys([*(said.get("missing") or ()), *now["missing"]]))
     return Dialect(**{**said, **now})
 

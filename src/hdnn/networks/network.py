@@ -95,10 +95,23 @@ class Network(nn.Module):
         return self.read(self.flow(self.lift(x)))
 
     def read(self, states: Tensor) -> Tensor:
-        """What the output layer sees of the states after the flow, (B, features)."""
+        """What the output layer sees of the states after the flow, (B, features).
+
+        Raises:
+            ValueError: if these are no batch, or of another size.
+        """
         readout = self._modules.get("readout")
-        found: Tensor = states.flatten(1) if readout is None else readout(states)
-        return found
+        if readout is not None:
+            found: Tensor = readout(states)
+            return found
+        size = getattr(self.head, "in_features", None)
+        if states.dim() < 2 or (size is not None and math.prod(states.shape[1:]) != size):
+            raise ValueError(
+                f"The output layer takes {size} numbers of each sample, and the states after the flow are of shape "
+                f"{tuple(states.shape)}. Give a batch (B, ...) of inputs of the size that the network was made for; a "
+                f"single one as x[None]."
+            )
+        return states.flatten(1)
 
     def state_size(self, inputs: Sequence[int]) -> int:
         """How many numbers the state of one sample has, of inputs of that shape: what evaluation and training hold."""

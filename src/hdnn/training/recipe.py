@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -101,6 +102,9 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, np.generic):  # a file of the recipe holds Python's numbers
+                object.__setattr__(self, name, value.item())
         options.check(options.RecipeOptions, vars(self))
         check_changes(self.augment)
         if self.refit and not self.validation_fraction:
