@@ -1,13 +1,19 @@
-"""Refining a flow: the same ODE in finer steps."""
+"""Flows made from a flow: the same ODE in finer steps, and a part that keeps its time."""
 
 import copy
 import itertools
+import math
+import pickle
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
 
 import hdnn
-from families import INTEGRATORS, Factors, random
+from families import INTEGRATORS, Factors, random, tight
 from hdnn.flow import Flow
 
 DOUBLE = torch.float64
@@ -105,3 +111,36 @@ def test_no_layers_stay_no_layers() -> None:
 def test_factors_that_make_no_sense_are_refused(factor) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         hdnn.h1(4, 2, step=0.1).refine(factor)
+
+
+class Swinging(hdnn.Energy):
+    """A spring whose stiffness changes with time."""
+
+    def value(self, y: Tensor, t: float) -> Tensor:
+        return (1 + math.sin(t)) * y.square().sum(-1) / 2
+
+
+def swinging(layers: int) -> hdnn.Flow:
+    return hdnn.h1(4, layers, step=0.5, energy=Swinging(), dtype=DOUBLE)
+
+
+def test_the_state_of_a_part_keeps_its_time(tmp_path: Path) -> None:
+    part, y = swinging(8)[4:], random(5, 4)
+    save_file(part.state_dict(), tmp_path / "part.safetensors")
+    state = load_file(tmp_path / "part.safetensors")
+    for fresh in (swinging(4), copy.deepcopy(swinging(4)), pickle.loads(pickle.dumps(swinging(4))), swinging(8)[:4]):
+        assert not torch.allclose(fresh(y), part(y))
+        assert str(fresh.load_state_dict(state)) == "<All keys matched successfully>"
+        tight(fresh(y), part(y))
+        tight(fresh[2:](y), part[2:](y))
+    network, again = nn.Sequential(part), nn.Sequential(swinging(4))
+    set_model_state_dict(again, get_model_state_dict(network))
+    tight(again(y), part(y))
+    # A state that says nothing of a time, as those of earlier versions, leaves it.
+    del state["_extra_state"]
+    part.load_state_dict(state)
+    tight(part(y), again(y))
+    # And one that begins at 0 puts it back.
+    whole = swinging(4)
+    part.load_state_dict(whole.state_dict())
+    tight(part(y), whole(y))

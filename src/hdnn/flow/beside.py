@@ -124,6 +124,25 @@ def adopt(module: nn.Module, hamiltonian: Hamiltonian, device: torch.device | st
     """Take the modules that factors bring: an energy of one's own, and what gives J(y)."""
     if hamiltonian.own is not None:
         module.add_module("own_energy", hamiltonian.own)
+        module.register_state_dict_post_hook(_with_start)  # type: ignore[no-untyped-call]
+        module.register_load_state_dict_pre_hook(_take_start)  # type: ignore[no-untyped-call]
     J = hamiltonian.interconnection.of_state
     if isinstance(J, nn.Module):
         module.add_module("state_dependent_interconnection", J.to(device=device, dtype=dtype))
+
+
+# The time of the first layer is a Python number and no buffer, which a cast would round. PyTorch's name for what a
+# module keeps beside tensors is known to its checkpoints of many processes, too.
+_START = "_extra_state"
+
+
+def _with_start(flow: Flow, state: dict[str, Any], prefix: str, _: object) -> None:
+    """Write t of the first layer into the state: E(y, t) of a part of a flow goes on from there."""
+    state[prefix + _START] = torch.tensor(flow._start, dtype=torch.float64, device="cpu")
+
+
+def _take_start(flow: Flow, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Read it; a state of an earlier version has none."""
+    start = state.pop(prefix + _START, None)
+    if start is not None and not (isinstance(start, Tensor) and start.is_meta):
+        flow._start = float(start)
