@@ -19,6 +19,7 @@ from hdnn.cli import application
 from hdnn.integrators import INTEGRATORS, Splitting
 from hdnn.interconnections import INTERCONNECTIONS
 from hdnn.jobs import Choices, Source, untrained
+from hdnn.jobs.choices import given
 from hdnn.networks import NetworkConfig, build_network
 from hdnn.training import Recipe
 
@@ -165,3 +166,25 @@ def test_the_command_line_hands_the_integrator_on(hdnn, tmp_path):
 def test_a_number_in_quotes_is_named_as_text():
     with pytest.raises(ValueError, match=r"`learning_rate` must be positive and finite; got '0\.1', which is text"):
         hdnn.Recipe(learning_rate="0.1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [np.bool_(True), 1, np.int64(1)])
+def test_truths_of_numpy_and_one_are_true_and_become_those_of_python(value, tmp_path):
+    (tmp_path / "a.csv").write_text("1,2\n")
+    table = Source(str(tmp_path / "a.csv"), target="column2", no_header=value)
+    config = NetworkConfig("classification", (2,), 2, "h2", 4, 2, 0.1, shared=value)
+    recipe = Recipe(refit=value, validation_fraction=0.5)
+    found = [table.no_header, config.shared, recipe.refit, Source("mnist", download=value).download]
+    found += [given({"shared": value})["shared"], hdnn.h2(4, 2, step=0.1, shared=value).shared]
+    assert all(each is True for each in found)
+    assert build_network(config).flow.shared
+    flow = hdnn.h2(4, 2, step=0.1, unit_weights=2.0, learn_unit_weights=value)
+    assert flow.unit_weight.requires_grad
+
+
+@pytest.mark.parametrize("value", ["no", 2, 1.0, (), np.ones(1, bool)])
+def test_other_things_are_no_truths(value):
+    with pytest.raises(ValueError, match="`shared` must be True or False"):
+        NetworkConfig("classification", (2,), 2, "h2", 4, 2, 0.1, shared=value)
+    with pytest.raises(TypeError, match="`shared` must be True or False"):
+        hdnn.h2(4, 2, step=0.1, shared=value)

@@ -57,15 +57,24 @@ def check_width(width: int | None) -> None:
         raise ValueError(f"`width` counts hidden units, so it must be at least 1; got {width}.")
 
 
+def is_truth(value: object) -> bool:
+    """Whether a value is true or false: a truth of Python's or of NumPy's, or 1 or 0."""
+    if isinstance(value, Integral):  # as truths of Python are
+        return value in (0, 1)
+    import numpy as np  # not above: a command that shows its help does without
+
+    return isinstance(value, np.bool_)
+
+
 def truth(name: str, value: object) -> bool:
-    """True or False.
+    """True or False, from NumPy's and from 1 and 0 as well.
 
     Raises:
         TypeError: if it is neither: every text that is not empty would count as True.
     """
-    if not isinstance(value, bool):
+    if not is_truth(value):
         raise TypeError(f"`{name}` must be True or False; got {shown(value)}.")
-    return value
+    return bool(value)
 
 
 def shown(value: object) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args, get_origin, get_type_hints
 
-from hdnn.arguments import real, whole
+from hdnn.arguments import is_truth, real, whole
 
 Task = Literal["classification", "regression"]
 Lift = Literal["zeros", "linear"]
@@ -333,7 +333,7 @@ def check(choices: type, values: Mapping[str, Any]) -> None:
             continue
         if get_origin(kind) is Literal and value not in get_args(kind):
             raise ValueError(f"`{name}` must be one of {', '.join(get_args(kind))}; got {value!r}.")
-        if kind is bool and not isinstance(value, bool | None):
+        if kind is bool and value is not None and not is_truth(value):
             raise ValueError(f"`{name}` must be True or False; got {value!r}.")
         if option.must and not _is_in(value, kind, option):
             got = f"{value!r}, which is text" if isinstance(value, str) else value
@@ -351,6 +351,21 @@ def _is_in(given: object, kind: type, option: Option) -> bool:
 
 def _written(size: Any) -> str:
     return f"{size:,}" if isinstance(size, int) else f"{size:g}"
+
+
+def truths(choices: type, values: Mapping[str, Any]) -> dict[str, bool]:
+    """Those values that are true or false, NumPy's and 1 and 0 too, as Python's own: files hold no others.
+
+    Example:
+        >>> import numpy as np
+        >>> truths(SourceChoices, {"no_header": np.bool_(True), "download": 0, "skip_lines": 1})
+        {'no_header': True, 'download': False}
+    """
+    return {
+        name: bool(values[name])
+        for name, kind, *_ in entries(choices)
+        if kind is bool and name in values and is_truth(values[name])
+    }
 
 
 def plain(choices: type, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def test_names_of_a_fit_that_fails_are_forgotten(kind):
 def test_texts_are_no_truths(kind, name, value):
     with pytest.raises(TypeError, match=f"`{name}` must be True or False"):
         kind(epochs=1, **{name: value}).fit(X, Y)
-    kind(epochs=1, **{name: np.bool_(False)}).fit(X, Y)
+    for truth in (np.bool_(False), 0, 1):
+        kind(epochs=1, **{name: truth}).fit(X, Y)
 
 
 def test_texts_are_no_truths_of_pieces():

@@ -56,8 +56,7 @@ def check_truths(estimator: object, *names: str) -> None:
         TypeError: if not: every text that is not empty would count as True.
     """
     for name in names:
-        value = getattr(estimator, name)
-        truth(name, bool(value) if isinstance(value, np.bool_) else value)
+        truth(name, getattr(estimator, name))
 
 
 @contextlib.contextmanager

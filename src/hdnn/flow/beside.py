@@ -60,11 +60,12 @@ def beside(
     Raises:
         ValueError: if weights are not positive, or sizes do not fit.
     """
+    learned = truth("learn_unit_weights", learned)
     return Beside(_units(unit_weights, learned, hamiltonian.hidden), learned, _ports(ports, hamiltonian.features))
 
 
 def _units(weights: Tensor | float | None, learned: bool, hidden: int) -> Tensor | None:
-    if not truth("learn_unit_weights", learned) and weights is None:
+    if not learned and weights is None:
         return None
     a = _as_numbers(1.0 if weights is None else weights)
     if a.dim() > 1 or (a.dim() == 1 and len(a) != hidden) or not (a.isfinite() & (a > 0)).all():

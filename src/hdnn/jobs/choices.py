@@ -46,6 +46,7 @@ def given(choices: Mapping[str, Any]) -> dict[str, Any]:
     check_names(chosen)
     chosen |= {name: _numbers(name, chosen[name]) for name in ("units", "channels") if name in chosen}
     options.check(Choices, chosen)
+    chosen |= options.truths(Choices, chosen)
     if "class_weight" in chosen:
         chosen["class_weight"] = written(chosen["class_weight"])
     if "augment" in chosen:

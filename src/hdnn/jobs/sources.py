@@ -231,6 +231,7 @@ class Source(DataSource):
                 verb, out = ("is", "it") if len(shown) == 1 else ("are", "them")
                 raise ValueError(f"{names} {verb} for {whose}; {self.data} has its own. Leave {out} out.")
         options.check(options.SourceChoices, vars(self))
+        vars(self).update(options.truths(options.SourceChoices, vars(self)))
         if self.is_table:
             self.dialect  # noqa: B018  # what makes no sense shows at once
 

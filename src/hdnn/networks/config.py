@@ -147,6 +147,7 @@ class NetworkConfig:
                 f"Images need a `kernel_size`, vectors none; got inputs {self.inputs}, kernel size {self.kernel_size}."
             )
         options.check(options.NetworkOptions, vars(self))
+        vars(self).update(options.truths(options.NetworkOptions, vars(self)))
         wide = (max(self.channels),) * 2 if self.channels else (self.features, self.width or self.features)
         taps = 2 if self.space == "graph" else (self.kernel_size or 1) ** (1 if self.space else 2)
         weights = self.layers * wide[0] * wide[1] * taps

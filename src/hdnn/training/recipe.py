@@ -106,6 +106,7 @@ class Recipe:
             if isinstance(value, np.generic):  # a file of the recipe holds Python's numbers
                 object.__setattr__(self, name, value.item())
         options.check(options.RecipeOptions, vars(self))
+        vars(self).update(options.truths(options.RecipeOptions, vars(self)))
         check_changes(self.augment)
         if self.refit and not self.validation_fraction:
             raise ValueError(
