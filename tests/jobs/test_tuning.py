@@ -8,10 +8,13 @@ import shutil
 import numpy as np
 import pytest
 from optuna.trial import TrialState
+from PIL import Image
 
 from hdnn import files
+from hdnn.data import pictures
 from hdnn.jobs import Choices, DataSource, Source, as_file, load, searches, studies, train, trials, workers
 from hdnn.jobs.choices import network_config
+from hdnn.jobs.tuning import _of_images
 from hdnn.networks import build_network
 from samples import flowers, houses, picture_folder
 from study_cases import MOONS, QUICK, told
@@ -289,6 +292,27 @@ def test_pictures_that_changed_are_other_data_and_those_that_moved_are_not(searc
     assert search(2, source=sources[1], choices=choices).trials == 2
     with pytest.raises(ValueError, match="other data"):
         search(3, source=sources[2], choices=choices)
+
+
+def test_a_study_that_knows_pictures_by_their_folder_goes_on(search, tmp_path, monkeypatch):
+    sources = [Source(str(picture_folder(tmp_path / name, count=5))) for name in ("a", "b")]
+    choices = Choices(epochs=1, layers=1, features=4, batch_size=8)
+    with monkeypatch.context() as earlier:
+        earlier.setattr("hdnn.jobs.tuning._of_images", lambda dataset: sources[0].data)
+        search(1, source=sources[0], choices=choices)
+    with pytest.raises(ValueError, match="other data"):
+        search(2, source=sources[1], choices=choices)
+    assert search(2, source=sources[0], choices=choices).trials == 2
+
+
+def test_pictures_in_files_are_known_without_reading_them_again(tmp_path, monkeypatch):
+    folder = picture_folder(tmp_path / "a")
+    known = [pictures(folder, in_memory=0)]
+    Image.new("RGB", (8, 8)).save(folder / "dark" / "0.png")
+    known += [pictures(folder, in_memory=0) for _ in range(2)]
+    monkeypatch.delattr("hdnn.data.stored.read_pictures")
+    one, other, again = map(_of_images, known)
+    assert one != other == again
 
 
 def test_a_file_system_without_locks_is_named(search, monkeypatch):

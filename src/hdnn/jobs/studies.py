@@ -76,6 +76,7 @@ class Beginning:
         first: values to try first.
         seed: of all that is drawn.
         warmup: epochs that no trial is stopped before.
+        earlier: what earlier versions wrote for parts of `asked`; a study with that goes on, too.
     """
 
     asked: Mapping[str, Any]
@@ -83,6 +84,7 @@ class Beginning:
     first: Mapping[str, Any]
     seed: int
     warmup: int
+    earlier: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -280,7 +282,7 @@ def _begun(folder: Path, storage: BaseStorage, name: str, beginning: Beginning) 
     began = study.user_attrs.get("asked")
     if began is None:
         study.set_user_attr("asked", dict(beginning.asked))
-    elif other := differing(began, beginning.asked):
+    elif other := differing(began, beginning.asked, beginning.earlier):
         raise ValueError(
             f"The study in {folder} was begun with other {', '.join(other)}, so its trials say nothing about these. "
             f"Give what it was begun with, or another folder with `study`."
@@ -290,11 +292,12 @@ def _begun(folder: Path, storage: BaseStorage, name: str, beginning: Beginning) 
     return study
 
 
-def differing(began: object, asked: Mapping[str, Any]) -> list[str]:
-    """The parts in which what is asked differs from what a study was begun with."""
+def differing(began: object, asked: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
+    """The parts in which what is asked, or was by earlier versions, differs from what a study was begun with."""
     known = began if isinstance(began, Mapping) else {}
     plain = json.loads(json.dumps(dict(asked)))
-    return [name for name in dict.fromkeys([*plain, *known]) if plain.get(name) != known.get(name)]
+    other = [name for name in dict.fromkeys([*plain, *known]) if plain.get(name) != known.get(name)]
+    return [name for name in other if name not in earlier or earlier[name] != known.get(name)]
 
 
 def _database(url: str) -> BaseStorage:

@@ -15,6 +15,7 @@ import numpy as np
 
 from hdnn import files
 from hdnn.data import Dataset, Pixels
+from hdnn.data.stored import Stored
 from hdnn.jobs.beginnings import fingerprint
 from hdnn.jobs.choices import Choices, chosen_recipe, given
 from hdnn.jobs.readings import Readings, encoded
@@ -150,7 +151,8 @@ def tune(
     }
     first = searches.beginning(space, setup, source.bins if isinstance(source, Source) else None)
     warmup = chosen_recipe(setup, choices, seed).epochs // 4
-    beginning = studies.Beginning(asked, space, first, seed, warmup)
+    earlier = {"data": source.data} if isinstance(source, Source) and source.is_folder else {}
+    beginning = studies.Beginning(asked, space, first, seed, warmup, earlier)
     with quietly(), studies.opened(study, beginning, storage=storage, lost_hosts=lost_hosts) as begun:
         Worker(begun, readings, choices, seed, device, threads, trials, announce, progress).until_done()
         counts, best = begun.counts(), begun.best()
@@ -229,11 +231,12 @@ def _digest(source: DataSource, dataset: Dataset) -> str:
 
 
 def _of_images(dataset: Dataset) -> str:
-    """A digest of the bytes of all images, and of what they show."""
+    """A digest of the bytes of all images, or of the mark of each where it has one, and of what they show."""
     digest = hashlib.sha256(repr((dataset.classes, dataset.x_train.shape)).encode("utf-8", "backslashreplace"))
     for x, y in ((dataset.x_train, dataset.y_train), (dataset.x_test, dataset.y_test)):
-        for images in x.parts() if isinstance(x, Pixels) else [x]:
-            digest.update(np.ascontiguousarray(images).data)
+        pieces = [x.marks] if isinstance(x, Stored) else x.parts() if isinstance(x, Pixels) else [x]
+        for piece in pieces:
+            digest.update(np.ascontiguousarray(piece).data)
         digest.update(np.ascontiguousarray(y).data)
     return digest.hexdigest()
 
