@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from families import preset, random
-from hdnn.analysis import phase_portrait
+from hdnn.analysis import phase_portrait, sensitivities
 
 WINDOW = ((-2.0, 1.0), (-1.0, 3.0))
 
@@ -47,5 +47,11 @@ def test_what_is_refused() -> None:
         phase_portrait(preset("h2", kernel_size=3), WINDOW)
     with pytest.raises(ValueError, match="shifts with the inputs"):
         phase_portrait(preset("h2", features=2, inputs=1), WINDOW)
+    both = preset("h2", features=2, inputs=1, ports=1)
+    with pytest.raises(
+        ValueError, match=r"the inputs and ports of a call.*`sensitivities\(flow, y0, inputs=u, ports=v\)`"
+    ):
+        phase_portrait(both, WINDOW)
+    sensitivities(both, random(2), inputs=random(3, 1), ports=random(3, 1))
     with pytest.raises(IndexError):
         phase_portrait(preset("h2", features=2), WINDOW, layer=3)

@@ -57,11 +57,11 @@ def check_undriven(flow: Flow, what: str) -> None:
         flow: the flow to analyse.
         what: is asked.
     """
-    if flow.inputs is not None or flow.ports is not None:
-        driven = "inputs" if flow.inputs is not None else "ports"
+    if driven := [name for name in ("inputs", "ports") if getattr(flow, name) is not None]:
+        given = ", ".join(f"{name}={value}" for name, value in zip(driven, "uv", strict=False))
         raise ValueError(
-            f"The field of this flow shifts with the {driven} of a call, so it has no one {what}. Look at a call: "
-            f"`sensitivities(flow, y0, {driven}=u)`."
+            f"The field of this flow shifts with the {' and '.join(driven)} of a call, so it has no one {what}. Look "
+            f"at a call: `sensitivities(flow, y0, {given})`."
         )
 
 
