@@ -89,6 +89,22 @@ def test_a_test_batch_in_the_archive_serves_beside_training_batches(tmp_path, ba
     assert len(data.x_train) == 100
 
 
+def test_a_damaged_archive_beside_training_batches_may_be_moved_away(tmp_path, batches):
+    del batches[TEST]
+    put(tmp_path, batches)
+    (tmp_path / cifar.ARCHIVE).write_bytes(b"no archive")
+    with pytest.raises(
+        ValueError, match=r"is damaged .*Fetch the file again\. Or move it away: the five batches beside"
+    ):
+        cifar10(tmp_path)
+    (tmp_path / cifar.ARCHIVE).rename(tmp_path / "away")
+    assert cifar10(tmp_path).held_out
+    (tmp_path / "away").rename(tmp_path / cifar.ARCHIVE)
+    (tmp_path / TRAINING[0]).unlink()
+    with pytest.raises(ValueError, match=r"is damaged .*Fetch the file again\.$"):
+        cifar10(tmp_path)
+
+
 def test_what_is_missing_is_named(tmp_path, batches):
     del batches[TRAINING[2]]
     with pytest.raises(

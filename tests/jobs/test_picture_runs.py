@@ -1,11 +1,13 @@
 """Runs on folders of pictures and on CIFAR-10, from training to predictions, through both doors."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
 import shutil
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,9 @@ import torch
 from PIL import Image
 
 from hdnn.data import pictures
-from hdnn.jobs import Source, evaluate, predict, predictions, resume, train
+from hdnn.data.cifar import ARCHIVE
+from hdnn.jobs import Source, as_run, evaluate, predict, predictions, resume, train, trained
+from hdnn.jobs.beginnings import beginning
 from hdnn.runs import Run
 from samples import mnist_like, picture_folder
 
@@ -103,6 +107,21 @@ def test_a_run_on_idx_files_reads_pictures_too(tmp_path, quick):
     assert list(predict(tmp_path / "run", tmp_path / "new").frame)[:2] == ["file", "digit"]
     with pytest.raises(ValueError, match="on a folder of pictures with one folder a class"):
         evaluate(tmp_path / "run", tmp_path / "idx" / "t10k-images-idx3-ubyte")
+
+
+def test_a_size_that_an_earlier_run_on_idx_files_names_is_ignored(tmp_path, quick):
+    source = Source(str(mnist_like(tmp_path / "idx")))
+    train(source, {**SMALL, "epochs": 1}, tmp_path / "run", threads=1)
+    found, place = evaluate(tmp_path / "run"), tmp_path / "run" / "config.json"
+    config = json.loads(place.read_text())
+    config["data"]["image_size"] = 4
+    place.write_text(json.dumps(config))
+    assert evaluate(tmp_path / "run") == found
+    assert trained(tmp_path / "run", samples=2).states.shape[1] == 2
+    assert as_run(tmp_path / "run").data["image_size"] is None
+    assert beginning(Run.open(tmp_path / "run"))[0].load().inputs == (1, 8, 8)
+    with pytest.raises(ValueError, match=r"`image_size` is for folders of pictures; .*idx holds IDX files"):
+        train(dataclasses.replace(source, image_size=4), SMALL, tmp_path / "new", threads=1)
 
 
 # Streaming, and going on
@@ -211,6 +230,36 @@ def test_a_held_out_batch_is_said_everywhere(tmp_path, cifar10_batches, hdnn):
     assert "batch 5 of the training images, held out" in (tmp_path / "run" / "report.html").read_text()
     code, out, _ = hdnn(f"evaluate {tmp_path / 'run'}")
     assert code == 0
+
+
+def test_a_run_of_before_the_archive_was_looked_into_goes_on(tmp_path, cifar10_batches, quick):
+    place = tmp_path / "cifar10"
+    place.mkdir()
+    for name, content in cifar10_batches.items():
+        if name != "test_batch.bin":
+            (place / name).write_bytes(content)
+
+    def kill(progress):
+        raise Killed
+
+    source = Source("cifar10", folder=str(place))
+    train(source, {**SMALL, "epochs": 1}, tmp_path / "run", threads=1)
+    with pytest.raises(Killed):
+        train(source, {**SMALL, "epochs": 1}, tmp_path / "cut", threads=1, callbacks=(kill,))
+    found = evaluate(tmp_path / "run")
+    with tarfile.open(place / ARCHIVE, "w:gz") as archive:
+        for name, content in cifar10_batches.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    assert len(source.load().x_train) == 100
+    said = []
+    assert evaluate(tmp_path / "run", announce=said.append) == found
+    assert said == []
+    assert not resume(tmp_path / "cut").interrupted
+    assert all(
+        torch.equal(a, b) for a, b in zip(*(weights(tmp_path / n).values() for n in ("run", "cut")), strict=True)
+    )
 
 
 # The command line

@@ -87,7 +87,23 @@ def cifar10(folder: str | os.PathLike[str], download: bool = False, progress: Pr
                 f"{lacks} name another folder by --data-folder, or give --download to hdnn train, which fetches it.",
             )
         fetch(ARCHIVE, place, MIRRORS, SHA256, largest=_LARGEST_ARCHIVE, progress=progress)
-    batches = _batches(place, training, test)
+    return _dataset(_batches(place, training, test))
+
+
+def without_archive(folder: str | os.PathLike[str]) -> Dataset | None:
+    """What earlier versions read where training batches lie beside the archive, in which they did not look for a test.
+
+    Returns:
+        Batches 1 to 4, and batch 5 held out; None where one is not there, or the test batch is.
+    """
+    place = Path(folder)
+    *training, test = MD5
+    if any(_file(place, name) is None for name in training) or _file(place, test) is not None:
+        return None
+    return _dataset([_of_file(place, name) for name in training])
+
+
+def _dataset(batches: list[Bytes]) -> Dataset:
     x = np.empty((_RECORDS * (len(batches) - 1), 3, 32, 32), dtype=np.uint8)
     y = np.empty(len(x), dtype=np.int64)
     for k, batch in enumerate(batches[:-1]):
@@ -149,8 +165,15 @@ def batch(path: Path) -> tuple[Bytes, NDArray[np.int64]]:
 
 def _batches(place: Path, training: list[str], test: str) -> list[Bytes]:
     """Those for training, and last the one for testing, from the archive where one is not beside it."""
-    if any(_file(place, name) is None for name in (*training, test)) and (place / ARCHIVE).is_file():
-        return _of_archive(place / ARCHIVE)
+    lacking = [name for name in (*training, test) if _file(place, name) is None]
+    if lacking and (place / ARCHIVE).is_file():
+        try:
+            return _of_archive(place / ARCHIVE)
+        except ValueError as error:
+            if lacking != [test]:
+                raise
+            instead = "Or move it away: the five batches beside it serve without, and batch 5 is held out for testing."
+            raise ValueError(f"{error} {instead}") from None
     names = [*training, test] if _file(place, test) is not None else training
     return [_of_file(place, name) for name in names]
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from hdnn import data as sets
 from hdnn import options
 from hdnn.data import Dataset, Task, documents
+from hdnn.data.cifar import without_archive
 from hdnn.data.dialect import Dialect
 from hdnn.data.images import is_idx_folder
 from hdnn.data.reading import KINDS
@@ -358,7 +359,8 @@ def source_of(run: Run, mnist_folder: str | None = None, given: DataSource | Non
     if mnist_folder is not None:
         described["data" if _was_folder(described) else "folder"] = mnist_folder
     source = documents.record(Source, described, f"the data of {run.folder}")
-    return dataclasses.replace(source, download=False)
+    ignored = source.is_folder and is_idx_folder(Path(source.data))  # early runs on IDX files may name a size
+    return dataclasses.replace(source, download=False, image_size=None if ignored else source.image_size)
 
 
 def reloaded(run: Run, source: DataSource) -> Dataset:
@@ -370,9 +372,14 @@ def reloaded(run: Run, source: DataSource) -> Dataset:
     if not isinstance(source, Source):
         return source.load()
     encoder = sets.encoder_from_dict(run.config.encoder)
-    if not isinstance(encoder, sets.TableEncoder) or not source.is_table:
-        return source.load()
-    return source.load_again(encoder, sets.TargetEncoder.from_dict(run.config.target))
+    if isinstance(encoder, sets.TableEncoder) and source.is_table:
+        return source.load_again(encoder, sets.TargetEncoder.from_dict(run.config.target))
+    dataset = source.load()
+    if source.data == "cifar10" and dataset.encoder != encoder:
+        earlier = without_archive(source.folder or cache_folder("cifar10"))
+        if earlier is not None and earlier.encoder == encoder:
+            return earlier
+    return dataset
 
 
 def _was_folder(described: Mapping[str, Any]) -> bool:
