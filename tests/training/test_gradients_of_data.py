@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import hdnn
-from hdnn.training import Recipe, evaluate, every, fit, fit_together
+from hdnn.training import Progress, Recipe, TrainingState, evaluate, every, fit, fit_together
 
 x = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
 classes, numbers = (x[:, 0] > 0).long(), x.prod(1, keepdim=True)
@@ -48,9 +50,14 @@ def test_inputs_may_want_gradients(backend: str, recipe: Recipe) -> None:
 
 
 def test_many_networks_may_share_inputs_that_want_gradients() -> None:
-    networks = [classifier(), classifier()]
-    fit_together(networks, x.clone().requires_grad_().expand(2, 40, 2), classes.expand(2, 40), RECIPE, seeds=[0, 1])
-    assert all(p.grad is None or p.grad.isfinite().all() for p in networks[0].parameters())
+    wanting = x.clone().requires_grad_()
+    networks, others = [classifier(), classifier()], [classifier(), classifier()]
+    fit_together(networks, wanting.expand(2, 40, 2), classes.expand(2, 40), RECIPE, seeds=[0, 1])
+    fit_together(others, x.expand(2, 40, 2), classes.expand(2, 40), RECIPE, seeds=[0, 1], backend="torch")
+    for network, other in zip(networks, others, strict=True):
+        torch.testing.assert_close(weights(network), weights(other), rtol=0, atol=1e-6)
+    assert not torch.equal(weights(networks[0]), weights(networks[1]))
+    assert wanting.grad is None
 
 
 def test_targets_may_want_gradients() -> None:
@@ -92,6 +99,44 @@ def test_a_loss_that_gives_no_gradient_is_refused(backend: str, smoothness: floa
 
 
 @backends
+@pytest.mark.parametrize("smoothness", [0.0, 0.1])
+def test_a_later_batch_may_have_nothing_to_learn_from(backend: str, smoothness: float) -> None:
+    recipe = Recipe(epochs=2, batch_size=8, smoothness=smoothness)
+    losses: list[Tensor] = []
+    paused: list[tuple[nn.Module, TrainingState]] = []
+
+    def loss(y: Tensor, t: Tensor) -> Tensor:
+        losses.append(torch.tensor(0.0) if len(losses) == 3 else (y - t).square().mean())
+        return losses[-1]
+
+    def pause(progress: Progress) -> None:
+        if progress.iteration == 3:
+            paused.append((copy.deepcopy(network), progress.state()))
+
+    network = regressor()
+    assert len(fit(network, x, numbers, recipe, loss, backend=backend, callbacks=[pause])) == 2
+    assert len(losses) == 10
+    del losses[3:]
+    (other, state), *_ = paused
+    fit(other, x, numbers, recipe, loss, backend=backend, resume=state)
+    assert torch.equal(weights(other), weights(network))
+
+
+@pytest.mark.parametrize("method", ["joint", "alternating"])
+def test_a_later_batch_that_has_no_gradient_is_refused_in_words(method: Literal["joint", "alternating"]) -> None:
+    losses: list[Tensor] = []
+
+    def loss(y: Tensor, t: Tensor) -> Tensor:
+        losses.append(torch.tensor(0.0) if len(losses) == 3 else (y - t).square().mean())
+        return losses[-1]
+
+    network = hdnn.vector_regressor(2, 1, hdnn.h2(4, 2, step=0.1, integrator=hdnn.ImplicitMidpoint()))
+    with pytest.raises(ValueError, match="does not depend on the outputs"):
+        fit(network, x, numbers, Recipe(epochs=1, batch_size=8, method=method), loss)
+    assert len(losses) == 4
+
+
+@backends
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_targets_that_are_no_numbers_are_named(backend: str, bad: float) -> None:
     y = torch.where(torch.arange(40)[:, None] == 3, bad, numbers)
@@ -121,5 +166,7 @@ def test_parameters_that_nobody_moves_are_named(change: Callable[[nn.Module], No
     callback = every(epochs=1)(lambda _: change(network))
     with pytest.raises(ValueError, match=rf"not trained \({name}\)"):
         fit(network, x, numbers, RECIPE, functional.mse_loss, backend="torch", callbacks=[callback])
+    network.zero_grad()
     fit(network, x, numbers, RECIPE, functional.mse_loss)
-    assert all(p.grad is not None for p in network.parameters()) or name == "0.late"
+    unmoved = [name for name, p in network.named_parameters() if p.grad is None]
+    assert unmoved == (["0.late"] if change is add else [])

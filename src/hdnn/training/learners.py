@@ -17,7 +17,7 @@ from hdnn.training.averaging import Mean
 from hdnn.training.batches import Batch, Inputs, Source
 from hdnn.training.course import Course, Stretch
 from hdnn.training.distributed import Team
-from hdnn.training.objective import Objective
+from hdnn.training.objective import Objective, check_dependence
 from hdnn.training.optimizers import AnyOptimizer, clip, optimizer_of
 from hdnn.training.recipe import Recipe, make_optimizer
 from hdnn.training.sloped import Sloped
@@ -134,10 +134,12 @@ class Stepwise(Learner):
 
         Raises:
             FloatingPointError: if `finite`, and the objective of a single model is not; nothing is changed then.
+            ValueError: if there is no gradient.
         """
         losses, output = self.losses(batch)
         if finite:
             steps.require_finite(losses)
+        check_dependence(losses, output)
         # Of what this optimizer moves: a frozen output layer still carries the gradient of its own last step.
         for parameter in self.moved:
             parameter.grad = None
@@ -176,6 +178,11 @@ class Headed(Stepwise):
 
     objective: Objective
     heads: list[nn.Parameter]
+
+    def walk(self, source: Source, course: Course) -> Iterator[Stretch]:
+        """The steps of an epoch that are left, one by one."""
+        self.objective._begins = course.epoch == 1 and course.done == 0
+        yield from super().walk(source, course)
 
     def sizes(self, y: Tensor, *, stacked: bool) -> Sequence[Any]:
         """What the objective of one step is a mean of: rows, or of each member the answers that count."""

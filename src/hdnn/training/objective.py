@@ -101,6 +101,7 @@ class Objective(nn.Module):
         self.penalties = tuple(penalties)
         self.call = placed(call, first_parameter(network).device)
         self.precision = precision
+        self._begins = False  # whether the next loss is the first of a training, which must depend on the outputs
 
     def forward(self, x: Inputs, y: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Any]:
         """The objective and the network's outputs on a batch.
@@ -152,8 +153,11 @@ class Objective(nn.Module):
     def head_loss(self, features: Tensor, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """What of the objective the output layer can change, on the features of a batch."""
         head = self.network.head
-        loss = self.data_loss(head(features), y, weight)
-        return loss + weighed(decays(head, self.head_decay)) if self.head_decay else loss
+        output = head(features)
+        loss = self.data_loss(output, y, weight)
+        loss = loss + weighed(decays(head, self.head_decay)) if self.head_decay else loss
+        check_dependence(loss, output)
+        return loss
 
     def data_loss(self, output: Any, y: Tensor, weight: Tensor | None = None) -> Tensor:
         """The mean of L over a batch, without regularisers; with weights w of the samples Σ w L / Σ w.
@@ -175,12 +179,10 @@ class Objective(nn.Module):
             return _mean(self._losses(output, y, reduction), weight)
         losses = self.loss(output, y)
         _check_losses(losses, output, y)
-        # Penalties may be all there is to make small.
-        if not (self.penalties or losses.requires_grad) and isinstance(output, Tensor) and output.requires_grad:
-            raise ValueError(
-                "The loss does not depend on the outputs, so nothing could be learned. Look for a detach(), an item() "
-                "or a no_grad() in it; where a batch has nothing to learn from, return `0 * output.sum()`."
-            )
+        if self._begins:
+            self._begins = False  # a later batch may have nothing to learn from
+            if not self.penalties:  # which may be all there is to make small
+                check_dependence(losses, output)
         return _mean(losses, weight)
 
     def _of_steps(self, output: Tensor, y: Tensor, weight: Tensor | None) -> Tensor:
@@ -228,6 +230,15 @@ def objective_of(
         call=call,
         precision=recipe.precision,
     )
+
+
+def check_dependence(losses: Tensor, output: Any) -> None:
+    """Refuse losses that have no gradient where the outputs have one."""
+    if isinstance(output, Tensor) and output.requires_grad and not losses.requires_grad:
+        raise ValueError(
+            "The loss does not depend on the outputs, so nothing could be learned. Look for a detach(), an item() or a "
+            "no_grad() in it; where a batch has nothing to learn from, return `0 * output.sum()`."
+        )
 
 
 def _check_losses(losses: Tensor, output: Any, y: Tensor) -> None:
