@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch.nn.utils import prune
 
 import hdnn
 from backend_cases import BACKENDS, F64, RECIPE, X, Y, distance, needs_native, network_of, same, weights, without_times
@@ -139,6 +140,23 @@ def test_a_callback_that_puts_parameters_in_the_place_of_others_is_refused(chang
 
     with pytest.raises(ValueError, match="another parameter in the place"):
         fit(network, X, Y, RECIPE, callbacks=[replace])
+
+
+def test_a_callback_may_prune_the_head_where_pytorch_takes_the_steps():
+    def pruned(backend):
+        network = network_of()
+
+        def halve(progress):
+            if progress.iteration == 6:
+                prune.l1_unstructured(network.head, "weight", 0.5)
+
+        fit(network, X, Y, RECIPE, callbacks=[halve], backend=backend)
+        return network.head
+
+    with pytest.raises(ValueError, match=r'or use fit\(\.\.\., backend="torch"\)'):
+        pruned("native")
+    head = pruned("torch")
+    assert head.weight.count_nonzero() == head.weight_orig.numel() // 2
 
 
 def test_a_callback_may_freeze_after_the_last_step():

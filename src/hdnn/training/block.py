@@ -73,7 +73,8 @@ class Block:
                 if p is not now:
                     raise ValueError(
                         f"A callback has put another parameter in the place of one that is trained ({name}). Change "
-                        f"its numbers, as `load_state_dict` does without `assign`, or do so between two calls of `fit`."
+                        f"its numbers, as `load_state_dict` does without `assign`, do so between two calls of `fit`, "
+                        f'or use fit(..., backend="torch").'
                     )
                 if p.requires_grad != (name in self.setup.trains):
                     done = "frozen" if name in self.setup.trains else "unfrozen"
