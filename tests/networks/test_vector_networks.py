@@ -296,3 +296,12 @@ def test_images_are_a_batch_of_the_size_that_was_named(shape):
     network = hdnn.image_classifier(1, (8, 8), 3, hdnn.h2(4, 2, step=0.1, kernel_size=3))
     with pytest.raises(ValueError, match="takes 256 numbers of each sample"):
         network(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("head", [lambda: torch.nn.LazyLinear(3), lambda: torch.nn.Sequential(torch.nn.Linear(4, 3))])
+def test_output_layers_that_name_no_size(head):
+    network = hdnn.vector_classifier(2, 3, hdnn.h2(4, 2, step=0.1))
+    network.head = head()
+    with pytest.raises(ValueError, match="takes a batch of samples, and the states"):
+        network(torch.zeros(2))
+    assert network(torch.zeros(40, 2)).shape == (40, 3)

@@ -104,10 +104,11 @@ class Network(nn.Module):
         if readout is not None:
             found: Tensor = readout(states)
             return found
-        size = getattr(self.head, "in_features", None)
-        if states.dim() < 2 or (size is not None and math.prod(states.shape[1:]) != size):
+        size = getattr(self.head, "in_features", 0)  # 0 of a lazy one
+        if states.dim() < 2 or (size and math.prod(states.shape[1:]) != size):
+            takes = f"{size} numbers of each sample" if size else "a batch of samples"
             raise ValueError(
-                f"The output layer takes {size} numbers of each sample, and the states after the flow are of shape "
+                f"The output layer takes {takes}, and the states after the flow are of shape "
                 f"{tuple(states.shape)}. Give a batch (B, ...) of inputs of the size that the network was made for; a "
                 f"single one as x[None]."
             )
