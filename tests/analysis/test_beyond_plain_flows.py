@@ -97,6 +97,14 @@ def test_layers_of_parameters_that_others_are_computed_from() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+def test_layers_of_a_weight_norm_of_the_old_kind() -> None:
+    flow = preset("h2", layers=3)
+    nn.utils.weight_norm(flow, "weight", dim=0)
+    found = gradients(flow, state(flow, 5), square).parameter_norms
+    assert {name: len(of) for name, of in found.items()} == {"bias": 3, "weight_g": 3, "weight_v": 3}
+
+
 @pytest.mark.parametrize("space", SPACES)
 def test_the_analysis_of_no_layers(space: str) -> None:
     flow = PRESETS["h2"](4, 0, step=0.1, dtype=F64, space=SPACES[space]())
@@ -142,3 +150,22 @@ def test_gradients_are_there_in_inference_mode() -> None:
         found = gradients(flow, state(flow, 5), square)
     expected = gradients(flow, state(flow, 5), square)
     torch.testing.assert_close(found.state_norms, expected.state_norms, rtol=0, atol=0)
+
+
+def test_a_call_may_be_made_in_inference_mode() -> None:
+    flow = hdnn.h2(4, 3, step=0.1, dtype=F64, inputs=2, ports=2)
+    y0, u, ports = state(flow, 5), random(3, 2, seed=1), random(3, 2, seed=2)
+    with torch.inference_mode():
+        found = gradients(flow, y0, square, inputs=u.clone(), ports=ports.clone())
+    expected = gradients(flow, y0, square, inputs=u, ports=ports)
+    torch.testing.assert_close(found.state_norms, expected.state_norms, rtol=0, atol=0)
+
+
+def test_what_was_made_in_inference_mode_has_no_gradient() -> None:
+    flow = preset("h2")
+    with torch.inference_mode():
+        target, layer = state(flow, 5), nn.Linear(4, 4, dtype=F64)
+        with pytest.raises(ValueError, match=r"made under `torch.inference_mode\(\)`.* Make it outside"):
+            gradients(flow, state(flow, 5), lambda y: square(y * target))
+    with pytest.raises(ValueError, match=r"a layer, or what `loss` compares with"):
+        gradients([layer], state(flow, 5), square)

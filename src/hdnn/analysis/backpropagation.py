@@ -6,7 +6,8 @@ singular value decomposition M_j = ∂y_N/∂y_j = Σ s_i u_i v_iᵀ; θ paramet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,8 @@ def gradients(layers: Layers, y0: Tensor, loss: Callable[[Tensor], Tensor], **ca
         0 stands for a layer that lacks a parameter which others have.
 
     Raises:
-        ValueError: if y0 does not fit, or `loss` does not give one finite number that depends on the output.
+        ValueError: if y0 does not fit, `loss` does not give one finite number that depends on the output, or gradients
+            go through what was made in inference mode.
 
     Example:
         Of an hdnn network take the flow, the lifted inputs, and the head inside the loss:
@@ -74,8 +76,10 @@ def gradients(layers: Layers, y0: Tensor, loss: Callable[[Tensor], Tensor], **ca
     """
     layers = listed(layers)
     check_start(layers, y0)
-    with torch.inference_mode(False), torch.enable_grad(), evaluating(*modules(layers)):
-        states = [y0.detach().clone().requires_grad_()]  # a copy, for what inference mode has made has no gradient
+    with _outside_inference_mode(), torch.enable_grad(), evaluating(*modules(layers)):
+        # Copies, for what inference mode has made has no gradient.
+        states = [y0.detach().clone().requires_grad_()]
+        call = {name: value.clone() if _is_inference(value) else value for name, value in call.items()}
         for j, layer in enumerate(functions(layers, y0, **call)):
             states.append(watched(layer, j, states[-1]))
         value = loss(states[-1])
@@ -143,6 +147,24 @@ def _share(M: Tensor, g: Tensor) -> Tensor:
     return torch.where(size.squeeze(-1) > 0, 1 - kept.sum(-1), 0).clamp(0, 1)
 
 
+@contextmanager
+def _outside_inference_mode() -> Iterator[None]:
+    try:
+        with torch.inference_mode(False):
+            yield
+    except RuntimeError as error:
+        if not str(error).startswith("Inference tensors"):
+            raise
+        raise ValueError(
+            "Gradients go through what was made under `torch.inference_mode()`, where PyTorch keeps none: a layer, or "
+            "what `loss` compares with. Make it outside, or under `torch.no_grad()`."
+        ) from error
+
+
+def _is_inference(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_inference()
+
+
 def _trainable(layers: Layers) -> tuple[list[tuple[str, int]], list[nn.Parameter]]:
     """The trainable parameters: the name and the layer of each (0 where it is that of a flow), and the parameters."""
     found = [
@@ -157,7 +179,9 @@ def _trainable(layers: Layers) -> tuple[list[tuple[str, int]], list[nn.Parameter
 
 def _is_of_layers(flow: Flow, name: str, g: Tensor) -> bool:
     """Whether layers stand along the first axis of a parameter, also of one that PyTorch computes another from."""
-    of = name.removeprefix("parametrizations.").partition(".")[0].removesuffix("_orig")
+    of = name.removeprefix("parametrizations.").partition(".")[0]
+    for part in ("_orig", "_g", "_v"):
+        of = of.removesuffix(part)
     return of in OF_LAYERS and g.dim() > 1 and len(g) == len(getattr(flow, of))
 
 
