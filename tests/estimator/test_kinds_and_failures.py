@@ -107,6 +107,29 @@ def test_labels_need_an_order(labels):
         hdnn.HamiltonianClassifier(epochs=1).fit(X, labels)
 
 
+def test_labels_of_more_rows_need_an_order():
+    model = hdnn.HamiltonianClassifier().partial_fit(X, np.where(Y > 0, "a", "b"), classes=["a", "b"])
+    with pytest.raises(TypeError, match="all texts, or all numbers; got NoneType and str"):
+        model.partial_fit(X, np.where(Y > 0, "a", None))
+
+
+@pytest.mark.parametrize("dtype", ["string", object])
+@pytest.mark.parametrize(
+    ("kind", "x"), [(hdnn.HamiltonianClassifier, X), (hdnn.HamiltonianSequenceClassifier, SEQUENCES)]
+)
+def test_texts_of_data_frames_that_are_missing_are_counted(kind, x, dtype):
+    y = pd.Series(np.where(Y > 0, "a", "b")).astype("string")
+    kind(epochs=1).fit(x, y.astype(dtype))
+    with pytest.raises(ValueError, match=r"Of y 50 of 150 values are missing\. Leave these rows out"):
+        kind(epochs=1).fit(x, y.where(Y > 0).astype(dtype))
+
+
+def test_the_order_of_targets_in_memory_changes_nothing():
+    y = np.random.default_rng(0).normal(size=(150, 3)) + 10
+    models = [hdnn.HamiltonianRegressor(epochs=2, random_state=0).fit(X, t) for t in (y, np.asfortranarray(y))]
+    np.testing.assert_array_equal(*(model.predict(X) for model in models))
+
+
 def test_classes_of_features_stay_as_they_were():
     model = hdnn.HamiltonianFeatures(random_state=0).partial_fit(X, Y, classes=[0, 1, 2])
     with pytest.raises(ValueError, match=r"must stay as they were, \[0, 1, 2\]; got \[0, 1, 2, 3\]"):

@@ -94,9 +94,20 @@ def test_columns_of_sequences_keep_their_order():
         model.predict([frame[["b", "a"]] for frame in frames])
 
 
+def test_names_are_compared_where_there_are_some():
+    mixed = [pd.DataFrame(row, columns=["a", "b"]) if i % 3 == 1 else row for i, row in enumerate(X)]
+    model = classifier(epochs=1).fit(mixed, Y)
+    np.testing.assert_array_equal(model.predict_proba(mixed), model.predict_proba(X))
+    with pytest.raises(ValueError, match=r"of sequence 1 are \['a', 'b'\], those of sequence 7 \['b', 'a'\]"):
+        model.predict([*mixed[:7], mixed[7][["b", "a"]]])
+    with pytest.raises(ValueError, match=r"were \['a', 'b'\] in `fit`"):
+        model.predict([X[0], mixed[1][["b", "a"]]])
+
+
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
+        ({"class_weight": dict.fromkeys(NAMES.tolist(), 0.0)}, "have weight 0, so there is nothing to learn"),
         ({"horizon": 0}, "`horizon` must be a positive"),
         ({"n_iter_no_change": 0}, "`n_iter_no_change` must be a whole number"),
     ],

@@ -40,7 +40,7 @@ class Padded:
         X: (s, T, d) or (s, T), or a list of arrays (T_i, d) or (T_i,).
 
     Attributes:
-        names: of the d numbers, where the sequences are data frames, else None.
+        names: of the d numbers, where sequences are data frames, else None.
 
     Raises:
         ValueError: if they are not sequences of numbers, all finite, of one d, or data frames whose columns differ.
@@ -54,15 +54,16 @@ class Padded:
                 "_, rows in X.groupby(name)]."
             )
         self.names: list[Any] | None = None
-        rows = []
+        rows, first = [], 0
         for i, row in enumerate(X):
             rows.append(_numbers(row, i))
-            names = [*row.columns] if hasattr(row, "columns") else None
-            self.names = names if i == 0 else self.names
-            if names != self.names:
+            names = [*row.columns] if hasattr(row, "columns") else self.names
+            if self.names is None:
+                self.names, first = names, i
+            elif names != self.names:
                 raise ValueError(
-                    f"All sequences have the same columns in one order; those of sequence 0 are {self.names}, those of "
-                    f"sequence {i} {names}. Choose them, as in [sequence[columns] for sequence in X]."
+                    f"All sequences have the same columns in one order; those of sequence {first} are {self.names}, "
+                    f"those of sequence {i} {names}. Choose them, as in [sequence[columns] for sequence in X]."
                 )
         if not rows:
             raise ValueError("There are no sequences; got an empty X.")
@@ -170,7 +171,8 @@ class SequenceEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lea
         inside = padded.values[padded.inside()]
         T, d = padded.values.shape[1:]
         if self.standardize:
-            of_steps = None if weight is None else np.repeat(weight, padded.lengths)
+            some = None if weight is None or not weight.any() else weight  # training refuses those that are all zero
+            of_steps = None if some is None else np.repeat(some, padded.lengths)
             scaler = StandardScaler().fit(inside, sample_weight=of_steps)
             self.mean_, self.scale_ = scaler.mean_, scaler.scale_
         else:

@@ -37,12 +37,25 @@ def classes_in(labels: object) -> Array:
 
 
 def plain_kind(y: Any) -> Any:
-    """Targets in NumPy's kinds, where scikit-learn would make decimal numbers of a data frame's own whole ones."""
+    """Targets in NumPy's kinds, where scikit-learn would make decimal numbers of a data frame's own whole ones.
+
+    Raises:
+        ValueError: if texts of pandas are missing.
+    """
     dtypes = [y.dtype] if hasattr(y, "dtype") else [*getattr(y, "dtypes", [])]
+    if any(getattr(dtype, "kind", "") == "O" for dtype in dtypes):
+        _check_known(y)
     kinds = {"" if isinstance(dtype, np.dtype) else getattr(dtype, "kind", "") for dtype in dtypes}
     if len(kinds) != 1 or not kinds < {*_KINDS} or not hasattr(y, "isna") or np.asarray(y.isna()).any():
         return y
     return y.to_numpy(dtype=_KINDS[kinds.pop()])
+
+
+def _check_known(y: Any) -> None:
+    """Refuse pandas' mark of a missing value, which cannot be compared."""
+    missing = sum(type(cell).__name__ == "NAType" for cell in np.asarray(y, dtype=object).flat)
+    if missing:
+        raise ValueError(f"Of y {missing} of {np.size(y)} values are missing. Leave these rows out of X and y.")
 
 
 _KINDS = {"i": np.int64, "u": np.uint64, "b": np.bool_}
@@ -111,7 +124,7 @@ class Labels:
 
     def _indices(self, y: Array) -> NDArray[np.intp]:
         y = column_or_1d(y)
-        strange = np.setdiff1d(y, self.classes).tolist()
+        strange = np.setdiff1d(classes_in(y), self.classes).tolist()
         if strange:
             some = ", ".join(map(repr, strange[:_SHOWN])) + (", …" if len(strange) > _SHOWN else "")
             raise ValueError(
