@@ -184,7 +184,7 @@ def test_truths_of_numpy_and_one_are_true_and_become_those_of_python(value, tmp_
 
 @pytest.mark.parametrize("value", ["no", 2, 1.0, (), np.ones(1, bool)])
 def test_other_things_are_no_truths(value):
-    with pytest.raises(ValueError, match="`shared` must be True or False"):
+    with pytest.raises(ValueError, match="`shared` must be true or false"):
         NetworkConfig("classification", (2,), 2, "h2", 4, 2, 0.1, shared=value)
     with pytest.raises(TypeError, match="`shared` must be True or False"):
         hdnn.h2(4, 2, step=0.1, shared=value)

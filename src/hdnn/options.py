@@ -334,7 +334,7 @@ def check(choices: type, values: Mapping[str, Any]) -> None:
         if get_origin(kind) is Literal and value not in get_args(kind):
             raise ValueError(f"`{name}` must be one of {', '.join(get_args(kind))}; got {value!r}.")
         if kind is bool and value is not None and not is_truth(value):
-            raise ValueError(f"`{name}` must be True or False; got {value!r}.")
+            raise ValueError(f"`{name}` must be true or false; got {value!r}.")
         if option.must and not _is_in(value, kind, option):
             got = f"{value!r}, which is text" if isinstance(value, str) else value
             raise ValueError(f"`{name}` {option.must}; got {got}.")

@@ -44,7 +44,7 @@ FUNCTIONS_ALONE = {
         "_check_halves",
         "check_damping",
     },
-    "networks/network.py": {"image_classifier", "_lift"},  # flows that do not fit, which names do not make
+    "networks/network.py": {"image_classifier", "_lift", "read"},  # flows and inputs that do not fit: names make none
     "networks/graphs.py": {"__init__", "over_graphs", "probabilities", "_of_graphs"},  # nor these
     "networks/signals.py": {"_of_signals"},
     "recurrent/oscillators.py": {"extra_repr"},
@@ -59,7 +59,7 @@ FUNCTIONS_ALONE = {
     "training/starts.py": {"_fresh"},
     "training/fitting.py": {"_of_loader"},  # loaders, and many networks at once
     "training/single.py": {"_check_begun"},
-    "training/objective.py": {"_mean"},  # losses of the user's own
+    "training/objective.py": {"_mean", "check_dependence"},  # losses of the user's own
     "data/encoders.py": {"__post_init__"},  # statistics of an edited configuration are named
     "data/image_encoder.py": {"__post_init__", "checked"},  # the same, and arrays
     "entries.py": {"place"},

@@ -122,5 +122,5 @@ def test_numbers_of_numpy_become_those_of_python():
 
 
 def test_texts_are_no_truths():
-    with pytest.raises(ValueError, match="`refit` must be True or False; got 'no'"):
+    with pytest.raises(ValueError, match="`refit` must be true or false; got 'no'"):
         Recipe(refit="no", validation_fraction=0.2)
