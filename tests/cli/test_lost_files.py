@@ -78,6 +78,21 @@ def test_an_empty_path_is_not_the_working_folder(hdnn, place, line, option):
     assert sorted(os.listdir(place)) == ["flowers.csv", "houses.parquet"]
 
 
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("train double-moons -o --overwrite", "--output has no value: --overwrite"),
+        ("train flowers.csv --target --json", "--target has no value: --json"),
+        ("predict run -o -h flowers.csv", "--output has no value: -h"),
+    ],
+)
+def test_an_option_is_not_the_value_of_the_one_before(hdnn, place, line, option):
+    code, out, err = hdnn(line)
+    assert (code, out) == (2, "")
+    assert f"{option}, which follows it, is an option itself" in err
+    assert sorted(os.listdir(place)) == ["flowers.csv", "houses.parquet"]
+
+
 def test_an_empty_name_is_no_data(hdnn, place):
     for name in ("cat", "dog"):
         (place / name).mkdir()

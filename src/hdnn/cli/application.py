@@ -55,7 +55,7 @@ def current_name(word: str) -> str:
 
 
 class Command(TyperCommand):
-    """A command that refuses an option given by its old name and its new one, and an empty path.
+    """A command that refuses an option by its old name and its new one, an empty path, and an option for a value.
 
     Of one name the last counts, as usual.
     """
@@ -71,6 +71,7 @@ class Command(TyperCommand):
             if not (ctx.resilient_parsing or values.get("help")):
                 _require_one_name(met, words)
                 _require_paths(met, values, PATHS.get(ctx.command.name, ()))
+                _require_values(ctx.command.params, values, words, ctx.help_option_names)
             return values, rest, met
 
         parser.parse_args = parsed
@@ -91,6 +92,19 @@ def _require_paths(met: Sequence[Any], values: Mapping[str, Any], paths: Collect
         value = values.get(each.name)
         if each.name in paths and "" in (value if isinstance(value, list | tuple) else [value]):
             raise ValueError(f"{_shown(each.opts[0])} is empty, so it names no file and no folder. Name one.")
+
+
+def _require_values(
+    parameters: Sequence[Any], values: Mapping[str, Any], words: Collection[str], others: Collection[str]
+) -> None:
+    """See that no option took the next one for its value, as -o does in `-o --overwrite`."""
+    options = [each for each in parameters if each.param_type_name == "option"]
+    flags = {flag for each in options for flag in (*each.opts, *each.secondary_opts)} | {*others}
+    for each in options:
+        value = values.get(each.name)
+        for word in value if isinstance(value, list) else [value]:
+            if word in flags and word in words:
+                raise ValueError(f"{each.opts[0]} has no value: {word}, which follows it, is an option itself.")
 
 
 def _paths(command: Callable[..., object]) -> set[str]:
