@@ -113,6 +113,14 @@ def test_labels_of_more_rows_need_an_order():
         model.partial_fit(X, np.where(Y > 0, "a", None))
 
 
+@pytest.mark.parametrize("missing", [pd.NA, float("nan")])
+@pytest.mark.parametrize("estimator", [hdnn.HamiltonianClassifier, hdnn.HamiltonianRegressor])
+def test_texts_of_a_list_that_are_missing_are_no_class(estimator, missing):
+    y = [missing if value > 0 else "a" for value in Y]
+    with pytest.raises(ValueError, match=rf"Of y {(Y > 0).sum()} of 150 values are missing\. Leave these rows out"):
+        estimator(epochs=1).fit(X, y)
+
+
 @pytest.mark.parametrize("dtype", ["string", object])
 @pytest.mark.parametrize(
     ("kind", "x"), [(hdnn.HamiltonianClassifier, X), (hdnn.HamiltonianSequenceClassifier, SEQUENCES)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -40,9 +41,11 @@ def plain_kind(y: Any) -> Any:
     """Targets in NumPy's kinds, where scikit-learn would make decimal numbers of a data frame's own whole ones.
 
     Raises:
-        ValueError: if texts of pandas are missing.
+        ValueError: if texts are missing.
     """
     dtypes = [y.dtype] if hasattr(y, "dtype") else [*getattr(y, "dtypes", [])]
+    if isinstance(y, list | tuple):
+        _check_known(y)
     if any(getattr(dtype, "kind", "") == "O" for dtype in dtypes):
         _check_known(y)
     kinds = {"" if isinstance(dtype, np.dtype) else getattr(dtype, "kind", "") for dtype in dtypes}
@@ -52,8 +55,12 @@ def plain_kind(y: Any) -> Any:
 
 
 def _check_known(y: Any) -> None:
-    """Refuse pandas' mark of a missing value, which cannot be compared."""
-    missing = sum(type(cell).__name__ == "NAType" for cell in np.asarray(y, dtype=object).flat)
+    """Refuse pandas' mark of a missing value, which cannot be compared, and NaN that would become the text "nan"."""
+    cells = [*np.asarray(y, dtype=object).flat]
+    texts = any(isinstance(cell, str) for cell in cells)
+    missing = sum(
+        type(cell).__name__ == "NAType" or (texts and isinstance(cell, float) and math.isnan(cell)) for cell in cells
+    )
     if missing:
         raise ValueError(f"Of y {missing} of {np.size(y)} values are missing. Leave these rows out of X and y.")
 
