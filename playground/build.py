@@ -1,11 +1,11 @@
 """Build the playground: csrc as WebAssembly, modules, style, and a policy that lets nothing in.
 
-    python playground/build.py            writes the two files below; needs ziglang (constraints.txt) only
-    python playground/build.py --check    says whether they were built from these sources
+    python playground/build.py            writes the file below; needs ziglang (constraints.txt) only
+    python playground/build.py --check    says whether it was built from these sources
 
-`hdnn.playground.page` puts the kernels into the page. Apart, and packed by xz, they take half the room in archives of
-the package that they take in the page. There is one set of them, with the instructions for vectors that Chrome has had
-since 2021 and Safari since 2023.
+`hdnn.playground.page` puts the kernels into the page. Beside it, and packed by xz with it, they take half the room in
+archives of the package that they take in the page. There is one set of them, with the instructions for vectors that
+Chrome has had since 2021 and Safari since 2023.
 
 Modules are joined in the order in which they need each other: `import { a } from "./b.js"` and `export` before a
 declaration are all that is understood, and no two modules of a program may declare the same name.
@@ -26,8 +26,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-PAGE = ROOT / "src" / "hdnn" / "playground" / "index.html"
-KERNELS = PAGE.with_name("kernels.tar.xz")
+PAGE = ROOT / "src" / "hdnn" / "playground" / "page.tar.xz"
 MARK = re.compile(r'<meta name="hdnn-sources" content="([0-9a-f]{64})">')
 
 # -Os: a third smaller than -O3, and as fast.
@@ -160,10 +159,10 @@ def build() -> str:
 
 
 def packed() -> bytes:
-    """The kernels, and the hash of what they were built from."""
+    """The page, which names the hash of what it was built from, and its kernels."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:
-        for name, content in {"kernels.wasm": kernels(), "sources": digest().encode()}.items():
+        for name, content in {"index.html": build().encode(), "kernels.wasm": kernels()}.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
@@ -171,19 +170,17 @@ def packed() -> bytes:
 
 
 def is_fresh() -> bool:
-    """Whether both built files are of these sources."""
-    if not (PAGE.is_file() and KERNELS.is_file()):
+    """Whether the built file is of these sources."""
+    if not PAGE.is_file():
         return False
-    found = MARK.search(PAGE.read_text(encoding="utf-8")[:4096])
-    with tarfile.open(KERNELS) as archive:
-        sources = archive.extractfile("sources").read().decode()
-    return found is not None and found[1] == sources == digest()
+    with tarfile.open(PAGE) as archive:
+        found = MARK.search(archive.extractfile("index.html").read(4096).decode(errors="replace"))
+    return found is not None and found[1] == digest()
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--check"]:
         sys.exit(None if is_fresh() else f"{PAGE.parent} was built from other sources. Run: make playground")
     PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(build(), encoding="utf-8", newline="\n")
-    KERNELS.write_bytes(packed())
-    print(*(f"{path}: {path.stat().st_size:,} bytes" for path in (PAGE, KERNELS)), sep="\n")
+    PAGE.write_bytes(packed())
+    print(f"{PAGE}: {PAGE.stat().st_size:,} bytes")

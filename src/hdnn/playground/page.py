@@ -44,9 +44,8 @@ def _whole() -> str:
     """The page with its kernels, packed as browsers can unpack them."""
     here = resources.files("hdnn.playground")
     try:
-        text = (here / "index.html").read_text(encoding="utf-8")
-        with (here / "kernels.tar.xz").open("rb") as packed, tarfile.open(fileobj=packed, mode="r:xz") as archive:
-            kernels = _content(archive, "kernels.wasm")
+        with (here / "page.tar.xz").open("rb") as packed, tarfile.open(fileobj=packed, mode="r:xz") as archive:
+            text, kernels = _content(archive, "index.html").decode(), _content(archive, "kernels.wasm")
     except FileNotFoundError as error:
         raise OSError(
             "This installation of hdnn has no playground: its page was not built. In a clone of the project run "
