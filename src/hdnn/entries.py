@@ -8,7 +8,7 @@ free to speak.) Shapes are (m, n, *taps), see `hdnn.spaces`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +51,14 @@ def on_cpu(state: Mapping[str, Any]) -> dict[str, Any]:
         name: value.to("cpu") if isinstance(value, Tensor) and not (value.is_meta or value.requires_grad) else value
         for name, value in state.items()
     }
+
+
+def per_layer(stacked: Tensor | None, layers: int) -> Sequence[Any]:
+    """What each layer has of numbers (N or 1, ...): its own, those that all share, or None."""
+    if stacked is None:
+        return [None] * layers
+    parts = stacked.unbind(0)
+    return parts if len(parts) == layers else parts * layers
 
 
 def half(features: int) -> int:

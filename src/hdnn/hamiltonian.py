@@ -7,7 +7,6 @@ f(y) = S ∂H/∂y + c, S = J or J − R, c = G u; W = K Sᵀ; y = (p, q), p the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from hdnn.activations import Activation
 from hdnn.energies import Energy, slope_of, value_of
-from hdnn.entries import Slot, on_cpu
+from hdnn.entries import Slot, on_cpu, per_layer
 from hdnn.fields import Beyond as Beyond
 from hdnn.fields import Drive as Drive
 from hdnn.fields import Field as Field
@@ -247,7 +246,7 @@ class Hamiltonian:
         """As `fields`, from W = K Jᵀ in place of J."""
         more, space = more or NOTHING, space or self.space
         parts = self.parts(K, b, W, halves, more)
-        stacks = [zip(*(_per_layer(x, layers) for x in part), strict=True) for part in parts]
+        stacks = [zip(*(per_layer(x, layers) for x in part), strict=True) for part in parts]
         beyond = [self._beyond(more.start + j * more.step, halves) for j in range(layers)]
         return [
             Field(
@@ -312,13 +311,6 @@ class Hamiltonian:
 def _compose(first: Tensor, second: Tensor) -> Tensor:
     """The pattern of a product. Counts of paths are exact enough in floats, and far faster than in integers."""
     return (first.to(torch.float32) @ second.to(torch.float32)) > 0
-
-
-def _per_layer(stacked: Tensor | None, layers: int) -> Sequence[Tensor | None]:
-    if stacked is None:
-        return [None] * layers
-    parts = stacked.unbind(0)
-    return parts if len(parts) == layers else parts * layers
 
 
 def _as_slice(units: list[int]) -> Units:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from hdnn.activations import Activation
+from hdnn.entries import per_layer
 from hdnn.fields import Drive, Field, Layer
 from hdnn.spaces import VECTORS
 
@@ -57,7 +58,7 @@ class Midpoints:
         """
         y, K, b, W = self._named(tensors)
         half = None if W is None else (self.h / 2) * W
-        layers = list(zip(*(self._layered(x) for x in (K, b, W, half)), strict=True))
+        layers = list(zip(*(per_layer(x, self.layers) for x in (K, b, W, half)), strict=True))
         for first, last in self._spans(y, K):
             found: list[tuple[Tensor, Tensor]] = []
             for layer in layers[first:last]:
@@ -160,11 +161,6 @@ class Midpoints:
 
     def _field(self, K: Tensor, b: Tensor, W: Tensor | None) -> Field:
         return Field((Drive(Layer(K, b, W), VECTORS, self.activation),), -1)
-
-    def _layered(self, x: Tensor | None) -> Sequence[Any]:
-        if x is None:
-            return [None] * self.layers
-        return x.unbind() if len(x) == self.layers else x.unbind() * self.layers
 
     def _named(self, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         y, K, b, *W = tensors

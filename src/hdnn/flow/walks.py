@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hdnn.activations import Activation
+from hdnn.entries import per_layer
 from hdnn.hamiltonian import Layer
 from hdnn.integrators import Integrator
 from hdnn.spaces.rows import Rows
@@ -160,15 +161,12 @@ class Moves:
         self, matrices: list[list[Tensor]]
     ) -> tuple[list[Sequence[Tensor]], dict[tuple[int, float], Sequence[Tensor]]]:
         """I of every part, and O for every fraction of a step, layer by layer."""
-        inward = [self._unbound(into) for into, _ in matrices]
+        inward = [per_layer(into, self.layers) for into, _ in matrices]
         outward = {
-            (part, fraction): self._unbound(matrices[part][1] if fraction == 1 else fraction * matrices[part][1])
-            for part, _, fraction in self.moves
+            (part, c): per_layer(matrices[part][1] if c == 1 else c * matrices[part][1], self.layers)
+            for part, _, c in self.moves
         }
         return inward, outward
-
-    def _unbound(self, x: Tensor) -> Sequence[Tensor]:
-        return x.unbind() if x.shape[0] == self.layers else x.unbind() * self.layers
 
     def _decays(self, x: Tensor) -> Tensor | None:
         """What multiplies the momenta and leaves the column of ones."""

@@ -243,7 +243,7 @@ class Stage(nn.Module):
             )
             for (K, W), (units, inputs) in zip(self._weights(weight, J), self._places(), strict=True)  # type: ignore[arg-type]
         ]
-        stacks = [zip(*(_per_layer(x, layers) for x in part), strict=True) for part in parts]
+        stacks = [zip(*(entries.per_layer(x, layers) for x in part), strict=True) for part in parts]
         space, sigma = flow.space, flow.activation
         found = [
             tuple(NormalizedDrive(Numbers(*of), space, sigma, half, moments) for half, of in enumerate(of_layer))
@@ -338,10 +338,3 @@ def check(flow: Any, normalization: object) -> None:
 def _own(name: str, units: Any, inputs: Any) -> Any:
     """Where numbers of that name have those of a drive."""
     return inputs if name.startswith("input") else units
-
-
-def _per_layer(stacked: Tensor | None, layers: int) -> Any:
-    if stacked is None:
-        return [None] * layers
-    parts = stacked.unbind(0)
-    return parts if len(parts) == layers else parts * layers
