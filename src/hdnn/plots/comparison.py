@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from hdnn.plots.style import QUIET, Floats, blank, colour, decades, dress, legend_on_top, short
-
-History = Sequence[Mapping[str, Any]]
-_FEW = 30  # points of a curve up to which each is marked: few epochs, even a single one, must be seen
+from hdnn.plots.history import History, curve, scale
+from hdnn.plots.style import QUIET, blank, colour, dress, legend_on_top, short
 
 
 def compared_curves(histories: Mapping[str, History]) -> Figure:
@@ -47,17 +43,13 @@ def compared_curves(histories: Mapping[str, History]) -> Figure:
     figure, axes = blank(1, len(panels), width=4.5 * max(len(panels), 1.4), height=3.4)
     for ax, (name, keys) in zip(axes, panels.items(), strict=True):
         drawn = [
-            _curve(ax, history, key, i, broken)
+            curve(ax, history, key, color=colour(i), linewidth=1.4, linestyle=style, markersize=3)
             for i, history in enumerate(histories.values())
-            for key, broken in zip(keys, (False, True), strict=True)
+            for key, style in zip(keys, ("-", "--"), strict=True)
         ]
         dress(ax, "", x="epoch", y=name, grid=True)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-        values = np.concatenate(drawn)
-        if name == "accuracy":
-            ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-        elif values.size and values.min() > 0 and values.max() > 20 * values.min():
-            decades(ax)
+        scale(ax, np.concatenate(drawn), share=name == "accuracy")
     handles: list[Artist] = [
         Line2D([], [], color=colour(i), linewidth=1.6, label=short(name)) for i, name in enumerate(histories)
     ]
@@ -66,17 +58,3 @@ def compared_curves(histories: Mapping[str, History]) -> Figure:
         handles += [key, Line2D([], [], color=QUIET, linewidth=1.4, linestyle="--", label="validation")]
     legend_on_top(figure, handles)
     return figure
-
-
-def _curve(ax: Axes, history: History, key: str, index: int, broken: bool) -> Floats:
-    """Draw one series and return its finite values."""
-    rows = [row for row in history if row.get(key) is not None]
-    values: Floats = np.array([float(row[key]) for row in rows], float)
-    finite = np.isfinite(values)
-    if finite.any():
-        line = ax.plot([float(row["epoch"]) for row in rows], np.where(finite, values, np.nan))[0]
-        line.set(color=colour(index), linewidth=1.4, linestyle="--" if broken else "-")
-        if finite.sum() <= _FEW:
-            line.set(marker="o", markersize=3)
-    kept: Floats = values[finite]
-    return kept

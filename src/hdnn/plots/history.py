@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from hdnn.plots.style import COLOURS, GRID, INK, QUIET, SMALL, Floats, blank, decades, dress, legend_above
 
 History = Sequence[Mapping[str, Any]]
+_FEW = 30  # points of a curve up to which each is marked: few epochs, even a single one, must be seen
 
 
 def training_curves(history: History, *, names: Mapping[str, str] | None = None) -> Figure:
@@ -47,13 +48,13 @@ def training_curves(history: History, *, names: Mapping[str, str] | None = None)
             panels.append((score, keys))
     figure, axes = blank(1, len(panels), width=4.5 * max(len(panels), 1.4), height=3.2)
     for ax, (name, keys) in zip(axes, panels, strict=True):
-        values = np.concatenate([_curve(ax, history, key, i) for i, key in enumerate(keys)])
+        drawn = [
+            curve(ax, history, key, color=COLOURS[i], linewidth=1.6, label=label, markersize=4)
+            for i, (key, label) in enumerate(zip(keys, ("train", "validation"), strict=True))
+        ]
         dress(ax, "", x="epoch", y=(names or {}).get(name, name), grid=True)
         _epochs(ax, [float(row["epoch"]) for row in history])
-        if name == "accuracy":
-            ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-        elif values.size and values.min() > 0 and values.max() > 20 * values.min():
-            decades(ax)
+        scale(ax, np.concatenate(drawn), share=name == "accuracy")
         if ax.lines:
             legend_above(ax, ax.lines)
     _divergence(axes[0], history)
@@ -82,32 +83,36 @@ def start_curves(histories: Sequence[History]) -> Figure:
     values[~np.isfinite(values)] = np.nan
     epochs = [float(row["epoch"]) for row in histories[0]]
     best = int(np.argmin(np.where(np.isnan(values[:, -1]), np.inf, values[:, -1])))
-    marker = "o" if len(epochs) <= 30 else ""  # few epochs, even a single one, must be seen
+    marker = "o" if len(epochs) <= _FEW else ""
     for k in [*(k for k in range(len(values)) if k != best), best]:
         colour, width, name = (COLOURS[0], 2.2, f"start {k + 1}") if k == best else (QUIET, 0.9, "the other starts")
         line = ax.plot(epochs, values[k])[0]
         line.set(color=colour, linewidth=width, label=name, marker=marker, markersize=3)
     dress(ax, "", x="epoch", y="objective", grid=True)
     _epochs(ax, epochs)
-    finite = values[~np.isnan(values)]
-    if finite.size and finite.min() > 0 and finite.max() > 20 * finite.min():
-        decades(ax)
+    scale(ax, values[~np.isnan(values)])
     legend_above(ax, [*ax.lines[-1:], *ax.lines[:-1][:1]])
     return figure
 
 
-def _curve(ax: Axes, history: History, key: str, index: int) -> Floats:
+def curve(ax: Axes, history: History, key: str, **look: Any) -> Floats:
     """Draw one series and return its finite values; a lacking key is passed over, a NaN leaves a gap."""
     rows = [row for row in history if row.get(key) is not None]
     values: Floats = np.array([float(row[key]) for row in rows], float)
     finite = np.isfinite(values)
     if finite.any():
         line = ax.plot([float(row["epoch"]) for row in rows], np.where(finite, values, np.nan))[0]
-        line.set(color=COLOURS[index], linewidth=1.6, label=("train", "validation")[index])
-        if finite.sum() <= 30:  # few epochs, even a single one, must be seen
-            line.set(marker="o", markersize=4)
+        line.set(marker="o" if finite.sum() <= _FEW else "", **look)
     kept: Floats = values[finite]
     return kept
+
+
+def scale(ax: Axes, values: Floats, *, share: bool = False) -> None:
+    """The vertical axis: of shares in percent, of all else in decades where finite values span a factor of 20."""
+    if share:
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    elif values.size and values.min() > 0 and values.max() > 20 * values.min():
+        decades(ax)
 
 
 def _epochs(ax: Axes, epochs: list[float]) -> None:
@@ -133,5 +138,4 @@ def _learning_rate(ax: Axes, history: History) -> None:
         other.plot([float(row["epoch"]) for row in rows], rates, color=QUIET, linewidth=1, linestyle=":")
         dress(other, "", y="learning rate (dotted)")
         other.spines["right"].set_visible(True)
-        if min(rates) > 0 and max(rates) > 20 * min(rates):
-            decades(other)
+        scale(other, np.array(rates))
