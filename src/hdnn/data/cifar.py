@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from hdnn.data.dataset import Dataset
 from hdnn.data.downloads import Progress, fetch
-from hdnn.data.images import standardised
-from hdnn.data.pixels import Held, standardising
+from hdnn.data.images import of_pixels
 from hdnn.data.targets import TargetEncoder
 from hdnn.doors import shelled
 
@@ -109,24 +108,11 @@ def _dataset(batches: list[Bytes]) -> Dataset:
     for k, batch in enumerate(batches[:-1]):
         rows = slice(k * _RECORDS, (k + 1) * _RECORDS)
         x[rows], y[rows] = _parted(batch)
-    x_test, y_test = _parted(batches[-1])
-    encoder, target = standardising(x), TargetEncoder(("class",), classes=CLASSES)
-    held_out = HELD_OUT if len(batches) == 5 else ""
-    return Dataset(
-        name="cifar10",
-        task=target.task,
-        x_train=Held(x, encoder),
-        y_train=y,
-        x_test=Held(x_test, encoder),
-        y_test=y_test,
-        encoder=encoder,
-        target=target,
-        notes=(standardised(encoder), "split as the files are" if not held_out else "batches 1 to 4 for training"),
-        cautions=(f"The test part is {held_out}. Put the test batch beside the others for the published split.",)
-        if held_out
-        else (),
-        held_out=held_out,
-    )
+    test, target = _parted(batches[-1]), TargetEncoder(("class",), classes=CLASSES)
+    if len(batches) > 5:
+        return of_pixels("cifar10", (x, y), test, target, "split as the files are")
+    caution = f"The test part is {HELD_OUT}. Put the test batch beside the others for the published split."
+    return of_pixels("cifar10", (x, y), test, target, "batches 1 to 4 for training", (caution,), HELD_OUT)
 
 
 def is_batch(path: Path) -> bool:

@@ -24,6 +24,7 @@ from hdnn.data.targets import TargetEncoder
 from hdnn.doors import shelled
 
 Bytes = NDArray[np.uint8]
+Labels = NDArray[np.int64]
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -229,18 +230,23 @@ def _of_bytes(name: str, place: Path, files: list[Path], target: TargetEncoder, 
         train, test = split(len(images), seed=seed, labels=labels)
         others, answers, images, labels = images[test], labels[test], images[train], labels[train]
         how = f"a fifth held out for testing, seed {seed}, stratified"
-    encoder = standardising(images)
-    return Dataset(
-        name=name,
-        task=target.task,
-        x_train=Held(images, encoder),
-        y_train=labels,
-        x_test=Held(others, encoder),
-        y_test=answers,
-        encoder=encoder,
-        target=target,
-        notes=(standardised(encoder), how),
-    )
+    return of_pixels(name, (images, labels), (others, answers), target, how)
+
+
+def of_pixels(
+    name: str,
+    train: tuple[Bytes, Labels],
+    test: tuple[Bytes, Labels],
+    target: TargetEncoder,
+    how: str,
+    cautions: tuple[str, ...] = (),
+    held_out: str = "",
+) -> Dataset:
+    """A data set of two parts, images (s, C, H, W) and labels (s,), standardised by the first."""
+    encoder = standardising(train[0])
+    parts = (Held(train[0], encoder), train[1], Held(test[0], encoder), test[1])
+    notes = (standardised(encoder), how)
+    return Dataset(name, target.task, *parts, encoder, target, notes, cautions, held_out=held_out)
 
 
 def standardised(encoder: ImageEncoder) -> str:
@@ -269,7 +275,7 @@ def _published(
 
 def _scaled(
     place: Path, part: str, files: list[Path], *, in_bytes: bool
-) -> tuple[NDArray[np.float32] | Pixels, NDArray[np.int64]]:
+) -> tuple[NDArray[np.float32] | Pixels, Labels]:
     """Inputs and labels of one part of MNIST."""
     images, labels = _pair(place, part, *files, largest=9)
     encoder = _mnist_encoder(images.shape)
@@ -280,9 +286,7 @@ def _mnist_encoder(shape: tuple[int, ...]) -> ImageEncoder:
     return ImageEncoder(0.1307, 0.3081, 1, shape[-2], shape[-1])
 
 
-def _pair(
-    place: Path, part: str, images_file: Path, labels_file: Path, *, largest: int
-) -> tuple[Bytes, NDArray[np.int64]]:
+def _pair(place: Path, part: str, images_file: Path, labels_file: Path, *, largest: int) -> tuple[Bytes, Labels]:
     """Images (s, C, H, W) and labels of one part."""
     images, labels = read_idx(images_file), read_idx(labels_file)
     _check_pair(place, part, images, labels, largest)
