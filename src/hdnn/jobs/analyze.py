@@ -14,18 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hdnn import plots
 from hdnn.files import make_folder, require_makeable, require_outside, require_own, write_whole
 from hdnn.flow import Flow
 from hdnn.flow.promises import in_words
-from hdnn.jobs.evidence import Drawing, Finding, LeftOut, Summary
+from hdnn.jobs.evidence import Finding, LeftOut, Summary, pictured
 from hdnn.jobs.factors import factors_of
 from hdnn.jobs.findings import find
 from hdnn.jobs.meanings import MEANINGS
 from hdnn.jobs.peers import beside
 from hdnn.jobs.staged import StagedSubject, factors
 from hdnn.jobs.subjects import Subject
-from hdnn.report import Picture, Report, Section, Table, render
+from hdnn.report import Report, Section, Table, render
 from hdnn.runs import versions
 from hdnn.stages import Stages
 
@@ -185,13 +184,8 @@ def _clear(folder: Path) -> None:
 
 
 def _section(finding: Finding, folder: Path) -> Section:
-    pictures = [_picture(folder, each) for each in finding.drawings]
+    pictures = [pictured(folder / _FIGURES / d.file, d.figure, d.title, d.alt, d.caption) for d in finding.drawings]
     return Section(finding.title, [*pictures, *finding.tables], finding.text)
-
-
-def _picture(folder: Path, drawing: Drawing) -> Picture:
-    place = plots.save(drawing.figure, folder / _FIGURES / drawing.file)
-    return Picture(drawing.title, place.read_bytes(), drawing.alt, drawing.caption)
 
 
 def _headline(summary: Summary, flow: Flow | Stages) -> list[tuple[str, object]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hdnn import plots
 from hdnn.analysis import Statistics
 from hdnn.doors import in_options
-from hdnn.report import Table
+from hdnn.report import Picture, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,6 +36,11 @@ class Drawing:
     title: str
     alt: str
     caption: str
+
+
+def pictured(place: Path, figure: Figure, title: str, alt: str, caption: str) -> Picture:
+    """A figure as a file, and that as a picture of a report."""
+    return Picture(title, plots.save(figure, place).read_bytes(), alt, caption)
 
 
 @dataclass(frozen=True, eq=False)

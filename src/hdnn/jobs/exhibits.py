@@ -15,6 +15,7 @@ from torch import Tensor
 from hdnn import plots
 from hdnn.analysis import principal_components
 from hdnn.data import Dataset, ImageEncoder
+from hdnn.jobs.evidence import pictured
 from hdnn.modes import evaluating
 from hdnn.names import count
 from hdnn.networks import Network, class_probabilities
@@ -48,11 +49,10 @@ def mistakes(run: Run, dataset: Dataset, output: Tensor) -> Picture | None:
     titles = [f"{dataset.classes[true[k]]}: {dataset.classes[said[k]]}" for k in shown]
     rows = range(0, len(images), _ROW)
     figure = plots.picture_rows([images[k : k + _ROW] for k in rows], [titles[k : k + _ROW] for k in rows])
-    plots.save(figure, run.figure("mistakes.png"))
     caption = "What is shown: what the network said. The surest of its errors; look here for labels that are wrong."
     alt = f"{count(len(images), 'picture')} of {count(len(wrong), 'error')} on {len(true)} test images, by "
     alt += f"{100 * float(sure[shown[0]]):.0f} to {100 * float(sure[shown[-1]]):.0f} % sure."
-    return Picture("Mistakes", run.figure("mistakes.png").read_bytes(), alt, caption)
+    return pictured(run.figure("mistakes.png"), figure, "Mistakes", alt, caption)
 
 
 @torch.no_grad()
@@ -75,21 +75,20 @@ def through_stages(run: Run, network: Network, dataset: Dataset) -> list[Picture
     rows = [[_pixels(dataset, int(chosen[k])), *(of_end[k] for of_end in maps)] for k in drawn]
     titles = [["image", *(f"{name}, {size}" for name, size in zip(names, sizes, strict=True))]]
     titles += [[""] * len(rows[0]) for _ in rows[1:]]
-    plots.save(plots.picture_rows(rows, titles), run.figure("stages.png"))
+    figure = plots.picture_rows(rows, titles)
     caption = (
         "Test images, and the direction of the channels that varies most over these images and positions, after the "
         "stem and after every stage, with the positions that are left."
     )
     alt = f"{count(len(rows), 'row')} of an image and {count(len(names), 'smaller picture')} of its states."
-    pictures = [Picture("Images through the stages", run.figure("stages.png").read_bytes(), alt, caption)]
+    pictures = [pictured(run.figure("stages.png"), figure, "Images through the stages", alt, caption)]
     if len(chosen) > 2:
         means = [y.mean((-2, -1)) for y in ends]
         C = np.concatenate([_spread(principal_components(y[None].numpy()).coordinates) for y in means])
         figure = plots.features_by_layer(C, dataset.y_test[chosen], dataset.classes, names=names)
-        plots.save(figure, run.figure("features.png"))
         caption = "Means over all positions, each panel from its own first two principal components, in its own unit."
         alt = f"{len(chosen)} points in {count(len(names), 'panel')}, a colour and a marker for each class."
-        pictures.append(Picture("Features by stage", run.figure("features.png").read_bytes(), alt, caption))
+        pictures.append(pictured(run.figure("features.png"), figure, "Features by stage", alt, caption))
     return pictures
 
 

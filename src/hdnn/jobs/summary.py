@@ -17,6 +17,7 @@ from hdnn.doors import in_options
 from hdnn.flow import Flow
 from hdnn.flow.promises import in_words
 from hdnn.jobs import exhibits, sights, standing
+from hdnn.jobs.evidence import pictured
 from hdnn.jobs.factors import factors_of
 from hdnn.jobs.measures import confusion, reliability
 from hdnn.jobs.scores import finite_outputs, tensors
@@ -90,7 +91,6 @@ def _training(run: Run, dataset: Dataset, history: History, file: str = "trainin
 
             names["error"] = f"RMS error of {short(dataset.target.columns[0])}"
             history = [_in_units(record, dataset.target.scale[0]) for record in history]
-    plots.save(plots.training_curves(history, names=names), run.figure(file))
     told = {key for record in history for key, value in record.items() if value is not None}
     caption = "Objective and score, epoch by epoch"
     caption += "; dotted: the learning rate. " if len({record.get("learning_rate") for record in history}) > 1 else ". "
@@ -101,7 +101,8 @@ def _training(run: Run, dataset: Dataset, history: History, file: str = "trainin
     if file != "training.png":
         title = "The search for the number of epochs"
         caption = f"A part of the training rows was held back to choose the number of epochs for all of them. {caption}"
-    return _picture(run, file, title, alt, caption + "Jumps ask for a smaller learning rate.")
+    figure = plots.training_curves(history, names=names)
+    return pictured(run.figure(file), figure, title, alt, caption + "Jumps ask for a smaller learning rate.")
 
 
 def _in_units(record: Mapping[str, float], scale: float) -> dict[str, float]:
@@ -111,7 +112,6 @@ def _in_units(record: Mapping[str, float], scale: float) -> dict[str, float]:
 
 def _starts(run: Run, starts: Sequence[History]) -> list[Table | Picture]:
     """The objective of every start by epoch, and how they ended, the best first."""
-    plots.save(plots.start_curves(starts), run.figure("starts.png"))
     last = [history[-1] for history in starts]
     score = next(name for name in last[0] if name.startswith("train_"))
     order = sorted(range(len(last)), key=lambda k: (not math.isfinite(last[k]["loss"]), last[k]["loss"]))
@@ -123,7 +123,7 @@ def _starts(run: Run, starts: Sequence[History]) -> list[Table | Picture]:
     caption = "The objective of every start, epoch by epoch; the thick line is the one that training went on with."
     alt = f"{count(len(starts), 'line')}, which end between {rows[0][1]:.3g} and {rows[-1][1]:.3g}."
     return [
-        _picture(run, "starts.png", "The starts", alt, caption),
+        pictured(run.figure("starts.png"), plots.start_curves(starts), "The starts", alt, caption),
         Table("How the starts ended", ("start", "objective", title), rows[:_LISTED], note),
     ]
 
@@ -166,11 +166,10 @@ def _result_parts(run: Run, dataset: Dataset, output: torch.Tensor, metrics: Met
     truth, predicted = dataset.target.decode(dataset.y_test), dataset.target.decode(output.numpy())
     parts: list[Table | Picture] = []
     for i, name in enumerate(dataset.target.columns):
-        file = f"predicted_{i}.png"
-        plots.save(plots.predicted_against_true(truth[:, i], predicted[:, i], name), run.figure(file))
+        figure = plots.predicted_against_true(truth[:, i], predicted[:, i], name)
         alt = sights.of_predictions(truth[:, i], predicted[:, i])
         caption = "Each point is a test row; on the line it is exact."
-        parts.append(_picture(run, file, f"Predicted {name}", alt, caption))
+        parts.append(pictured(run.figure(f"predicted_{i}.png"), figure, f"Predicted {name}", alt, caption))
     names = ("r2", "error", "absolute_error", "rows")
     rows = [(part, *(metrics[f"{part}_{name}"] for name in names)) for part in ("train", "test")]
     note = f"Errors in the units of {_unit(dataset)}."
@@ -187,10 +186,10 @@ def _classes(run: Run, dataset: Dataset, output: torch.Tensor) -> list[Table | P
     shares = (np.round(right / np.maximum(all_of_it, 1), 3).tolist() for all_of_it in (said, true))
     rows = list(zip(dataset.classes, *shares, true.tolist(), strict=True))
     note = "" if len(rows) <= _LISTED else f"The first {_LISTED} of {len(rows)} classes."
-    plots.save(plots.confusion_matrix(counts, dataset.classes), run.figure("confusion.png"))
+    figure, alt = plots.confusion_matrix(counts, dataset.classes), sights.of_confusion(counts, dataset.classes)
     caption = "Rows are the true classes of the test data, columns what the network said. Off the diagonal are errors."
     return [
-        _picture(run, "confusion.png", "Confusion matrix", sights.of_confusion(counts, dataset.classes), caption),
+        pictured(run.figure("confusion.png"), figure, "Confusion matrix", alt, caption),
         Table("Classes", ("class", "precision", "recall", "test rows"), rows[:_LISTED], note),
         _reliability(run, dataset, output),
         *([wrong] if (wrong := exhibits.mistakes(run, dataset, output)) is not None else []),
@@ -200,12 +199,12 @@ def _classes(run: Run, dataset: Dataset, output: torch.Tensor) -> list[Table | P
 def _reliability(run: Run, dataset: Dataset, output: torch.Tensor) -> Picture:
     said, probabilities = predicted_classes(output).numpy(), class_probabilities(output.double()).numpy()
     bins = reliability(dataset.y_test.astype(np.int64), said, probabilities)
-    plots.save(plots.reliability_diagram(*bins), run.figure("reliability.png"))
     caption = (
         "Test rows in bins by the probability of the class that was said, against how often it is right. Below the "
         "line the network is too sure of itself, above not sure enough; few rows scatter."
     )
-    return _picture(run, "reliability.png", "Calibration", sights.of_reliability(*bins), caption)
+    figure, alt = plots.reliability_diagram(*bins), sights.of_reliability(*bins)
+    return pictured(run.figure("reliability.png"), figure, "Calibration", alt, caption)
 
 
 def _plane(dataset: Dataset) -> list[int] | None:
@@ -249,13 +248,12 @@ def _regions(run: Run, network: Network, dataset: Dataset, output: torch.Tensor,
         dataset.classes,
         predicted=predicted,
     )
-    plots.save(figure, run.figure("regions.png"))
     caption = (
         "What the network says in the plane of the (standardised) inputs, with test points; those in rings are errors."
     )
     wrong = int((predicted != dataset.y_test[chosen]).sum())
     alt = sights.of_regions(dataset.classes, len(chosen), wrong)
-    return _picture(run, "regions.png", "Decision regions", alt, caption)
+    return pictured(run.figure("regions.png"), figure, "Decision regions", alt, caption)
 
 
 def _features(run: Run, network: Network, dataset: Dataset) -> list[Table | Picture]:
@@ -268,7 +266,6 @@ def _features(run: Run, network: Network, dataset: Dataset) -> list[Table | Pict
     labels = dataset.y_test[chosen]
     components = principal_components(states)
     figure = plots.features_by_layer(components.coordinates, labels, dataset.classes, explained=components.explained)
-    plots.save(figure, run.figure("features.png"))
     file = run.figure("features.gif")
     plots.animate_features(components.coordinates, labels, dataset.classes, file, frames=_FRAMES)
     still = (
@@ -280,8 +277,8 @@ def _features(run: Run, network: Network, dataset: Dataset) -> list[Table | Pict
         sights.of_features(len(chosen), dataset.classes, len(states) - 1, moving=moving) for moving in (False, True)
     ]
     return [
-        _picture(run, "features.png", "Features by layer", seen[0], still),
-        _picture(run, "features.gif", "The same as an animation", seen[1], film),
+        pictured(run.figure("features.png"), figure, "Features by layer", seen[0], still),
+        Picture("The same as an animation", file.read_bytes(), seen[1], film),
     ]
 
 
@@ -324,10 +321,6 @@ def _rows(choices: Mapping[str, object]) -> list[tuple[str, object]]:
         (name.replace("_", " "), " x ".join(map(str, value)) if isinstance(value, (tuple, list)) else value)
         for name, value in choices.items()
     ]
-
-
-def _picture(run: Run, file: str, title: str, alt: str, caption: str) -> Picture:
-    return Picture(title, run.figure(file).read_bytes(), alt, caption)
 
 
 def _sample(count: int, shown: int) -> NDArray[np.int64]:
