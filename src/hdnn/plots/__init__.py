@@ -8,7 +8,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hdnn.plots.comparison import compared_curves as compared_curves
     from hdnn.plots.continuous import sensitivity_entries as sensitivity_entries
     from hdnn.plots.depth import energy_by_depth as energy_by_depth
     from hdnn.plots.depth import gradients_by_depth as gradients_by_depth
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from hdnn.plots.depth import singular_values_by_depth as singular_values_by_depth
     from hdnn.plots.features import animate_features as animate_features
     from hdnn.plots.features import features_by_layer as features_by_layer
+    from hdnn.plots.history import compared_curves as compared_curves
     from hdnn.plots.history import start_curves as start_curves
     from hdnn.plots.history import training_curves as training_curves
     from hdnn.plots.iterations import gradients_by_iteration as gradients_by_iteration
@@ -32,11 +32,10 @@ if TYPE_CHECKING:
 
 # Lazy, because matplotlib takes a third of a second to import and who predicts or trains does not draw, or not yet.
 _HOME = {
-    "comparison": "compared_curves",
     "continuous": "sensitivity_entries",
     "depth": "energy_by_depth gradients_by_depth norms_by_depth singular_values_by_depth",
     "features": "animate_features features_by_layer",
-    "history": "start_curves training_curves",
+    "history": "compared_curves start_curves training_curves",
     "iterations": "gradients_by_iteration sensitivities_by_iteration",
     "lines": "curves",
     "pictures": "picture_rows",

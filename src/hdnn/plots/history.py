@@ -1,4 +1,4 @@
-"""How training went, epoch by epoch."""
+"""How trainings went, epoch by epoch: one, the starts of one, or several over each other."""
 
 from __future__ import annotations
 
@@ -7,11 +7,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from hdnn.plots.style import COLOURS, GRID, INK, QUIET, SMALL, Floats, blank, decades, dress, legend_above
+from hdnn.plots.style import (
+    COLOURS,
+    GRID,
+    INK,
+    QUIET,
+    SMALL,
+    Floats,
+    blank,
+    colour,
+    decades,
+    dress,
+    legend_above,
+    legend_on_top,
+    short,
+)
 
 History = Sequence[Mapping[str, Any]]
 _FEW = 30  # points of a curve up to which each is marked: few epochs, even a single one, must be seen
@@ -49,12 +65,12 @@ def training_curves(history: History, *, names: Mapping[str, str] | None = None)
     figure, axes = blank(1, len(panels), width=4.5 * max(len(panels), 1.4), height=3.2)
     for ax, (name, keys) in zip(axes, panels, strict=True):
         drawn = [
-            curve(ax, history, key, color=COLOURS[i], linewidth=1.6, label=label, markersize=4)
+            _curve(ax, history, key, color=COLOURS[i], linewidth=1.6, label=label, markersize=4)
             for i, (key, label) in enumerate(zip(keys, ("train", "validation"), strict=True))
         ]
         dress(ax, "", x="epoch", y=(names or {}).get(name, name), grid=True)
         _epochs(ax, [float(row["epoch"]) for row in history])
-        scale(ax, np.concatenate(drawn), share=name == "accuracy")
+        _scale(ax, np.concatenate(drawn), share=name == "accuracy")
         if ax.lines:
             legend_above(ax, ax.lines)
     _divergence(axes[0], history)
@@ -85,17 +101,63 @@ def start_curves(histories: Sequence[History]) -> Figure:
     best = int(np.argmin(np.where(np.isnan(values[:, -1]), np.inf, values[:, -1])))
     marker = "o" if len(epochs) <= _FEW else ""
     for k in [*(k for k in range(len(values)) if k != best), best]:
-        colour, width, name = (COLOURS[0], 2.2, f"start {k + 1}") if k == best else (QUIET, 0.9, "the other starts")
+        shade, width, name = (COLOURS[0], 2.2, f"start {k + 1}") if k == best else (QUIET, 0.9, "the other starts")
         line = ax.plot(epochs, values[k])[0]
-        line.set(color=colour, linewidth=width, label=name, marker=marker, markersize=3)
+        line.set(color=shade, linewidth=width, label=name, marker=marker, markersize=3)
     dress(ax, "", x="epoch", y="objective", grid=True)
     _epochs(ax, epochs)
-    scale(ax, values[~np.isnan(values)])
+    _scale(ax, values[~np.isnan(values)])
     legend_above(ax, [*ax.lines[-1:], *ax.lines[:-1][:1]])
     return figure
 
 
-def curve(ax: Axes, history: History, key: str, **look: Any) -> Floats:
+def compared_curves(histories: Mapping[str, History]) -> Figure:
+    """Draw the loss, and the score where there is one, of several trainings against the epoch.
+
+    Args:
+        histories: by name, one mapping per epoch as for `training_curves`. What is not finite leaves a gap.
+
+    Returns:
+        One panel for the loss and one each for accuracy and error, where a history has them; a colour a training,
+        whole lines for the training data, broken ones for validation data.
+
+    Raises:
+        ValueError: if there is no training, or one without epochs.
+
+    Example:
+        >>> figure = compared_curves({"h1": [{"epoch": 1, "loss": 0.7}], "h2": [{"epoch": 1, "loss": 0.5}]})
+        >>> [text.get_text() for text in figure.legends[0].get_texts()]
+        ['h1', 'h2']
+    """
+    if not histories or not all(histories.values()):
+        raise ValueError("There is no epoch of a training to draw. Pass at least one history, each with an epoch.")
+    told = {key for history in histories.values() for row in history for key, value in row.items() if value is not None}
+    panels = {"loss": ("loss", "validation_loss")}
+    for score in ("accuracy", "error"):
+        keys = (f"train_{score}", f"validation_{score}")
+        if told & {*keys}:
+            panels[score] = keys
+    figure, axes = blank(1, len(panels), width=4.5 * max(len(panels), 1.4), height=3.4)
+    for ax, (name, keys) in zip(axes, panels.items(), strict=True):
+        drawn = [
+            _curve(ax, history, key, color=colour(i), linewidth=1.4, linestyle=style, markersize=3)
+            for i, history in enumerate(histories.values())
+            for key, style in zip(keys, ("-", "--"), strict=True)
+        ]
+        dress(ax, "", x="epoch", y=name, grid=True)
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        _scale(ax, np.concatenate(drawn), share=name == "accuracy")
+    handles: list[Artist] = [
+        Line2D([], [], color=colour(i), linewidth=1.6, label=short(name)) for i, name in enumerate(histories)
+    ]
+    if any(key.startswith("validation_") for key in told):
+        key = Line2D([], [], color=QUIET, linewidth=1.4, label="train")
+        handles += [key, Line2D([], [], color=QUIET, linewidth=1.4, linestyle="--", label="validation")]
+    legend_on_top(figure, handles)
+    return figure
+
+
+def _curve(ax: Axes, history: History, key: str, **look: Any) -> Floats:
     """Draw one series and return its finite values; a lacking key is passed over, a NaN leaves a gap."""
     rows = [row for row in history if row.get(key) is not None]
     values: Floats = np.array([float(row[key]) for row in rows], float)
@@ -107,7 +169,7 @@ def curve(ax: Axes, history: History, key: str, **look: Any) -> Floats:
     return kept
 
 
-def scale(ax: Axes, values: Floats, *, share: bool = False) -> None:
+def _scale(ax: Axes, values: Floats, *, share: bool = False) -> None:
     """The vertical axis: of shares in percent, of all else in decades where finite values span a factor of 20."""
     if share:
         ax.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -138,4 +200,4 @@ def _learning_rate(ax: Axes, history: History) -> None:
         other.plot([float(row["epoch"]) for row in rows], rates, color=QUIET, linewidth=1, linestyle=":")
         dress(other, "", y="learning rate (dotted)")
         other.spines["right"].set_visible(True)
-        scale(other, np.array(rates))
+        _scale(other, np.array(rates))
