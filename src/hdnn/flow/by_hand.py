@@ -7,22 +7,23 @@ derivatives — the loop over the layers serves, whose gradients are these.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from hdnn.flow.graph_steps import GraphSteps
 from hdnn.flow.midpoints import Midpoints
 from hdnn.flow.plans import plan_of_factors
 from hdnn.flow.walks import SMALL, Moves, moves_of
 from hdnn.hamiltonian import Hamiltonian, More
 from hdnn.integrators import Integrator
-from hdnn.kernels import graphs
+from hdnn.kernels import graphs, native
+from hdnn.kernels.plan import Plan
 from hdnn.kernels.transforms import batched, forward_mode, pulled_back, tracing, transformed, watched, wrapped
 from hdnn.spaces import Space
+from hdnn.spaces.rows import Edges
 
 _PLAIN = {Tensor, torch.nn.Parameter}
 _KINDS = (torch.float32, torch.float64)
@@ -36,6 +37,39 @@ class _Way(Protocol):
 
     def pull(self, gs: Sequence[Tensor], tensors: Sequence[Tensor], kept: list[Tensor], all: bool) -> list[Any]:
         """The gradients of the tensors from those of the results; of the states alone unless all are wanted."""
+
+
+@dataclass(eq=False)
+class _GraphSteps:
+    """All layers of a flow on a graph by the compiled kernel, from y, K, b and W: one call forward and one back.
+
+    Args:
+        plan: what to run.
+        edges: of the graph.
+        walk: the same run by operations of PyTorch, for second derivatives.
+    """
+
+    plan: Plan
+    edges: Edges
+    walk: Callable[..., Tensor]
+    _layout: str = ""
+
+    def run(self, tensors: Sequence[Tensor], kept: list[Tensor] | None = None, *, plain: bool) -> list[Tensor]:
+        """The states after the last layer."""
+        if not plain:
+            return [self.walk(*tensors)]
+        found, numbers = graphs.forward(self.plan, self.edges, tensors, kept is not None)
+        if kept is not None and numbers is not None:
+            kept.append(numbers)
+            self._layout = native.instruction_set()
+        return [found]
+
+    def pull(self, gs: Sequence[Tensor], tensors: Sequence[Tensor], kept: list[Tensor], all: bool) -> list[Any]:
+        """The gradients of the tensors; what another instruction set has kept is computed again."""
+        if self._layout != native.instruction_set():
+            kept = []
+            self.run(tensors, kept, plain=True)
+        return list(graphs.backward(self.plan, self.edges, gs[0], tensors, kept[0], all))
 
 
 def by_hand(
@@ -99,7 +133,7 @@ def by_hand(
             plan = plan_of_factors(hamiltonian, integrator, h, layers, len(K) == 1)
             plan = plan and replace(plan, drive="identity" if W is None else "matrix")
             if plan is not None and not graphs.why_not(plan, rows.edges, tensors):
-                steps = GraphSteps(plan, rows.edges, partial(walk, _differentiable))
+                steps = _GraphSteps(plan, rows.edges, partial(walk, _differentiable))
                 return _run(steps, tensors, 1)[0]
         return walk(_run, *tensors)
     if integrator.midpoint and rows.taps == 1:
