@@ -17,13 +17,15 @@ from hdnn.flow import Flow
 from hdnn.integrators import INTEGRATORS
 from hdnn.interconnections import INTERCONNECTIONS
 from hdnn.names import count, unknown
+from hdnn.networks.graphs import graph_classifier, graph_regressor, node_classifier, node_regressor
 from hdnn.networks.images import checked, image_network
 from hdnn.networks.network import Network, image_classifier, vector_classifier, vector_regressor
 from hdnn.networks.sequences import marked_sequences
-from hdnn.networks.spaced import check_spaced, spaced_network
+from hdnn.networks.signals import signal_classifier, signal_regressor
 from hdnn.options import Lift, Neighbours, OfPositions, Readout, Task, UnitsInRange
 from hdnn.presets import h1, h2, ms1, ms2, ms3
 from hdnn.recurrent import MODELS, OSCILLATORS, HamiltonianRNN
+from hdnn.spaces import Graph, Signals
 
 # Beyond these a slip of the pen, or a configuration from elsewhere, would ask for more than a memory holds.
 _LARGEST_INPUT = 2**24
@@ -39,6 +41,12 @@ STAGES: dict[str, dict[str, Any]] = {
 _DEEP = 100  # layers from which on a network keeps the ends of its stages alone
 _OF_STAGES = ("units", "channels", "normalization")
 _OF_ONE_FLOW = ("lift", "interconnection", "width", "shared", "integrator", "damping")
+_SHAPES = {"signals": (2, "signals have (C, L), channels and positions"), "graph": (1, "nodes of graphs have (d,)")}
+_NOT_OF = {
+    None: ("pool", "readout", "neighbours"),
+    "signals": ("readout", "neighbours", "normalization"),
+    "graph": ("pool", "units", "channels", "normalization", "kernel_size"),
+}
 _ALSO = {"model": {"sequences": [name for name in MODELS if name not in PRESETS], "images": list(STAGES)}}
 _NAMES: dict[str, Mapping[str, object]] = {
     "model": PRESETS,
@@ -130,7 +138,7 @@ class NetworkConfig:
                 if getattr(self, name) is not None:
                     raise ValueError(f"`{self.model}` fixes its {name}; got {getattr(self, name)}. Use h1 or h2.")
         self._check_sequences()
-        check_spaced(self)
+        self._check_spaced()
         if self.model in ("h1", "ms2") and self.damping is not None and not self.of_sequences:
             raise ValueError(
                 f"`{self.model}` moves the whole state at once, and `damping` is that of one half of it; got "
@@ -182,16 +190,48 @@ class NetworkConfig:
         if self.units is None or self.channels is None or self.normalization is None:
             raise ValueError("Stages have `units`, `channels` and `normalization`; one of them is missing.")
         checked(self.units, self.channels)
-        if (self.features, self.layers) != (self.channels[0], sum(self.units)):
-            raise ValueError(
-                f"Stages of these units and channels have {sum(self.units)} layers and {self.channels[0]} features at "
-                f"first; got {self.layers} and {self.features}."
-            )
+        self._check_sizes(self.units, self.channels)
         if self.task != "classification" or len(self.inputs) != 3:
             raise ValueError(f"Stages sort images (C, H, W); got inputs {self.inputs} for {self.task}. Use h2.")
         for name in _OF_ONE_FLOW:
             if getattr(self, name) not in (None, False, "zeros"):
                 raise ValueError(f"Stages are flows of their own kind and take no `{name}`. Leave it out, or use h2.")
+
+    def _check_sizes(self, units: tuple[int, ...], channels: tuple[int, ...]) -> None:
+        """See that layers and features are those of the stages."""
+        if (self.features, self.layers) != (channels[0], sum(units)):
+            raise ValueError(
+                f"Stages of these units and channels have {sum(units)} layers and {channels[0]} features at first; "
+                f"got {self.layers} and {self.features}."
+            )
+
+    def _check_spaced(self) -> None:
+        """See that signals and graphs have what is theirs, and others nothing of it."""
+        space = self.space
+        what = "vectors, images and sequences" if space is None else "graphs" if space == "graph" else "signals"
+        for name in _NOT_OF.get(space, ()):
+            if getattr(self, name) is not None:
+                raise ValueError(f"Networks of {what} have no `{name}`; got {getattr(self, name)!r}. Leave it out.")
+        if space not in _SHAPES:  # none, or one that is refused by name
+            return
+        axes, words = _SHAPES[space]
+        if len(self.inputs) != axes:
+            raise ValueError(f"The inputs of {what} are another shape: {words}; got {self.inputs}.")
+        if self.lift != "zeros":
+            raise ValueError(f"`lift` is a choice for vectors, and {what} have their own. Leave out `{self.lift}`.")
+        if space == "graph":
+            return
+        if self.kernel_size is None:
+            raise ValueError("Flows of signals need a `kernel_size`, the odd number of their taps.")
+        if (self.units is None) != (self.channels is None):
+            raise ValueError("Stages have `units`, the layers of each, and `channels`; one of both is missing.")
+        if self.units is None or self.channels is None:
+            if self.pool is not None:
+                raise ValueError(f"`pool` acts between stages, and there is one flow alone; got {self.pool}.")
+            return
+        if not self.units or len(self.units) != len(self.channels):
+            raise ValueError(f"Each stage has its layers and channels; got {self.units} and {self.channels}.")
+        self._check_sizes(self.units, self.channels)
 
     def _check_sequences(self) -> None:
         """See that what is for sequences alone is said of them alone, and what is not for them of none."""
@@ -262,7 +302,7 @@ def build_network(
         **choices,
     )
     if config.space is not None:
-        return spaced_network(config, make)
+        return _spaced_network(config, make)
     flow = make(config.features, config.layers, kernel_size=config.kernel_size)
     if config.task == "regression":
         return vector_regressor(config.inputs[0], config.outputs, flow, lift=config.lift)
@@ -270,3 +310,25 @@ def build_network(
         channels, height, width = config.inputs
         return image_classifier(channels, (height, width), config.outputs, flow)
     return vector_classifier(config.inputs[0], config.outputs, flow, lift=config.lift)
+
+
+def _spaced_network(config: NetworkConfig, make: Callable[..., Flow]) -> Network:
+    """The network of signals or graphs that a configuration describes.
+
+    Args:
+        config: with a `space`.
+        make: from features and layers to a flow of its model.
+    """
+    classifies = config.task == "classification"
+    if config.space == "graph":
+        flow = make(config.features, config.layers, space=Graph(normalization=config.neighbours or "sum"))
+        if config.readout == "nodes":
+            of_nodes = node_classifier if classifies else node_regressor
+            return of_nodes(config.inputs[0], config.outputs, flow)
+        of_graphs = graph_classifier if classifies else graph_regressor
+        return of_graphs(config.inputs[0], config.outputs, flow, readout=config.readout or "mean")
+    space = Signals(config.kernel_size or 1)
+    sizes = zip(config.channels or (config.features,), config.units or (config.layers,), strict=True)
+    flows = [make(features, layers, space=space) for features, layers in sizes]
+    of_signals = signal_classifier if classifies else signal_regressor
+    return of_signals(config.inputs[0], config.outputs, flows, pool=config.pool or 2)
