@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hdnn import data
 from hdnn.export import Units, onnx_difference, program_bytes, program_difference, to_onnx, to_program
 from hdnn.files import require_apart, require_new, write_whole
-from hdnn.jobs.prediction import require_encoder
+from hdnn.jobs.prediction import opened
 from hdnn.networks import Network
 from hdnn.runs import Run, files_of, versions
 
@@ -80,17 +79,13 @@ def export(
     for file in files:
         require_apart(file, files_of(folder))
         require_new(file, overwrite=overwrite)
-    run = Run.open(folder)
-    require_encoder(run)
-    encoder, target = data.encoder_from_dict(run.config.encoder), data.TargetEncoder.from_dict(run.config.target)
+    run, encoder, target, network = opened(folder)
     if run.config.network.of_sequences:
         raise ValueError(
             f"The run {folder} is one of sequences, which no file of this kind takes: their length is free. Predict "
             f"with hdnn predict."
         )
-    network, inputs = run.load_network(), encoder.shape
-    if (inputs, target.outputs) != (run.config.network.inputs, run.config.network.outputs):
-        raise ValueError(f"The configuration of {folder} contradicts itself: its encoders do not fit its network.")
+    inputs = encoder.shape
     units: Units | None = (target.mean, target.scale) if network.task == "regression" else None
     document = _document(run)
     made: list[tuple[Path, str, bytes, float | None]] = []

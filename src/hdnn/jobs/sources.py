@@ -6,6 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -321,11 +322,8 @@ def loaded(source: DataSource, progress: Progress | None = None) -> Dataset:
     Raises:
         OSError, ValueError: as `Source.load`; what the first meets while it fetches, all meet.
     """
-
-    def load() -> Dataset:
-        return source.load(progress)
-
-    return first_alone(load) if getattr(source, "download", False) else load()
+    read = partial(source.load, progress)
+    return first_alone(read) if getattr(source, "download", False) else read()
 
 
 def load(source: DataSource, progress: Progress | None = None) -> Dataset:
