@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hdnn.plots.predictions import confusion_matrix as confusion_matrix
     from hdnn.plots.predictions import decision_regions as decision_regions
     from hdnn.plots.predictions import predicted_against_true as predicted_against_true
-    from hdnn.plots.reliability import reliability_diagram as reliability_diagram
+    from hdnn.plots.predictions import reliability_diagram as reliability_diagram
     from hdnn.plots.spectra import eigenvalues as eigenvalues
     from hdnn.plots.style import save as save
 
@@ -40,8 +40,7 @@ _HOME = {
     "lines": "curves",
     "pictures": "picture_rows",
     "portraits": "phase_portrait",
-    "predictions": "confusion_matrix decision_regions predicted_against_true",
-    "reliability": "reliability_diagram",
+    "predictions": "confusion_matrix decision_regions predicted_against_true reliability_diagram",
     "spectra": "eigenvalues",
     "style": "save",
 }
