@@ -119,7 +119,7 @@ def train(
     if resume is not None:
         _require_alone(context)
         if processes is not None and not team.is_one():
-            from hdnn.jobs.readiness import require_resumable
+            from hdnn.jobs.following import require_resumable
 
             device = require_resumable(resume, checkpoint_every=checkpoint_every)
             if processes > 1:
@@ -135,7 +135,7 @@ def train(
     name = Path(source.data).stem
     folder = output or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     if processes is not None and not team.is_one():
-        from hdnn.jobs.readiness import require_ready
+        from hdnn.jobs.following import require_ready
 
         if processes > 1:
             team.check_device(device, processes)
