@@ -149,7 +149,7 @@ def render(report: Report) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
     )
     environment.filters["cell"] = _cell
-    environment.tests["table"] = _is_table
+    environment.tests["table"] = lambda part: isinstance(part, Table)
     source = files("hdnn").joinpath("templates", "report.html").read_text(encoding="utf-8")
     return environment.from_string(source).render(report=report)
 
@@ -157,10 +157,6 @@ def render(report: Report) -> str:
 def _shown(value: object) -> object:
     """Texts without what a browser would obey, such as letters that turn the direction of a line."""
     return printable(value) if isinstance(value, str) else value
-
-
-def _is_table(part: object) -> bool:
-    return isinstance(part, Table)
 
 
 def _is_number(value: object) -> bool:

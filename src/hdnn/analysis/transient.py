@@ -171,11 +171,8 @@ def transient_growth(A: Tensor, horizon: float) -> TransientGrowth:
     best = int(norms.argmax())
     low, high = (float(times[min(max(best + side, 0), count - 1)]) for side in (-1, 1))
     value, time = _highest(lambda t: float(_grown(A, times.new_tensor([t]))), low, high)
-    return max(TransientGrowth(value, time), TransientGrowth(float(norms[best]), float(times[best])), key=_value)
-
-
-def _value(found: TransientGrowth) -> float:
-    return found.value
+    on_grid = TransientGrowth(float(norms[best]), float(times[best]))
+    return TransientGrowth(value, time) if value >= on_grid.value else on_grid
 
 
 def _grown(A: Tensor, times: Tensor) -> Tensor:

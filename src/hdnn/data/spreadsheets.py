@@ -62,7 +62,7 @@ def read(place: Path, given: Dialect, expected: Collection[str] = ()) -> tuple[p
 
 def _require_header(head: list[str], body: list[list[Any]], place: Path, skipped: int) -> None:
     """See that the first row holds names: it is neither a title, nor data."""
-    below = [cell for cell in next(filter(_has_cell, body), []) if cell is not None]
+    below = next((cells for row in body if (cells := [cell for cell in row if cell is not None])), [])
     lone = [i for i, name in enumerate(head) if name]
     # Beside the first column a title stands above names, which are texts; a lone name may stand above anything.
     if len(lone) == 1 < len(below) and (lone == [0] or all(isinstance(cell, str) for cell in below)):
@@ -74,11 +74,6 @@ def _require_header(head: list[str], body: list[list[Any]], place: Path, skipped
     width = max(map(len, [head, *rows]))
     wide, *filled = ([*row, *[""] * (width - len(row))] for row in (head, *rows))
     require_names(wide, filled, place)
-
-
-def _has_cell(row: list[Any]) -> bool:
-    """Whether a row has a cell."""
-    return any(cell is not None for cell in row)
 
 
 def _sheets(place: Path) -> dict[str, list[list[Any]]]:

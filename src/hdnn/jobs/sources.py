@@ -94,26 +94,6 @@ def _steps(source: Source, progress: Progress | None) -> Dataset:
     )  # fmt: skip
 
 
-def _series(source: Source, progress: Progress | None) -> Dataset:
-    return sets.time_series(source.data, seed=source.seed)
-
-
-def _digits(source: Source, progress: Progress | None) -> Dataset:
-    return sets.digits(source.seed)
-
-
-def _mnist(source: Source, progress: Progress | None) -> Dataset:
-    return sets.mnist(source.folder or mnist_folder(), source.download, progress, in_bytes=True)
-
-
-def _fashion_mnist(source: Source, progress: Progress | None) -> Dataset:
-    return sets.fashion_mnist(source.folder or cache_folder("fashion-mnist"), source.download, progress)
-
-
-def _cifar10(source: Source, progress: Progress | None) -> Dataset:
-    return sets.cifar10(source.folder or cache_folder("cifar10"), source.download, progress)
-
-
 def _folder(source: Source, progress: Progress | None) -> Dataset:
     if is_idx_folder(Path(source.data)):
         if source.image_size is not None:
@@ -128,14 +108,14 @@ def _folder(source: Source, progress: Progress | None) -> Dataset:
 _FILE = ("separator", "decimal", "no_header", "skip_lines", "encoding", "missing", "date_format")
 _TABLE = _Kind(("target", "task", "columns", "without", "bins", *_FILE), _table)
 _STEPS = _Kind(("sequence", "time", "target", "task", "columns", "without", *_FILE), _steps)
-_SERIES = _Kind((), _series)
+_SERIES = _Kind((), lambda source, progress: sets.time_series(source.data, seed=source.seed))
 _FETCHED = ("folder", "download")
 _FOLDER = _Kind(("image_size",), _folder)
 _KINDS = {
-    "digits": _Kind((), _digits),
-    "mnist": _Kind(_FETCHED, _mnist),
-    "fashion-mnist": _Kind(_FETCHED, _fashion_mnist),
-    "cifar10": _Kind(_FETCHED, _cifar10),
+    "digits": _Kind((), lambda source, progress: sets.digits(source.seed)),
+    "mnist": _Kind(_FETCHED, lambda of, progress: sets.mnist(_place(of), of.download, progress, in_bytes=True)),
+    "fashion-mnist": _Kind(_FETCHED, lambda of, progress: sets.fashion_mnist(_place(of), of.download, progress)),
+    "cifar10": _Kind(_FETCHED, lambda of, progress: sets.cifar10(_place(of), of.download, progress)),
     **dict.fromkeys(PLANAR, _Kind(("size",), _planar)),
 }
 
@@ -374,7 +354,7 @@ def reloaded(run: Run, source: DataSource) -> Dataset:
         return source.load_again(encoder, sets.TargetEncoder.from_dict(run.config.target))
     dataset = source.load()
     if source.data == "cifar10" and dataset.encoder != encoder:
-        earlier = without_archive(source.folder or cache_folder("cifar10"))
+        earlier = without_archive(_place(source))
         if earlier is not None and earlier.encoder == encoder:
             return earlier
     return dataset
@@ -388,6 +368,11 @@ def _was_folder(described: Mapping[str, Any]) -> bool:
 def mnist_folder() -> Path:
     """Where MNIST goes when no folder is given."""
     return cache_folder("mnist")
+
+
+def _place(source: Source) -> str | Path:
+    """Where the files of a published data set are, or go."""
+    return source.folder or cache_folder(source.data)
 
 
 def cache_folder(name: str) -> Path:

@@ -189,12 +189,8 @@ def gradients_of(stages: Stages, y0: Tensor, loss: Callable[[Tensor], Tensor]) -
     found = gradients(stages.links(), y0, loss)
     weights = [stage.flow.weight for stage in stages.flows if stage.flow.layers]
     of_weights = torch.autograd.grad(loss(stages(y0)), weights)
-    return dataclasses.replace(found, parameter_norms={"weight": torch.cat([_by_layer(g) for g in of_weights])})
-
-
-def _by_layer(g: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(g.reshape(len(g), -1), dim=-1)
-    return norms
+    norms = [torch.linalg.vector_norm(g.reshape(len(g), -1), dim=-1) for g in of_weights]  # of each layer
+    return dataclasses.replace(found, parameter_norms={"weight": torch.cat(norms)})
 
 
 def factors(stages: Stages) -> Sequence[tuple[str, object]]:

@@ -60,7 +60,8 @@ class Oscillators(nn.Module, ABC):
 
     def trajectory(self, y: Tensor, *, inputs: Tensor) -> Tensor:
         """The state before the first step and after every step, (N + 1, ..., n), as `Flow.trajectory`."""
-        states, h = [y], self._h()
+        states = [y]
+        h = self.step if self.steps is None else self.step * torch.sigmoid(self.steps)
         for d in functional.linear(inputs, self.input_weight, self.bias).unbind(0):
             z, x = states[-1].chunk(2, -1)
             z = z + h * self.force(z, x, d)
@@ -70,9 +71,6 @@ class Oscillators(nn.Module, ABC):
     @abstractmethod
     def force(self, z: Tensor, x: Tensor, d: Tensor) -> Tensor:
         """z' of the velocities."""
-
-    def _h(self) -> float | Tensor:
-        return self.step if self.steps is None else self.step * torch.sigmoid(self.steps)
 
     def extra_repr(self) -> str:
         """Sizes and constants."""
