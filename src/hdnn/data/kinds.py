@@ -109,7 +109,7 @@ def kinds(frame: pd.DataFrame, given: Dialect, separator: str | None = None) -> 
         )
     decimal = given.decimal or _decimal([each for each in found.values() if isinstance(each, _Writing)])
     return {
-        name: _resolved(name, each, decimal, separator) if isinstance(each, _Writing) else each
+        name: _resolved(each, decimal, separator) if isinstance(each, _Writing) else each
         for name, each in found.items()
     }
 
@@ -326,7 +326,7 @@ def _decimal(columns: list[_Writing]) -> str | None:
     return shown.pop() if len(shown) == 1 else None
 
 
-def _resolved(name: str, writing: _Writing, decimal: str | None, separator: str | None) -> Kind:
+def _resolved(writing: _Writing, decimal: str | None, separator: str | None) -> Kind:
     """The kind of a column of numbers, by what stands before decimals in the whole table."""
     import pyarrow.compute as pc
 

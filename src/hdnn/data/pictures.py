@@ -184,7 +184,7 @@ def labelled(
 def pictures_in(place: Path) -> tuple[list[str], list[str]]:
     """The names of all pictures in a folder and those below it, in order, and those of files that are none."""
     folders, files = _inside(place)
-    found, left_out = _sorted_out(place, files)
+    found, left_out = _sorted_out(files)
     for name in folders:
         inner, others = pictures_in(place / name)
         found += [f"{name}/{each}" for each in inner]
@@ -211,7 +211,7 @@ def _classes(place: Path, below: str, folders: Sequence[str], least: int = 2) ->
                 f"{root / name} is the folder of a class, and holds the folder {inner[0]}. Put its pictures beside the "
                 f"others, or move it away."
             )
-        good, bad = _sorted_out(root / name, files)
+        good, bad = _sorted_out(files)
         if not good:
             what = f"{few(bad, 3)}, but no picture" if bad else "nothing"
             raise ValueError(
@@ -241,7 +241,7 @@ def _inside(place: Path) -> tuple[list[str], list[str]]:
     return folders, files
 
 
-def _sorted_out(place: Path, files: Sequence[str]) -> tuple[list[str], list[str]]:
+def _sorted_out(files: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names of pictures, and those of other files."""
     good = [name for name in files if name.lower().endswith(ENDINGS)]
     return good, [name for name in files if name not in set(good)]

@@ -137,12 +137,8 @@ class Histogram:
         return tuple(map(float, mean)), tuple(math.sqrt(each) if each > 0 else 1.0 for each in variance)
 
 
-def standardising(images: Bytes, fit: str = "") -> ImageEncoder:
-    """The encoder that takes its mean and deviation, one of each a channel, from images of the training part.
-
-    Args:
-        images: uint8 (s, C, H, W).
-        fit: How pictures were made equal, see `ImageEncoder`.
+def standardising(images: Bytes) -> ImageEncoder:
+    """The encoder with the mean and deviation of each channel of images (s, C, H, W), those of the training part.
 
     Example:
         >>> standardising(np.array([[[[0, 255]]]], dtype=np.uint8)).mean
@@ -151,7 +147,7 @@ def standardising(images: Bytes, fit: str = "") -> ImageEncoder:
     histogram = Histogram(images.shape[1])
     for start in range(0, len(images), AT_ONCE):
         histogram.add(images[start : start + AT_ONCE])
-    return encoder_of(histogram, images.shape[1:], fit)
+    return encoder_of(histogram, images.shape[1:])
 
 
 def encoder_of(histogram: Histogram, shape: tuple[int, ...], fit: str = "") -> ImageEncoder:

@@ -125,7 +125,6 @@ def table_again(
     encoder: TableEncoder,
     target: TargetEncoder,
     *,
-    test_fraction: float = 0.2,
     seed: int = 0,
     dialect: Dialect | None = None,
 ) -> Dataset:
@@ -135,7 +134,6 @@ def table_again(
         path: The table.
         encoder: Of its inputs.
         target: Of its answers.
-        test_fraction: As it was.
         seed: As it was.
         dialect: What was said of the file.
 
@@ -148,8 +146,7 @@ def table_again(
     if not rows.any():
         raise ValueError(f"No row of {path} has an answer that is known: {few(target.columns)}.")
     answers = target.decode(target.encode(read.frame, rows)) if target.classes else None
-    parts = split(int(rows.sum()), test_fraction=test_fraction, seed=seed, labels=answers)
-    train, test = (np.flatnonzero(rows)[part] for part in parts)
+    train, test = (np.flatnonzero(rows)[part] for part in split(int(rows.sum()), seed=seed, labels=answers))
     fitted, aim = encoder.again(read.frame.iloc[train]), target.again(read.frame.iloc[train])
     x, y = fitted.encode(read.frame), np.zeros(len(read.frame), dtype=np.int64)
     y[rows] = np.arange(rows.sum())

@@ -156,7 +156,7 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
         targets = self._new_targets(t, weight, classes)
         encoder = PiecewiseLinearEncoder(self.bins if self.encode else 0, standardize=self.encode and self.standardize)
         encoder.fit(x, sample_weight=targets.weights(t, weight))
-        config = self._config(len(x), encoder.width, targets)
+        config = self._config(encoder.width, targets)
         dtype = floating_point(dtype_of(config.features, len(x), x.dtype) if self.dtype is None else self.dtype)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with torch.random.fork_rng(devices=[]):
@@ -164,7 +164,7 @@ class NetworkEstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-lear
             network = build_network(config, init_std=self.init_std)
         return Fitted(network.to(device, dtype), encoder, targets, seed)
 
-    def _config(self, rows: int, inputs: int, targets: Targets) -> NetworkConfig:
+    def _config(self, inputs: int, targets: Targets) -> NetworkConfig:
         chosen = plain(NetworkChoices, self.get_params())
         del chosen["init_std"]
         layers, horizon = chosen["layers"], chosen.pop("horizon")
