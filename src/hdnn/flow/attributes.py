@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from hdnn.flow.parameters import inverse_transpose
+from hdnn.flow.parameters import inverse_transpose, refresh
 from hdnn.spaces import VECTORS
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def restored(state: dict[str, Any]) -> dict[str, Any]:
 
 def built(flow: Flow) -> Tensor:
     """The weights of all layers, (N, m, n) and the taps, as (k, k) of images; N = 1 where they are shared."""
+    refresh(flow)
     weight = flow.weight
     return flow.structure.build(weight, flow.places(weight.device).weight)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hdnn.flow.parameters import refresh
 from hdnn.flow.settings import check_directed, check_layer
 from hdnn.hamiltonian import More
 from hdnn.spaces import Space
@@ -28,6 +29,7 @@ def bound(flow: Flow, y: Tensor | None, inputs: Tensor | None, call: Mapping[str
         TypeError: if the call brings what the flow does not know.
         ValueError: if something is missing or does not fit, or K = −Kᵀ does not hold on a directed graph.
     """
+    refresh(flow)
     space = flow.space.bind(y, **{name: value for name, value in call.items() if name != "ports"})
     check_directed(flow.integrator, flow.hamiltonian, space)
     # Without a call it is the weights alone that are asked for.

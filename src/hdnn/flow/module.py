@@ -336,6 +336,7 @@ class Flow(nn.Module):
 
         Each is summed once over j = 1 … N − 1; zero for shared weights (L4DC 2021, section 3.3).
         """
+        parameters.refresh(self)
         weight = self.weight
         squares = self.structure.squares(weight, self.places(weight.device).weight)
         return (self.step / 2) * squares, (self.step / 2) * self.bias.diff(dim=0).square().sum()

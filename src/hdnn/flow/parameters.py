@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from hdnn.entries import Slot
 
@@ -89,10 +91,16 @@ def put(module: nn.Module, name: str, value: Tensor) -> None:
 
 
 def refresh(module: nn.Module) -> None:
-    """Compute what pruning computes before a forward pass: until then, a step of an optimizer does not show."""
+    """Compute what hooks of PyTorch compute before a forward pass, as pruning does.
+
+    Until then a step of an optimizer, or a state that is loaded, does not show; and what reads weights without a
+    forward pass of this module would go back through a graph that is gone.
+    """
     for hook in module._forward_pre_hooks.values():
-        if isinstance(hook, prune.BasePruningMethod):
+        if isinstance(hook, prune.BasePruningMethod | WeightNorm):
             hook(module, ())
+        elif isinstance(hook, SpectralNorm):
+            setattr(module, hook.name, hook.compute_weight(module, do_power_iteration=False))
 
 
 def trained(module: nn.Module, name: str) -> bool:

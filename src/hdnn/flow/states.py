@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hdnn.arguments import shown
+from hdnn.flow.parameters import refresh
 from hdnn.kernels.transforms import autocasting
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def read(method: M) -> M:
 
     @functools.wraps(method)
     def run(flow: Flow, y: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        refresh(flow)
         if (type(y) is not Tensor or y.is_nested) and is_jagged(y):
             raise ValueError(f"`{method.__name__}` takes no nested tensors; give it their rows, y.values().")
         device = y.device.type

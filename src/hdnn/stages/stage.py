@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hdnn import entries
 from hdnn.flow import Flow
 from hdnn.flow.memory import layer_by_layer
+from hdnn.flow.parameters import refresh
 from hdnn.hamiltonian import Field
 from hdnn.ranks import share
 from hdnn.stages import reversal
@@ -221,6 +222,7 @@ class Stage(nn.Module):
 
     def _numbers(self, y: Tensor | Halves | None) -> tuple[Tensor | None, ...]:
         """All that a layer is made of, stacked: free weights, biases and J, then what `Numbers` has from `gain` on."""
+        refresh(self.flow)
         running = (self.mean, self.variance, self.input_mean, self.input_variance)
         of_units = (self.gain, self.input_gain, self.input_shift, *((None,) * 4 if self._measures(y) else running))
         return self.flow.weight, self.flow.bias, self.flow._J(), *of_units
