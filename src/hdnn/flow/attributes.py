@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from hdnn.flow.beside import checked_energy
 from hdnn.flow.parameters import inverse_transpose, refresh
 from hdnn.spaces import VECTORS
 
@@ -64,6 +66,31 @@ def _getter(name: str, of_equation: bool) -> Callable[[Flow], object]:
         return getattr(flow.hamiltonian, name)
 
     return of_hamiltonian if of_equation else of_flow
+
+
+def assigned(flow: Flow, name: str, value: Any) -> None:
+    """`flow.name = value`; another energy of one's own is checked like the argument, and the flow follows it.
+
+    Raises:
+        AttributeError: if a flow has none that another could replace, or J(y) is to be replaced.
+        TypeError: if it is no `Energy`.
+        ValueError: if the integrator cannot take it.
+    """
+    if name == "own_energy" or (name == "energy" and isinstance(value, nn.Module)):
+        if name == "energy" or flow.hamiltonian.own is None or value is None:
+            raise AttributeError(
+                "A flow has an energy of its own or none for life. Make another flow with `energy=`, or replace the "
+                "energy of one that has one: `flow.own_energy = E`."
+            )
+        value = checked_energy(value, flow.weight.device, flow.weight.dtype)
+        equation = dataclasses.replace(flow.hamiltonian, own=value)
+        flow._choose(equation, flow.integrator, flow.backend, flow.memory)
+    elif name == "state_dependent_interconnection":
+        raise AttributeError(
+            "A flow keeps its J(y) for life. Replace the module that gives its entries, "
+            "`flow.state_dependent_interconnection.module = net`, or make another flow."
+        )
+    nn.Module.__setattr__(flow, name, value)
 
 
 SETTINGS = ("activation", "integrator", "backend", "memory", "init_std")

@@ -18,7 +18,7 @@ from hdnn.damping import slots
 from hdnn.energies import Energy
 from hdnn.entries import Slot
 from hdnn.flow import parameters, promises, settings
-from hdnn.flow.attributes import SETTINGS, built, constant, described, promise, restored, setting, turning
+from hdnn.flow.attributes import SETTINGS, assigned, built, constant, described, promise, restored, setting, turning
 from hdnn.flow.beside import Beside, adopt, beside, checked_energy, width_of_ports
 from hdnn.flow.depth import part, refined
 from hdnn.flow.indices import Indices, Places, upgraded
@@ -137,6 +137,7 @@ class Flow(nn.Module):
     backend: Backend = setting("backend", "What runs the layers.")
     memory: Memory | None = setting("memory", "What the eager path keeps for the backward pass.")
     init_std: float | None = setting("init_std", "Standard deviation of the initial weights and biases, if given.")
+    __setattr__ = assigned
 
     def __init__(
         self,
