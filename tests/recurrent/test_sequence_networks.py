@@ -39,6 +39,13 @@ def test_padding_is_not_read():
     tight(network(spoilt, lengths), network(x, lengths))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_lengths_may_be_any_whole_numbers(dtype):
+    """As many sequences as steps, where bytes as indices would be a mask."""
+    network, x, lengths = classifier(), random(5, 5, 2), torch.tensor([3, 2, 5, 4, 3])
+    assert torch.equal(network(x, lengths.to(dtype)), network(x, lengths))
+
+
 def test_probabilities_of_every_step():
     network, x = classifier(every=True), random(4, 7, 2)
     tight(network.probabilities(x).sum(-1), torch.ones(4, 7, dtype=F64))

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hdnn.arguments import shown
 from hdnn.flow import Flow
 from hdnn.modes import evaluating
 from hdnn.networks.network import Network, class_probabilities, logits, output_layer, predicted_classes
@@ -196,6 +197,7 @@ def over_graphs(y: Tensor, batch: Tensor | None, how: str) -> Tensor:
         (graphs, n), or (..., n) of one graph, (1, n) where y is (V, n).
 
     Raises:
+        TypeError: if `batch` is no tensor.
         ValueError: if the numbers do not fit the nodes.
     """
     if batch is None:
@@ -203,13 +205,16 @@ def over_graphs(y: Tensor, batch: Tensor | None, how: str) -> Tensor:
             raise ValueError("There is no mean over no nodes: a graph has at least one.")
         pooled = y.sum(-2) if how == "sum" else y.mean(-2)
         return pooled if pooled.dim() > 1 else pooled[None]
+    if not isinstance(batch, Tensor):
+        raise TypeError(f"`batch` must be a tensor (ΣV,), the number of the graph of every node; got {shown(batch)}.")
     if y.dim() != 2 or batch.shape != y.shape[:1]:
         raise ValueError(
             f"`batch` gives the graph of every node, (ΣV,) for nodes (ΣV, n); got {tuple(batch.shape)} for "
             f"{tuple(y.shape)}."
         )
-    if batch.is_floating_point():
+    if batch.is_floating_point() or batch.dtype is torch.bool:
         raise ValueError("`batch` numbers graphs by whole numbers from 0. Convert it with batch.long().")
+    batch = batch.long()
     if len(batch) and int(batch.min()) < 0:
         raise ValueError(f"`batch` numbers graphs by whole numbers from 0; got {int(batch.min())}.")
     count = int(batch.max()) + 1 if len(batch) else 0

@@ -57,7 +57,8 @@ class SequenceNetwork(Network):
             states = self.states(x)
             return states if self.every else states[:, -1]
         check_lengths(x, lengths)
-        inside = torch.arange(x.shape[1], device=x.device) < lengths[:, None].to(x.device)
+        lengths = lengths.to(x.device, torch.int64)  # bytes would stand for truths where they are used as indices
+        inside = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
         states = self.states(torch.where(inside[..., None], x, 0))  # whatever the padding holds, nan included
         return states if self.every else states[torch.arange(len(x), device=x.device), lengths - 1]
 
