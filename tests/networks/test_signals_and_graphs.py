@@ -203,3 +203,21 @@ def test_what_is_refused() -> None:
         network(random(4, 3), LINE, torch.zeros(3, dtype=torch.long))
     with pytest.raises(ValueError, match="whole numbers from 0"):
         network(random(4, 3), LINE, torch.zeros(4))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_graphs_are_numbered_by_any_whole_numbers(dtype: torch.dtype) -> None:
+    network = filled(graph_classifier(3, 2, flow(hdnn.Graph())))
+    x, edges, batch = random(6, 3), torch.cat((LINE, PAIR + 4), 1), torch.tensor([0, 0, 0, 0, 1, 1])
+    assert torch.equal(network(x, edges, batch.to(dtype)), network(x, edges, batch))
+
+
+def test_numbers_of_graphs_that_are_none_are_refused() -> None:
+    network = graph_classifier(3, 2, flow(hdnn.Graph()))
+    x, edges = random(2, 3), PAIR
+    with pytest.raises(TypeError, match=r"`batch` must be a tensor \(ΣV,\), the number of the graph of every node"):
+        network(x, edges, [0, 0])
+    with pytest.raises(ValueError, match=r"`batch` numbers graphs by whole numbers"):
+        network(x, edges, torch.tensor([False, True]))
+    with pytest.raises(TypeError, match=r"`edge_weight` must be a tensor \(E,\), one number for each edge; got 1.0"):
+        network(x, edges, edge_weight=1.0)  # type: ignore[arg-type]

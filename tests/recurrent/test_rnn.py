@@ -250,3 +250,23 @@ def test_values_of_other_kinds():
         TypeError, match=r"`hx` is one tensor of shape \(1, 2, 6\), for there is no cell state; got a tup"
     ):
         rnn()(random(2, 2, 3), (random(1, 2, H), random(1, 2, H)))
+
+
+@each_model
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_other_numbers_than_those_of_the_weights_are_refused(model, dtype):
+    u, hx = random(4, 2, D), random(1, 2, H)
+    with pytest.raises(TypeError, match=r"`input` must be of torch.float64, as the weights are; got torch"):
+        rnn(model)(u.to(dtype))
+    with pytest.raises(TypeError, match=r"`input` must be of"):
+        rnn(model)(pack_sequence([u[:, 0].to(dtype)]))
+    with pytest.raises(TypeError, match=r"`hx` must be of torch.float64.*Convert it with hx.to\(torch.float64\)"):
+        rnn(model)(u, hx.to(dtype))
+
+
+@each_model
+def test_autocast_takes_halved_inputs(model):
+    u = random(4, 2, D)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = rnn(model).float()(u.bfloat16())[0]
+    torch.testing.assert_close(found.double(), rnn(model)(u)[0], atol=0.02, rtol=0.02)

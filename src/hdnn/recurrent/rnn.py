@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from hdnn.arguments import real, shown, truth, whole
 from hdnn.flow import Backend, Flow
 from hdnn.integrators import ForwardEuler
 from hdnn.interconnections import Inverse
+from hdnn.kernels.transforms import autocasting
 from hdnn.names import unknown
 from hdnn.presets import h1, h2, ms1, ms3
 from hdnn.recurrent.oscillators import CoRNN, Oscillators, UnICORNN
@@ -166,6 +167,7 @@ class HamiltonianRNN(nn.Module):
 
         Raises:
             ValueError: if shapes do not fit.
+            TypeError: if numbers are of another kind than the weights.
         """
         if isinstance(input, PackedSequence):
             return self._packed(input, hx)
@@ -188,6 +190,7 @@ class HamiltonianRNN(nn.Module):
         """The states before the first step, (L, B, n)."""
         if len(u) == 0:
             raise ValueError("A sequence has at least one step; got none.")
+        self._check_numbers("input", u)
         size = (self.num_layers, u.shape[1], self.hidden_size)
         if hx is None:
             return u.new_zeros(size)
@@ -196,7 +199,17 @@ class HamiltonianRNN(nn.Module):
             raise TypeError(f"`hx` is one tensor of shape {wanted}, for there is no cell state; got {shown(hx)}.")
         if tuple(hx.shape) != wanted:
             raise ValueError(f"Expected `hx` of shape {wanted}; got {tuple(hx.shape)}.")
+        self._check_numbers("hx", hx)
         return hx.unsqueeze(1) if alone else hx
+
+    def _check_numbers(self, name: str, x: Tensor) -> None:
+        """Refuse other numbers than those of the weights; autocast makes them alike."""
+        weight: Any = self.cells[0].weight
+        if x.dtype is not weight.dtype and not (autocasting(x.device.type) and x.is_floating_point()):
+            raise TypeError(
+                f"`{name}` must be of {weight.dtype}, as the weights are; got {x.dtype}. Convert it with "
+                f"{name}.to({weight.dtype})."
+            )
 
     def _run(self, u: Tensor, hx: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """All layers on (T, B, d); the last states are those after as many steps as a sequence has."""

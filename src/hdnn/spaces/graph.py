@@ -357,6 +357,8 @@ def _check_edges(edge_index: Tensor, edge_weight: Tensor | None) -> None:
     if edge_index.dim() != 2 or edge_index.shape[0] != 2:
         hint = " Transpose it: edge_index.mT." if edge_index.dim() == 2 and edge_index.shape[1] == 2 else ""
         raise ValueError(f"`edge_index` must be (2, E), sources above targets; got {tuple(edge_index.shape)}.{hint}")
+    if edge_weight is not None and not isinstance(edge_weight, Tensor):
+        raise TypeError(f"`edge_weight` must be a tensor (E,), one number for each edge; got {shown(edge_weight)}.")
     if edge_weight is not None and tuple(edge_weight.shape) != tuple(edge_index.shape[1:]):
         raise ValueError(
             f"`edge_weight` must have one number for each of the {edge_index.shape[1]} edges; got "
