@@ -46,6 +46,14 @@ def test_lengths_may_be_any_whole_numbers(dtype):
     assert torch.equal(network(x, lengths.to(dtype)), network(x, lengths))
 
 
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # PyTorch's own
+def test_lengths_compile_as_one_graph():
+    network, x, lengths = classifier(), random(4, 5, 2), torch.tensor([1, 2, 5, 3])
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    tight(compiled(x, lengths), network(x, lengths))
+
+
 def test_probabilities_of_every_step():
     network, x = classifier(every=True), random(4, 7, 2)
     tight(network.probabilities(x).sum(-1), torch.ones(4, 7, dtype=F64))

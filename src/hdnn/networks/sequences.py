@@ -92,7 +92,7 @@ def check_lengths(x: Tensor, lengths: Tensor) -> None:
         raise TypeError(f"`lengths` must be a tensor of whole numbers, one for each sequence; got {kind}.")
     if x.dim() != 3:
         raise ValueError(f"Expected sequences of shape (B, T, d); got {tuple(x.shape)}.")
-    if lengths.shape == x.shape[:1] and (batched(lengths) or not len(lengths) or torch.compiler.is_compiling()):
+    if lengths.shape == x.shape[:1] and (torch.compiler.is_compiling() or batched(lengths) or not len(lengths)):
         return  # where nobody can look at numbers
     if lengths.shape != x.shape[:1] or not 1 <= lengths.min() <= lengths.max() <= x.shape[1]:
         raise ValueError(
