@@ -14,6 +14,7 @@ import typer
 from command_lines import SMALL
 from hdnn.bench import Regime, truth
 from hdnn.cli import application as cli
+from hdnn.cli import predict as predict_command
 from hdnn.kernels import native
 from samples import houses, mnist_like, write_idx
 
@@ -70,7 +71,7 @@ def test_a_table_of_classes(hdnn, place):
     assert list(frame.columns) == ["kind", "probability_daisy", "probability_rose"]
     assert len(frame) == 120
     code, out, _ = hdnn("predict run flowers.csv --json")
-    assert [row["kind"] for row in json.loads(out)] == frame["kind"].tolist()
+    pd.testing.assert_frame_equal(pd.DataFrame(json.loads(out)), frame, check_exact=True)  # to the last digit
     code, out, err = hdnn("predict run flowers.csv --output said.csv")
     assert (code, out) == (0, "")
     assert "120 predictions: said.csv" in err
@@ -79,6 +80,14 @@ def test_a_table_of_classes(hdnn, place):
     assert code == 2
     assert "--overwrite" in err
     assert hdnn("predict run flowers.csv --output said.csv --overwrite")[0] == 0
+
+
+def test_small_numbers_stay_what_they_are_as_json():
+    frame = pd.DataFrame({"a": [1.5e-12, 1 / 3], "b": np.array([1e-38, 0.1], np.float32), "c": ["x", "ü"], "d": [1, 2]})
+    assert json.loads(predict_command._records(frame)) == [
+        {"a": 1.5e-12, "b": 1e-38, "c": "x", "d": 1},
+        {"a": 1 / 3, "b": 0.1, "c": "ü", "d": 2},
+    ]
 
 
 @pytest.mark.usefixtures("quick")

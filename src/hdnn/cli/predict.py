@@ -1,9 +1,10 @@
 """Predict new rows: `hdnn predict`."""
 
+import json
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +12,9 @@ from hdnn.cli.messages import say, stream
 from hdnn.cli.options import DATA, OUTPUT, AsJson, RunFolder, offering, option, taken
 from hdnn.doors import in_options
 from hdnn.options import FileChoices, flags
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _OTHERS = {
     *(".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".xlsx", ".xls", ".xlsm", ".ods", ".parquet", ".feather", ".arrow"),
@@ -55,7 +59,7 @@ def predict(
         for part in predictions(run, file, progress=progress, choices=choices):
             if as_json:
                 # Each part is a list of its own; without brackets they make one.
-                write(("," if rows else "[") + part.frame.to_json(orient="records")[1:-1])
+                write(("," if rows else "[") + _records(part.frame)[1:-1])
             else:
                 write(part.frame.to_csv(index=False, header=not rows))
             rows, remarks = rows + len(part.frame), part.remarks
@@ -65,6 +69,16 @@ def predict(
         say(f"{rows} predictions: {output}")
     if remarks:
         say(in_options(remarks, flags(FileChoices)))
+
+
+def _records(frame: "pd.DataFrame") -> str:
+    """Rows as a list of JSON, with the digits that CSV has: pandas would cut numbers off behind ten decimals."""
+    columns = [
+        [float(str(x)) for x in column.to_numpy()] if column.dtype == "float32" else column
+        for _, column in frame.items()
+    ]
+    rows = zip(*(column if isinstance(column, list) else column.tolist() for column in columns), strict=True)
+    return json.dumps([dict(zip(frame.columns, row, strict=True)) for row in rows], separators=(",", ":"))
 
 
 def _require_text(output: Path, *, as_json: bool) -> None:
