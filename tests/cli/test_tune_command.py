@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from hdnn.cli import tune as tune_command
+
 LINE = "tune flowers.csv --target kind --epochs 3 --trials 3 --threads 1"
 
 
@@ -82,3 +84,25 @@ def test_the_command_refuses_in_its_own_words(hdnn, line, words):
     assert (code, out) == (2, "")
     assert words in err
     assert "`" not in err
+
+
+def test_the_password_of_a_database_stays_out_of_runs(hdnn, place, monkeypatch):
+    url = "mysql://me:se/cr3t@host/db?ssl_password=t0p&x=1"
+    words = ["tune", "flowers.csv", "--target", "kind", "--storage", url, "--study", "s"]
+    monkeypatch.setattr("sys.argv", ["hdnn", *words])
+    told = {}
+
+    def kept(*_, command, storage, **__):
+        told.update(command=command, storage=storage)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("hdnn.jobs.tune", kept)
+    assert hdnn(" ".join(words))[0] == 2
+    assert told["storage"] == url
+    assert "mysql://me:PASSWORD@host/db?ssl_password=PASSWORD&x=1" in told["command"]
+    assert told["command"].startswith("hdnn tune flowers.csv --target kind")
+
+
+@pytest.mark.parametrize("word", ["sqlite:///a.db", "a:b@c", "mysql://host/db?charset=utf8", "pass=1", "%d/%m/%Y"])
+def test_other_words_of_a_command_stay(word):
+    assert tune_command._without_password(word) == word

@@ -1,6 +1,7 @@
 """Search for choices: `hdnn tune`."""
 
 import json
+import re
 import shlex
 import sys
 from datetime import datetime
@@ -92,7 +93,7 @@ def tune(
                 threads=threads,
                 storage=storage,
                 lost_hosts=tuple(lost_hosts or ()),
-                command=shlex.join(["hdnn", *sys.argv[1:]]),
+                command=shlex.join(["hdnn", *map(_without_password, sys.argv[1:])]),
                 announce=lambda text: display.say(in_options(text, flags(SourceChoices))),
                 progress=display.cell,
             )
@@ -100,6 +101,12 @@ def tune(
         say(f"The trial that was interrupted is tried again by others, or when the study goes on: --study {folder}.")
         raise
     _report(tuned, as_json)
+
+
+def _without_password(word: str) -> str:
+    """A word of the command as it may stand in a run, which others get to see."""
+    word = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:PASSWORD@", word)
+    return re.sub(r"([?&][^=&]*(?:pass|pwd|secret|token)[^=&]*=)[^&]*", r"\1PASSWORD", word) if "://" in word else word
 
 
 def _report(tuned: "Tuned", as_json: bool) -> None:
