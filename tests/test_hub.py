@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -268,3 +269,36 @@ def test_no_folder_leaves_the_machine(tmp_path, by):
         assert b"alice" not in path.read_bytes(), path
     assert made.config.command == "hdnn train flowers.csv --target kind --seed 3 more.csv"
     assert made.config.data["folder"] is None
+
+
+WORDS = "--target price/kg --without=a/b --separator '|' --missing n/a --date-format %d/%m/%Y --class-weight 'a/b=2'"
+
+
+def test_a_command_on_a_card_is_the_one_that_was_typed(tmp_path):
+    run = trained_run(tmp_path, command=f"hdnn train /home/me/x.csv {WORDS} --shared /home/me --column 'a  `b`'")
+    made = HubNetwork.from_run(run.folder)
+    typed = shlex.split(f"hdnn train x.csv {WORDS} --shared me --column 'a  `b`'")
+    assert shlex.split(made.config.command) == typed
+    (line,) = [line for line in made.generate_model_card().content.splitlines() if line.startswith("    hdnn train")]
+    assert shlex.split(line) == typed
+
+
+def test_the_database_of_a_study_stays_there(tmp_path):
+    command = "hdnn tune x.csv --study studies/alice --storage mysql://alice@host/alice --lost-host alice --trials 3"
+    made = HubNetwork.from_run(trained_run(tmp_path, command=command).folder)
+    assert made.config.command == "hdnn tune x.csv --trials 3"
+
+
+def test_what_users_name_is_no_markdown_on_a_card(tmp_path):
+    run = trained_run(
+        tmp_path,
+        data={"data": "<img src=x>[a](b)_c_my_d.csv\x1b[31m\u202e"},
+        command="hdnn train x.csv --target '\n# head\x1b'",
+        versions={"<b>": "1"},
+    )
+    card = HubNetwork.from_run(run.folder).generate_model_card().content
+    title = r"\<img src=x\>\[a\](b)\_c_my_d.csv\\x1b\[31m\\u202e"
+    assert f"\n# h2 on {title}\n" in card
+    assert r"version of \<b\>" in card
+    assert "\n    # head\\x1b'\n" in card
+    assert all(letter.isprintable() or letter == "\n" for letter in card)

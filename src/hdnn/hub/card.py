@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from hdnn.names import count
+from hdnn.names import count, printable
 from hdnn.runs import RunConfig
 
 _TAGS = ["hamiltonian-neural-network", "hdnn", "model_hub_mixin", "pytorch_model_hub_mixin"]
@@ -31,7 +32,7 @@ def describe(config: RunConfig, metrics: Mapping[str, Any], license: str | None 
     network = config.network
     parts = [
         f"---\n{_head(config, data, scores, license)}\n---\n",
-        f"# {network.model} on {data}\n" if data else f"# {network.model}\n",
+        f"# {network.model} on {_literal(data)}\n" if data else f"# {network.model}\n",
         f"A Hamiltonian deep neural network (`{network.model}`) with {network.sizes.replace(', ', ' and ')}, "
         f"{_purpose(config)}. Each layer is one time step of a Hamiltonian system whose weights are learned. "
         "Made with the Python library hdnn.\n",
@@ -193,11 +194,18 @@ def _facts(config: RunConfig, metrics: Mapping[str, Any]) -> str:
         facts |= {name.replace("_", " "): value for name, value in config.recipe.items() if value not in (None, [])}
         facts["seed"] = config.seed
     facts |= {f"version of {name}": value for name, value in config.versions.items()}
-    lines = [f"| {_plain(name)} | `{_plain(value)}` |" for name, value in facts.items()]
-    again = ["", "The command of the run:", "", f"    {_plain(config.command)}", ""] if config.command else [""]
+    lines = [f"| {_literal(name)} | `{_plain(value)}` |" for name, value in facts.items()]
+    # Four blanks before each line make it code, in which nothing has to be written otherwise.
+    command = printable(config.command).replace("\n", "\n    ")
+    again = ["", "The command of the run:", "", f"    {command}", ""] if command else [""]
     return "\n".join(["## How it was made", "", "| | |", "|---|---|", *lines, *again])
 
 
 def _plain(value: object) -> str:
     """A value in one line, without what ends a cell or a span of code."""
-    return " ".join(str(value).split()).replace("`", "'").replace("|", "/")
+    return printable(" ".join(str(value).split())).replace("`", "'").replace("|", "/")
+
+
+def _literal(value: object) -> str:
+    """A value in one line of Markdown that stands there as it is: no emphasis, link or tag."""
+    return re.sub(r"[\\*\[\]<>&~$]|(?<!\w)_|_(?!\w)", r"\\\g<0>", _plain(value))

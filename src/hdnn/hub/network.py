@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import nn
 
+from hdnn import options
 from hdnn.arguments import shown
 from hdnn.files import require_own, write_whole
 from hdnn.flow import Flow
@@ -24,6 +25,7 @@ from hdnn.flow.attributes import described
 from hdnn.hub.card import describe
 from hdnn.networks import GraphNetwork, Network, NetworkConfig, build_network
 from hdnn.networks.sequences import MarkedSequences
+from hdnn.options import NetworkChoices, RunChoices, SourceChoices, TrainingChoices
 from hdnn.runs import Run, RunConfig, versions
 
 try:
@@ -33,7 +35,7 @@ except ImportError as missing:
         "hdnn.hub needs the package huggingface_hub, which is not installed. Install it with pip install 'hdnn[hub]'."
     ) from missing
 
-_FOLDERS = {"--output", "-o", "--data-folder", "--tensorboard", "--resume"}
+_FOLDERS = {"--output", "-o", "--data-folder", "--tensorboard", "--resume", "--study", "--storage", "--lost-host"}
 _FILES = ["config.json", "model.safetensors", "metrics.json"]
 _LARGEST_METRICS = 2**20
 
@@ -244,13 +246,21 @@ def _public(config: RunConfig) -> RunConfig:
 
 
 def _without_folders(words: list[str]) -> Iterator[str]:
-    """A command without the options that name folders: the last part of a folder may be the name of a person."""
-    rest = iter(words)
+    """A command without the options that name folders or hosts: a part of those may be the name of a person.
+
+    What other options say, as in `--target price/kg`, is no path.
+    """
+    lists = (NetworkChoices, TrainingChoices, RunChoices, SourceChoices)
+    switches = {entry.name for choices in lists for entry in options.entries(choices) if entry.kind is bool}
+    said = {flag for name, flag in options.flags(*lists).items() if name not in switches} - _FOLDERS
+    rest, before = iter(words), ""
     for word in rest:
+        option = word.partition("=")[0]
         if word in _FOLDERS:
             next(rest, None)
-        elif word.partition("=")[0] not in _FOLDERS and not (word.startswith("-o") and len(word) > 2):
-            yield _file_name(word)
+        elif option not in _FOLDERS and not (word.startswith("-o") and len(word) > 2):
+            yield word if before in said or option in said else _file_name(word)
+        before = word
 
 
 def _metrics(path: Path) -> dict[str, Any]:
