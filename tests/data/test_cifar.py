@@ -3,6 +3,8 @@
 import gzip
 import io
 import lzma
+import runpy
+import sys
 import tarfile
 
 import numpy as np
@@ -160,6 +162,15 @@ def test_a_member_that_would_unpack_without_end_is_not(tmp_path, batches):
     batches[TRAINING[0]] += bytes(2**22)
     with pytest.raises(ValueError, match=r"data_batch_1\.bin has more than 61,460 bytes"):
         cifar10(archive(tmp_path, batches))
+
+
+def test_a_python_without_xz_reads_all_else(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lzma", None)
+    runpy.run_path(cifar.__file__)
+    path = tmp_path / "a.bin.xz"
+    path.write_bytes(b"")
+    with pytest.raises(OSError, match=r"which this Python was built without. Unpack it by `xz -d a\.bin\.xz`"):
+        cifar.batch(path)
 
 
 def test_no_mirror_at_all(tmp_path, monkeypatch):

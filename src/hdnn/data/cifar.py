@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import lzma
 import os
 import tarfile
 import zlib
@@ -177,11 +176,22 @@ def _of_file(place: Path, name: str) -> Bytes:
 
 def _unpacked(path: Path) -> bytes:
     """What a file holds, up to a byte more than a batch has: it may unpack without an end."""
-    opened: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
+    opened: Any = open
+    damage: tuple[type[Exception], ...] = (gzip.BadGzipFile, EOFError, zlib.error)
+    if path.suffix == ".gz":
+        opened = gzip.open
+    elif path.suffix == ".xz":
+        try:
+            import lzma  # which not every Python was built with
+        except ImportError as error:
+            raise OSError(
+                f"{path} is packed by xz, which this Python was built without. Unpack it by `xz -d {path.name}`."
+            ) from error
+        opened, damage = lzma.open, (lzma.LZMAError, EOFError)
     try:
         with opened(path, "rb") as stream:
             content: bytes = stream.read(_SIZE + 1)
-    except (gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error) as error:
+    except damage as error:
         raise ValueError(f"{path} is damaged ({error}). Fetch the file again.") from None
     return content
 
