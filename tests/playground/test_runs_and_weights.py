@@ -168,6 +168,15 @@ def test_weights_that_lack_some_are_refused(tmp_path):
             read_network(path)
 
 
+@pytest.mark.parametrize("name", ["features", "layers", "horizon", "damping"])
+@pytest.mark.parametrize("number", ["1e999", "1" + "0" * 400])
+def test_weights_with_numbers_beyond_all_are_refused(tmp_path, name, number):
+    path = tmp_path / "saved.safetensors"
+    save_file({"a": torch.zeros(1)}, path, {"playground": f'{json.dumps(SAVED)[:-1]}, "{name}": {number}}}'})
+    with pytest.raises(ValueError, match="no network of the playground"):
+        read_network(path)
+
+
 @pytest.mark.parametrize(
     "link",
     [

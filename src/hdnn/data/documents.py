@@ -33,8 +33,9 @@ def read(path: Path, largest: int, what: str = "a file of a run") -> Any:
         raise ValueError(f"{path} has more than {largest} bytes, too many for {what}. Is it one?")
     try:
         return json.loads(
-            path.read_bytes().decode(), object_pairs_hook=_once, parse_constant=_refused, parse_float=_finite
-        )
+            path.read_bytes().decode(), object_pairs_hook=_once, parse_constant=_refused, parse_float=_finite,
+            parse_int=_whole,
+        )  # fmt: skip
     except RecursionError:
         raise ValueError(f"{path} is not JSON that can be read: it is nested too deeply.") from None
     except ValueError as error:
@@ -203,6 +204,12 @@ def _finite(written: str) -> float:
     if not math.isfinite(x):
         raise ValueError(f"{written[:40]} is beyond numbers of 64 bits")
     return x
+
+
+def _whole(written: str) -> int:
+    if len(written) > 20 or not -(2**63) <= int(written) < 2**64:
+        raise ValueError(f"{written[:40]} is beyond numbers of 64 bits")
+    return int(written)
 
 
 def shown(value: object) -> str:

@@ -129,7 +129,11 @@ def _numbers(metrics: Mapping[str, Any] | None) -> dict[str, float]:
 
 def _history(run: Run) -> list[dict[str, float]]:
     try:
-        return run.read_history()
+        history = run.read_history()
+        for place, record in enumerate(history):
+            if not math.isfinite(record.get("epoch", math.nan)):
+                raise ValueError(f"line {place + 2} names no epoch")
+        return history
     except FileNotFoundError:
         return []
     except (ValueError, TypeError) as error:

@@ -43,7 +43,7 @@ def read_network(path: str | Path) -> Network:
         network = _network(json.loads(head["__metadata__"]["playground"]))
         _check(state, {name: tuple(p.shape) for name, p in network.named_parameters()})
         network.load_state_dict({**network.state_dict(), **state})
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, RecursionError, OverflowError) as error:
         raise ValueError(f"{path} holds no network of the playground: {error}. Save it there again.") from error
     if not all(bool(value.isfinite().all()) for value in state.values()):
         raise ValueError(f"{path} holds weights that are infinite or not a number.")
