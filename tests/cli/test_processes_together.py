@@ -221,3 +221,23 @@ def test_an_error_that_all_meet_is_said_once_and_not_met_again(place, wrong, cod
     assert process.returncode == code
     assert err.count("Error: ") == 1
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("from_here", [False, True])
+def test_files_of_the_working_folder_are_no_modules_of_the_processes(tmp_path, monkeypatch, from_here):
+    (tmp_path / "strange.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    monkeypatch.delenv("PYTHONSAFEPATH")  # and in the end it is what it was
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "FATAL")
+    monkeypatch.setattr(sys, "path", [*([str(tmp_path)] if from_here else []), *(each for each in sys.path if each)])
+    found = []
+
+    def begun(_):
+        found.append(subprocess.run([sys.executable, "-m", "strange"], stderr=subprocess.DEVNULL).returncode)
+
+    monkeypatch.setattr("torch.distributed.run.run", begun)
+    monkeypatch.setattr("logging.disable", lambda _: None)
+    assert processes.launch(1, 0, Path("run"), ["--version"]) == 0
+    assert found == [0 if from_here else 1]

@@ -213,6 +213,9 @@ def launch(count: int, restarts: int, folder: Path, arguments: Sequence[str]) ->
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+    if not {"", os.getcwd()} & set(sys.path):  # else hdnn itself may have been found there
+        # `python -m` would look for modules in the working folder first, and run a file of that name.
+        os.environ.setdefault("PYTHONSAFEPATH", "1")
     logging.disable(logging.CRITICAL)  # torchrun's own words; the processes have theirs
     how = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--rdzv-id", f"{_OURS}{uuid.uuid4()}"]
     how += ["--nnodes", "1", "--nproc-per-node", str(count), "--max-restarts", str(restarts), "-m", "hdnn"]
