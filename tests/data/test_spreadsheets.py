@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hdnn.data import read_table, table, table_parts
+from hdnn.data import read_table, spreadsheets, table, table_parts
 from hdnn.data.dialect import Dialect
 from hdnn.data.reading import parts
 
@@ -89,6 +89,45 @@ def test_damaged_and_hostile_files_are_refused(place, monkeypatch):
     monkeypatch.setattr("hdnn.data.spreadsheets._MOST_CELLS", 20)
     place.write_bytes(content)
     with pytest.raises(ValueError, match="more than 20 cells"):
+        read_table(place)
+
+
+def announced(place, size):
+    """Let the one sheet of a file announce another size than it has."""
+    with zipfile.ZipFile(place) as packed:
+        parts = {name: packed.read(name) for name in packed.namelist()}
+    with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, part in parts.items():
+            packed.writestr(name, re.sub(rb'<dimension ref="[^"]*"', b'<dimension ref="' + size + b'"', part))
+
+
+@pytest.mark.parametrize("size", [b"A1", b"A1:B3", b"B2:C3", b"A1:XFD9"])
+def test_what_a_sheet_announces_does_not_count(place, size):
+    """Some programs write a size of their own, and of a sheet read by that rows and columns were lost."""
+    houses().to_excel(place, index=False)
+    expected = read_table(place)
+    announced(place, size)
+    pd.testing.assert_frame_equal(read_table(place), expected)
+
+
+def test_empty_rows_are_not_as_wide_as_a_sheet_announces(place, monkeypatch):
+    sheet(place, ["a", "b"], [1, 2], *[[]] * 98, [3, 4])
+    announced(place, b"A1:XFD1048576")
+    lengths, of_rows = [], spreadsheets._rows
+
+    def told(found):
+        lengths.extend(len(row) for row in found.iter_rows(values_only=True))
+        return of_rows(found)
+
+    monkeypatch.setattr(spreadsheets, "_rows", told)
+    assert len(read_table(place)) == 100
+    assert (len(lengths), max(lengths)) == (101, 2)
+
+
+def test_a_cell_far_from_the_table_does_not_fill_the_memory(place, monkeypatch):
+    sheet(place, ["a", "b"], *[[1, 2]] * 30, [None] * 99 + [1])
+    monkeypatch.setattr("hdnn.data.spreadsheets._MOST_CELLS", 1000)
+    with pytest.raises(ValueError, match=r"its 32 rows up to column 100 are more than 1000 cells\. Remove"):
         read_table(place)
 
 

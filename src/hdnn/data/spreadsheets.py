@@ -49,6 +49,11 @@ def read(place: Path, given: Dialect, expected: Collection[str] = ()) -> tuple[p
     if not rows:
         raise ValueError(f"{place} cannot be read as a table: No columns to parse from file.")
     width = max(map(len, rows))
+    if width * len(rows) > _MOST_CELLS:  # rows are as long as their last cell, until here
+        raise ValueError(
+            f"{place} cannot be read as a spreadsheet: its {len(rows)} rows up to column {width} are more than "
+            f"{_MOST_CELLS} cells. Remove cells that stand far from the table."
+        )
     marks = {"", *(USUAL_MARKS if given.missing is None else given.missing)}
     body = [[None if isinstance(cell, str) and cell.strip() in marks else cell for cell in row] for row in rows]
     head = [] if given.no_header else ["" if cell is None else str(cell).strip() for cell in body.pop(0)]
@@ -92,16 +97,22 @@ def _sheets(place: Path) -> dict[str, list[list[Any]]]:
         if announced > max(_LEAST_BOUND, _LARGEST_RATIO * size):
             raise ValueError(f"its {size} bytes unpack to {announced}")
         with closing(load_workbook(place, read_only=True, data_only=True, keep_links=False)) as book:
-            found = {sheet.title: list(_rows(sheet)) for sheet in book.worksheets}
+            found = {sheet.title: list(_rows(_unbounded(sheet))) for sheet in book.worksheets}
             if _has_formulas(place):
                 with closing(load_workbook(place, read_only=True, keep_links=False)) as formulas:
                     for title in [name for name, rows in found.items() if rows] or found:
-                        _require_computed(book[title], formulas[title])
+                        _require_computed(book[title], _unbounded(formulas[title]))
     except MemoryError:
         raise
     except Exception as error:  # openpyxl has no class of its own for what is damaged
         raise ValueError(f"{place} cannot be read as a spreadsheet: {' '.join(str(error).split())}") from None
     return {name: rows for name, rows in found.items() if rows}
+
+
+def _unbounded(sheet: Any) -> Any:
+    """The same without the size that its file announces: less would be read of it, or empty cells without an end."""
+    sheet.reset_dimensions()
+    return sheet
 
 
 def _has_formulas(place: Path) -> bool:
