@@ -11,6 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hdnn.data import read_table, table_parts
+from hdnn.data.dialect import Dialect
+from hdnn.data.reading import parts
 
 CELLS = [
     "1",
@@ -97,6 +99,24 @@ def test_rows_are_never_cut(tmp_path_factory, body, part):
         assert found == expected.fillna("missing").values.tolist()
     else:
         assert isinstance(found, str)
+
+
+@pytest.mark.parametrize("read", [read_table, lambda path: joined(path, part=2000)])
+def test_short_rows_under_a_wide_header_do_not_fill_the_memory(tmp_path, monkeypatch, read):
+    monkeypatch.setattr("hdnn.data.reading._LEAST_BOUND", 2**16)
+    path = tmp_path / "t.csv"
+    head = ",".join(f"c{i}" for i in range(100))
+    path.write_text(f"{head}\n" + "1\n" * 50)
+    assert read_table(path).shape == (50, 100)
+    path.write_text(f"{head}\n" + "1\n" * 5000)
+    with pytest.raises(ValueError, match=r"has 100 names in its header and \d+ or more rows of far fewer fields"):
+        read(path)
+
+
+def test_a_chunk_of_short_rows_is_no_larger_than_one_of_full_rows(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(",".join(f"c{i}" for i in range(100)) + "\n" + "1\n" * 40)
+    assert max(len(frame) for frame in parts(path, ["c0"], Dialect(), 1000)) == 10
 
 
 def test_a_byte_order_mark_and_empty_lines_stand_before_the_header(tmp_path):

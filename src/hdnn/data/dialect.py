@@ -184,6 +184,14 @@ def found(stream: BinaryIO, own: str, place: Path, given: Dialect, expected: Col
     return Layout(encoding, separator, tuple(names), above, not given.no_header, max(1, letters), tuple(notes))
 
 
+def short_rows(place: Path, rows: int, width: int) -> ValueError:
+    """The error of a table whose rows would take far more memory, filled up to the header, than they have letters."""
+    return ValueError(
+        f"{place} has {width} names in its header and {rows} or more rows of far fewer fields: filled up they would "
+        f"take {8 * rows * width:,} bytes of memory. Leave names without a field out of the header."
+    )
+
+
 def require_full_rows(stream: BinaryIO, layout: Layout, place: Path) -> None:
     """See that no row of a table separated by blanks is short: nobody knows which of its cells is not there.
 

@@ -159,7 +159,8 @@ def _chunks(
     options: dict[str, Any] = {"dtype": {name: "float64" if name in numeric else str for name in layout.names}}
     with _opened(place) as stream:
         letters = _Letters(stream, place, layout)
-        rows, count, reader, is_full = _rows_of(part, layout.letters), 0, None, False
+        width = len(layout.names)  # of a full row there is a letter in each field, or one behind it
+        rows, count, reader, is_full = _rows_of(part, max(layout.letters, width)), 0, None, False
         while True:
             letters.taken = 0
             try:
@@ -194,7 +195,9 @@ def _chunks(
                 is_full = True
             frame.index = pd.RangeIndex(count, count + len(frame))
             count += len(frame)
-            rows = _rows_of(part, max(1, letters.taken // max(1, len(frame)), layout.letters))
+            if 8 * count * width > max(_LEAST_BOUND, _LARGEST_RATIO * letters.all):
+                raise dialect.short_rows(place, count, width)
+            rows = _rows_of(part, max(width, letters.taken // max(1, len(frame)), layout.letters))
             yield frame, letters.place()
 
 
@@ -226,8 +229,8 @@ class _Letters:
         head = io.StringIO()
         csv.writer(head, delimiter=layout.separator, lineterminator="\n").writerow(layout.names)
         self._head = head.getvalue()
-        self.taken, self.broken = 0, False
-        """Letters that were read since it was set to 0."""
+        self.taken, self.all, self.broken = 0, 0, False
+        """Letters that were read since it was set to 0; those read in all."""
 
     def _pass_header(self, separator: str) -> None:
         def lines() -> Iterator[str]:
@@ -246,7 +249,7 @@ class _Letters:
         self.broken = True  # until it is not
         text = self._text.read(size)
         self.broken = False
-        self.taken += len(text)
+        self.taken, self.all = self.taken + len(text), self.all + len(text)
         if self.taken > 2 * _LONGEST:
             self.broken = True
             raise ValueError(
@@ -279,8 +282,6 @@ class _Unpacked(io.BufferedIOBase):
     def read(self, size: int | None = -1) -> bytes:
         try:
             piece = self._stream.read(size if size is not None and size >= 0 else _LEAST_BOUND)
-        except (OSError, EOFError) as error:
-            raise ValueError(f"{self._place} cannot be unpacked: {error}. Fetch the file again.") from None
         except Exception as error:  # zlib has its own
             raise ValueError(f"{self._place} cannot be unpacked: {error}. Fetch the file again.") from None
         self._seen += len(piece)
