@@ -90,6 +90,11 @@ def test_small_numbers_stay_what_they_are_as_json():
     ]
 
 
+def test_what_json_has_no_number_for_is_null():
+    frame = pd.DataFrame({"a": [np.inf, np.nan], "b": np.array([-np.inf, 1], np.float32)})
+    assert predict_command._records(frame) == '[{"a":null,"b":null},{"a":null,"b":1.0}]'
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_table_of_numbers(hdnn, place):
     code, out, err = hdnn(f"train houses.parquet --target price {SMALL} -o run")

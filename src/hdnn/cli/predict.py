@@ -1,6 +1,7 @@
 """Predict new rows: `hdnn predict`."""
 
 import json
+import math
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -72,13 +73,21 @@ def predict(
 
 
 def _records(frame: "pd.DataFrame") -> str:
-    """Rows as a list of JSON, with the digits that CSV has: pandas would cut numbers off behind ten decimals."""
+    """Rows as a list of JSON, with the digits that CSV has: pandas would cut numbers off behind ten decimals.
+
+    What is infinite or not a number, for which JSON has no words, is null.
+    """
     columns = [
         [float(str(x)) for x in column.to_numpy()] if column.dtype == "float32" else column
         for _, column in frame.items()
     ]
-    rows = zip(*(column if isinstance(column, list) else column.tolist() for column in columns), strict=True)
+    plain = (column if isinstance(column, list) else column.tolist() for column in columns)
+    rows = zip(*([None if _is_endless(x) else x for x in column] for column in plain), strict=True)
     return json.dumps([dict(zip(frame.columns, row, strict=True)) for row in rows], separators=(",", ":"))
+
+
+def _is_endless(x: object) -> bool:
+    return isinstance(x, float) and not math.isfinite(x)
 
 
 def _require_text(output: Path, *, as_json: bool) -> None:
