@@ -87,7 +87,7 @@ def test_the_command_refuses_in_its_own_words(hdnn, line, words):
 
 
 def test_the_password_of_a_database_stays_out_of_runs(hdnn, place, monkeypatch):
-    url = "mysql://me:se/cr3t@host/db?ssl_password=t0p&x=1"
+    url = "mysql://me:se/cr@3t@host/db?ssl_password=t0p&x=1"
     words = ["tune", "flowers.csv", "--target", "kind", "--storage", url, "--study", "s"]
     monkeypatch.setattr("sys.argv", ["hdnn", *words])
     told = {}

@@ -105,7 +105,7 @@ def tune(
 
 def _without_password(word: str) -> str:
     """A word of the command as it may stand in a run, which others get to see."""
-    word = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:PASSWORD@", word)
+    word = re.sub(r"(://[^:/@]*):.*@", r"\1:PASSWORD@", word)
     return re.sub(r"([?&][^=&]*(?:pass|pwd|secret|token)[^=&]*=)[^&]*", r"\1PASSWORD", word) if "://" in word else word
 
 
